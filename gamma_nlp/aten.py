@@ -1,0 +1,66 @@
+"""What the names of PyTorch's operations say about the signal that goes through them.
+
+Names are those of the dispatcher without namespace, overload and trailing underscore, so that
+``add`` stands for ``aten::add.Tensor`` and ``aten::add_.Tensor`` alike.
+"""
+
+from __future__ import annotations
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Move or cast values; with one activation and no parameter they need no node.
+MOVES = _names("""
+    view _unsafe_view reshape _reshape_alias expand permute transpose t unsqueeze squeeze slice
+    select split split_with_sizes chunk unbind narrow clone contiguous _to_copy to detach alias
+    lift lift_fresh as_strided repeat flatten dropout native_dropout view_as_real view_as_complex
+    _conj unfold roll flip constant_pad_nd real imag movedim
+""")
+
+# Contract their operands with each other.
+CONTRACTIONS = _names("""
+    mm addmm bmm baddbmm addbmm mv addmv addr dot vdot inner linear matmul einsum tensordot
+    convolution _convolution convolution_overrideable mkldnn_convolution cudnn_convolution conv_tbc
+    conv_depthwise3d _slow_conv2d_forward _conv_depthwise2d _trilinear bilinear _grouped_mm
+    _scaled_mm _int_mm _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu
+    mkldnn_rnn_layer lstm gru rnn_tanh rnn_relu
+""")
+BIAS_FIRST = _names("addmm baddbmm addbmm addmv addr")
+
+# Parts of the names of kernels that compute a whole attention from query, key and value.
+ATTENTION_WORDS = ("scaled_dot_product", "flash_attention", "flash_attn", "flex_attention")
+
+# Linear in the signal.
+LINEAR = MOVES | _names("""
+    add sub rsub mul div neg sum mean cumsum cat stack index gather index_select embedding
+    masked_fill where index_put index_add scatter scatter_add masked_scatter copy slice_scatter
+    select_scatter avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d
+    _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_bilinear2d tril triu
+    repeat_interleave _fft_r2c _fft_c2c _fft_c2r diff reflection_pad1d addcmul
+""")
+
+LOOKUPS = _names("embedding embedding_bag _embedding_bag _embedding_bag_forward_only")
+INDEXING = _names("index index_select gather take_along_dim")
+
+# A norm written out divides a signal by a root of a reduction of it. From the divisor back to the
+# reduction there are only STATISTIC operations, from the reduction back to the signal POINTWISE.
+REDUCTIONS = _names("mean sum var std var_mean std_mean linalg_vector_norm norm")
+ROOTS = _names("rsqrt sqrt pow std std_mean linalg_vector_norm norm")
+STATISTIC = _names("rsqrt sqrt pow reciprocal add sub mul div clamp clamp_min maximum abs")
+POINTWISE = _names("pow mul sub add abs square div real imag neg")
+
+# Fused norms, by a part of their names; and those whose input, where it is a parameter, must be
+# tokens (weight standardisation normalises a matrix with other operations).
+NORM_KINDS = {
+    "batch": "batch_norm",
+    "group": "group_norm",
+    "rms": "rms_norm",
+    "layer": "layer_norm",
+}
+NO_NORM = _names("linalg_vector_norm norm renorm")
+NORMALISE_TOKENS = _names("native_layer_norm _fused_rms_norm")
+
+# Give memory without a value.
+FRESH = _names("empty empty_like empty_strided new_empty new_empty_strided")

@@ -1,0 +1,237 @@
+"""Run a model once, harmlessly, and hand back its residual graph.
+
+The pass runs in eval mode under ``no_grad``. Afterwards mode, gradients, random states, buffers
+and configuration are as before: buffers that the pass overwrites are copied first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.graph import Graph
+from gamma_nlp.record import Recorder
+
+TOKENS = 8
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The user's own model inside DDP, FSDP1's and ``torch.compile``'s wrappers."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and type(model).__name__ in (
+            "DataParallel",
+            "DistributedDataParallel",
+            "FullyShardedDataParallel",
+        ):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
+    """Record one forward pass of ``model``.
+
+    Args:
+        model: Any module, on any device, ``meta`` included.
+        example_inputs: A tensor, a tuple of positional or a mapping of keyword arguments. ``None``
+            is enough for models of transformers: eight random tokens.
+
+    Raises:
+        GammaError: No inputs are known for this model, or its forward pass failed.
+    """
+    inner = unwrap(model)
+    args, kwargs = _arguments(inner, example_inputs)
+    tokens: set[str] = set()
+    while True:
+        recorder = _run(model, inner, args, kwargs, tokens)
+        if recorder.tokens == tokens:
+            return recorder.graph
+        tokens = recorder.tokens  # known only once the pass has used them: run it again
+
+
+def _run(
+    model: nn.Module,
+    inner: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    tokens: set[str],
+) -> Recorder:
+    running: list[str] = []
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    # Some quantised layers keep their matrices in integer buffers.
+    packed = {n: b for n, b in model.named_buffers() if b.dim() >= 2 and not b.is_floating_point()}
+    recorder = Recorder(
+        {**packed, **parameters},
+        list(_tensors((args, kwargs))),
+        tokens,
+        lambda: running[-1] if running else "",
+    )
+    recorder.protect(model.buffers())
+    with _as_found(inner, running), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.no_grad(), torch.compiler.set_stance("force_eager"), recorder:
+                inner(*args, **kwargs)
+        except GammaError:
+            raise
+        except Exception as error:
+            place = f" in module {running[-1]!r}" if running and running[-1] else ""
+            raise GammaError(_failed(inner, place, error)) from error
+        finally:
+            with torch.no_grad():
+                for tensor, before in recorder.undo:
+                    tensor.copy_(before)
+    return recorder
+
+
+def _failed(model: nn.Module, place: str, error: Exception) -> str:
+    meta = any(p.is_meta for p in model.parameters())
+    hint = (
+        "On the meta device a forward pass cannot depend on values: build a small model of the "
+        "same architecture on the CPU (fewer layers, narrower), or use method='table'"
+        if meta
+        else "Pass inputs that its forward pass accepts, for example categorize(model, "
+        "{'input_ids': torch.randint(1, 100, (1, 8))})"
+    )
+    text = str(error).strip().split("\n")[0][:300]
+    return (
+        f"the forward pass of {type(model).__name__} failed{place}: "
+        f"{type(error).__name__}: {text}. {hint}"
+    )
+
+
+def _arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if given is None:
+        return (), example_inputs(model)
+    if isinstance(given, torch.Tensor):
+        return (given,), {}
+    if isinstance(given, Mapping):
+        return (), dict(given)
+    if isinstance(given, Sequence) and not isinstance(given, str):
+        return tuple(given), {}
+    raise GammaError(
+        f"example_inputs is a {type(given).__name__}; expected a tensor, a tuple of positional "
+        "arguments or a dict of keyword arguments"
+    )
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    for leaf in torch.utils._pytree.tree_leaves(values):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+
+
+def example_inputs(model: nn.Module) -> dict[str, Any]:
+    """Random inputs for a model of transformers: eight token ids, or what its main input needs.
+
+    Raises:
+        GammaError: The model is not one of transformers, so that its inputs are unknown.
+    """
+    config = getattr(model, "config", None)
+    main = getattr(model, "main_input_name", None)
+    if config is None or main is None:
+        raise GammaError(
+            f"{type(model).__name__} has no table and its inputs are unknown; pass some: "
+            "categorize(model, example_inputs=(x,)), where model(x) runs"
+        )
+    parameter = next(model.parameters(), None)
+    device = parameter.device if parameter is not None else torch.device("cpu")
+    inputs: dict[str, Any] = {}
+    if main == "input_ids":
+        inputs["input_ids"] = _token_ids(config, device)
+        if getattr(config, "is_encoder_decoder", False) and hasattr(model, "get_decoder"):
+            inputs["decoder_input_ids"] = _token_ids(config, device)
+    elif main == "pixel_values":
+        size = getattr(config, "image_size", 32)
+        height, width = (size, size) if isinstance(size, int) else tuple(size)
+        shape = (1, getattr(config, "num_channels", 3), height, width)
+        inputs["pixel_values"] = torch.rand(shape, generator=_generator()).to(device)
+    else:
+        raise GammaError(
+            f"{type(model).__name__} reads {main!r}; pass it: categorize(model, {{{main!r}: ...}})"
+        )
+    if hasattr(config, "use_cache"):
+        inputs["use_cache"] = False
+    return inputs
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def _token_ids(config: Any, device: torch.device) -> torch.Tensor:
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    size = getattr(text, "vocab_size", None) or getattr(config, "vocab_size", None) or 32
+    special = {
+        value
+        for key, value in text.to_dict().items()
+        if key.endswith("token_id") and isinstance(value, int)
+    }
+    allowed = [i for i in range(min(size, 1000)) if i not in special] or list(range(size))
+    picks = torch.randint(len(allowed), (1, TOKENS), generator=_generator())
+    ids = torch.tensor(allowed)[picks]
+    end = getattr(text, "eos_token_id", None)
+    if isinstance(end, int) and 0 <= end < size:
+        ids[0, -1] = end  # classifiers on top of a decoder read the state of the end token
+    return ids.to(device)
+
+
+@contextlib.contextmanager
+def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
+    """Eval mode, slow kernels and a list of running modules; everything restored on leaving."""
+    modes = [(module, module.training) for module in model.modules()]
+    buffers = [(module, dict(module._buffers)) for module in model.modules()]
+    names = {id(module): name for name, module in model.named_modules()}
+    attention = _eager(model)
+
+    def enter(module: nn.Module, args: Any) -> None:
+        running.append(names.get(id(module), running[-1] if running else ""))
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        running.pop()
+
+    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
+    hooks = [
+        nn.modules.module.register_module_forward_pre_hook(enter),
+        nn.modules.module.register_module_forward_hook(leave),
+    ]
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    try:
+        torch.backends.mha.set_fastpath_enabled(False)  # one kernel for a whole block, norms too
+        with torch.random.fork_rng(devices=devices):
+            model.eval()
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fastpath)
+        for hook in hooks:
+            hook.remove()
+        for module, training in modes:
+            module.training = training
+        for module, held in buffers:
+            module._buffers.clear()
+            module._buffers.update(held)
+        for config, implementation in attention:
+            config._attn_implementation_internal = implementation
+
+
+def _eager(model: nn.Module) -> list[tuple[Any, Any]]:
+    """Switch attention kernels that hide their operations to eager; returns what to put back."""
+    changed = []
+    seen = set()
+    for module in model.modules():
+        config = getattr(module, "config", None)
+        kernel = getattr(config, "_attn_implementation_internal", None)
+        if config is None or id(config) in seen or kernel in (None, "eager", "sdpa"):
+            continue
+        seen.add(id(config))
+        changed.append((config, kernel))
+        config._attn_implementation_internal = "eager"
+    return changed
