@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
@@ -64,7 +65,7 @@ def _from_table(model: nn.Module, required: bool) -> GainTable | None:
     if placed is not None:
         # Classes between the root and a gain must be the library's own: a subclass may have
         # moved the norm.
-        stranger = tables.foreign(inner, tables_names(inner, placed[1], model))
+        stranger = tables.foreign(inner, _own_names(inner, placed[1], model))
     left = [] if placed is None else _unmatched(model, placed[1])
     if placed is None or stranger or left:
         if required:
@@ -92,7 +93,7 @@ def _from_table(model: nn.Module, required: bool) -> GainTable | None:
     )
 
 
-def tables_names(inner: nn.Module, rows: dict[str, Any], model: nn.Module) -> list[str]:
+def _own_names(inner: nn.Module, rows: dict[str, Any], model: nn.Module) -> list[str]:
     """The gains' names as the unwrapped model spells them."""
     names = {id(p): name for name, p in inner.named_parameters()}
     parameters = dict(model.named_parameters())
@@ -159,9 +160,10 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
             stacklevel=3,
         )
     roles = find.static_roles(model, skip=[gain.name for gain in gains])
+    added = {aliases[name] for name in graph.biases if name in aliases}
     for name in touched & roles.keys():
-        if roles[name] is Role.WEIGHT:
-            roles[name] = Role.OTHER  # a matrix by its shape, until it is seen in a contraction
+        if roles[name] is Role.WEIGHT:  # a matrix by its shape, until it is seen in a contraction
+            roles[name] = Role.EMBEDDING if name in added else Role.OTHER
     for role, names in (
         (Role.BIAS, graph.biases),
         (Role.SHIFT, graph.shifts),
@@ -169,8 +171,9 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
         (Role.EMBEDDING, graph.embeddings),
     ):
         for name in names:
-            if aliases.get(name) in roles:
-                roles[aliases[name]] = role
+            own = aliases.get(name)
+            if own in roles and (role, roles[own]) != (Role.BIAS, Role.EMBEDDING):
+                roles[own] = role
     return GainTable(gains=tuple(gains), roles=roles, model=type(unwrap(model)).__name__)
 
 
@@ -190,7 +193,6 @@ def _reason(graph: Graph, use: rule.Use | None, count: int) -> str:
         Category.SHORTCUT: "is on the skip of",
         Category.BRANCH_LAST: "ends the branch of",
         Category.BRANCH_INNER: "feeds, through a weight, the branch of",
-        Category.HEAD: "precedes",
     }[use.category]
     return f"{how} the addition in {place}{several}"
 
@@ -198,7 +200,6 @@ def _reason(graph: Graph, use: rule.Use | None, count: int) -> str:
 def _agreed(by_table: GainTable, by_graph: GainTable) -> GainTable:
     table = {gain.name: gain for gain in by_table}
     graph = {gain.name: gain for gain in by_graph}
-    rows = []
     for name in dict.fromkeys([*table, *graph]):
         one, two = table.get(name), graph.get(name)
         if one and two and two.category is None:
@@ -208,20 +209,8 @@ def _agreed(by_table: GainTable, by_graph: GainTable) -> GainTable:
                 f"table and graph disagree on {name!r}: {_brief(one)} against {_brief(two)}; "
                 "take the graph, which sees what this model computes: method='graph'"
             )
-    for gain in by_graph:
-        rows.append(
-            Gain(
-                name=gain.name,
-                category=gain.category,
-                kind=gain.kind,
-                offset=gain.offset,
-                source="table+graph",
-                reason=gain.reason,
-                dtype=gain.dtype,
-                numel=gain.numel,
-            )
-        )
-    return GainTable(gains=tuple(rows), roles=by_graph.roles, model=by_graph.model)
+    gains = tuple(replace(gain, source="table+graph") for gain in by_graph)
+    return replace(by_graph, gains=gains)
 
 
 def _brief(gain: Gain | None) -> str:
