@@ -1,0 +1,67 @@
+"""Weight decay for normalisation gains, by where each gain sits in the model.
+
+>>> from torch import nn
+>>> import gamma_nlp
+>>> model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+
+``gamma_nlp.categorize(model)`` places every gain, ``gamma_nlp.param_groups`` and
+``gamma_nlp.make_optimizer`` turn the places into decay, ``gamma_nlp.GammaTrainer`` trains with
+it. torch alone is enough for all but the trainers, which need ``pip install 'gamma_nlp[hf]'``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gamma_nlp.audit import audit
+from gamma_nlp.categorize import categorize
+from gamma_nlp.category import Category, Role
+from gamma_nlp.dose import decay_dose
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains import Gain, GainTable
+from gamma_nlp.groups import param_groups
+from gamma_nlp.optim import make_optimizer
+from gamma_nlp.policy import DecayPolicy
+
+if TYPE_CHECKING:
+    from gamma_nlp.trainer import GammaSeq2SeqTrainer, GammaTrainer, GammaTrainerMixin
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Category",
+    "DecayPolicy",
+    "Gain",
+    "GainTable",
+    "GammaError",
+    "GammaSeq2SeqTrainer",
+    "GammaTrainer",
+    "GammaTrainerMixin",
+    "Role",
+    "__version__",
+    "audit",
+    "categorize",
+    "decay_dose",
+    "make_optimizer",
+    "param_groups",
+]
+
+_TRAINERS = ("GammaSeq2SeqTrainer", "GammaTrainer", "GammaTrainerMixin")
+
+
+def __getattr__(name: str) -> Any:
+    """Import the trainers when they are asked for: transformers takes seconds to import."""
+    if name not in _TRAINERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        trainer = importlib.import_module("gamma_nlp.trainer")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("gamma_nlp"):
+            raise
+        raise GammaError(f"{name} needs {error.name}: pip install 'gamma_nlp[hf]'") from error
+    return getattr(trainer, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
