@@ -1,0 +1,246 @@
+"""Fine-tune a classifier on a GLUE task: from settings to ``results.json`` and a plot.
+
+The recipes are thin around this module. What it adds to a Trainer run: a decay that is planned
+by its dose, batches without waste, an output folder that is never overwritten, and a record of
+everything that the score depends on.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+
+from gamma_nlp import run_folder
+from gamma_nlp.batches import BucketSampler, Encoded, Padder, SortedSampler
+from gamma_nlp.errors import GammaError
+from gamma_nlp.finetune_args import FinetuneArguments
+from gamma_nlp.finetune_report import evaluations, report
+from gamma_nlp.glue import load_glue
+from gamma_nlp.glue_metrics import GlueMetric
+from gamma_nlp.glue_tasks import GlueTask, glue_task
+from gamma_nlp.policy import DecayPolicy
+from gamma_nlp.settings import read_yaml
+from gamma_nlp.text_model import (
+    build_classifier,
+    encode,
+    load_classifier,
+    load_tokenizer,
+    train_tokenizer,
+)
+from gamma_nlp.trainer import GammaTrainer
+
+
+class FinetuneTrainer(GammaTrainer):
+    """GammaTrainer with length buckets, and a count of tokens and of evaluation time."""
+
+    tokens = 0
+    padded_tokens = 0
+    sentences = 0
+    evaluation_seconds = 0.0
+    _evaluating = False
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        data = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return BucketSampler(data.lengths, batch * self.args.world_size, seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_eval_sampler(eval_dataset)
+        return SortedSampler(eval_dataset.lengths)
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        mask = inputs["attention_mask"]
+        self.tokens += mask.sum()  # stays on the device: reading it here would wait for the GPU
+        self.padded_tokens += mask.numel()
+        self.sentences += len(mask)
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        if self._evaluating:  # several evaluation sets: the Trainer calls this once more for each
+            return super().evaluate(*args, **kwargs)
+        self._evaluating, start = True, time.perf_counter()
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self._evaluating = False
+            self.evaluation_seconds += time.perf_counter() - start
+
+
+def planned_rates(args: TrainingArguments, examples: int) -> list[float]:
+    """The learning rate of every optimizer step that a run over ``examples`` will take."""
+    batches = math.ceil(examples / (args.train_batch_size * args.world_size))
+    if args.dataloader_drop_last:
+        batches = examples // (args.train_batch_size * args.world_size)
+    epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=args.learning_rate)
+    schedule = transformers.get_scheduler(
+        args.lr_scheduler_type,
+        optimizer=optimizer,
+        num_warmup_steps=args.get_warmup_steps(steps),
+        num_training_steps=steps,
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+    )
+    rates = []
+    for _ in range(steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def decay_for_dose(dose: float, rates: Sequence[float]) -> float:
+    """The decoupled weight decay that alone takes the share ``dose`` over these steps.
+
+    Raises:
+        GammaError: The share is not between 0 and 1, or no step has a learning rate.
+    """
+    if not 0.0 < dose < 1.0:
+        raise GammaError(f"dose must lie between 0 and 1, not {dose}; 0.1 is a pull of 10 %")
+    total = math.fsum(rates)
+    if total <= 0.0:
+        raise GammaError("dose: the planned learning rates are all zero")
+    return -math.log1p(-dose) / total
+
+
+def finetune(
+    recipe: FinetuneArguments, args: TrainingArguments, *, quiet: bool = False
+) -> dict[str, Any]:
+    """Train, evaluate and write ``results.json`` and ``training.png`` into ``args.output_dir``.
+
+    Args:
+        recipe: Task, data, model, policy.
+        args: The Trainer's arguments.
+        quiet: Print no logs.
+
+    Returns:
+        The content of ``results.json``.
+
+    Raises:
+        GammaError: Settings, data, model or output folder are not as they should be; raised
+            before any training step.
+    """
+    task = glue_task(recipe.task)
+    threads = run_folder.set_threads(recipe.cpu_threads)
+    policy = DecayPolicy.load(recipe.decay_policy)
+    if (recipe.model is None) == (recipe.model_config is None):
+        raise GammaError("give either model (a hub name or folder) or model_config")
+    if recipe.dose is not None and policy.mode != "decoupled":
+        raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
+    settings = recipe.model_config
+    if isinstance(settings, str):
+        settings = read_yaml(Path(settings))
+    identity = {
+        "task": task.name,
+        "model": recipe.model,
+        "model_config": settings,
+        "tokenizer": recipe.tokenizer,
+        "max_length": recipe.max_length,
+        "seed": args.seed,
+    }
+    output = Path(args.output_dir)
+    resume = run_folder.claim_folder(output, identity, recipe.resume)
+
+    data = load_glue(task, recipe.data)
+    transformers.set_seed(args.seed)
+    tokenizer, model = _tokenizer_and_model(recipe, settings, task, data)
+    encoded = {split: _encode(tokenizer, rows, task, recipe) for split, rows in data.items()}
+    _check_lengths(encoded, tokenizer, model)
+    sets: Any = {split: encoded[split] for split in task.evaluation_splits}
+    rates = planned_rates(args, len(encoded["train"]))
+    if resume:
+        run_folder.check_unfinished(output, len(rates))
+    if recipe.dose is not None:
+        args.weight_decay = decay_for_dose(recipe.dose, rates)
+    if args.process_index == 0 and not quiet:
+        print(
+            f"{task.name}: {len(encoded['train'])} training examples, {len(rates)} steps on "
+            f"{args.world_size} process(es), {args.device.type}, {threads} CPU thread(s)\n"
+            f"policy {policy.name}: weight_decay {args.weight_decay:.4g}, sum of learning rates "
+            f"{math.fsum(rates):.4g}, dose where it decays "
+            f"{-math.expm1(-args.weight_decay * math.fsum(rates)):.1%}",
+            flush=True,
+        )
+    fill = {name: 0 for name in encoded["train"].columns}
+    fill["input_ids"] = tokenizer.pad_token_id
+    trainer = FinetuneTrainer(
+        model=model,
+        args=args,
+        train_dataset=encoded["train"],
+        eval_dataset=sets if len(sets) > 1 else next(iter(sets.values())),
+        processing_class=tokenizer,
+        data_collator=Padder(
+            fill,
+            length=recipe.max_length if recipe.padding == "max_length" else None,
+            multiple=8 if args.device.type == "cuda" else 1,
+        ),
+        compute_metrics=_scorer(task),
+        decay_policy=policy,
+    )
+    if quiet:
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+    start = time.perf_counter()
+    trainer.train(resume_from_checkpoint=resume or None)
+    seconds = time.perf_counter() - start
+    if not evaluations(trainer.state.log_history):
+        trainer.evaluate()
+
+    return report(trainer, recipe, task, rates, seconds, resumed=resume)
+
+
+def _tokenizer_and_model(
+    recipe: FinetuneArguments, settings: Mapping[str, Any] | None, task: GlueTask, data: Any
+) -> tuple[Any, Any]:
+    if recipe.model is not None:
+        tokenizer = load_tokenizer(recipe.tokenizer or recipe.model)
+        return tokenizer, load_classifier(recipe.model, task, tokenizer)
+    if recipe.tokenizer is not None:
+        tokenizer = load_tokenizer(recipe.tokenizer)
+    else:
+        texts = [text for name in task.texts for text in data["train"][name][:]]
+        tokenizer = train_tokenizer(texts, recipe.vocab_size)
+    return tokenizer, build_classifier(settings or {}, task, tokenizer)
+
+
+def _encode(tokenizer: Any, rows: Any, task: GlueTask, recipe: FinetuneArguments) -> Encoded:
+    columns = encode(tokenizer, [rows[name][:] for name in task.texts], recipe.max_length)
+    return Encoded(columns, rows["label"][:])
+
+
+def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any) -> None:
+    # A model without the position fails at the first long example, perhaps an hour into training.
+    limit = min(
+        getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length,
+        tokenizer.model_max_length,
+    )
+    longest = max(int(examples.lengths.max()) for examples in encoded.values())
+    if longest > limit:
+        raise GammaError(
+            f"an example has {longest} tokens, longer than the {limit} that the model can take; "
+            f"give --max_length {limit}"
+        )
+
+
+def _scorer(task: GlueTask) -> Any:
+    metric = GlueMetric(task)
+
+    def score(prediction: Any) -> dict[str, float]:
+        logits = prediction.predictions
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        guesses = logits.reshape(-1) if task.regression else logits.argmax(axis=-1)
+        scores = metric.compute(predictions=guesses, references=prediction.label_ids)
+        return dict(scores or {})
+
+    return score
