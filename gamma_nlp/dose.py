@@ -107,23 +107,6 @@ def optimizer_doses(
     return doses
 
 
-def dose_text(dose: float | None, dtype: torch.dtype | str, *, decays: bool = True) -> str:
-    """Return a dose for a table: ``10.2 %``, ``0 (bf16 rounding)``, ``-`` where it is unknown.
-
-    Args:
-        dose: From :func:`decay_dose`.
-        dtype: The parameter's dtype, also as ``"bfloat16"``.
-        decays: Whether its coefficient is above 0; a dose of 0 is no rounding otherwise.
-    """
-    if dose is None:
-        return "-"
-    if dose == 0:
-        name = str(dtype).removeprefix("torch.")
-        return f"0 ({_SHORT.get(name, name)} rounding)" if decays else "0"
-    digits = 1 if abs(dose) >= 0.01 else 2 if abs(dose) >= 0.001 else 4
-    return f"{100 * dose:.{digits}f} %"
-
-
 def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
     """Whether rounding takes more than half of a dose; ``exact`` is the one in float64."""
     return dose is not None and exact is not None and dose < 0.5 * exact
@@ -189,7 +172,6 @@ _ROUND: Mapping[torch.dtype, Callable[[float], float]] = {
     torch.float16: lambda value: struct.unpack("<e", struct.pack("<e", value))[0],
     torch.bfloat16: _to_bfloat16,
 }
-_SHORT = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "float64": "fp64"}
 
 
 def _check(

@@ -146,7 +146,7 @@ def dose_text(dose: float | None, coefficient: float | None, dtype: str) -> str:
     """A dose for readers: ``9.5 %``, or why there is none."""
     if dose is None:
         return "no closed form"
-    if dose == 0 and coefficient and dtype in LOW_PRECISION:
+    if dose == 0 and coefficient:
         return f"0 ({dtype.replace('bfloat', 'bf').replace('float', 'fp')} rounding)"
     return f"{100 * dose:.3g} %"
 

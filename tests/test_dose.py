@@ -8,7 +8,7 @@ from optim_models import gain
 from torch import nn
 
 from gamma_nlp.category import Category
-from gamma_nlp.dose import decay_dose, dose_text, lost_to_rounding, optimizer_doses
+from gamma_nlp.dose import decay_dose, lost_to_rounding, optimizer_doses
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import GainTable
 from gamma_nlp.optim import make_optimizer
@@ -151,16 +151,6 @@ def test_coupled_decay_inside_adam_has_no_closed_form() -> None:
 def test_bad_numbers_are_named(args: tuple, kwargs: dict, message: str) -> None:
     with pytest.raises(GammaError, match=message):
         decay_dose(*args, **kwargs)
-
-
-def test_texts() -> None:
-    assert dose_text(0.1023, torch.float32) == "10.2 %"
-    assert dose_text(0.0063, torch.float32) == "0.63 %"
-    assert dose_text(0.00063, torch.float32) == "0.0630 %"
-    assert dose_text(0.0, torch.bfloat16) == "0 (bf16 rounding)"
-    assert dose_text(0.0, "bfloat16") == "0 (bf16 rounding)"
-    assert dose_text(0.0, torch.bfloat16, decays=False) == "0"
-    assert dose_text(None, torch.float32) == "-"
 
 
 def test_loss_to_rounding() -> None:

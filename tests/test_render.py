@@ -88,6 +88,7 @@ def test_summary_counts_gains_and_elements_per_category() -> None:
 def test_dose_says_when_rounding_or_mode_takes_it() -> None:
     assert render.dose_text(0.1234, 0.1, "float32") == "12.3 %"
     assert render.dose_text(0.0, 0.1, "bfloat16") == "0 (bf16 rounding)"
+    assert render.dose_text(0.0, 1e-6, "float32") == "0 (fp32 rounding)"
     assert render.dose_text(0.0, 0.0, "bfloat16") == "0 %"
     assert render.dose_text(None, 0.1, "float32") == "no closed form"
 
