@@ -23,6 +23,7 @@ from gamma_nlp.gains import Gain, GainTable
 from gamma_nlp.groups import param_groups
 from gamma_nlp.optim import make_optimizer
 from gamma_nlp.policy import DecayPolicy
+from gamma_nlp.precision import gains_to_fp32
 
 if TYPE_CHECKING:
     from gamma_nlp.trainer import GammaSeq2SeqTrainer, GammaTrainer, GammaTrainerMixin
@@ -43,6 +44,7 @@ __all__ = [
     "audit",
     "categorize",
     "decay_dose",
+    "gains_to_fp32",
     "make_optimizer",
     "param_groups",
 ]

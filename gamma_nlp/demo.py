@@ -94,8 +94,8 @@ def run(demo: Demonstration) -> dict[str, Any]:
     Returns:
         The content of ``demo.json``.
     """
+    from gamma_nlp.files import write_json
     from gamma_nlp.plots import plot_arms
-    from gamma_nlp.run_folder import write_json
     from gamma_nlp.text_model import train_tokenizer
 
     started = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any
 
 from gamma_nlp import run_folder
 from gamma_nlp.category import Category
+from gamma_nlp.files import write_json
 from gamma_nlp.glue_tasks import GlueTask
 from gamma_nlp.plots import GAIN_NORM, plot_run
 
@@ -78,7 +79,7 @@ def report(
     }
     output = Path(args.output_dir)
     if args.process_index == 0:
-        run_folder.write_json(output / "results.json", results)
+        write_json(output / "results.json", results)
         plot_run(
             log,
             output / "training.png",

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import write_json
 
 _PACKAGES = (
     "gamma_nlp",
@@ -104,15 +105,6 @@ def _compare(path: Path, identity: Mapping[str, Any]) -> None:
             f"output_dir {path} holds the checkpoints of another run: {'; '.join(changed)}; "
             "resume with its settings, or give another --output_dir"
         )
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The process id keeps several processes from writing into one another's draft.
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(draft, path)
 
 
 def versions() -> dict[str, str]:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-import json
 import math
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -166,20 +163,12 @@ def rounding_warning(lost: Sequence[Gain], autocast: bool) -> str:
     dtypes = ", ".join(sorted({gain.dtype for gain in lost}))
     remedy = "load the model with dtype=torch.float32 and train with bf16=True (autocast)"
     if autocast:
-        remedy = "call gamma_nlp.precision.gains_to_fp32(model) before making the trainer"
+        remedy = "call gamma_nlp.gains_to_fp32(model) before making the trainer"
     return (
         f"rounding to {dtypes} cancels the decay of {len(lost)} gains ("
         f"{listed(gain.name for gain in lost)}): each step is smaller than half a unit in the "
         f"last place, so they stay as if they had no decay. Keep the gains in float32: {remedy}"
     )
-
-
-def write_json(path: Path, data: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")
-    unfinished.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
 
 
 def gain_norms(model: nn.Module, table: GainTable) -> dict[str, float]:

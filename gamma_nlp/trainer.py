@@ -19,6 +19,7 @@ from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from gamma_nlp import hf_optimizer, resume, train_log
 from gamma_nlp.categorize import categorize
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import write_json
 from gamma_nlp.gains import GainTable
 from gamma_nlp.groups import PolicyLike, assign, plain_names
 from gamma_nlp.loss_scale import LossScale, loss_scale
@@ -264,7 +265,7 @@ class GammaTrainerMixin(_Base):
             **gain_table_json(table, coefficients, doses),
         }
         folder = Path(self._get_output_dir(getattr(self, "_trial", None)))
-        train_log.write_json(folder / "gain_table.json", record)
+        write_json(folder / "gain_table.json", record)
         lost = train_log.rounded_away(table, coefficients, doses, plan.rate_sum)
         if lost:
             autocast = bool(self.args.bf16 or self.args.fp16)

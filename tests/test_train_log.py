@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from torch.optim.lr_scheduler import (
 from transformers import get_scheduler
 
 from gamma_nlp import GammaError, categorize, make_optimizer
-from gamma_nlp.train_log import GRID, gain_norms, plan, planned_rates, write_json
+from gamma_nlp.train_log import GRID, gain_norms, plan, planned_rates
 
 STEPS = 7
 
@@ -115,12 +114,3 @@ def test_norms_are_root_mean_squares_of_the_effective_gain() -> None:
     table = categorize(model, torch.randn(3, 4))
     assert gain_norms(model, table) == {"head": pytest.approx(math.sqrt((4 + 9 + 0 + 1) / 4))}
     assert gain_norms(block(), table) == {}
-
-
-def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
-    file = tmp_path / "new" / "table.json"
-    write_json(file, {"a": 1})
-    with pytest.raises(TypeError):
-        write_json(file, {"a": object()})
-    assert json.loads(file.read_text(encoding="utf-8")) == {"a": 1}
-    assert [one.name for one in file.parent.iterdir()] == ["table.json"]

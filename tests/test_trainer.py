@@ -129,7 +129,7 @@ def test_decay_lost_to_bfloat16_is_warned_of(
 def test_fp32_gains_under_autocast_keep_their_dose(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from gamma_nlp.precision import gains_to_fp32
+    from gamma_nlp import gains_to_fp32
 
     model = gains_to_fp32(tiny_gpt2().to(torch.bfloat16))
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16, torch.float32}
