@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.groups import plain_names
+from gamma_nlp.optim import is_attached
 
 Group = dict[str, Any]
 
@@ -215,9 +216,7 @@ def group_names(groups: Iterable[Group], model: nn.Module) -> list[list[str]]:
 def made_here(optimizer: Any) -> bool:
     """Whether an optimizer came from :func:`gamma_nlp.make_optimizer`, wrapped or not."""
     optimizer = inner(optimizer)
-    named = all("param_names" in group for group in getattr(optimizer, "param_groups", [{}]))
-    # attach() leaves this on the instance, so that copies keep the hooks.
-    return named and "__reduce_ex__" in vars(optimizer)
+    return isinstance(optimizer, Optimizer) and is_attached(optimizer)
 
 
 def inner(optimizer: Any) -> Any:

@@ -79,7 +79,7 @@ def make_optimizer(
         table=table,
     )
     if any("gamma_decay" in group for group in groups):
-        _check_hookable(optimizer_class, lr, kwargs)
+        check_hookable(optimizer_class, lr, kwargs)
     return attach(optimizer_class(groups, lr=lr, **kwargs), labels)  # type: ignore[call-arg]
 
 
@@ -196,7 +196,17 @@ def _label(gain: Gain) -> str:
     return "unused" if gain.category is None else str(gain.category)
 
 
-def _check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[str, Any]) -> None:
+def is_attached(optimizer: Optimizer) -> bool:
+    """Whether an optimizer went through :func:`attach`, or is a copy of one that did."""
+    return "__reduce_ex__" in vars(optimizer)
+
+
+def check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[str, Any]) -> None:
+    """Refuse an optimizer whose steps the hook cannot follow.
+
+    Raises:
+        GammaError: It makes its own learning rate, has none, or hides skipped steps.
+    """
     name = optimizer_class.__qualname__
     if optimizer_class.__module__ == "transformers.optimization" and (
         lr is None or kwargs.get("relative_step", True) or kwargs.get("scale_parameter", True)

@@ -7,7 +7,6 @@ that a loss which ignores the Trainer's item count is not multiplied.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +16,15 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from gamma_nlp import hf_optimizer, resume, train_log
+from gamma_nlp.announce import announce
 from gamma_nlp.categorize import categorize
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
 from gamma_nlp.gains import GainTable
 from gamma_nlp.groups import PolicyLike, assign, plain_names
 from gamma_nlp.loss_scale import LossScale, loss_scale
 from gamma_nlp.native import native_mode
-from gamma_nlp.optim import _check_hookable, attach, decay_groups
+from gamma_nlp.optim import attach, check_hookable, decay_groups
 from gamma_nlp.policy import DecayPolicy
-from gamma_nlp.render import gain_table, gain_table_json
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -143,7 +141,7 @@ class GammaTrainerMixin(_Base):
                     f"policy {self.policy.name!r} needs a step hook on {chosen.__name__} for this "
                     "model, which DeepSpeed's flat parameters hide; use FSDP2 or data parallel"
                 )
-            _check_hookable(chosen, kwargs.get("lr", self.args.learning_rate), kwargs)
+            check_hookable(chosen, kwargs.get("lr", self.args.learning_rate), kwargs)
         self._stock_names = hf_optimizer.stock_names(self, model, given)
         self._call_stock(wrapped, chosen, {**kwargs, "params": groups})
         made = self.optimizer
@@ -241,35 +239,20 @@ class GammaTrainerMixin(_Base):
             )
             return
         table = self._table() if self.gain_table is None else self.gain_table
+        # Every process: what it refuses must stop all of them.
         plan = train_log.plan(optimizer, self._rates, self._native_decay)
         if not self.is_world_process_zero():
             return
-        coefficients, doses = train_log.for_table(table, plan)
-        logger.info(
-            "decay policy %r, weight_decay %g, %s, sum of learning rates %s\n%s",
-            self.policy.name,
-            self.args.weight_decay,
-            type(optimizer).__name__,
-            "unknown: the schedule follows metrics, so do the doses"
-            if plan.rate_sum is None
-            else f"{plan.rate_sum:.4g}",
-            gain_table(table, coefficients, doses),
+        announce(
+            table,
+            plan,
+            policy=self.policy,
+            weight_decay=self.args.weight_decay,
+            optimizer=type(optimizer).__name__,
+            steps=self.state.max_steps,
+            autocast=bool(self.args.bf16 or self.args.fp16),
+            folder=Path(self._get_output_dir(getattr(self, "_trial", None))),
         )
-        policy = dataclasses.asdict(self.policy)
-        record = {
-            "policy": policy,
-            "weight_decay": self.args.weight_decay,
-            "optimizer": type(optimizer).__name__,
-            "training_steps": self.state.max_steps,
-            "sum_of_learning_rates": plan.rate_sum,
-            **gain_table_json(table, coefficients, doses),
-        }
-        folder = Path(self._get_output_dir(getattr(self, "_trial", None)))
-        write_json(folder / "gain_table.json", record)
-        lost = train_log.rounded_away(table, coefficients, doses, plan.rate_sum)
-        if lost:
-            autocast = bool(self.args.bf16 or self.args.fp16)
-            logger.warning(train_log.rounding_warning(lost, autocast))
 
 
 class GammaTrainer(GammaTrainerMixin, Trainer):
