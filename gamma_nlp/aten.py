@@ -62,5 +62,9 @@ NORM_KINDS = {
 NO_NORM = _names("linalg_vector_norm norm renorm")
 NORMALISE_TOKENS = _names("native_layer_norm _fused_rms_norm")
 
+# Take the shape of their operand and nothing else.
+CONSTANTS = _names("""
+    zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones new_full
+""")
 # Give memory without a value.
 FRESH = _names("empty empty_like empty_strided new_empty new_empty_strided")

@@ -28,6 +28,8 @@ class Op(enum.Enum):
     """Adds two activations; ``parents`` holds the two operands."""
     LINEAR = "linear"
     """Linear in the signal, no parameter contracted: a constant factor, a bias, a sum, a mean."""
+    CHOICE = "choice"
+    """Makes indices or yes-or-no answers from the signal: they steer it, but hold none of it."""
     NONLINEAR = "nonlinear"
     """Everything else."""
 

@@ -158,11 +158,12 @@ class Interpreter:
             pairs = [(nodes[0], nodes[1]), (nodes[1], nodes[0])]
             for signal, factor in pairs if name == "mul" else pairs[:1]:
                 if self._is_norm(signal, factor):
-                    return self.node(Op.NORM, "rms_norm", (signal,))
+                    kind = "layer_norm" if self._is_centred(signal) else "rms_norm"
+                    return self.node(Op.NORM, kind, (signal,))
             return self.node(Op.NONLINEAR, name, nodes)
         scale = None
         if name == "mul" and len(exprs) == 1:
-            scale = _scale(exprs[0], self._norm_behind(nodes[0]))
+            scale = _scale(exprs[0], self._norm_behind(nodes[0], _is_scalar(operands)))
         return self.node(Op.LINEAR, name, nodes, scale)
 
     def _is_norm(self, signal: int, factor: int) -> bool:
@@ -187,6 +188,13 @@ class Interpreter:
                 return False
         return rooted and reduced
 
+    def _is_centred(self, signal: int) -> bool:
+        """Whether a mean of what a signal is made of was taken off it."""
+        node = self.graph.nodes[signal]
+        if node.name != "sub" or len(node.parents) != 2:
+            return False
+        return self.graph.nodes[node.parents[1]].name in ("mean", "sum", "div", "var_mean")
+
     def _pointwise_origin(self, node: int) -> set[int]:
         found: set[int] = set()
         stack = [node]
@@ -201,14 +209,18 @@ class Interpreter:
                 stack.extend(entry.parents)
         return found
 
-    def _norm_behind(self, node: int) -> str | None:
-        """The kind of the norm whose output ``node`` is, up to constant factors and shifts."""
+    def _norm_behind(self, node: int, scalar: bool) -> str | None:
+        """The kind of the norm whose output ``node`` is, up to constant factors and shifts.
+
+        A single number is the gain of a norm only in the norm's own module: outside it mixes
+        signals, as a learned weight of a skip does.
+        """
         while True:
             entry = self.graph.nodes[node]
             if entry.scale is not None:
                 return None  # the norm has its gain already
             if entry.op is Op.NORM:
-                return entry.name
+                return entry.name if not scalar or entry.module == self.where() else None
             if entry.op is not Op.LINEAR or entry.name not in ("mul", "div", "add", "sub", "neg"):
                 return None
             node = entry.parents[0]
@@ -216,6 +228,10 @@ class Interpreter:
     def _mark_weights(self, exprs: Iterable[Expr]) -> None:
         for expr in exprs:
             self.graph.weights |= expr.params
+
+
+def _is_scalar(operands: Iterable[Operand]) -> bool:
+    return all(size == 1 for o in operands if o.expr is not None for size in o.shape)
 
 
 def _nodes(operands: Iterable[Operand]) -> list[int]:

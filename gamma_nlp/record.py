@@ -26,9 +26,13 @@ from gamma_nlp.interpret import Interpreter, Operand
 
 @dataclass
 class _Value:
-    """What is known of a tensor: a node of the graph, an expression of parameters, or neither."""
+    """What is known of a tensor: a node of the graph, an expression of parameters, or neither.
+
+    ``choice`` is the node that stands for indices or masks made from activations.
+    """
 
     node: int | None = None
+    choice: int | None = None
     expr: Expr | None = None
     from_input: bool = False
     from_signal: bool = False
@@ -121,12 +125,20 @@ class Recorder(TorchDispatchMode):
         from_signal = any(v.node is not None or v.from_signal for v in values)
         from_input = from_signal or any(v.from_input for v in values)
         discrete = _Value(from_input=from_input, from_signal=from_signal)
-        if fresh:
+        choices = list(dict.fromkeys(v.choice for v in values if v.choice is not None))
+        if name in aten.CONSTANTS:
+            result = discrete = _Value()
+        elif fresh:
             result = _Value(unwritten=any(t.numel() > 0 for t in outputs))
         elif any(map(_carries_signal, outputs)):
             result = self._signal(name, args, tensors, values, outputs[0], from_input)
+            if choices and result.node is not None:
+                node = self._interpreter.node(Op.LINEAR, "choose", (result.node, *choices))
+                result = replace(result, node=node)
         else:
             result = discrete
+        if name not in aten.CONSTANTS and not all(map(_carries_signal, outputs)):
+            discrete.choice = self._choice(name, values, choices)
         for expr in (v.expr for v in values if v.expr is not None):
             self.graph.touched |= expr.params
         for tensor in outputs:
@@ -135,6 +147,12 @@ class Recorder(TorchDispatchMode):
             )
         for tensor in written:
             self._write(tensor, result)
+
+    def _choice(self, name: str, values: list[_Value], choices: list[int]) -> int | None:
+        nodes = [v.node for v in values if v.node is not None]
+        if not nodes and len(choices) < 2:
+            return choices[0] if choices else None
+        return self._interpreter.node(Op.CHOICE, name, [*nodes, *choices])
 
     def _signal(
         self,

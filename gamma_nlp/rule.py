@@ -11,6 +11,9 @@ integers used as bit sets, so that a model of a hundred layers takes millisecond
 - or, as a **projection shortcut**, if the skip crosses exactly one weight, every path of the
   branch at least two with a nonlinearity between them, and the sum is inside no other branch.
 
+Indices and masks made from activations (top-k, thresholds) are no part of any of these paths, but
+a gain that steers a branch through them feeds that branch.
+
 Not counted: a sum that enters a softmax before any weight (attention scores with a position
 bias), and a sum inside another addition's branch, unless its own skip runs from that branch's
 start to its end without a weight.
@@ -60,7 +63,7 @@ class Reach:
         self.weightless: list[int] = []
         for index, node in enumerate(graph.nodes):
             everything = free = weightless = 0
-            for parent in node.parents:
+            for parent in () if node.op is Op.CHOICE else node.parents:
                 everything |= self.all[parent]
                 free |= self.free[parent]
                 weightless |= self.weightless[parent]
@@ -161,7 +164,8 @@ def _crossings(graph: Graph, node: int) -> dict[int, set[_Path]]:
             continue
         known.add(path)
         entry = graph.nodes[current]
-        stack.extend((parent, path.before(entry.op)) for parent in entry.parents)
+        if entry.op is not Op.CHOICE:
+            stack.extend((parent, path.before(entry.op)) for parent in entry.parents)
     return paths
 
 
@@ -171,7 +175,7 @@ def _enters_softmax(graph: Graph) -> list[bool]:
     for index in reversed(range(len(graph.nodes))):
         node = graph.nodes[index]
         if node.op is Op.SOFTMAX or (
-            enters[index] and node.op not in (Op.WEIGHT, Op.CONTRACT, Op.NORM)
+            enters[index] and node.op not in (Op.WEIGHT, Op.CONTRACT, Op.NORM, Op.CHOICE)
         ):
             for parent in node.parents:
                 enters[parent] = True
@@ -231,7 +235,7 @@ def _follow(
                     last = child if last is None else min(last, child)
                 continue
             renormalised = renormalised or (weighted and node.op is Op.NORM)
-            step = (child, weighted or node.op is Op.WEIGHT)
+            step = (child, weighted or node.op in (Op.WEIGHT, Op.CHOICE))
             if step not in seen:
                 seen.add(step)
                 stack.append(step)
@@ -269,7 +273,7 @@ def _feeds_scores(graph: Graph, gain: int, below: list[list[int]], scores: list[
             if op is Op.CONTRACT:
                 if scores[child]:
                     return True
-            elif op not in (Op.WEIGHT, Op.NORM, Op.SOFTMAX) and child not in seen:
+            elif op not in (Op.WEIGHT, Op.NORM, Op.SOFTMAX, Op.CHOICE) and child not in seen:
                 seen.add(child)
                 stack.append(child)
     return False

@@ -47,11 +47,8 @@ def build(model_type: str, class_name: str) -> nn.Module:
     """
     import transformers
 
-    config = small_config(model_type)
     cls = getattr(transformers, class_name)
-    wanted = getattr(cls, "config_class", None)
-    if wanted is not None and not isinstance(config, wanted):
-        config = config.get_text_config()  # the mapping names the text model of a larger config
+    config = _of_class(small_config(model_type, class_name), getattr(cls, "config_class", None))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = cls(config)
@@ -69,14 +66,22 @@ def randomise(model: nn.Module) -> None:
                     parameter.nan_to_num_(0.0).add_(torch.randn_like(parameter) * 0.1)
 
 
-def small_config(model_type: str) -> Any:
-    """The small config of a type."""
+def small_config(model_type: str, class_name: str = "") -> Any:
+    """The small config of a type, or of one class of it that needs other fields."""
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     cls = CONFIG_MAPPING[model_type]
-    overrides = _section(model_type)
+    overrides = {**_section(model_type), **_section(f"{model_type} {class_name}")}
     fields = _fields(cls, _TokenIds(), _nested(overrides))
     return cls(**fields)
+
+
+def _of_class(config: Any, wanted: Any) -> Any:
+    """The config itself, or the nested one that the model's class takes: a text model's, say."""
+    if wanted is None or isinstance(config, wanted):
+        return config
+    nested = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
+    return next((sub for sub in nested if isinstance(sub, wanted)), config)
 
 
 def input_name(model_type: str) -> str | None:
@@ -101,7 +106,10 @@ class _TokenIds:
 
 def _fields(cls: Any, token_ids: _TokenIds, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments that make a small config of class ``cls``."""
-    defaults = cls(**{k: v for k, v in overrides.items() if not isinstance(v, dict)})
+    try:
+        defaults = cls()
+    except Exception:  # some types have no valid defaults
+        defaults = cls(**overrides)
     nested = getattr(cls, "sub_configs", {})
     sizes = _sizes()
     fields: dict[str, Any] = {}
@@ -111,6 +119,10 @@ def _fields(cls: Any, token_ids: _TokenIds, overrides: Mapping[str, Any]) -> dic
         if name in sizes and isinstance(value, int) and not isinstance(value, bool):
             if value > sizes[name]:
                 fields[name] = sizes[name]
+            if name == "num_key_value_heads" and value == _heads(defaults):
+                fields.pop(name, None)  # as many as query heads, whatever their number
+                if "num_attention_heads" in sizes and value > sizes["num_attention_heads"]:
+                    fields[name] = sizes["num_attention_heads"]
         elif name.endswith(("token_id", "token_index")):
             moved = token_ids(value)
             if moved != value:
@@ -130,6 +142,10 @@ def _fields(cls: Any, token_ids: _TokenIds, overrides: Mapping[str, Any]) -> dic
     return fields
 
 
+def _heads(config: Any) -> Any:
+    return config.to_dict().get("num_attention_heads")
+
+
 def _cut_layers(defaults: Any, fields: dict[str, Any]) -> None:
     """Cut lists with an entry per layer to the shortest start that shows every kind of layer."""
     name = next((n for n in ("num_hidden_layers", *_DEPTHS) if n in fields), None)
@@ -141,6 +157,10 @@ def _cut_layers(defaults: Any, fields: dict[str, Any]) -> None:
         for key, value in defaults.to_dict().items()
         if isinstance(value, list) and len(value) == depth
     }
+    # Positions of layers, not kinds of layers: those that stay.
+    indices = [k for k, v in lists.items() if all(isinstance(i, int) for i in v) and v == sorted(set(v))]
+    for key in indices:
+        fields[key] = [i for i in lists.pop(key) if i < fields[name]]
     columns = list(zip(*lists.values(), strict=True)) if lists else []
     first: dict[str, int] = {}
     for index, column in enumerate(columns):
