@@ -12,7 +12,7 @@ from gamma_nlp import find, rule, tables
 from gamma_nlp.category import Category, Role
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import Gain, GainTable
-from gamma_nlp.graph import Graph
+from gamma_nlp.graph import Graph, Op
 from gamma_nlp.trace import trace, unwrap
 
 Method = Literal["auto", "table", "graph"]
@@ -132,6 +132,8 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
         use: rule.Use | None = by_name.get(name)
         if use is None and name not in candidates:
             continue
+        if use is None and name in touched and _only_scales(graph, name.rpartition(".")[0]):
+            continue  # called a norm, but normalises nothing, such as MobileBERT's NoNorm
         if use is None and name in touched:
             raise GammaError(
                 f"{name!r} belongs to a norm, but the forward pass uses it in a way that neither "
@@ -175,6 +177,12 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
             if own in roles and (role, roles[own]) != (Role.BIAS, Role.EMBEDDING):
                 roles[own] = role
     return GainTable(gains=tuple(gains), roles=roles, model=type(unwrap(model)).__name__)
+
+
+def _only_scales(graph: Graph, module: str) -> bool:
+    """Whether all that a module does is to multiply and add."""
+    ops = [n.op for n in graph.nodes if n.module == module or n.module.startswith(f"{module}.")]
+    return bool(ops) and all(op is Op.LINEAR for op in ops)
 
 
 def _reason(graph: Graph, use: rule.Use | None, count: int) -> str:

@@ -183,12 +183,23 @@ class Recorder(TorchDispatchMode):
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
         if table is not None and name in aten.NORMALISE_TOKENS:
             self.tokens |= table.params
+            return _Value(node=self._interpreter.node(Op.SOURCE, name))  # until the next run
         return _Value(expr=combine(name, args, tensors, [v.expr for v in values]))
 
     # Which tensor holds what ------------------------------------------------------------------
 
     def _get(self, tensor: torch.Tensor) -> _Value:
-        return self._values.get(tensor) or _Value()
+        found = self._values.get(tensor)
+        return found or self._unannounced(tensor) or _Value()
+
+    def _unannounced(self, tensor: torch.Tensor) -> _Value | None:
+        """``tensor.data`` is another tensor of the same memory that no operation has made."""
+        key = _storage(tensor)
+        for reference in self._aliases.get(key, []) if key is not None else []:
+            other = reference()
+            if other is not None and _same_memory(other, tensor):
+                return self._values[other]
+        return None
 
     def _set(self, tensor: torch.Tensor, value: _Value) -> None:
         if tensor not in self._values:
@@ -262,6 +273,12 @@ def _carries_signal(tensor: torch.Tensor) -> bool:
 
 def _name(func: Any) -> str:
     return str(getattr(func, "overloadpacket", func).__name__).rstrip("_")
+
+
+def _same_memory(one: torch.Tensor, two: torch.Tensor) -> bool:
+    return (one.shape, one.stride(), one.storage_offset(), one.dtype) == (
+        two.shape, two.stride(), two.storage_offset(), two.dtype,
+    )  # fmt: skip
 
 
 def _storage(tensor: torch.Tensor) -> int | None:

@@ -71,8 +71,10 @@ def small_config(model_type: str, class_name: str = "") -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     cls = CONFIG_MAPPING[model_type]
-    overrides = {**_section(model_type), **_section(f"{model_type} {class_name}")}
-    fields = _fields(cls, _TokenIds(), _nested(overrides))
+    overrides = options(model_type, class_name)
+    for key in ("inputs", "placeholders"):
+        overrides.pop(key, None)
+    fields = _fields(cls, _TokenIds(), overrides)
     return cls(**fields)
 
 
@@ -84,10 +86,9 @@ def _of_class(config: Any, wanted: Any) -> Any:
     return next((sub for sub in nested if isinstance(sub, wanted)), config)
 
 
-def input_name(model_type: str) -> str | None:
-    """What feeds this type, where token ids alone do not."""
-    value = _section(model_type).get("inputs")
-    return value if isinstance(value, str) else None
+def options(model_type: str, class_name: str = "") -> dict[str, Any]:
+    """What ``small_models.ini`` says of a type, and of one class of it, as nested fields."""
+    return _nested({**_section(model_type), **_section(f"{model_type} {class_name}")})
 
 
 class _TokenIds:
@@ -205,8 +206,6 @@ def _section(model_type: str) -> dict[str, Any]:
 def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in dotted.items():
-        if name == "inputs":
-            continue
         *path, last = name.split(".")
         place = tree
         for part in path:
