@@ -173,7 +173,7 @@ class Recorder(TorchDispatchMode):
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
         if any(v.node is not None for v in values):
             if name in ("cat", "stack"):
-                self.tokens |= params
+                self.tokens |= params - self.graph.weights
             operands = [
                 Operand(node=v.node, expr=v.expr, shape=tuple(t.shape))
                 for t, v in zip(tensors, values, strict=True)
@@ -184,6 +184,13 @@ class Recorder(TorchDispatchMode):
         if table is not None and name in aten.NORMALISE_TOKENS:
             self.tokens |= table.params
             return _Value(node=self._interpreter.node(Op.SOURCE, name))  # until the next run
+        if name in aten.CONTRACTIONS:  # a weight, if only of constants: of a time step, say
+            self.graph.weights |= {
+                param
+                for tensor, value in zip(tensors, values, strict=True)
+                if value.expr is not None and _is_matrix(tensor)
+                for param in value.expr.params
+            }
         return _Value(expr=combine(name, args, tensors, [v.expr for v in values]))
 
     # Which tensor holds what ------------------------------------------------------------------
@@ -269,6 +276,10 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 def _carries_signal(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _is_matrix(tensor: torch.Tensor) -> bool:
+    return sum(size > 1 for size in tensor.shape) >= 2
 
 
 def _name(func: Any) -> str:

@@ -48,7 +48,7 @@ def build(model_type: str, class_name: str) -> nn.Module:
     import transformers
 
     cls = getattr(transformers, class_name)
-    config = _of_class(small_config(model_type, class_name), getattr(cls, "config_class", None))
+    config = small_config(model_type, class_name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = cls(config)
@@ -66,24 +66,20 @@ def randomise(model: nn.Module) -> None:
                     parameter.nan_to_num_(0.0).add_(torch.randn_like(parameter) * 0.1)
 
 
-def small_config(model_type: str, class_name: str = "") -> Any:
-    """The small config of a type, or of one class of it that needs other fields."""
+def small_config(model_type: str, class_name: str) -> Any:
+    """The small config that a class of this type takes."""
+    import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     cls = CONFIG_MAPPING[model_type]
     overrides = options(model_type, class_name)
     for key in ("inputs", "placeholders"):
         overrides.pop(key, None)
-    fields = _fields(cls, _TokenIds(), overrides)
-    return cls(**fields)
-
-
-def _of_class(config: Any, wanted: Any) -> Any:
-    """The config itself, or the nested one that the model's class takes: a text model's, say."""
-    if wanted is None or isinstance(config, wanted):
-        return config
-    nested = [getattr(config, name, None) for name in getattr(config, "sub_configs", {})]
-    return next((sub for sub in nested if isinstance(sub, wanted)), config)
+    wanted = getattr(getattr(transformers, class_name), "config_class", None)
+    for name, sub in getattr(cls, "sub_configs", {}).items():
+        if sub is wanted:  # the mapping names the text model of a larger one
+            cls, overrides = sub, overrides.get(name, {})
+    return cls(**_fields(cls, _TokenIds(), overrides))
 
 
 def options(model_type: str, class_name: str = "") -> dict[str, Any]:
