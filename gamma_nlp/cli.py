@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gamma_nlp
+from gamma_nlp import cli_coverage
 from gamma_nlp.errors import GammaError
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
     )
     _model_arguments(audit)
     audit.set_defaults(run=run_audit)
+
+    cli_coverage.add_parser(commands)
 
     commands.add_parser("demo", help="train tiny models under several policies, on CPU")
     return top

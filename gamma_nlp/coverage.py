@@ -78,6 +78,11 @@ class Result:
             and self.check in (AGREES, NOT_CHECKED)
         )
 
+    @property
+    def contradicted(self) -> bool:
+        """The table or the numeric check disagrees with the graph."""
+        return not self.problem and not self.covered
+
     def counts(self) -> Counter[str]:
         """Gains per ``category kind``, with the offset where it is not 0."""
         return Counter(
@@ -91,12 +96,12 @@ class Result:
             return f"{head}: not covered: {self.problem}"
         order = sorted(self.counts().items())
         counts = ", ".join(f"{what} {count}" for what, count in order) or "no gains"
-        tail = "".join(
+        wrong = "".join(
             f"; {what}: {verdict}"
             for what, verdict in (("table", self.table), ("probe", self.check))
-            if verdict not in ("none", NOT_CHECKED)
+            if verdict not in (AGREES, "none", NOT_CHECKED)
         )
-        return f"{head}: {counts}{tail}"
+        return f"{head} [{self.source}]: {counts}{wrong}"
 
 
 def cover(model_type: str, class_name: str) -> Result:
@@ -128,13 +133,12 @@ def _agreement(table: GainTable, graph: GainTable) -> str:
     one = {gain.name: (gain.category, gain.offset) for gain in table}
     two = {gain.name: (gain.category, gain.offset) for gain in graph if gain.category}
     unused = {gain.name for gain in graph if not gain.category}
-    wrong = [name for name in {**one, **two} if name not in unused and one.get(name) != two.get(name)]
+    names = [name for name in {**one, **two} if name not in unused]
+    wrong = [name for name in names if one.get(name) != two.get(name)]
     return f"differs on {wrong[0]!r}" if wrong else AGREES
 
 
-def sweep(
-    types: Iterable[str] | None = None, seconds: float = SECONDS
-) -> Iterator[Result]:
+def sweep(types: Iterable[str] | None = None, seconds: float = SECONDS) -> Iterator[Result]:
     """Cover the classes of these types, by default of all, as results come in.
 
     Raises:

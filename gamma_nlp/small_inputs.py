@@ -22,18 +22,19 @@ ENCODED = 6
 
 def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
     """Keyword arguments of one forward pass: random values, the same at every call."""
+    config: Any = model.config
     options = small_models.options(model_type, type(model).__name__)
     wanted = inspect.signature(model.forward).parameters
     own = {name: value for name, value in options.get("inputs", {}).items() if name in wanted}
     generator = torch.Generator().manual_seed(0)
     found = {} if "inputs_embeds" in own or "inputs" in own else trace.example_inputs(model)
     if set(own) & _TOWERS:
-        _insert(found, model.config, options.get("placeholders", {}))
+        _insert(found, config, options.get("placeholders", {}))
     for name, value in own.items():
         found[name] = _tensor(value, generator)
     if "encoder_hidden_states" in wanted and _reads_an_encoder(model):
-        width = getattr(model.config, "cross_attention_hidden_size", None)
-        shape = [1, ENCODED, width or model.config.hidden_size]
+        width = getattr(config, "cross_attention_hidden_size", None) or config.hidden_size
+        shape = [1, ENCODED, width]
         found.setdefault("encoder_hidden_states", torch.randn(shape, generator=generator))
     return found
 

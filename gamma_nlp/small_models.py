@@ -155,7 +155,9 @@ def _cut_layers(defaults: Any, fields: dict[str, Any]) -> None:
         if isinstance(value, list) and len(value) == depth
     }
     # Positions of layers, not kinds of layers: those that stay.
-    indices = [k for k, v in lists.items() if all(isinstance(i, int) for i in v) and v == sorted(set(v))]
+    indices = [
+        k for k, v in lists.items() if all(isinstance(i, int) for i in v) and v == sorted(set(v))
+    ]
     for key in indices:
         fields[key] = [i for i in lists.pop(key) if i < fields[name]]
     columns = list(zip(*lists.values(), strict=True)) if lists else []

@@ -1,0 +1,95 @@
+"""The coverage sweep: every text model type, small, by graph and by table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from gamma_nlp import GammaError, cli_coverage, coverage, small_models
+
+GOLDEN = Path(__file__).parent / "golden" / "coverage.txt"
+# One of each structure: post-norm, pre-norm, offset 1 and sandwich, encoder-decoder, experts,
+# state space, shared layers, hyper-connections, towers, NoNorm.
+SAMPLE = ("bert", "gpt2", "gemma2", "bart", "switch_transformers", "mamba2", "albert",
+          "deepseek_v4", "gemma3", "mobilebert")  # fmt: skip
+
+
+def golden(types: Iterable[str]) -> list[str]:
+    wanted = set(types)
+    return [line for line in GOLDEN.read_text().splitlines() if line.split(" ")[0] in wanted]
+
+
+def as_installed() -> bool:
+    import transformers
+
+    return transformers.__version__ in GOLDEN.read_text().splitlines()[0]
+
+
+needs_version = pytest.mark.skipif(not as_installed(), reason="golden file of another version")
+
+
+@needs_version
+def test_sample_of_types_is_placed_as_the_golden_file_says() -> None:
+    results = list(coverage.sweep(SAMPLE))
+    assert [str(result) for result in results] == golden(SAMPLE)
+    assert all(result.covered for result in results)
+
+
+@pytest.mark.slow
+@needs_version
+def test_all_types_are_placed_as_the_golden_file_says(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = argparse.ArgumentParser()
+    cli_coverage.add_parser(commands.add_subparsers())
+    cli_coverage.run(commands.parse_args(["coverage"]))
+    assert capsys.readouterr().out == GOLDEN.read_text()
+
+
+def test_every_class_of_the_mappings_is_listed() -> None:
+    types = small_models.text_types()
+    assert types["t5"] == ["T5ForConditionalGeneration", "T5ForSequenceClassification"]
+    assert "LlamaForCausalLM" in types["llama"]
+
+
+def test_unknown_type_is_named() -> None:
+    with pytest.raises(GammaError, match="'no_such_type' is no text model type"):
+        list(coverage.sweep(["no_such_type"]))
+
+
+def test_model_that_hangs_costs_only_itself() -> None:
+    worker = coverage._Worker()
+    try:
+        slow = worker.cover("bert", "BertForMaskedLM", 0.01)
+        assert slow.problem == "took more than 0.01 s"
+        broken = worker.cover("bert", "NoSuchClass", 120)
+        assert "NoSuchClass" in broken.problem
+        assert not broken.covered
+        assert worker.cover("bert", "BertForMaskedLM", 120).covered
+    finally:
+        worker.stop()
+
+
+def test_type_that_needs_an_absent_package_is_counted_not_covered() -> None:
+    fields = {"type": "x", "model": "XModel"}
+    absent = coverage.Result(**fields, problem="ImportError: needs timm", missing=True)
+    placed = coverage.Result(
+        type="y", model="YModel", gains=[("n.weight", "head", "rms_norm", 1.0)],
+        source="graph", table="none", check=coverage.NOT_CHECKED,
+    )  # fmt: skip
+    wrong = coverage.Result(
+        type="z", model="ZModel", source="table+graph", table="differs on 'n.weight'"
+    )
+    assert str(placed) == "y YModel [graph]: head rms_norm+1 1"
+    assert wrong.contradicted and not absent.contradicted
+    text = cli_coverage.summary([absent, placed, wrong])
+    assert text.splitlines()[0] == "# 1 of 3 types covered, 0 of them by table too"
+    assert text.splitlines()[-1] == "# need a package that is not installed: x"
+
+
+def test_small_config_keeps_every_kind_of_layer_and_moves_special_tokens() -> None:
+    config = small_models.small_config("qwen3_next", "Qwen3NextForCausalLM")
+    assert set(config.layer_types) == {"linear_attention", "full_attention"}
+    config = small_models.small_config("gemma3", "Gemma3ForConditionalGeneration")
+    assert config.image_token_id < config.text_config.vocab_size == small_models.VOCABULARY

@@ -1,0 +1,205 @@
+"""Structures found while covering the text models of transformers, each in its smallest form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gamma_nlp import Category, GainTable, GammaError, Role, categorize
+
+D = 8
+
+
+class Net(nn.Module):
+    """A network given as a function of its own modules."""
+
+    def __init__(self, forward: Callable[[Net, Tensor], Tensor], **modules: object) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            setattr(self, name, module)
+        self.run = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.run(self, x)
+
+
+class HandWritten(nn.Module):
+    """A norm from single operations, with or without centring."""
+
+    def __init__(self, centred: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(D))
+        self.centred = centred
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.centred:
+            x = x - x.mean(-1, keepdim=True)
+        return self.weight * (x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+
+class NoNorm(nn.Module):
+    """Called a norm, but normalises nothing (MobileBERT)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(D))
+        self.bias = nn.Parameter(torch.zeros(D))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight + self.bias
+
+
+def linear() -> nn.Linear:
+    return nn.Linear(D, D, bias=False)
+
+
+def norm() -> nn.LayerNorm:
+    return nn.LayerNorm(D, bias=False)
+
+
+def table(net: nn.Module) -> GainTable:
+    return categorize(net, torch.randn(2, 5, D, generator=torch.Generator().manual_seed(0)))
+
+
+def places(net: nn.Module) -> dict[str, str]:
+    return {gain.name: str(gain.category) for gain in table(net)}
+
+
+def test_sum_of_experts_that_starts_from_zeros_like_the_signal_crosses_their_weights() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        h = m.n(x)
+        total = torch.zeros_like(h)
+        total += m.a(h)
+        return m.out(x + total)
+
+    net = Net(forward, embed=linear(), a=linear(), out=linear(), n=norm())
+    assert places(net) == {"n.weight": "branch_inner"}
+
+
+def test_gain_that_only_chooses_what_a_branch_reads_feeds_that_branch() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        h = m.n(x)
+        index = m.index_norm(m.index(h)).sum(-1).topk(3).indices
+        mask = torch.zeros(2, 5, dtype=torch.bool).scatter(1, index, True)
+        scores = (h @ h.transpose(1, 2)).masked_fill(~mask[:, None], -1e9)
+        return m.out(x + m.a(scores.softmax(-1) @ m.b(h)))
+
+    net = Net(
+        forward, embed=linear(), index=linear(), a=linear(), b=linear(), out=linear(),
+        n=norm(), index_norm=norm(),
+    )  # fmt: skip
+    assert places(net) == {"n.weight": "branch_inner", "index_norm.weight": "branch_inner"}
+
+
+def test_mask_made_from_the_signal_makes_no_residual_addition() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        h = m.n(m.embed(x))
+        return m.out(m.a(h) + m.b(x) * (h > 0))
+
+    net = Net(forward, embed=linear(), a=linear(), b=linear(), out=linear(), n=norm())
+    assert places(net) == {"n.weight": "head"}
+
+
+def test_number_that_mixes_the_output_of_a_gainless_norm_is_no_gain() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        first = m.plain(m.embed(x))
+        x = first + m.a(first)
+        return m.out(m.mix[0] * x + m.mix[1] * first)
+
+    net = Net(
+        forward, embed=linear(), a=linear(), out=linear(),
+        plain=nn.LayerNorm(D, elementwise_affine=False), mix=nn.Parameter(torch.ones(2)),
+    )  # fmt: skip
+    assert len(table(net)) == 0
+    assert table(net).roles["mix"] is Role.OTHER
+
+
+def test_vector_after_a_gainless_norm_is_its_gain_wherever_it_is_applied() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        return m.out(x + m.a(m.plain(x) * m.gain))
+
+    net = Net(
+        forward, embed=linear(), a=linear(), out=linear(),
+        plain=nn.LayerNorm(D, elementwise_affine=False), gain=nn.Parameter(torch.ones(D)),
+    )  # fmt: skip
+    assert places(net) == {"gain": "branch_inner"}
+
+
+@pytest.mark.parametrize(("centred", "kind"), [(True, "layer_norm"), (False, "rms_norm")])
+def test_kind_of_a_hand_written_norm_says_whether_it_centres(centred: bool, kind: str) -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        return m.out(x + m.a(m.n(x)))
+
+    net = Net(forward, embed=linear(), a=linear(), out=linear(), n=HandWritten(centred))
+    (gain,) = table(net)
+    assert (gain.category, gain.kind) == (Category.BRANCH_INNER, kind)
+
+
+def test_module_called_a_norm_that_only_scales_has_no_gain() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        return m.out(m.n(x + m.a(x)))
+
+    net = Net(forward, embed=linear(), a=linear(), out=linear(), n=NoNorm())
+    assert len(table(net)) == 0
+    assert table(net).roles["n.weight"] is Role.OTHER
+
+
+def test_module_called_a_norm_that_does_something_else_is_refused() -> None:
+    class OddNorm(NoNorm):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.tanh(x) * self.weight
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        return m.out(x + m.a(m.n(x)))
+
+    net = Net(forward, embed=linear(), a=linear(), out=linear(), n=OddNorm())
+    with pytest.raises(GammaError, match=r"'n\.weight' belongs to a norm"):
+        table(net)
+
+
+def test_tokens_read_through_data_are_tokens() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        query = m.n(m.query.data).expand(2, -1, -1)
+        keys = m.k(x)
+        read = (query @ keys.transpose(1, 2)).softmax(-1) @ keys
+        return m.out(m.n2(query + m.a(read)))
+
+    net = Net(
+        forward, k=linear(), a=linear(), out=linear(), n=norm(), n2=norm(),
+        query=nn.Parameter(torch.randn(1, 3, D)),
+    )  # fmt: skip
+    assert places(net) == {"n.weight": "shortcut", "n2.weight": "head"}
+    assert table(net).roles["query"] is Role.OTHER
+
+
+def test_weight_that_also_meets_a_constant_stays_a_weight() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        h = m.n(x)
+        start = m.delayed(h.new_zeros(2, 1, D))
+        values = torch.cat([start, m.delayed(h)[:, :-1]], dim=1)
+        return m.out(x + F.relu(values))
+
+    net = Net(forward, embed=linear(), delayed=linear(), out=linear(), n=norm())
+    assert places(net) == {"n.weight": "branch_inner"}
+    assert table(net).roles["delayed.weight"] is Role.WEIGHT
+
+
+def test_weight_of_a_constant_alone_is_a_weight() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        return m.out(x + m.a(m.n(x) * (1 + m.step(torch.ones(1, D)))))
+
+    net = Net(forward, embed=linear(), a=linear(), step=linear(), out=linear(), n=norm())
+    assert places(net) == {"n.weight": "branch_inner"}
+    assert table(net).roles["step.weight"] is Role.WEIGHT
