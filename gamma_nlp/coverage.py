@@ -7,6 +7,7 @@ costs its own result and a new worker, nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -169,18 +170,21 @@ class _Worker:
     def __init__(self) -> None:
         self.process: subprocess.Popen[str] | None = None
         self.answers: queue.Queue[str | None] = queue.Queue()
+        self.reader: threading.Thread | None = None
 
     def cover(self, model_type: str, class_name: str, seconds: float) -> Result:
         if self.process is None:
             self._start()
         assert self.process is not None and self.process.stdin is not None
         start = time.monotonic()
-        print(model_type, class_name, file=self.process.stdin, flush=True)
         try:
+            print(model_type, class_name, file=self.process.stdin, flush=True)
             answer = self.answers.get(timeout=seconds)
             problem = "its process died" if answer is None else ""
         except queue.Empty:
             answer, problem = None, f"took more than {seconds:g} s"
+        except BrokenPipeError:
+            answer, problem = None, "its process died"
         if answer is not None:
             data = json.loads(answer)
             data["gains"] = [tuple(row) for row in data["gains"]]
@@ -203,13 +207,20 @@ class _Worker:
             env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
         )
         self.answers = queue.Queue()
-        threading.Thread(target=_read, args=(self.process, self.answers), daemon=True).start()
+        self.reader = threading.Thread(target=_read, args=(self.process, self.answers), daemon=True)
+        self.reader.start()
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+        if self.process is None or self.reader is None:
+            return
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        self.process = None
 
 
 def _read(process: subprocess.Popen[str], answers: queue.Queue[str | None]) -> None:

@@ -13,8 +13,8 @@ from gamma_nlp import GammaError, cli_coverage, coverage, small_models
 GOLDEN = Path(__file__).parent / "golden" / "coverage.txt"
 # One of each structure: post-norm, pre-norm, offset 1 and sandwich, encoder-decoder, experts,
 # state space, shared layers, hyper-connections, towers, NoNorm.
-SAMPLE = ("bert", "gpt2", "gemma2", "bart", "switch_transformers", "mamba2", "albert",
-          "deepseek_v4", "gemma3", "mobilebert")  # fmt: skip
+SAMPLE = ("albert", "bart", "bert", "deepseek_v4", "gemma2", "gemma3", "gpt2", "mamba2",
+          "mobilebert", "switch_transformers")  # fmt: skip
 
 
 def golden(types: Iterable[str]) -> list[str]:
