@@ -144,7 +144,10 @@ class Interpreter:
         first, second = self.graph.nodes[total].parents
         for plain, scaled in ((first, second), (second, first)):
             product = self.graph.nodes[scaled]
-            if product.scale is not None and product.parents == (plain,):
+            # A fused norm has a scale too, but x + norm(x) is a sum of two signals.
+            if product.op is not Op.LINEAR or product.parents != (plain,):
+                continue
+            if product.scale is not None:
                 scale = replace(product.scale, offset=product.scale.offset + 1)
                 self.graph.nodes[total] = replace(
                     self.graph.nodes[total], op=Op.LINEAR, parents=(plain,), scale=scale

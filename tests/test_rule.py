@@ -73,6 +73,14 @@ def test_sandwich_norm_at_the_end_of_a_branch_is_branch_last() -> None:
     assert places(net) == {"pre": "branch_inner", "post": "branch_last"}
 
 
+def test_norm_that_is_a_branch_by_itself_ends_it() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        return m.out(x + m.n(x))
+
+    assert places(Net(forward, embed=linear(), out=linear(), n=norm())) == {"n": "branch_last"}
+
+
 def test_parallel_branches_share_one_addition() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = m.embed(x)
