@@ -7,9 +7,10 @@ everything that the score depends on.
 
 from __future__ import annotations
 
+import inspect
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -155,7 +156,8 @@ def finetune(
     data = load_glue(task, recipe.data)
     transformers.set_seed(args.seed)
     tokenizer, model = _tokenizer_and_model(recipe, settings, task, data)
-    encoded = {split: _encode(tokenizer, rows, task, recipe) for split, rows in data.items()}
+    takes = inspect.signature(model.forward).parameters
+    encoded = {split: _encode(tokenizer, rows, task, recipe, takes) for split, rows in data.items()}
     _check_lengths(encoded, tokenizer, model)
     sets: Any = {split: encoded[split] for split in task.evaluation_splits}
     rates = planned_rates(args, len(encoded["train"]))
@@ -214,9 +216,13 @@ def _tokenizer_and_model(
     return tokenizer, build_classifier(settings or {}, task, tokenizer)
 
 
-def _encode(tokenizer: Any, rows: Any, task: GlueTask, recipe: FinetuneArguments) -> Encoded:
+def _encode(
+    tokenizer: Any, rows: Any, task: GlueTask, recipe: FinetuneArguments, takes: Container[str]
+) -> Encoded:
     columns = encode(tokenizer, [rows[name][:] for name in task.texts], recipe.max_length)
-    return Encoded(columns, rows["label"][:])
+    # Not every model has token types for the two texts of a pair; ModernBERT has none.
+    known = {name: values for name, values in columns.items() if name in takes}
+    return Encoded(known, rows["label"][:])
 
 
 def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any) -> None:

@@ -157,7 +157,9 @@ def test_resume_in_an_empty_folder_starts_from_the_beginning(tmp_path: Path) -> 
     assert not run_folder.claim_folder(tmp_path / "new", {"task": "sst2"}, resume=True)
 
 
-def test_a_pair_task_with_its_own_score(tmp_path: Path) -> None:
+# ModernBERT takes no token types, which tell the two texts of a pair apart in BERT.
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_a_pair_task_with_its_own_score(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "MRPC"
     folder.mkdir()
     row = "{}\t1\t2\tthe cat sat .\t{} sat .\n"
@@ -165,7 +167,8 @@ def test_a_pair_task_with_its_own_score(tmp_path: Path) -> None:
     head = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
     for name in ("train.tsv", "dev.tsv"):
         (folder / name).write_text(head + rows, encoding="utf-8")
-    found = train([*experiment(tmp_path, tmp_path), "--task", "mrpc", "--vocab_size", "60"])
+    run = experiment(tmp_path, tmp_path, model_config=BERT | {"model_type": kind})
+    found = train([*run, "--task", "mrpc", "--vocab_size", "60"])
     assert {"eval_accuracy", "eval_f1"} <= set(found["final"])
     assert found["score"] == "eval_accuracy"
 
