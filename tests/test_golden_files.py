@@ -34,7 +34,8 @@ def _norm_weights(model: nn.Module) -> set[str]:
 
 
 def test_every_family_has_a_file_and_every_file_a_family() -> None:
-    assert {path.stem for path in GOLDEN.glob("*.txt")} == set(FAMILIES)
+    files = {path.stem for path in GOLDEN.glob("*.txt")} - {"coverage"}
+    assert files == set(FAMILIES)
 
 
 @each_family
