@@ -161,8 +161,11 @@ class Interpreter:
             pairs = [(nodes[0], nodes[1]), (nodes[1], nodes[0])]
             for signal, factor in pairs if name == "mul" else pairs[:1]:
                 if self._is_norm(signal, factor):
-                    kind = "layer_norm" if self._is_centred(signal) else "rms_norm"
-                    return self.node(Op.NORM, kind, (signal,))
+                    early = self._early(signal, factor)
+                    plain = self.graph.nodes[signal].parents[0] if early else signal
+                    kind = "layer_norm" if self._is_centred(plain) else "rms_norm"
+                    scale = replace(early, kind=kind) if early else None
+                    return self.node(Op.NORM, kind, (signal,), scale)
             return self.node(Op.NONLINEAR, name, nodes)
         scale = None
         if name == "mul" and len(exprs) == 1:
@@ -190,6 +193,25 @@ class Interpreter:
             else:
                 return False
         return rooted and reduced
+
+    def _early(self, signal: int, factor: int) -> Scale | None:
+        """The gain of a norm written ``w * (x - mean) / std``: it multiplies before the division.
+
+        Not a factor that the statistic itself contains: that one is normalised away.
+        """
+        entry = self.graph.nodes[signal]
+        if entry.scale is None or entry.scale.kind is not None:
+            return None
+        stack, seen = [factor], {factor}
+        while stack:
+            for parent in self.graph.nodes[stack.pop()].parents:
+                if parent == signal:
+                    return None
+                if parent > signal and parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
+        self.graph.nodes[signal] = replace(entry, scale=None)
+        return entry.scale
 
     def _is_centred(self, signal: int) -> bool:
         """Whether a mean of what a signal is made of was taken off it."""

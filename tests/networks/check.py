@@ -1,0 +1,38 @@
+"""What the graph says of a random network, against what the network was built as."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+
+from gamma_nlp import categorize
+from gamma_nlp.graph import Graph
+from gamma_nlp.trace import trace
+
+from . import Network, make
+
+placing = sys.modules[categorize.__module__]
+
+
+@functools.cache
+def traced(seed: int) -> tuple[Network, Graph]:
+    network = make(seed)
+    return network, trace(network.module, network.inputs)
+
+
+def wrong(seed: int) -> str | None:
+    """What the graph places otherwise than the generator did, or ``None``."""
+    network, graph = traced(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # unused norms
+        table = placing._from_graph(network.module, graph)
+    found = {gain.name: (gain.category, gain.offset) for gain in table}
+    if found == network.labels:
+        return None
+    lines = [
+        f"  {name}: found {found.get(name)}, built as {network.labels.get(name)}"
+        for name in sorted({*found, *network.labels})
+        if found.get(name) != network.labels.get(name)
+    ]
+    return "\n".join([f"seed {seed}: {network.description}", *lines])
