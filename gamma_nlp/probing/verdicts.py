@@ -1,0 +1,228 @@
+"""What changing one gain does, and what that makes of its category.
+
+Each use of a gain is changed by itself, every channel by its own factor, with the totals of all
+counted additions held: so what moves is what the gain reaches up to its first addition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from gamma_nlp.category import Category
+from gamma_nlp.gains import Gain
+from gamma_nlp.probing.additions import Signals, Sum
+from gamma_nlp.probing.tape import Key, Play, Ref, Step
+
+Verdict = Literal["agrees", "contradicts", "inconclusive"]
+
+CAUTION = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRANCH_INNER)
+"""Of several uses the first of these decides."""
+
+EMPTY = 1e-6
+"""What may be left of a branch whose gain is 0, relative to the branch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What the probe measured for one gain.
+
+    Attributes:
+        name: The parameter.
+        claimed: The category in the table.
+        measured: The category that the experiments give; ``None`` where the gain is not used.
+        verdict: ``agrees``, ``contradicts`` or ``inconclusive``.
+        deviation: The relative movement of what should move. For ``branch_last`` what is left of
+            the summand when the gain is 0.
+        tolerance: What the deviation is held against.
+        why: The experiment that settled it, in words.
+    """
+
+    name: str
+    claimed: Category | None
+    measured: Category | None
+    verdict: Verdict
+    deviation: float
+    tolerance: float
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Use:
+    category: Category | None
+    deviation: float
+    why: str
+
+
+class Judge:
+    """Experiments on the gains of one tape, whose parameters have this dtype."""
+
+    def __init__(self, signals: Signals, counted: list[Sum], dtype: torch.dtype) -> None:
+        self.signals, self.counted = signals, counted
+        self.tape, self.facts = signals.tape, signals.facts
+        self.totals = {addition.step for addition in counted}
+        self.dtype = dtype
+
+    def judge(self, gain: Gain, key: Key | None) -> Finding:
+        """Hold one row of a gain table against what the gain does."""
+        uses = [] if key is None else self._reads(gain.name, key)
+        if not uses:
+            verdict: Verdict = "agrees" if gain.category is None else "inconclusive"
+            return self._finding(gain, None, verdict, 0.0, "no operation reads it")
+        assert key is not None
+        measured = [self._use(gain, key, step, position) for step, position in uses]
+        if any(use.category is None for use in measured):
+            silent = next(use for use in measured if use.category is None)
+            return self._finding(gain, None, "inconclusive", silent.deviation, silent.why)
+        places = [use.category for use in measured if use.category is not None]
+        place = min(places, key=CAUTION.index)
+        use = next(use for use in measured if use.category is place)
+        verdict = "agrees" if place is gain.category else "contradicts"
+        return self._finding(gain, place, verdict, use.deviation, use.why)
+
+    def _finding(
+        self,
+        gain: Gain,
+        measured: Category | None,
+        verdict: Verdict,
+        deviation: float,
+        why: str,
+    ) -> Finding:
+        return Finding(
+            name=gain.name,
+            claimed=gain.category,
+            measured=measured,
+            verdict=verdict,
+            deviation=deviation,
+            tolerance=self.signals.tolerance,
+            why=why,
+        )
+
+    def _reads(self, name: str, key: Key) -> list[tuple[Step, int]]:
+        """Where the signal meets the gain, or something made of the gain alone."""
+        return [
+            (step, position)
+            for step in self.tape.steps
+            if any(ref.key in self.facts.active for ref in step.writes)
+            for position, ref in enumerate(step.reads)
+            if ref.key not in self.facts.active and name in self.facts.origin.get(ref.key, ())
+        ]
+
+    def _use(self, gain: Gain, key: Key, step: Step, position: int) -> _Use:
+        place = (step.index, position)
+        factors = self._factors(key)
+        changed = {place: self._operand(gain, key, place, factors)}
+        for choices in (False, True):
+            play = self._play(changed, hold=self.totals, choices=choices)
+            found = self._settle(play, changed, choices)
+            if found is not None:
+                if found.category is Category.BRANCH_LAST:
+                    return self._vanishes(gain, key, place, found)
+                return found
+        return _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
+
+    def _settle(
+        self, play: Play, changed: dict[tuple[int, int], Tensor], choices: bool
+    ) -> _Use | None:
+        skips = self._moved(play, [(a, a.skip) for a in self.counted])
+        if skips:
+            return self._moving(Category.SHORTCUT, "the skip moves", skips)
+        branches = self._moved(play, [(a, a.branch) for a in self.counted])
+        if branches:
+            near = self._play(changed, hold=self.totals | self.facts.weights)
+            straight = self._moved(near, [(a, a.branch) for a in self.counted])
+            if straight:
+                return self._moving(Category.BRANCH_LAST, "the branch moves", straight)
+            how = "by what it chooses" if choices else "through a weight"
+            return self._moving(Category.BRANCH_INNER, f"the branch moves {how}", branches)
+        outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
+        if outputs <= self.signals.tolerance:
+            return None
+        if not self.counted and self._renormalised(play):
+            why = "no addition in the model; a weight and a norm follow"
+            return _Use(category=Category.BRANCH_INNER, deviation=outputs, why=why)
+        why = "the output moves and no addition does"
+        return _Use(category=Category.HEAD, deviation=outputs, why=why)
+
+    def _moved(self, play: Play, operands: list[tuple[Sum, Ref]]) -> list[tuple[Sum, float]]:
+        moved = [(addition, play.moved(ref)) for addition, ref in operands]
+        return [(a, movement) for a, movement in moved if movement > self.signals.tolerance]
+
+    def _moving(self, category: Category, what: str, moved: list[tuple[Sum, float]]) -> _Use:
+        addition, movement = moved[0]
+        module = self.tape.steps[addition.step].module
+        why = f"{what} at the addition in {module!r}" if module else what
+        return _Use(category=category, deviation=movement, why=why)
+
+    def _vanishes(self, gain: Gain, key: Key, place: tuple[int, int], found: _Use) -> _Use:
+        """Whether the summand is 0 where the gain and the shifts after it are."""
+        zero = {place: self._operand(gain, key, place, 0.0)}
+        hold = self.totals | self.facts.weights
+        near = self._play(zero, hold=hold)
+        zero |= self._shifts(near, place)
+        play = self._play(zero, hold=hold)
+        left = []
+        for addition in self.counted:
+            if near.moved(addition.branch) > self.signals.tolerance:
+                before = self.tape.value(addition.branch).abs().max()
+                left.append(float(play.value(addition.branch).abs().max() / before))
+        if left and left[0] <= EMPTY:
+            why = found.why.replace("the branch moves", "with the gain at 0 the branch is 0")
+            return _Use(category=found.category, deviation=left[0], why=why)
+        why = found.why.replace("moves", "moves without a weight, beside other parts,")
+        return _Use(category=found.category, deviation=found.deviation, why=why)
+
+    def _shifts(self, near: Play, place: tuple[int, int]) -> dict[tuple[int, int], Tensor]:
+        """Zeros for what parameters add to the signal after the gain."""
+        found = {}
+        for step in self.tape.steps:
+            reached = step.index == place[0] or any(ref.key in near.live for ref in step.reads)
+            fused = step.index in self.facts.norms and step.index == place[0]
+            if not reached or not (fused or step.name in ("add", "sub")):
+                continue
+            for position, ref in enumerate(step.reads):
+                constant = ref.key not in self.facts.active and self.facts.origin.get(ref.key)
+                if constant and (step.index, position) != place:
+                    found[step.index, position] = torch.zeros_like(self.tape.value(ref))
+        return found
+
+    def _renormalised(self, play: Play) -> bool:
+        """Whether a norm follows a weight that the gain moves."""
+        values = {}
+        reached = {i for i in self.facts.weights if self.tape.steps[i].writes[0].key in play.live}
+        for index in reached:
+            key = self.tape.steps[index].writes[0].key
+            values[key] = play.live[key]
+        further = self.tape.play(values, hold=reached)
+        return any(
+            self.signals.moves(further, ref)
+            for index in self.facts.norms
+            for ref in self.tape.steps[index].reads
+        )
+
+    def _play(
+        self,
+        operands: dict[tuple[int, int], Tensor],
+        hold: set[int],
+        choices: bool = False,
+    ) -> Play:
+        return self.tape.play(operands=operands, hold=hold, choices=choices)
+
+    def _factors(self, key: Key) -> Tensor:
+        """One factor for each channel, between 0.5 and 2 and never near 1."""
+        row = self.tape.whole(key, self.dtype)
+        generator = torch.Generator().manual_seed(1)
+        draws = torch.rand(row.shape, generator=generator).to(row)
+        return torch.where(draws < 0.5, 0.5 + 0.6 * draws, 0.6 + 1.4 * draws)
+
+    def _operand(
+        self, gain: Gain, key: Key, place: tuple[int, int], factors: Tensor | float
+    ) -> Tensor:
+        """The operand that is read at a place, made of (offset + gain) times the factors."""
+        weight = self.tape.whole(key, self.dtype)
+        changed = (gain.offset + weight) * factors - gain.offset
+        play = self.tape.play({key: changed.untyped_storage()}, hold=self.facts.active_steps)
+        return play.value(self.tape.steps[place[0]].reads[place[1]])
