@@ -31,6 +31,9 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-6}
 LARGE = 500_000_000
 """Models with more parameters than this are checked in float32, others in float64."""
 
+TINY = 1e-6
+"""Matrices whose elements are all below this are randomised where a gain moves nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeReport:
@@ -93,7 +96,7 @@ def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) 
     given = example_inputs(unwrap(model)) if inputs is None else inputs
     findings, found, dtype = _examine(model, given, table, randomise=False)
     silent = [f.name for f in findings.values() if f.verdict == "inconclusive"]
-    if silent and _constant(model):
+    if silent and any(_is_silent(p) for p in model.parameters()):
         again, _, _ = _examine(model, given, table, randomise=True)
         findings |= {name: again[name] for name in silent}
     return ProbeReport(
@@ -114,14 +117,18 @@ def _examine(
         if randomise:
             _randomise(inner)
         given = _cast(inputs, dtype)
+        # Taken before the run, in which a model may replace the data of its parameters.
+        memory = {name: p.untyped_storage() for name, p in names.items()}
         try:
             tape = _record(inner, given)
-            break
         except GammaError:
             if dtype is dtypes[-1]:  # some kernels know no float64
                 raise
-    places = {name: tape.key_of(parameter) for name, parameter in names.items()}
-    sources = [tape.key_of(t) for t in tree_leaves(given) if _carries_signal(t)]
+            continue
+        if all(bool(tape.value(ref).isfinite().any()) for ref in tape.outputs):
+            break  # masks can overflow in float64 alone
+    places = {name: tape.key_of(storage) for name, storage in memory.items()}
+    sources = [tape.key_of(t.untyped_storage()) for t in tree_leaves(given) if _carries_signal(t)]
     facts = steps.examine(
         tape,
         {key: name for name, key in places.items() if key is not None},
@@ -150,9 +157,11 @@ def _copy(model: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, dict[str, to
             kind = dtype if tensor.is_floating_point() else tensor.dtype
             tensor.data = tensor.data.to(kind, copy=True).contiguous()
     for module in twin.modules():
-        config = getattr(module, "config", None)
+        config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation_internal", None) not in (None, "eager", "sdpa"):
-            config._attn_implementation_internal = "eager"  # type: ignore[union-attr]
+            config._attn_implementation_internal = "eager"
+        if getattr(config, "_experts_implementation_internal", None) is not None:
+            config._experts_implementation_internal = "eager"  # fused ones know no float64
     names = {
         name: memo[id(parameter)]
         for name, parameter in model.named_parameters()
@@ -161,21 +170,19 @@ def _copy(model: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, dict[str, to
     return twin.eval(), names
 
 
-def _constant(model: nn.Module) -> bool:
-    return any(_is_constant(p) for p in model.parameters())
-
-
-def _is_constant(parameter: torch.Tensor) -> bool:
+def _is_silent(parameter: torch.Tensor) -> bool:
+    """Whether a parameter is constant, or so small that nothing gets through it."""
     if not parameter.is_floating_point() or parameter.numel() == 0:
         return False
-    return bool((parameter == parameter.flatten()[0]).all())
+    first = parameter.flatten()[0]
+    return bool((parameter == first).all() | (parameter.abs().max() < TINY))
 
 
 def _randomise(model: nn.Module) -> None:
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            if _is_constant(parameter):
+            if _is_silent(parameter):
                 noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
                 parameter.add_(0.1 * noise.to(parameter))
 

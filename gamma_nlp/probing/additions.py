@@ -36,26 +36,34 @@ class Signals:
 
     def __init__(self, tape: Tape, facts: Facts, tolerance: float) -> None:
         self.tape, self.facts, self.tolerance = tape, facts, tolerance
-        self._plays: dict[tuple[str, Key], Play] = {}
+        self._plays: dict[tuple[str, Key], tuple[int, Play]] = {}
         self._holds = {
             "free": facts.weights | facts.norms,
             "weightless": facts.weights,
+            "score": facts.weights | facts.norms | facts.contractions,
             "all": set[int](),
         }
 
     def moves(self, play: Play, ref: Ref) -> bool:
         return play.moved(ref) > self.tolerance
 
-    def from_(self, how: str, ref: Ref) -> Play:
-        """Noise on the block behind ``ref``: ``free``, ``weightless`` or ``all`` of its ways."""
-        known = self._plays.get((how, ref.key))
-        if known is None:
+    def from_(self, how: str, ref: Ref, until: int) -> Play:
+        """Noise on the block behind ``ref``, played up to a step.
+
+        ``free``: held by weights and norms; ``weightless``: by weights; ``score``: by these and
+        by attention; ``all``: by nothing.
+        """
+        last, known = self._plays.get((how, ref.key), (-1, None))
+        if known is None or last < until:
+            if how != "all" or known is not None:
+                until = len(self.tape.steps)  # short, or asked for again and again
             noise = {ref.key: shaken(self.tape, ref)}
-            known = self._plays[how, ref.key] = self.tape.play(noise, hold=self._holds[how])
+            known = self.tape.play(noise, hold=self._holds[how], until=until)
+            self._plays[how, ref.key] = until, known
         return known
 
     def reaches(self, how: str, start: Ref, end: Ref) -> bool:
-        return start.key == end.key or self.moves(self.from_(how, start), end)
+        return start.key == end.key or self.moves(self.from_(how, start, self.made(end.key)), end)
 
     @cached_property
     def forks(self) -> list[Ref]:
@@ -103,8 +111,9 @@ def additions(signals: Signals) -> list[Sum]:
 def _identities(signals: Signals) -> dict[int, Sum]:
     """For each sum, the latest value that one operand carries freely and the other does not."""
     found: dict[int, Sum] = {}
+    last = max(signals.facts.sums, default=-1)
     for start in signals.forks:
-        free = signals.from_("free", start)
+        free = signals.from_("free", start, last)
         for index in signals.facts.sums:
             if index in found or index <= signals.made(start.key):
                 continue
@@ -113,24 +122,19 @@ def _identities(signals: Signals) -> dict[int, Sum]:
             if carried[0] == carried[1]:
                 continue
             skip, branch = (one, two) if carried[0] else (two, one)
-            if signals.moves(signals.from_("all", start), branch):
+            if signals.reaches("all", start, branch):
                 found[index] = Sum(step=index, skip=skip, branch=branch, start=start.key)
     return found
 
 
 def _is_score(signals: Signals, step: Step) -> bool:
     """Whether a sum enters a softmax before any weight."""
-    if not signals.facts.scores:
-        return False
     total = step.writes[0]
-    known = ("score", total.key)
-    play = signals._plays.get(known)
-    if play is None:
-        hold = signals.facts.weights | signals.facts.norms
-        hold = hold | signals.facts.contractions
-        play = signals.tape.play({total.key: shaken(signals.tape, total)}, hold=hold)
-        signals._plays[known] = play
-    return any(ref.key == total.key or signals.moves(play, ref) for ref in signals.facts.scores)
+    return any(
+        signals.reaches("score", total, ref)
+        for ref in signals.facts.scores
+        if signals.made(ref.key) >= step.index
+    )
 
 
 def _inside(signals: Signals, step: Step, outer: Sum) -> bool:
@@ -138,9 +142,7 @@ def _inside(signals: Signals, step: Step, outer: Sum) -> bool:
     if total.key == outer.start or signals.made(outer.start) >= step.index:
         return False
     start = signals.window(outer.start)
-    return signals.moves(signals.from_("all", start), total) and signals.reaches(
-        "all", total, outer.branch
-    )
+    return signals.reaches("all", start, total) and signals.reaches("all", total, outer.branch)
 
 
 def _spans(signals: Signals, inner: Sum, outer: Sum) -> bool:
@@ -159,75 +161,74 @@ def _projection(signals: Signals, step: Step) -> Sum | None:
     for start in signals.forks:
         if signals.made(start.key) >= step.index:
             continue
-        if not all(signals.moves(signals.from_("all", start), ref) for ref in operands):
+        if not all(signals.reaches("all", start, ref) for ref in operands):
             continue
         for skip, branch in (operands, operands[::-1]):
-            if _crosses_one(signals, start, skip) and _bends(signals, start, branch):
+            if _Ways(signals, start, skip).cross_one() and _Ways(signals, start, branch).bend():
                 return Sum(step=step.index, skip=skip, branch=branch, start=start.key)
     return None
 
 
-def _first_weights(signals: Signals, start: Ref) -> set[int]:
-    """The weights that noise on ``start`` reaches before any other weight."""
-    play = signals.from_("weightless", start)
-    tape = signals.tape
-    return {
-        index
-        for index in signals.facts.weights
-        if any(ref.key in play.live or ref.key == start.key for ref in tape.steps[index].reads)
-    }
+class _Ways:
+    """From a value to an operand: what moves it through one weight, and through any number."""
 
+    def __init__(self, signals: Signals, start: Ref, end: Ref) -> None:
+        self.signals, self.start, self.end = signals, start, end
+        self.tape, self.weights = signals.tape, signals.facts.weights
+        self.until = signals.made(end.key)
+        near = signals.from_("weightless", start, self.until)
+        self.first = {
+            index
+            for index in self.weights
+            if any(near.moved(ref) or ref.key == start.key for ref in self.tape.steps[index].reads)
+        }
+        noise = {start.key: shaken(self.tape, start)}
+        self.one = self.tape.play(noise, hold=self.weights - self.first, until=self.until)
 
-def _through_one(signals: Signals, start: Ref) -> Play:
-    known = signals._plays.get(("one", start.key))
-    if known is None:
-        hold = signals.facts.weights - _first_weights(signals, start)
-        noise = {start.key: shaken(signals.tape, start)}
-        known = signals._plays["one", start.key] = signals.tape.play(noise, hold=hold)
-    return known
+    def cross_one(self) -> bool:
+        """Every way goes through exactly one weight."""
+        if self.signals.reaches("weightless", self.start, self.end):
+            return False
+        every = self.signals.from_("all", self.start, self.until)
+        difference = (self.one.value(self.end) - every.value(self.end)).abs().max()
+        size = self.tape.value(self.end).abs().max()
+        return self.signals.moves(self.one, self.end) and bool(
+            difference <= self.signals.tolerance * size
+        )
 
+    def bend(self) -> bool:
+        """Every way goes through two weights or more, with a nonlinearity before the last."""
+        signals, tape = self.signals, self.tape
+        if signals.reaches("weightless", self.start, self.end):
+            return False
+        if signals.moves(self.one, self.end):
+            return False
+        plays = [self._after_first(factor) for factor in (1.0, 2.0)]
+        last = [
+            ref
+            for index in self.weights - self.first
+            if index <= self.until
+            and signals.reaches("weightless", tape.steps[index].writes[0], self.end)
+            for ref in tape.steps[index].reads
+            if ref.key in plays[0].live
+        ]
+        return bool(last) and not any(self._straight(ref, plays) for ref in last)
 
-def _crosses_one(signals: Signals, start: Ref, skip: Ref) -> bool:
-    one, every = _through_one(signals, start), signals.from_("all", start)
-    difference = (one.value(skip) - every.value(skip)).abs().max()
-    size = signals.tape.value(skip).abs().max()
-    return (
-        not signals.reaches("weightless", start, skip)
-        and signals.moves(one, skip)
-        and bool(difference <= signals.tolerance * size)
-    )
+    def _after_first(self, factor: float) -> Play:
+        """The changes that the first weights make, multiplied; norms hand on changes as they are.
 
-
-def _bends(signals: Signals, start: Ref, branch: Ref) -> bool:
-    """Whether the branch has two weights, with a nonlinearity before the last on every path."""
-    if signals.reaches("weightless", start, branch):
-        return False
-    if signals.moves(_through_one(signals, start), branch):
-        return False
-    tape, facts = signals.tape, signals.facts
-    first = _first_weights(signals, start)
-    changed = signals.from_("all", start)
-    plays = []
-    for factor in (1.0, 2.0):
+        A norm is no nonlinearity of this rule.
+        """
+        changed = self.signals.from_("all", self.start, self.until)
         values = {}
-        for index in first:
-            out = tape.steps[index].writes[0]
-            before, after = flat(tape, out), flat(tape, out, changed)
+        for index in self.first:
+            out = self.tape.steps[index].writes[0]
+            before, after = flat(self.tape, out), flat(self.tape, out, changed)
             values[out.key] = (before + factor * (after - before)).untyped_storage()
-        plays.append(tape.play(values, hold=first, straight=facts.norms, until=signals.made(branch.key)))
-    reached = False
-    for index in facts.weights - first:
-        if index > signals.made(branch.key):
-            continue
-        step = tape.steps[index]
-        if not signals.reaches("weightless", step.writes[0], branch):
-            continue
-        for ref in step.reads:
-            if ref.key not in plays[0].live:
-                continue
-            reached = True
-            base = tape.value(ref)
-            one, two = (play.value(ref) - base for play in plays)
-            if float((two - 2 * one).abs().max()) <= 1e-6 * float(two.abs().max()):
-                return False
-    return reached
+        facts = self.signals.facts
+        return self.tape.play(values, hold=self.first, straight=facts.norms, until=self.until)
+
+    def _straight(self, ref: Ref, plays: list[Play]) -> bool:
+        base = self.tape.value(ref)
+        one, two = (play.value(ref) - base for play in plays)
+        return float((two - 2 * one).abs().max()) <= 1e-6 * float(two.abs().max())

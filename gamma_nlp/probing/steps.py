@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gamma_nlp.probing.tape import Key, Play, Ref, Step, Tape
+from gamma_nlp.probing.tape import HUGE, Key, Play, Ref, Step, Tape
 
 PRODUCTS = frozenset(
     "mm bmm mv dot vdot ger outer linear matmul einsum _grouped_mm _scaled_mm _int_mm "
@@ -20,6 +20,8 @@ PRODUCTS = frozenset(
 )
 NOT_NORMS = frozenset("linalg_vector_norm norm renorm _weight_norm linalg_norm".split())
 LOOKUPS = frozenset("embedding embedding_bag _embedding_bag index index_select gather".split())
+TOKEN_NORMS = frozenset("native_layer_norm _fused_rms_norm".split())
+"""What they normalise are tokens, be it a parameter."""
 SUMS = frozenset("add sub rsub index_add scatter_add index_put scatter_reduce".split())
 BACK = 14
 """How many steps a statistic may take from the signal to the product."""
@@ -89,9 +91,12 @@ def _read(
         if _contracts(step):
             active = _contraction(facts, step, on, origins) or active
         elif "norm" in step.name and step.name not in NOT_NORMS and step.reads:
-            if not on[0] and "layer" in step.name + "rms" and origins[0]:
+            if not on[0] and step.name in TOKEN_NORMS and origins[0]:
                 found |= origins[0]
+                active = True
             facts.norms.add(step.index)
+        elif step.name in ("cat", "stack") and active:
+            found |= frozenset().union(*origins)  # joined to the signal: tokens themselves
         elif "softmax" in step.name and "log" not in step.name:
             facts.scores += step.reads[:1]
         elif "attention" in step.name:
@@ -187,17 +192,17 @@ def like(tape: Tape, facts: Facts, key: Key) -> Ref:
 
 def _invariant(tape: Tape, step: Step, root: Ref) -> bool:
     out = step.writes[0]
-    base = tape.value(out)
     results = []
-    for factor in (1e2, 1e4):
+    for factor in (1e2, 1e4, -1e4):
         grown = flat(tape, root) * factor
         play = tape.play({root.key: grown.untyped_storage()}, until=step.index)
+        if out.key not in play.live or not bool(play.value(out).isfinite().all()):
+            return False
         results.append(play.value(out))
-    one, two = results
-    if not bool(torch.isfinite(two).all()) or out.key not in play.live:
-        return False
-    size = float(base.abs().max())
-    return size > 0 and float((one - two).abs().max()) <= 1e-2 * float(one.abs().max())
+    size = float(results[0].abs().max())
+    # A share of a sum is invariant too, but it does not change its sign with the signal.
+    changes = (results[0] - results[1], results[1] + results[2])
+    return size > 0 and all(float(change.abs().max()) <= 1e-2 * size for change in changes)
 
 
 def flat(tape: Tape, ref: Ref, play: Play | None = None) -> torch.Tensor:
@@ -216,7 +221,7 @@ def shaken(tape: Tape, ref: Ref, seed: int = 0) -> torch.UntypedStorage:
     noise = torch.randn(2, *values.shape, generator=generator, dtype=real)
     noise = noise.to(device=values.device)
     size = values.abs()
-    usable = size.isfinite() & (size < 1e6)
+    usable = size.isfinite() & (size < HUGE)
     middle = size[usable].median() if bool(usable.any()) else size.new_ones(())
     step = 0.1 * (values * noise[0] + torch.clamp_min(middle, 1e-3) * noise[1])
     return torch.where(usable, values + step, values).to(values.dtype).untyped_storage()

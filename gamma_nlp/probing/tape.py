@@ -8,7 +8,7 @@ be read, changed and followed. Playing runs only the operations that the change 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ class Step:
     module: str
     func: Any = field(repr=False)
     leaves: tuple[Any, ...] = field(repr=False)
-    spec: TreeSpec = field(repr=False)
+    spec: TreeSpec | None = field(repr=False)
     results: tuple[int | None, ...] = field(repr=False)
     random: bool = field(repr=False)
 
@@ -89,9 +89,9 @@ class Tape:
         """What was there when the model ran; not to be written to."""
         return _window(self._memory[ref.key[0]][ref.key[1]], ref)
 
-    def key_of(self, tensor: Tensor) -> Key | None:
-        """The first version of the block that a tensor lives in, if the model used it."""
-        block = self.blocks.get(tensor.untyped_storage()._cdata)
+    def key_of(self, storage: torch.UntypedStorage) -> Key | None:
+        """The first version of a block of memory, if the model used it."""
+        block = self.blocks.get(storage._cdata)
         return None if block is None else (block, 0)
 
     def whole(self, key: Key, dtype: torch.dtype) -> Tensor:
@@ -175,8 +175,9 @@ class Tape:
                 leaves[i] = _window(live[leaf.key], leaf)
             else:
                 leaves[i] = self.value(leaf)
-        args, kwargs = tree_unflatten(leaves, step.spec)
-        outputs = tree_flatten(step.func(*args, **kwargs))[0]
+        args, kwargs = (leaves, {}) if step.spec is None else tree_unflatten(leaves, step.spec)
+        result = step.func(*args, **kwargs)
+        outputs = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
         if not choices:
             outputs = self._same_choice(step, args, kwargs, outputs)
         made = []
@@ -201,7 +202,7 @@ class Tape:
         return [out.key]
 
     def _same_choice(
-        self, step: Step, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: list[Any]
+        self, step: Step, args: Sequence[Any], kwargs: dict[str, Any], outputs: list[Any]
     ) -> list[Any]:
         """Top-k, sort and maximum with the indices of the first pass."""
         if len(outputs) != 2 or len(step.writes) != 2:
@@ -241,12 +242,13 @@ class Play:
         if not bool((after.isfinite() == finite).all()):
             return float("inf")
         change = torch.where(finite, after - before, 0).abs().max()
-        size = torch.where(finite & (before.abs() < HUGE), before, 0).abs().max()
+        usual = finite & (before.abs() < HUGE)
+        size = torch.where(usual if bool(usual.any()) else finite, before, 0).abs().max()
         return float(change / size) if float(size) > 0 else float(change)
 
 
-HUGE = 1e18
-"""Masks hold numbers beyond this; they are no measure of a signal."""
+HUGE = 1e4
+"""Masks hold numbers beyond this; where there are smaller ones they are no measure of a signal."""
 
 
 def record(run: Callable[[], Any], where: Callable[[], str]) -> Tape:
@@ -292,7 +294,8 @@ class _Recorder(TorchDispatchMode):
         if name in _SPLIT:
             with self:
                 return _SPLIT[name](func, *args, **kwargs)
-        leaves, spec = tree_flatten((args, kwargs))
+        flat = not kwargs and not any(isinstance(arg, (list, tuple, dict)) for arg in args)
+        leaves, spec = (list(args), None) if flat else tree_flatten((args, kwargs))
         seen = [self.ref(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         written = _written(func, args, kwargs)
         for tensor in written:
@@ -398,7 +401,7 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     return found
 
 
-def _argument(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], name: str) -> Any:
+def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
     for i, argument in enumerate(func._schema.arguments):
         if argument.name == name:
             return args[i] if i < len(args) else kwargs.get(name, argument.default_value)

@@ -22,6 +22,9 @@ Verdict = Literal["agrees", "contradicts", "inconclusive"]
 CAUTION = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRANCH_INNER)
 """Of several uses the first of these decides."""
 
+TRIES = (1.0, 1.0, 4.0, 4.0, 1e2, 1e2, 1e4, 1e4)
+"""How strongly a gain is changed to turn over a choice, such as the experts that a router picks."""
+
 EMPTY = 1e-6
 """What may be left of a branch whose gain is 0, relative to the branch."""
 
@@ -74,9 +77,11 @@ class Judge:
             return self._finding(gain, None, verdict, 0.0, "no operation reads it")
         assert key is not None
         measured = [self._use(gain, key, step, position) for step, position in uses]
-        if any(use.category is None for use in measured):
-            silent = next(use for use in measured if use.category is None)
-            return self._finding(gain, None, "inconclusive", silent.deviation, silent.why)
+        # A loop over queries may have one with nothing to choose from.
+        heard = {step.module for (step, _), use in zip(uses, measured, strict=True) if use.category}
+        for (step, _), use in zip(uses, measured, strict=True):
+            if use.category is None and step.module not in heard:
+                return self._finding(gain, None, "inconclusive", use.deviation, use.why)
         places = [use.category for use in measured if use.category is not None]
         place = min(places, key=CAUTION.index)
         use = next(use for use in measured if use.category is place)
@@ -115,17 +120,18 @@ class Judge:
         place = (step.index, position)
         factors = self._factors(key)
         changed = {place: self._operand(gain, key, place, factors)}
-        for choices in (False, True):
-            play = self._play(changed, hold=self.totals, choices=choices)
-            found = self._settle(play, changed, choices)
-            if found is not None:
-                if found.category is Category.BRANCH_LAST:
-                    return self._vanishes(gain, key, place, found)
-                return found
-        return _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
+        play = self._play(changed, hold=self.totals)
+        found = self._settle(play, changed)
+        if found is None:
+            found = self._chosen(changed) or self._dropped(play)
+        if found is None:
+            return _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
+        if found.category is Category.BRANCH_LAST:
+            return self._vanishes(gain, key, place, found)
+        return found
 
     def _settle(
-        self, play: Play, changed: dict[tuple[int, int], Tensor], choices: bool
+        self, play: Play, changed: dict[tuple[int, int], Tensor]
     ) -> _Use | None:
         skips = self._moved(play, [(a, a.skip) for a in self.counted])
         if skips:
@@ -136,8 +142,7 @@ class Judge:
             straight = self._moved(near, [(a, a.branch) for a in self.counted])
             if straight:
                 return self._moving(Category.BRANCH_LAST, "the branch moves", straight)
-            how = "by what it chooses" if choices else "through a weight"
-            return self._moving(Category.BRANCH_INNER, f"the branch moves {how}", branches)
+            return self._moving(Category.BRANCH_INNER, "the branch moves through a weight", branches)
         outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
         if outputs <= self.signals.tolerance:
             return None
@@ -146,6 +151,45 @@ class Judge:
             return _Use(category=Category.BRANCH_INNER, deviation=outputs, why=why)
         why = "the output moves and no addition does"
         return _Use(category=Category.HEAD, deviation=outputs, why=why)
+
+    def _chosen(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
+        """What moves when indices and masks made from the signal follow the gain."""
+        generator = torch.Generator().manual_seed(2)
+        for strength in TRIES:
+            stronger = {
+                place: strength * torch.randn(old.shape, generator=generator).to(old) * old
+                for place, old in changed.items()
+            }
+            held = self._play(stronger, hold=self.totals)
+            if any(held.moved(ref) for a in self.counted for ref in (a.skip, a.branch)):
+                continue  # not by a choice alone
+            try:
+                play = self._play(stronger, hold=self.totals, choices=True)
+            except (RuntimeError, IndexError):  # a choice that changes the shapes of what follows
+                continue
+            skips = self._moved(play, [(a, a.skip) for a in self.counted])
+            if skips:
+                return self._moving(Category.SHORTCUT, "the skip moves by a choice", skips)
+            branches = self._moved(play, [(a, a.branch) for a in self.counted])
+            if branches:
+                why = "the branch moves by a choice"
+                return self._moving(Category.BRANCH_INNER, why, branches)
+        return None
+
+    def _dropped(self, play: Play) -> _Use | None:
+        """Whether all that the gain reaches moves and comes to an end."""
+        moved = []
+        for key in play.live:
+            for index in self.tape.readers(key):
+                step = self.tape.steps[index]
+                if not all(ref.is_float for ref in step.writes):
+                    return None  # a choice is made of it
+                moved.append(max(play.moved(ref) for ref in step.writes))
+        moved += [max(play.moved(r) for r in self.facts.maker[k].writes) for k in play.live]
+        if not moved or min(moved) <= self.signals.tolerance:
+            return None
+        why = "no addition and no output is made of it"
+        return _Use(category=Category.HEAD, deviation=max(moved), why=why)
 
     def _moved(self, play: Play, operands: list[tuple[Sum, Ref]]) -> list[tuple[Sum, float]]:
         moved = [(addition, play.moved(ref)) for addition, ref in operands]
