@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+from gamma_nlp import workers
 from gamma_nlp.errors import GammaError
 
 
@@ -17,12 +18,22 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "coverage", help="build every text model type of transformers small and place its gains"
     )
-    parser.add_argument("--types", metavar="A,B", help="model types (all of them)")
     parser.add_argument("--json", action="store_true", help="print JSON, every gain included")
-    parser.add_argument(
-        "--seconds", type=float, default=120.0, help="limit per model class (%(default)s)"
-    )
+    add_sweep_arguments(parser)
     parser.set_defaults(run=run)
+
+
+def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what a sweep over model types can be told: which, how many at a time, for how long."""
+    parser.add_argument("--types", metavar="A,B", help="model types (all of them)")
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=workers.default_jobs(),
+        help="models built at a time, each in a process of its own (2, or the number of CPUs "
+        "where that is smaller)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", type=float, default=workers.SECONDS, help="limit per model class (%(default)s)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -35,9 +46,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     types = arguments.types.split(",") if arguments.types else None
     results = []
+    sweep = coverage.sweep(types, arguments.seconds, arguments.jobs)
     if not arguments.json:
         print(f"# transformers {transformers.__version__}: gamma-nlp coverage")
-    for result in coverage.sweep(types, arguments.seconds):
+    for result in sweep:
         results.append(result)
         if not arguments.json:
             print(result, flush=True)

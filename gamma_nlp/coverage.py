@@ -1,22 +1,12 @@
 """Place the gains of every text model type of transformers, each on a small model.
 
 The types are the keys of the causal-LM, sequence-to-sequence, masked-LM and classification
-mappings. A worker process handles one model class after the other; a model that crashes or hangs
-costs its own result and a new worker, nothing else.
+mappings. Worker processes handle the classes; a model that crashes or hangs costs its own result
+and a new worker, nothing else.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import queue
-import subprocess
-import sys
-import threading
-import time
-import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -24,12 +14,10 @@ from typing import Any
 
 from torch import nn
 
+from gamma_nlp import workers
 from gamma_nlp.categorize import categorize
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import GainTable
-
-SECONDS = 120.0
-"""How long one model class may take."""
 
 AGREES = "agrees"
 NOT_CHECKED = "not checked"
@@ -109,7 +97,6 @@ def cover(model_type: str, class_name: str) -> Result:
     """Build one small model, place its gains by every source there is, and compare."""
     from gamma_nlp import small_inputs, small_models
 
-    start = time.monotonic()
     model = small_models.build(model_type, class_name)
     inputs = small_inputs.inputs(model_type, model)
     graph = categorize(model, inputs, method="graph")
@@ -126,7 +113,6 @@ def cover(model_type: str, class_name: str) -> Result:
         source=source,
         table=agreement,
         check=CHECK(model, inputs, graph),
-        seconds=round(time.monotonic() - start, 2),
     )
 
 
@@ -139,124 +125,41 @@ def _agreement(table: GainTable, graph: GainTable) -> str:
     return f"differs on {wrong[0]!r}" if wrong else AGREES
 
 
-def sweep(types: Iterable[str] | None = None, seconds: float = SECONDS) -> Iterator[Result]:
-    """Cover the classes of these types, by default of all, as results come in.
+def sweep(
+    types: Iterable[str] | None = None,
+    seconds: float = workers.SECONDS,
+    jobs: int | None = None,
+) -> Iterator[Result]:
+    """Cover the classes of these types, by default of all, in order as results come in.
+
+    Args:
+        types: Model types.
+        seconds: How long one class may take.
+        jobs: How many worker processes; :func:`gamma_nlp.workers.default_jobs` unless told.
 
     Raises:
-        GammaError: A type that transformers does not list.
+        GammaError: A type that transformers does not list, or a number that makes no sense.
     """
     from gamma_nlp import small_models
 
-    known = small_models.text_types()
-    chosen = list(known if types is None else types)
-    for model_type in chosen:
-        if model_type not in known:
-            raise GammaError(
-                f"{model_type!r} is no text model type of this transformers; see "
-                "gamma_nlp.small_models.text_types()"
-            )
-    worker = _Worker()
-    try:
-        for model_type in chosen:
-            for class_name in known[model_type]:
-                yield worker.cover(model_type, class_name, seconds)
-    finally:
-        worker.stop()
+    calls = small_models.text_classes(types)
+    answers = workers.call_all("gamma_nlp.coverage:cover_json", calls, jobs=jobs, seconds=seconds)
+    return (_result(*call, answer) for call, answer in zip(calls, answers, strict=True))
 
 
-class _Worker:
-    """A process that covers one class after the other, started again when one brings it down."""
+def cover_json(model_type: str, class_name: str) -> dict[str, Any]:
+    """:func:`cover` as plain data, which is what a worker can send."""
+    return asdict(cover(model_type, class_name))
 
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[str] | None = None
-        self.answers: queue.Queue[str | None] = queue.Queue()
-        self.reader: threading.Thread | None = None
 
-    def cover(self, model_type: str, class_name: str, seconds: float) -> Result:
-        if self.process is None:
-            self._start()
-        assert self.process is not None and self.process.stdin is not None
-        start = time.monotonic()
-        try:
-            print(model_type, class_name, file=self.process.stdin, flush=True)
-            answer = self.answers.get(timeout=seconds)
-            problem = "its process died" if answer is None else ""
-        except queue.Empty:
-            answer, problem = None, f"took more than {seconds:g} s"
-        except BrokenPipeError:
-            answer, problem = None, "its process died"
-        if answer is not None:
-            data = json.loads(answer)
-            data["gains"] = [tuple(row) for row in data["gains"]]
-            return Result(**data)
-        self.stop()
+def _result(model_type: str, class_name: str, answer: workers.Answer) -> Result:
+    if answer.problem:
         return Result(
             type=model_type,
             model=class_name,
-            problem=problem,
-            seconds=round(time.monotonic() - start, 2),
+            problem=answer.problem,
+            missing=answer.missing,
+            seconds=answer.seconds,
         )
-
-    def _start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "gamma_nlp.coverage"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-        )
-        self.answers = queue.Queue()
-        self.reader = threading.Thread(target=_read, args=(self.process, self.answers), daemon=True)
-        self.reader.start()
-
-    def stop(self) -> None:
-        if self.process is None or self.reader is None:
-            return
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError):
-                if pipe is not None:
-                    pipe.close()
-        self.process = None
-
-
-def _read(process: subprocess.Popen[str], answers: queue.Queue[str | None]) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        answers.put(line)
-    answers.put(None)
-
-
-def _serve() -> None:
-    """Read ``type class`` lines and answer each with a result as JSON."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a model prints is no answer
-    warnings.simplefilter("ignore")
-    for line in sys.stdin:
-        model_type, class_name = line.split()
-        start = time.monotonic()
-        try:
-            result = cover(model_type, class_name)
-        except Exception as error:
-            result = Result(
-                type=model_type,
-                model=class_name,
-                problem=_problem(error),
-                missing=isinstance(error, ImportError),
-                seconds=round(time.monotonic() - start, 2),
-            )
-        print(json.dumps(asdict(result)), file=answers, flush=True)
-
-
-def _problem(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
-    if os.environ.get("GAMMA_NLP_TRACEBACK"):
-        return traceback.format_exc()
-    return text if isinstance(error, GammaError) else f"{type(error).__name__}: {text}"
-
-
-if __name__ == "__main__":
-    _serve()
+    gains = [tuple(row) for row in answer.value["gains"]]
+    return Result(**{**answer.value, "gains": gains, "seconds": answer.seconds})

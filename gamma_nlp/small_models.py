@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import configparser
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -37,6 +37,23 @@ def text_types() -> dict[str, list[str]]:
                 if name not in classes:
                     classes.append(name)
     return dict(sorted(found.items()))
+
+
+def text_classes(types: Iterable[str] | None = None) -> list[tuple[str, str]]:
+    """Type and class of every model of these types, by default of all.
+
+    Raises:
+        GammaError: A type that transformers does not list.
+    """
+    known = text_types()
+    chosen = list(known if types is None else types)
+    for model_type in chosen:
+        if model_type not in known:
+            raise GammaError(
+                f"{model_type!r} is no text model type of this transformers; see "
+                "gamma_nlp.small_models.text_types()"
+            )
+    return [(model_type, name) for model_type in chosen for name in known[model_type]]
 
 
 def build(model_type: str, class_name: str) -> nn.Module:
