@@ -64,7 +64,8 @@ def static_roles(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, Role]:
 def _role(owner: nn.Module, name: str, parameter: nn.Parameter) -> Role:
     if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
         return Role.EMBEDDING
-    if _is_bias(name) and not _is_matrix(parameter):
+    # A bias per head or expert is a matrix; a table of biases by distance is called otherwise.
+    if _is_bias(name) and (name.endswith("bias") or not _is_matrix(parameter)):
         return Role.SHIFT if is_norm(owner) else Role.BIAS
     if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) or _is_matrix(parameter):
         return Role.WEIGHT

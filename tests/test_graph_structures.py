@@ -203,3 +203,63 @@ def test_weight_of_a_constant_alone_is_a_weight() -> None:
     net = Net(forward, embed=linear(), a=linear(), step=linear(), out=linear(), n=norm())
     assert places(net) == {"n.weight": "branch_inner"}
     assert table(net).roles["step.weight"] is Role.WEIGHT
+
+
+def test_bias_of_several_dimensions_is_a_bias_and_a_table_of_positions_an_embedding() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x) + m.positions
+        heads = m.a(m.n(x)).unflatten(-1, (2, D // 2)) + m.head_bias
+        return m.out(x + heads.tanh().flatten(-2))
+
+    net = Net(
+        forward, embed=linear(), a=linear(), out=linear(), n=norm(),
+        positions=nn.Parameter(torch.randn(5, D)), head_bias=nn.Parameter(torch.randn(2, D // 2)),
+        unused_bias=nn.Parameter(torch.randn(2, D // 2)),
+    )  # fmt: skip
+    roles = table(net).roles
+    assert roles["positions"] is Role.EMBEDDING
+    assert roles["head_bias"] is roles["unused_bias"] is Role.BIAS
+
+
+def test_bias_table_that_is_looked_up_is_an_embedding() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        distance = torch.arange(5)[None] - torch.arange(5)[:, None] + 4
+        scores = m.a(x) @ m.b(x).transpose(1, 2) + F.embedding(distance, m.bias).sum(-1)
+        return m.out(m.n(x + scores.softmax(-1) @ x))
+
+    net = Net(
+        forward, embed=linear(), a=linear(), b=linear(), out=linear(), n=norm(),
+        bias=nn.Parameter(torch.randn(9, 2)),
+    )  # fmt: skip
+    assert table(net).roles["bias"] is Role.EMBEDDING
+
+
+def test_bias_of_an_attention_whose_query_is_a_parameter_is_a_bias() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        read, _ = m.attention(m.probe.expand(2, -1, -1), x, x)
+        return m.out(read + m.a(m.n(read)))
+
+    net = Net(
+        forward, embed=linear(), a=linear(), out=linear(), n=norm(),
+        attention=nn.MultiheadAttention(D, 2, batch_first=True),
+        probe=nn.Parameter(torch.randn(1, 1, D)),
+    )  # fmt: skip
+    roles = table(net).roles
+    assert roles["attention.in_proj_weight"] is Role.WEIGHT
+    assert roles["attention.in_proj_bias"] is roles["attention.out_proj.bias"] is Role.BIAS
+
+
+def test_bias_that_is_looked_up_with_its_weight_is_a_bias() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.embed(x)
+        expert = m.gate(x).mean((0, 1)).argmax()
+        return m.out(x + (m.n(x) @ m.proj[expert] + m.proj_bias[expert]).tanh())
+
+    net = Net(
+        forward, embed=linear(), gate=nn.Linear(D, 3), out=linear(), n=norm(),
+        proj=nn.Parameter(torch.randn(3, D, D)), proj_bias=nn.Parameter(torch.randn(3, D)),
+    )  # fmt: skip
+    roles = table(net).roles
+    assert (roles["proj"], roles["proj_bias"]) == (Role.WEIGHT, Role.BIAS)
