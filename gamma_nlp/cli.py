@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gamma_nlp
-from gamma_nlp import cli_coverage
+from gamma_nlp import cli_audit, cli_coverage
 from gamma_nlp.errors import GammaError
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
     audit = commands.add_parser(
         "audit", help="what the stock Trainer's rule decays or spares by accident"
     )
-    _model_arguments(audit)
+    _model_arguments(audit, nargs="?")
+    cli_audit.add_arguments(audit)
     audit.set_defaults(run=run_audit)
 
     cli_coverage.add_parser(commands)
@@ -80,10 +81,11 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _model_arguments(command: argparse.ArgumentParser) -> None:
+def _model_arguments(command: argparse.ArgumentParser, nargs: str | None = None) -> None:
     command.add_argument(
-        "model", metavar="MODEL", help="hub name, local folder, or config.json (no weights needed)"
-    )
+        "model", metavar="MODEL", nargs=nargs,
+        help="hub name, local folder, or config.json (no weights needed)",
+    )  # fmt: skip
     command.add_argument(
         "--method", choices=("auto", "table", "graph"), default="auto",
         help="name tables, the graph of a forward pass, or whichever knows (%(default)s)",
@@ -130,6 +132,10 @@ def run_table(arguments: argparse.Namespace) -> None:
 
 def run_audit(arguments: argparse.Namespace) -> None:
     """``gamma-nlp audit``."""
+    cli_audit.check(arguments)
+    if arguments.all:
+        cli_audit.run_all(arguments)
+        return
     from gamma_nlp.audit import audit
 
     model, table = _model_and_table(arguments)

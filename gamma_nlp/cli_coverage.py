@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
+def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
     """Add what a sweep over model types can be told: which, how many at a time, for how long."""
     parser.add_argument("--types", metavar="A,B", help="model types (all of them)")
     parser.add_argument(
@@ -36,19 +36,31 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """``gamma-nlp coverage``; exits with 1 if two sources contradict each other."""
+def transformers_version(command: str) -> str:
+    """The version of transformers, which a sweep needs.
+
+    Raises:
+        GammaError: It is not installed.
+    """
     try:
         import transformers
     except ImportError as error:
-        raise GammaError("coverage needs transformers: pip install 'gamma_nlp[hf]'") from error
+        raise GammaError(
+            f"gamma-nlp {command} needs transformers: pip install 'gamma_nlp[hf]'"
+        ) from error
+    return str(transformers.__version__)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """``gamma-nlp coverage``; exits with 1 if two sources contradict each other."""
+    version = transformers_version("coverage")
     from gamma_nlp import coverage
 
     types = arguments.types.split(",") if arguments.types else None
     results = []
     sweep = coverage.sweep(types, arguments.seconds, arguments.jobs)
     if not arguments.json:
-        print(f"# transformers {transformers.__version__}: gamma-nlp coverage")
+        print(f"# transformers {version}: gamma-nlp coverage")
     for result in sweep:
         results.append(result)
         if not arguments.json:
