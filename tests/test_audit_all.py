@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from gamma_nlp import audit, audit_all, cli, small_models
-from gamma_nlp.audit import Finding
+from gamma_nlp.audit import Finding, stock_decayed
 from gamma_nlp.audit_all import ClassAudit
 
 pytest.importorskip("transformers")
@@ -195,3 +198,27 @@ def test_sweep_without_transformers_names_the_extra(
     monkeypatch.setitem(sys.modules, "transformers", None)
     assert cli.main(words) == 2
     assert "pip install 'gamma_nlp[hf]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("model_type", "class_name"),
+    [
+        ("gemma2", "Gemma2ForCausalLM"),
+        ("mamba", "MambaForCausalLM"),
+        ("t5", "T5ForConditionalGeneration"),
+    ],
+)
+def test_small_model_has_the_names_and_the_verdicts_of_the_full_one(
+    model_type: str, class_name: str
+) -> None:
+    small = small_models.build(model_type, class_name)
+    with torch.device("meta"):
+        full = type(small)(type(small.config)())
+
+    def verdicts(model: nn.Module) -> set[tuple[str, bool]]:
+        decayed = stock_decayed(model)
+        found = [name for name, _ in model.named_parameters()]
+        return {(re.sub(r"\d+", "#", name), name in decayed) for name in found}
+
+    assert sum(1 for _ in full.parameters()) > sum(1 for _ in small.parameters())
+    assert verdicts(full) == verdicts(small)
