@@ -24,6 +24,7 @@ from gamma_nlp.groups import param_groups
 from gamma_nlp.optim import make_optimizer
 from gamma_nlp.policy import DecayPolicy
 from gamma_nlp.precision import gains_to_fp32
+from gamma_nlp.probe import ProbeReport, probe
 
 if TYPE_CHECKING:
     from gamma_nlp.trainer import GammaSeq2SeqTrainer, GammaTrainer, GammaTrainerMixin
@@ -39,6 +40,7 @@ __all__ = [
     "GammaSeq2SeqTrainer",
     "GammaTrainer",
     "GammaTrainerMixin",
+    "ProbeReport",
     "Role",
     "__version__",
     "audit",
@@ -47,6 +49,7 @@ __all__ = [
     "gains_to_fp32",
     "make_optimizer",
     "param_groups",
+    "probe",
 ]
 
 _TRAINERS = ("GammaSeq2SeqTrainer", "GammaTrainer", "GammaTrainerMixin")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gamma_nlp
-from gamma_nlp import cli_audit, cli_coverage
+from gamma_nlp import cli_audit, cli_coverage, cli_probe
 from gamma_nlp.errors import GammaError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     cli_audit.add_arguments(audit)
     audit.set_defaults(run=run_audit)
 
+    cli_probe.add_parser(commands)
     cli_coverage.add_parser(commands)
 
     commands.add_parser("demo", help="train tiny models under several policies, on CPU")
@@ -185,7 +186,7 @@ def _factor(step: int, steps: int, warmup: int, schedule: str) -> float:
 
 
 def _model_and_table(arguments: argparse.Namespace) -> tuple[nn.Module, GainTable]:
-    _hush()
+    hush()
     from gamma_nlp import categorize
     from gamma_nlp.hub import load_model
 
@@ -226,7 +227,7 @@ def _print_json(data: dict[str, Any]) -> None:
     print(json.dumps(data, indent=2))
 
 
-def _hush() -> None:
+def hush() -> None:
     """Keep other libraries' notices off the screen: they are about runs, and no run starts here."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.simplefilter("ignore")

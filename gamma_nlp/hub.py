@@ -48,10 +48,19 @@ def load_model(
         GammaError: if transformers is missing, the model is not found (with what was tried), or
             no model can be built from its config.
     """
-    _require_transformers()
     text = os.fspath(source)
-    config = _read_config(find_config(text, timeout=timeout), text, trust_remote_code)
-    return _build(config, text, trust_remote_code)
+    config = read_config(text, trust_remote_code=trust_remote_code, timeout=timeout)
+    return build(config, text, trust_remote_code)
+
+
+def read_config(name: str, *, trust_remote_code: bool, timeout: float = HUB_TIMEOUT) -> Any:
+    """The config of a model, found as :func:`load_model` finds it.
+
+    Raises:
+        GammaError: As :func:`load_model`.
+    """
+    _require_transformers()
+    return _read_config(find_config(name, timeout=timeout), name, trust_remote_code)
 
 
 def find_config(source: str | os.PathLike[str], *, timeout: float = HUB_TIMEOUT) -> Path:
@@ -208,24 +217,37 @@ def _read_config(where: Path, name: str, trust_remote_code: bool) -> Any:
         raise GammaError(_cannot(name, "read the config of", error, content)) from error
 
 
-def _build(config: Any, name: str, trust_remote_code: bool) -> nn.Module:
-    import transformers
+def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta") -> nn.Module:
+    """The model of a config, of the class that its ``architectures`` name, with fresh weights.
 
-    wanted = (getattr(config, "architectures", None) or [None])[0]
-    cls: Any = getattr(transformers, wanted, None) if wanted else None
-    own = cls is not None and issubclass(cls, transformers.PreTrainedModel)
-    factory: Any = cls._from_config if own else transformers.AutoModel.from_config
-    options: dict[str, Any] = {}
-    if trust_remote_code and getattr(config, "auto_map", None):
-        options["trust_remote_code"] = True
-        autos = [key for key, value in config.auto_map.items() if str(value).endswith(f".{wanted}")]
-        factory = getattr(transformers, autos[0] if autos else "AutoModel").from_config
+    Raises:
+        GammaError: No model can be built from the config.
+    """
+    cls = model_class(config)
+    factory: Any = cls.from_config if hasattr(cls, "from_config") else cls._from_config
+    custom = trust_remote_code and getattr(config, "auto_map", None)
+    options = {"trust_remote_code": True} if custom else {}
     try:
-        with torch.device("meta"):
+        with torch.device(device):
             model: nn.Module = factory(config, **options)
     except Exception as error:
         raise GammaError(_cannot(name, "build", error, config.to_dict())) from error
     return model
+
+
+def model_class(config: Any) -> Any:
+    """The class that a config's ``architectures`` name, or the auto class that finds it."""
+    import transformers
+
+    wanted = (getattr(config, "architectures", None) or [None])[0]
+    remote = getattr(config, "auto_map", None) or {}
+    autos = [key for key, value in remote.items() if str(value).endswith(f".{wanted}")]
+    if remote:
+        return getattr(transformers, autos[0] if autos else "AutoModel")
+    cls: Any = getattr(transformers, wanted, None) if wanted else None
+    if cls is not None and issubclass(cls, transformers.PreTrainedModel):
+        return cls
+    return transformers.AutoModel
 
 
 def _cannot(name: str, what: str, error: Exception, content: dict[str, Any]) -> str:

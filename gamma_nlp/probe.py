@@ -23,6 +23,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import GainTable
 from gamma_nlp.probing import steps
 from gamma_nlp.probing.additions import Signals, additions
+from gamma_nlp.probing.report import report
 from gamma_nlp.probing.tape import Tape, record
 from gamma_nlp.probing.verdicts import Finding, Judge
 from gamma_nlp.trace import example_inputs, unwrap
@@ -73,6 +74,13 @@ class ProbeReport:
         """How many gains have which verdict."""
         return Counter(finding.verdict for finding in self.findings)
 
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, full: bool = False) -> str:
+        """The report to read; ``full`` gives every gain a row of its own."""
+        return report(self.model, self.additions, self.dtype, self.findings, full)
+
     def to_json(self) -> dict[str, Any]:
         """The report as plain data."""
         return {"verdict": self.verdict, **asdict(self)}
@@ -120,7 +128,7 @@ def _examine(
         # Taken before the run, in which a model may replace the data of its parameters.
         memory = {name: p.untyped_storage() for name, p in names.items()}
         try:
-            tape = _record(inner, given)
+            tape = _record(inner, given, dtype)
         except GammaError:
             if dtype is dtypes[-1]:  # some kernels know no float64
                 raise
@@ -205,7 +213,7 @@ def _carries_signal(leaf: Any) -> bool:
     )
 
 
-def _record(model: nn.Module, inputs: Any) -> Tape:
+def _record(model: nn.Module, inputs: Any, dtype: torch.dtype) -> Tape:
     running: list[str] = []
     names = {id(module): name for name, module in model.named_modules()}
 
@@ -232,7 +240,7 @@ def _record(model: nn.Module, inputs: Any) -> Tape:
         with torch.random.fork_rng(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with torch.compiler.set_stance("force_eager"):
-                return record(run, lambda: running[-1] if running else "")
+                return record(run, lambda: running[-1] if running else "", dtype)
     except GammaError:
         raise
     except Exception as error:

@@ -251,19 +251,27 @@ HUGE = 1e4
 """Masks hold numbers beyond this; where there are smaller ones they are no measure of a signal."""
 
 
-def record(run: Callable[[], Any], where: Callable[[], str]) -> Tape:
+def record(
+    run: Callable[[], Any], where: Callable[[], str], dtype: torch.dtype = torch.float32
+) -> Tape:
     """Write down what ``run`` does.
 
     Args:
         run: A forward pass on tensors that nobody else needs unchanged.
         where: Returns the name of the module that is running.
+        dtype: The lowest precision; what the model would cast to less stays in this one.
 
     Raises:
         GammaError: Tensors without memory of their own (meta, sparse), which cannot be replayed.
     """
-    recorder = _Recorder(where)
-    with torch.no_grad(), recorder:
-        output = run()
+    recorder = _Recorder(where, {low: dtype for low in LOW[dtype]})
+    usual = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        with torch.no_grad(), recorder:
+            output = run()
+    finally:
+        torch.set_default_dtype(usual)
     recorder.tape.outputs = tuple(
         recorder.ref(leaf) for leaf in _outputs(output) if leaf.is_floating_point()
     )
@@ -275,10 +283,18 @@ def record(run: Callable[[], Any], where: Callable[[], str]) -> Tape:
     return recorder.tape
 
 
+_HALF = (torch.float16, torch.bfloat16)
+LOW = {torch.float64: (*_HALF, torch.float32), torch.float32: _HALF}
+"""Precisions below another."""
+
+
 class _Recorder(TorchDispatchMode):
-    def __init__(self, where: Callable[[], str]) -> None:
+    def __init__(
+        self, where: Callable[[], str], raised: Mapping[torch.dtype, torch.dtype]
+    ) -> None:
         super().__init__()
         self.tape = Tape()
+        self._raised = raised
         self._where = where
         self._blocks = self.tape.blocks
 
@@ -289,7 +305,9 @@ class _Recorder(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
+        kwargs = dict(kwargs or {})
+        if kwargs.get("dtype") in self._raised:
+            kwargs["dtype"] = self._raised[kwargs["dtype"]]
         name = func.overloadpacket.__name__.rstrip("_")
         if name in _SPLIT:
             with self:

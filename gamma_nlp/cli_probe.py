@@ -1,0 +1,98 @@
+"""``gamma-nlp probe``: the numeric check of every gain's category, on the model's own weights."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from gamma_nlp.errors import GammaError
+
+EXIT_CONTRADICTED = 1
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers of ``gamma-nlp``."""
+    parser = commands.add_parser(
+        "probe", help="check the category of every gain numerically, on the model's weights"
+    )
+    parser.add_argument("model", metavar="MODEL", help="hub name, or local folder with weights")
+    parser.add_argument(
+        "--method", choices=("auto", "table", "graph"), default="auto",
+        help="where the categories to check come from (%(default)s)",
+    )  # fmt: skip
+    batch = parser.add_mutually_exclusive_group()
+    batch.add_argument("--text", help="a batch from this sentence, by the model's own tokenizer")
+    batch.add_argument(
+        "--inputs", metavar="FILE", help="a batch saved by torch.save: a dict of tensors"
+    )
+    parser.add_argument(
+        "--random-weights", action="store_true",
+        help="random weights from the config alone (MODEL may be a config.json)",
+    )  # fmt: skip
+    parser.add_argument("--full", action="store_true", help="one row per gain")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python files that come with MODEL"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """``gamma-nlp probe``; exits with 1 if a gain contradicts its category."""
+    from gamma_nlp import categorize, probe, weights
+    from gamma_nlp.cli import hush
+
+    hush()
+    load = weights.with_random_weights if arguments.random_weights else weights.load_with_weights
+    model = load(arguments.model, trust_remote_code=arguments.trust_remote_code)
+    inputs = _inputs(arguments)
+    table = categorize(model, inputs, method=arguments.method)
+    report = probe(model, inputs, table)
+    if arguments.json:
+        print(json.dumps(report.to_json(), indent=2, default=str))
+    else:
+        print(report.text(full=arguments.full))
+    if report.verdict == "contradicts":
+        sys.exit(EXIT_CONTRADICTED)
+
+
+def _inputs(arguments: argparse.Namespace) -> Any:
+    if arguments.inputs is not None:
+        return _saved(Path(arguments.inputs))
+    if arguments.text is not None:
+        return _tokens(arguments)
+    return None  # random tokens
+
+
+def _saved(path: Path) -> Any:
+    import torch
+
+    if not path.is_file():
+        raise GammaError(
+            f"--inputs {path}: no such file; save a batch with torch.save(batch, {str(path)!r})"
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise GammaError(
+            f"--inputs {path}: not a batch that torch.load(weights_only=True) reads "
+            f"({type(error).__name__}); save a dict of tensors with torch.save"
+        ) from error
+
+
+def _tokens(arguments: argparse.Namespace) -> dict[str, Any]:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            arguments.model, trust_remote_code=arguments.trust_remote_code
+        )
+    except Exception as error:
+        raise GammaError(
+            f"--text: {arguments.model} has no tokenizer that loads ({type(error).__name__}); "
+            "leave --text out for random tokens, or give --inputs FILE"
+        ) from error
+    return dict(tokenizer(arguments.text, return_tensors="pt"))
