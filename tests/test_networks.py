@@ -57,6 +57,14 @@ CONSTRUCTIONS = {
     "gate",
     "norm on a gate",
     "squeeze and excite",
+    "choice made from the signal",
+    "mask made from the signal",
+    "attention without queries",
+    "contraction of the signal with itself",
+    "softmax over channels",
+    "softmax of a norm",
+    "sum that enters a softmax",
+    "vector on half of the channels",
     "softmax pooling",
     "norm inside a branch",
     "norm on half of the channels",
@@ -71,6 +79,7 @@ CONSTRUCTIONS = {
     "sum of simple and act simple simple",
     "sum of simple simple and simple act simple",
     "sum of simple act simple and simple act simple",
+    "sum of adapted and simple act simple",
     "add: x + y",
     "add: y + x",
     "add: in place",
@@ -108,6 +117,11 @@ def test_labels_name_every_category_and_both_offsets() -> None:
     for category in (*rule.PRECEDENCE, None):
         assert sum(place is category for place, _ in labels) >= 5
     assert {offset for _, offset in labels} == {0, 1}
+
+
+def test_labels_name_queries_and_keys_and_what_is_neither() -> None:
+    queries = [query for seed in range(SHORT) for query in traced(seed)[0].queries.values()]
+    assert min(queries.count(True), queries.count(False)) >= 5
 
 
 def test_a_seed_gives_the_same_network_again_and_leaves_the_random_state_alone() -> None:

@@ -17,17 +17,15 @@ from torch import Tensor, nn
 
 from gamma_nlp.category import Category
 
-from .builder import AT_END, HEAD, INNER, LAST, SHORTCUT, Built, Exit, Sums
+from .builder import AT_END, INNER, RESIZES, Built, Exit, Sums
 from .forms import BRANCHES, NESTED
+from .labels import places, queries, unmeasured
 from .parts import HEADS, Part, in_turn
 from .sources import BATCH, TOKENS, make_source
 from .stacks import Stacks
 
 SHORT = 100  # networks in the short run of every test that goes through them
 DIMS = (8, 12, 16)
-
-# Several uses of one gain: the most cautious place.
-PRECEDENCE = (SHORTCUT, HEAD, LAST, INNER)
 
 STEMS = (
     "",
@@ -63,6 +61,7 @@ STACKS = (
     "aside",
     "half",
     "residual aside norm",
+    "norm scored",
 )
 TAILS = (
     "",
@@ -73,6 +72,9 @@ TAILS = (
     "norm linear",
     "linear",
     "norm linear act norm linear",
+    "wide norm",
+    "norm wide",
+    "norm scored",
 )
 POST_NORM = ("residual norm", "residual norm residual norm", "parallel norm")
 POOLS = ("pool linear", "norm pool linear", "pool", "norm body", "norm body norm", "norm wide norm")
@@ -93,6 +95,8 @@ class Network:
         labels: For each gain by name its category (``None``: never reached) and its offset.
         unmeasured: Gains at the end of a branch that something else follows or joins, so that the
             branch does not vanish with them; the rule places them, a change of scale cannot.
+        queries: Whether a gain is that of a query or a key of a branch, where all that decides its
+            category agrees on it.
         kinds: The constructions in it.
         description: Its elements in the order in which they run.
     """
@@ -101,6 +105,7 @@ class Network:
     inputs: Any
     labels: dict[str, tuple[Category | None, int]]
     unmeasured: frozenset[str]
+    queries: dict[str, bool]
     kinds: frozenset[str]
     description: str
 
@@ -136,7 +141,10 @@ def _make(rng: random.Random, wish: str) -> Network:
         ends=ends,
         output=rng.choice(["tensor", "tuple", "dict"]),
     )
-    labels, unmeasured = _labels(builder, module, members.get("unused"))
+    names = {id(p): name for name, p in module.named_parameters()}
+    labels = places(builder.uses, names)
+    if "unused" in members:
+        labels[names[id(members["unused"].weight)]] = (None, 0)
     frozen = rng.choice([0.0, 0.0, 0.3, 1.0])
     for parameter in module.parameters():
         if rng.random() < frozen:
@@ -146,30 +154,11 @@ def _make(rng: random.Random, wish: str) -> Network:
         module=module,
         inputs=inputs,
         labels=labels,
-        unmeasured=unmeasured,
+        unmeasured=unmeasured(builder.uses, names, labels),
+        queries=queries(builder.uses, names, labels),
         kinds=frozenset(builder.kinds),
         description=" ".join([text, *ends]),
     )
-
-
-def _labels(
-    builder: Stacks, module: nn.Module, unused: nn.Module | None
-) -> tuple[dict[str, tuple[Category | None, int]], frozenset[str]]:
-    names = {id(p): name for name, p in module.named_parameters()}
-    labels: dict[str, tuple[Category | None, int]] = {}
-    unmeasured = set()
-    for use in builder.uses:
-        name = names[id(use.gain)]
-        before = labels.get(name, (INNER, use.offset))[0]
-        assert before is not None
-        labels[name] = (min(before, use.category, key=PRECEDENCE.index), use.offset)
-    for use in builder.uses:
-        name = names[id(use.gain)]
-        if not use.clear and use.category is LAST and labels[name][0] is LAST:
-            unmeasured.add(name)
-    if unused is not None:
-        labels[names[id(unused.weight)]] = (None, 0)
-    return labels, frozenset(unmeasured)
 
 
 # What is read and what follows ------------------------------------------------------------------
@@ -240,7 +229,7 @@ def _row(builder: Stacks, groups: list[str], dim: int, exit: Exit, fixed: bool =
     groups = [group for group in groups if group]
     dims = [dim]
     for group in groups:
-        resizes = {"linear", "simple", "project"} & set(group.split())
+        resizes = RESIZES & set(group.split())
         dims.append(builder.pick(DIMS) if resizes and not fixed else dims[-1])
     modules, texts = [], []
     for i in reversed(range(len(groups))):

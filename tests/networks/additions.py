@@ -7,21 +7,24 @@ from typing import Any
 import torch
 from torch import nn
 
-from .builder import IN_BRANCH, LAST, ON_SKIP, Built, Exit, Sums
+from .builder import IN_BRANCH, ON_SKIP, Built, Exit, Sums
 from .elements import Elements
 from .forms import (
     ADDS,
+    BENT,
     BRANCHES,
     GATED,
     NAMED,
     NESTED,
     PARALLELS,
+    PROJECTIONS,
     SCALES,
     WIDE,
     WRAPS,
     Run,
     add_fused,
     carried,
+    scored,
     sum_of_members,
 )
 
@@ -56,7 +59,7 @@ class Additions(Elements):
         elif counted and self.flag(0.15):
             self.kind("layer scale")
             scale, offset, run = self._scale(dim)
-            self.use(scale, LAST, offset, True)
+            self.use(scale, IN_BRANCH, offset)
             members.append(scale)
             text += " scale"
         elif self.flag(0.15):
@@ -110,8 +113,8 @@ class Additions(Elements):
         members = [arm.module for arm in arms]
         text = " | ".join(arm.text for arm in arms)
         if self.flag():
-            members.append(self.norm(dim, before.free, before.clear, last=False))
-            before, text = before.blurred(), f"norm {text}"
+            members.append(self.norm(dim, before))
+            before, text = before.renewed(), f"norm {text}"
         module = self.part(PARALLELS[name], *members)
         self.kind("parallel branches")
         return Built(module, ON_SKIP if counted else exit.blurred().join(before), f"par({text})")
@@ -119,10 +122,7 @@ class Additions(Elements):
     def add_project(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
         """A projection shortcut outside all branches; inside one, a sum like any other."""
         counted = sums is Sums.TOP
-        skip = self.pick(["simple", "simple norm", "norm simple", "move simple"])
-        branch = self.pick(
-            ["linear norm act linear norm", "linear act linear", "norm linear act linear"]
-        )
+        skip, branch = self.pick(PROJECTIONS), self.pick(BENT)
         ends = (ON_SKIP, IN_BRANCH) if counted else (exit.blurred(), exit.blurred())
         left = self.stream(skip, dim, ends[0], Sums.NONE, out)
         right = self.stream(branch, dim, ends[1], Sums.NONE, out)
@@ -147,9 +147,9 @@ class Additions(Elements):
         before = exit.blurred()
         for _ in range(2):
             body = self.add_body(dim, dim, ends, Sums.NONE)
-            norm = self.norm(dim, body.before.free, body.before.clear, last=False)
+            norm = self.norm(dim, body.before)
             members[:0] = [norm, body.module]
-            before = before.join(body.before)
+            before = before.join(body.before.renewed())
         self.kind("delayed addition")
         module = self.part(carried, *members)
         return Built(module, ON_SKIP if counted else before, "carried")
@@ -163,6 +163,16 @@ class Additions(Elements):
         self.kind(f"sum of {first} and {second}")
         module = self.part(sum_of_members, *self._shuffled(*(arm.module for arm in arms)))
         return Built(module, exit.behind_weight(), f"wide({first} | {second})")
+
+    def add_scored(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
+        """A sum that enters a softmax, of a weight and of two with a nonlinearity between them."""
+        inside = exit.behind_weight()
+        arms = [
+            self.stream(kinds, dim, inside, Sums.NONE) for kinds in ("simple", "linear act linear")
+        ]
+        self.kind("sum that enters a softmax")
+        module = self.part(scored, *(arm.module for arm in arms), self.weight(dim, dim))
+        return Built(module, inside, "scored")
 
     def add_long(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
         """x + S(x) where x reaches S(x) over skips: both operands carry x, neither is a branch."""

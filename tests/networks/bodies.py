@@ -25,7 +25,9 @@ class Kit(Protocol):
     def act(self) -> nn.Module: ...
     def vector(self, dim: int, low: float = 0.5, high: float = 1.5) -> nn.Parameter: ...
     def weight(self, dim: int, out: int) -> nn.Module: ...
-    def inner_norm(self, dim: int, kind: str, last: bool = True) -> nn.Module: ...
+    def inner_norm(
+        self, dim: int, kind: str, last: bool = True, query: bool = False
+    ) -> nn.Module: ...
     def part(self, run: Callable[..., Any], *members: Any, **options: Any) -> Part: ...
     def kind(self, name: str) -> None: ...
 
@@ -127,10 +129,11 @@ def experts(kit: Kit, dim: int) -> nn.Module:
 
 def attention(kit: Kit, dim: int, cross: bool = False) -> nn.Module:
     """Attention over the stream, or over the memory, with norms wherever people put them."""
-    how = {name for name in ("bias", "carry", "causal", "rotary", "eager") if kit.flag(0.4)}
+    options = ("bias", "carry", "causal", "rotary", "eager", "masked")
+    how = {name for name in options if kit.flag(0.4)}
     how &= {"eager", "causal"} if cross else how
     if "eager" not in how:
-        how -= {"carry"}
+        how -= {"carry", "masked"}
     members: dict[str, Any] = {"out": kit.weight(dim, dim)}
     memory = kit.part(lambda m, x: x)
     if cross:
@@ -144,11 +147,13 @@ def attention(kit: Kit, dim: int, cross: bool = False) -> nn.Module:
     for name, size in (("qn", dim // 2), ("kn", dim // 2), ("vn", dim // 2), ("sub", dim)):
         if kit.flag(0.3):
             kind = {"vn": "value norm", "sub": "norm inside a branch"}.get(name, "q/k norm")
-            members[name] = kit.inner_norm(size, kind)
+            members[name] = kit.inner_norm(size, kind, query=name in ("qn", "kn"))
     if "bias" in how:
         kit.kind("score bias")
     if "carry" in how:
         kit.kind("scores carried on")
+    if "masked" in how:
+        kit.kind("mask made from the signal")
     if kit.flag(0.2):
         kit.kind("gate")
         members["gate"] = kit.weight(dim, dim)
@@ -171,7 +176,8 @@ def _attend(m: Part, x: Tensor, env: dict[str, Any]) -> Tensor:
     if "rotary" in how:
         query, key = rotate(query), rotate(key)
     if "eager" in how:
-        mixed = scores(query, key, env, how) @ value
+        hidden = x.mean(-1) > x.mean() if "masked" in how else None
+        mixed = scores(query, key, env, how, hidden) @ value
     else:
         bias = env.get("bias") if "bias" in how else None
         if bias is not None:
@@ -200,6 +206,23 @@ def linear_attention(kit: Kit, dim: int) -> nn.Module:
     return kit.part(run, *members, kit.inner_norm(dim // 2, "q/k norm"))
 
 
+def similarity(kit: Kit, dim: int) -> nn.Module:
+    """Attention without weights of queries and keys: what is read are the tokens themselves."""
+    kit.kind("attention without queries")
+
+    def run(m: Part, x: Tensor, env: dict[str, Any]) -> Tensor:
+        return m[0]((x @ x.transpose(1, 2) / x.shape[-1]).softmax(-1) @ x)
+
+    return kit.part(run, kit.weight(dim, dim))
+
+
+def topics(kit: Kit, dim: int) -> nn.Module:
+    """A softmax over normalised channels, with no weight before it."""
+    kit.kind("softmax of a norm")
+    norm = kit.inner_norm(dim, "norm inside a branch")
+    return kit.part(lambda m, x, env: m[1](m[0](x).softmax(-1)), norm, kit.weight(dim, dim))
+
+
 def recurrent(kit: Kit, dim: int) -> nn.Module:
     kit.kind("recurrent")
     layer = nn.GRU if kit.flag() else nn.LSTM
@@ -218,4 +241,7 @@ BODIES: dict[str, Callable[[Any, int], nn.Module]] = {
     "attention": attention,
     "linear attention": linear_attention,
     "recurrent": recurrent,
+    "similarity": similarity,
+    "topics": topics,
 }
+QUERIES = {"similarity"}  # bodies that contract what they read before a softmax

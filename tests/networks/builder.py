@@ -24,6 +24,8 @@ from .parts import ACTIVATIONS, WEIGHTS, Part, in_turn, make_weight, part
 SHORTCUT, HEAD = Category.SHORTCUT, Category.HEAD
 LAST, INNER = Category.BRANCH_LAST, Category.BRANCH_INNER
 
+RESIZES = {"linear", "simple", "steered", "project"}  # elements that may change the width
+
 
 @dataclass(frozen=True)
 class Exit:
@@ -35,21 +37,28 @@ class Exit:
         weighted: Its category if one does.
         clear: A gain at zero makes the whole branch zero, and each channel of it moves that
             channel of the branch alone: nothing else is added, no norm follows.
+        query: What leaves the stream here is a query or a key, contracted before a softmax.
     """
 
     free: Category | None
     weighted: Category
     clear: bool = True
+    query: bool = False
 
     def join(self, other: Exit) -> Exit:
         """Both lie ahead: any skip decides, then any branch, and the nearest end of it."""
         order = (SHORTCUT, LAST, INNER, HEAD)
         free = min((c for c in (self.free, other.free) if c), key=order.index)
         weighted = min(self.weighted, other.weighted, key=order.index)
-        return Exit(free, weighted, self.clear and other.clear)
+        query = self.query or other.query
+        return Exit(free, weighted, clear=self.clear and other.clear, query=query)
 
     def behind_weight(self) -> Exit:
         return Exit(self.weighted, self.weighted)
+
+    def renewed(self) -> Exit:
+        """Before a norm, or a contraction without a softmax."""
+        return replace(self, clear=False, query=False)
 
     def blurred(self) -> Exit:
         return replace(self, clear=False)
@@ -80,10 +89,21 @@ class Use:
     category: Category
     offset: int
     clear: bool
+    query: bool
 
 
 # Elements that some path crosses without a weight.
-PASSES = {"norm", "token", "half", "act", "move", "squeeze", "aside"}
+PASSES = {
+    "norm",
+    "token",
+    "half",
+    "act",
+    "move",
+    "squeeze",
+    "aside",
+    "similar",
+    "portion",
+}
 PASSES |= {"residual", "parallel", "carried", "long"}
 
 
@@ -152,11 +172,9 @@ class Builder:
 
         return self._once(make)
 
-    def norm(
-        self, dim: int, category: Category | None, clear: bool, last: bool, only: str = ""
-    ) -> nn.Module:
-        """A norm whose gain is used where ``category`` is right; of the kind ``only``, if any."""
-        assert category is not None, "no gain may be put here"
+    def norm(self, dim: int, exit: Exit, last: bool = False, only: str = "") -> nn.Module:
+        """A norm whose gain leaves by ``exit``; of the kind ``only``, if any."""
+        assert exit.free is not None, "no gain may be put here"
 
         def make(rng: random.Random) -> Norm:
             pool = [n for n in self._norms if n.dim == dim and (n.last or not last)]
@@ -169,25 +187,27 @@ class Builder:
             return self._norms[-1]
 
         norm = self._once(make)
-        self.use(norm.gain, category, norm.offset, clear)
+        self.use(norm.gain, exit, norm.offset)
         return norm.module
 
-    def inner_norm(self, dim: int, kind: str, last: bool = True) -> nn.Module:
+    def inner_norm(self, dim: int, kind: str, last: bool = True, query: bool = False) -> nn.Module:
         """A norm inside a body, where the rule settles what it is."""
         if self._inner is None:
             return self.part(lambda m, x: x)
         self.kind(kind)
-        return self.norm(dim, self._inner, True, last)
+        return self.norm(dim, Exit(self._inner, self._inner, query=query), last)
 
-    def use(self, gain: nn.Parameter, category: Category, offset: int, clear: bool) -> None:
-        self.uses.append(Use(gain=gain, category=category, offset=offset, clear=clear))
+    def use(self, gain: nn.Parameter, exit: Exit, offset: int) -> None:
+        assert exit.free is not None
+        use = Use(gain=gain, category=exit.free, offset=offset, clear=exit.clear, query=exit.query)
+        self.uses.append(use)
 
     # Streams ------------------------------------------------------------------------------------
 
     def stream(self, kinds: str, dim: int, exit: Exit, sums: Sums, out: int | None = None) -> Built:
         """The elements named in ``kinds``; the last weight or projection leads to ``out``."""
         names = kinds.split()
-        resizes = [i for i, name in enumerate(names) if name in ("linear", "simple", "project")]
+        resizes = [i for i, name in enumerate(names) if name in RESIZES]
         assert out in (None, dim) or resizes
         modules, texts = [], []
         for i in reversed(range(len(names))):

@@ -28,11 +28,17 @@ def wrong(seed: int) -> str | None:
         warnings.simplefilter("ignore")  # unused norms
         table = placing._from_graph(network.module, graph)
     found = {gain.name: (gain.category, gain.offset) for gain in table}
-    if found == network.labels:
-        return None
+    kinds = {gain.name: gain.kind for gain in table}
     lines = [
         f"  {name}: found {found.get(name)}, built as {network.labels.get(name)}"
         for name in sorted({*found, *network.labels})
         if found.get(name) != network.labels.get(name)
     ]
+    lines += [
+        f"  {name}: found {kinds[name]}, built {'as' if query else 'not as'} a query or a key"
+        for name, query in network.queries.items()
+        if name in kinds and (kinds[name] == "qk_norm") is not query
+    ]
+    if not lines:
+        return None
     return "\n".join([f"seed {seed}: {network.description}", *lines])

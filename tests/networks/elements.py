@@ -7,14 +7,15 @@ whether sums count there. Where these methods are right, so are the labels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from .bodies import BODIES, attention
-from .builder import HEAD, INNER, Builder, Built, Exit, Sums
-from .forms import MOVES, Env, aside, half
-from .parts import Part
+from .bodies import BODIES, QUERIES, attention
+from .builder import AT_END, HEAD, INNER, Builder, Built, Exit, Sums
+from .forms import MOVES, STEERS, Env, aside, half, portion, similar
+from .parts import Part, make_weight
 
 
 class Elements(Builder):
@@ -23,24 +24,24 @@ class Elements(Builder):
     # Elements of one line -----------------------------------------------------------------------
 
     def add_norm(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
-        module = self.norm(dim, exit.free, exit.clear, last=False)
-        before = Exit(None, INNER) if self.plain else exit.blurred()
+        module = self.norm(dim, exit)
+        before = Exit(None, INNER) if self.plain else exit.renewed()
         return Built(self.part(lambda m, x, env: m[0](x), module), before, "norm")
 
     def add_token(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
         """The norm that tells tokens from weights where they are a parameter."""
-        module = self.norm(dim, exit.free, exit.clear, last=False, only="nn.LayerNorm")
-        return Built(self.part(lambda m, x, env: m[0](x), module), exit.blurred(), "norm")
+        module = self.norm(dim, exit, only="nn.LayerNorm")
+        return Built(self.part(lambda m, x, env: m[0](x), module), exit.renewed(), "norm")
 
     def add_half(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
-        module = self.part(half, self.norm(dim // 2, exit.free, exit.clear, last=False))
+        module = self.part(half, self.norm(dim // 2, exit))
         self.kind("norm on half of the channels")
         return Built(module, exit.blurred(), "half")
 
     def add_aside(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
         """A head of its own in the middle of the trunk: no addition follows its norm."""
         self.kind("head in the middle")
-        norm = self.norm(dim, HEAD, True, last=False)
+        norm = self.norm(dim, AT_END)
         return Built(self.part(aside, norm, self.weight(dim, 4)), exit, "aside")
 
     def add_act(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
@@ -61,6 +62,35 @@ class Elements(Builder):
         """A weight that is one contraction, without low-rank adapter."""
         module = self.part(lambda m, x, env: m[0](x), self.weight(dim, out, simple=True))
         return Built(module, exit.behind_weight(), "linear")
+
+    def add_steered(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
+        """A weight whose output is masked or put in order by what the signal says."""
+        run = STEERS[self.pick(STEERS)]
+        self.kind("choice made from the signal")
+        return Built(
+            self.part(run, self.weight(dim, out, simple=True)), exit.behind_weight(), "steered"
+        )
+
+    def add_adapted(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
+        """Wx + BAx: more than one weight on some path."""
+        weight = self._once(lambda rng: make_weight("low rank", dim, dim, self.names))
+        module = self.part(lambda m, x, env: m[0](x), weight)
+        return Built(module, exit.behind_weight(), "adapted")
+
+    def add_portion(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
+        """A vector times half of the channels: no gain, as it scales no whole branch."""
+        self.kind("vector on half of the channels")
+        return Built(self.part(portion, self.vector(dim // 2)), exit, "portion")
+
+    def add_similar(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
+        """Tokens mixed by how similar they are, without weight or softmax."""
+        self.kind("contraction of the signal with itself")
+        return Built(self.part(similar), exit.renewed(), "similar")
+
+    def add_soft(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
+        """Only behind a weight: a sum that enters a softmax does not count."""
+        self.kind("softmax over channels")
+        return Built(self.part(lambda m, x, env: x.softmax(-1)), exit.blurred(), "soft")
 
     def add_down(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
         def run(m: Part, x: Tensor, env: Env) -> Tensor:
@@ -95,7 +125,8 @@ class Elements(Builder):
         settled = not self.plain or exit.weighted is INNER
         self._inner = exit.weighted if settled else None
         self.budget -= 1
-        return Built(make(), exit.behind_weight(), name)
+        before = replace(exit.behind_weight(), query=name in QUERIES)
+        return Built(make(), before, name)
 
     def add_squeeze(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
         """The signal times a gate made of its mean: some path crosses weights, some none."""

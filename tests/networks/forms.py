@@ -26,6 +26,9 @@ BRANCHES = (
     "half body",
     "body norm squeeze",
     "linear norm act linear norm act linear norm",
+    "body norm similar",
+    "body portion",
+    "half steered",
 )
 NESTED = (
     "norm residual norm",
@@ -140,14 +143,24 @@ MOVES: dict[str, Run] = {
     "running mean": lambda m, x, env: x.cumsum(1) / torch.arange(1, x.shape[1] + 1)[:, None],
     "half and back": lambda m, x, env: x.double().to(x.dtype),
 }
-# No operand has a path without a weight; where one crosses a single weight, the other has no
-# nonlinearity between two.
+# No operand has a path without a weight; where every path of one crosses a single weight, the
+# other has no nonlinearity between two.
 WIDE = (
     ("simple", "simple simple"),
     ("simple", "simple act"),
     ("simple", "act simple simple"),
     ("simple simple", "simple act simple"),
     ("simple act simple", "simple act simple"),
+    ("adapted", "simple act simple"),
+)
+# A skip of one weight, and a branch of two with a nonlinearity between them.
+PROJECTIONS = ("simple", "simple norm", "norm simple", "move simple", "steered", "steered norm")
+BENT = (
+    "linear norm act linear norm",
+    "linear act linear",
+    "norm linear act linear",
+    "linear soft linear",
+    "linear similar linear norm",
 )
 
 
@@ -159,6 +172,33 @@ def half(m: Part, x: Tensor, env: Env) -> Tensor:
     """A norm on half of the channels."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat((m[0](first), second), dim=-1)
+
+
+def portion(m: Part, x: Tensor, env: Env) -> Tensor:
+    """A vector times half of the channels."""
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((m[0] * first, second), dim=-1)
+
+
+def similar(m: Part, x: Tensor, env: Env) -> Tensor:
+    return x @ x.transpose(1, 2) @ x / (x.shape[1] * x.shape[2])
+
+
+def _masked(m: Part, x: Tensor, env: Env) -> Tensor:
+    return m[0](x).masked_fill(x.mean(-1, keepdim=True) > 0, 0.0)
+
+
+def _ordered(m: Part, x: Tensor, env: Env) -> Tensor:
+    y, order = m[0](x), x.mean(-1, keepdim=True).argsort(1)
+    return y.gather(1, order.expand_as(y))
+
+
+STEERS: dict[str, Run] = {"masked": _masked, "ordered": _ordered}
+
+
+def scored(m: Part, x: Tensor, env: Env) -> Tensor:
+    """What enters the softmax is a sum like that of a projection shortcut."""
+    return m[2](((m[0](x, env) + m[1](x, env)) / 1.5).softmax(-1))
 
 
 def aside(m: Part, x: Tensor, env: Env) -> Tensor:

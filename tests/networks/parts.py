@@ -137,7 +137,9 @@ def rotate(x: Tensor) -> Tensor:
     return x * angle.cos() + torch.cat((-second, first), dim=-1) * angle.sin()
 
 
-def scores(query: Tensor, key: Tensor, env: dict[str, Any], how: frozenset[str]) -> Tensor:
+def scores(
+    query: Tensor, key: Tensor, env: dict[str, Any], how: frozenset[str], hidden: Tensor | None
+) -> Tensor:
     """Attention weights, with the biases and masks that ``how`` asks for."""
     raw = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
     bias, before = env.get("bias"), env.get("scores")
@@ -149,4 +151,6 @@ def scores(query: Tensor, key: Tensor, env: dict[str, Any], how: frozenset[str])
         env["scores"] = raw
     if "causal" in how:
         raw = raw.masked_fill(torch.ones(raw.shape[-2:]).triu(1).bool(), -1e4)
+    if hidden is not None:
+        raw = raw.masked_fill(hidden[:, None, None], -1e4)
     return raw.softmax(-1)

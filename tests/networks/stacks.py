@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -65,10 +67,11 @@ class Stacks(Additions):
         for turn in range(turns):  # the last turn first
             for _ in range(2):
                 after = ends if turn == 0 else ON_SKIP
-                post = [self.norm(size, after.free, True, False)] if closing else []
+                post = [self.norm(size, replace(after, clear=True))] if closing else []
                 branch = self.stream(self.pick(BRANCHES), size, IN_BRANCH, Sums.NONE)
                 mix = self.weight(2 * size, size)
-                norms = [self.norm(size, branch.before.weighted, True, False) for _ in range(2)]
+                into = replace(branch.before.behind_weight(), clear=True)
+                norms = [self.norm(size, into) for _ in range(2)]
                 cell = self.part(exchange, branch.module, mix, *norms, *post)
                 members.insert(0, cell)
                 texts.insert(0, branch.text)
