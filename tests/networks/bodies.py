@@ -1,35 +1,21 @@
 """Bodies of branches: every path through one crosses a weight, and every norm in one precedes it.
 
 So whatever a body ends up in, its own gains and those before it are all on the near side of a
-weight. :class:`Kit` makes the members; labels are not known here.
+weight. A :class:`~networks.kit.Kit` makes the members; labels are not known here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .kit import Kit
+from .lookalikes import quotient, routed, similarity, topics, weighed
 from .parts import Part, channels_first, heads, rotate, scores
-
-
-class Kit(Protocol):
-    """What a body may ask for; everything is drawn at random."""
-
-    memory_dim: int
-
-    def flag(self, chance: float = 0.5) -> bool: ...
-    def act(self) -> nn.Module: ...
-    def vector(self, dim: int, low: float = 0.5, high: float = 1.5) -> nn.Parameter: ...
-    def weight(self, dim: int, out: int) -> nn.Module: ...
-    def inner_norm(
-        self, dim: int, kind: str, last: bool = True, query: bool = False
-    ) -> nn.Module: ...
-    def part(self, run: Callable[..., Any], *members: Any, **options: Any) -> Part: ...
-    def kind(self, name: str) -> None: ...
 
 
 def linear(kit: Kit, dim: int) -> nn.Module:
@@ -206,23 +192,6 @@ def linear_attention(kit: Kit, dim: int) -> nn.Module:
     return kit.part(run, *members, kit.inner_norm(dim // 2, "q/k norm"))
 
 
-def similarity(kit: Kit, dim: int) -> nn.Module:
-    """Attention without weights of queries and keys: what is read are the tokens themselves."""
-    kit.kind("attention without queries")
-
-    def run(m: Part, x: Tensor, env: dict[str, Any]) -> Tensor:
-        return m[0]((x @ x.transpose(1, 2) / x.shape[-1]).softmax(-1) @ x)
-
-    return kit.part(run, kit.weight(dim, dim))
-
-
-def topics(kit: Kit, dim: int) -> nn.Module:
-    """A softmax over normalised channels, with no weight before it."""
-    kit.kind("softmax of a norm")
-    norm = kit.inner_norm(dim, "norm inside a branch")
-    return kit.part(lambda m, x, env: m[1](m[0](x).softmax(-1)), norm, kit.weight(dim, dim))
-
-
 def recurrent(kit: Kit, dim: int) -> nn.Module:
     kit.kind("recurrent")
     layer = nn.GRU if kit.flag() else nn.LSTM
@@ -243,5 +212,8 @@ BODIES: dict[str, Callable[[Any, int], nn.Module]] = {
     "recurrent": recurrent,
     "similarity": similarity,
     "topics": topics,
+    "routed": routed,
+    "weighed": weighed,
+    "quotient": quotient,
 }
 QUERIES = {"similarity"}  # bodies that contract what they read before a softmax

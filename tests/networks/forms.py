@@ -94,19 +94,24 @@ ADDS: dict[str, Run] = {
     "y + x": lambda m, x, env: m[0](x, env) + x,
     "weighted": lambda m, x, env: torch.add(x * 1.5, m[0](x, env), alpha=0.8),
     "halved": lambda m, x, env: (x + m[0](x, env)) / 1.5,
+    "x - y": lambda m, x, env: x - m[0](x, env),
+    "rsub": lambda m, x, env: torch.rsub(m[0](x, env), x),
     "sum()": lambda m, x, env: sum([x, m[0](x, env)]),
     "in place": _in_place,
     "into the branch": _into_branch,
     "by slices": _slices,
 }
-# Additions whose skip is gated by a weight or scaled by a vector; both stay skips.
+# Additions whose skip is gated by a weight or scaled by a vector, which stays a skip, or whose
+# branch is divided by a vector, which is no gain.
 GATED: dict[str, Run] = {
     "highway": _highway,
     "scaled skip": lambda m, x, env: m[1] * x + m[0](x, env),
+    "divided branch": lambda m, x, env: x + m[0](x, env) / m[1],
 }
 SCALES: dict[str, tuple[Run, int]] = {
     "s * y": (lambda m, x, env: x + m[1] * m[0](x, env), 0),
     "y * s / c": (lambda m, x, env: x + (m[0](x, env) * m[1]).clone() / 1.2, 0),
+    "running sum": (lambda m, x, env: x + (m[1] * m[0](x, env)).cumsum(1) / x.shape[1], 0),
     "addcmul": (lambda m, x, env: torch.addcmul(x, m[0](x, env), m[1]), 0),
     "in place": (lambda m, x, env: m[0](x, env).mul_(m[1]) + x, 0),
     "1 + s": (lambda m, x, env: m[0](x, env) * (1 + m[1]) + x, 1),
@@ -152,6 +157,7 @@ WIDE = (
     ("simple simple", "simple act simple"),
     ("simple act simple", "simple act simple"),
     ("adapted", "simple act simple"),
+    ("simple", "simple move simple"),
 )
 # A skip of one weight, and a branch of two with a nonlinearity between them.
 PROJECTIONS = ("simple", "simple norm", "norm simple", "move simple", "steered", "steered norm")

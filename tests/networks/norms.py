@@ -60,6 +60,11 @@ def _sum_rms(m: Part, x: Tensor) -> Tensor:
     return y + y * m[0]
 
 
+def _sum_rms_reversed(m: Part, x: Tensor) -> Tensor:
+    y = torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * x
+    return m[0] * y + y
+
+
 def _divided_rms(m: Part, x: Tensor) -> Tensor:
     return x / (x.norm(dim=-1, keepdim=True) / math.sqrt(x.shape[-1]) + 1e-6) * m[0]
 
@@ -72,11 +77,24 @@ def _grouped_rms(m: Part, x: Tensor) -> Tensor:
     return _rms(x.unflatten(-1, (2, -1))).flatten(-2) * m[0]
 
 
+def _rms_of_all(m: Part, x: Tensor) -> Tensor:
+    return m[0] * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True).mean(1, keepdim=True) + 1e-6))
+
+
+def _scaled_rms(m: Part, x: Tensor) -> Tensor:
+    """The vector before the norm is no gain: the norm divides it out."""
+    return m[0] * _rms(m[1] * x)
+
+
 WRITTEN: dict[str, tuple[Callable[[Part, Tensor], Tensor], int]] = {
     "rms w*y": (lambda m, x: m[0] * _rms(x), 0),
     "rms y*(1+w)": (lambda m, x: _rms(x) * (1.0 + m[0]), 1),
     "rms (w+1)*y cast": (lambda m, x: (m[0].float() + 1) * _rms(x.float()), 1),
     "rms y+y*w": (_sum_rms, 1),
+    "rms y*w+y": (_sum_rms_reversed, 1),
+    "rms of a product": (_scaled_rms, 0),
+    "rms one number": (lambda m, x: m[0] * _rms(x), 0),
+    "rms of all": (_rms_of_all, 0),
     "rms divided": (_divided_rms, 0),
     "rms unit": (_unit_rms, 0),
     "rms grouped": (_grouped_rms, 0),
@@ -88,6 +106,8 @@ WRITTEN: dict[str, tuple[Callable[[Part, Tensor], Tensor], int]] = {
     "layer in place": (_in_place_layer, 0),
     "layer fused 1+w": (lambda m, x: F.layer_norm(x, x.shape[-1:], 1 + m[0], m[1]), 1),
 }
+# Those with a second vector.
+MORE = {kind for kind in WRITTEN if kind.startswith("layer")} | {"rms of a product"}
 MODULES = ("nn.LayerNorm", "nn.LayerNorm no bias", "nn.RMSNorm", "nn.BatchNorm1d", "nn.GroupNorm")
 
 
@@ -102,9 +122,9 @@ def make_norm(kind: str, dim: int, names: random.Random) -> Norm:
     offset = 0
     if kind in WRITTEN:
         run, offset = WRITTEN[kind]
-        gain = nn.Parameter(torch.empty(dim))
-        shift = [nn.Parameter(torch.rand(dim) - 0.5)] if kind.startswith("layer") else []
-        module: nn.Module = part(names, run, gain, *shift)
+        gain = nn.Parameter(torch.empty(1 if kind == "rms one number" else dim))
+        other = [nn.Parameter(torch.rand(dim) - 0.5)] if kind in MORE else []
+        module: nn.Module = part(names, run, gain, *other)
     else:
         module = {
             "nn.LayerNorm": lambda: nn.LayerNorm(dim),
