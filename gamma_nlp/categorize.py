@@ -53,7 +53,7 @@ def categorize(model: nn.Module, example_inputs: Any = None, method: Method = "a
         by_graph = _from_graph(model, trace(model, example_inputs))
     if by_table is not None and by_graph is not None:
         return _agreed(by_table, by_graph)
-    table = by_table or by_graph
+    table = by_graph if by_table is None else by_table  # one without gains is false
     assert table is not None
     return table
 

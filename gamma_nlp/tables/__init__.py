@@ -40,7 +40,7 @@ class Layout:
 
     name: str
     types: frozenset[str]
-    conditions: Mapping[str, str]
+    conditions: Mapping[str, tuple[str, ...]]
     has: tuple[str, ...]
     lacks: tuple[str, ...]
     rows: tuple[Row, ...]
@@ -63,7 +63,7 @@ def _layout(name: str, section: dict[str, str]) -> Layout:
     types = frozenset(_words(section.pop("types")))
     default_kind, offset = section.pop("kind"), float(section.pop("offset", "0"))
     has, lacks = _words(section.pop("when.has", "")), _words(section.pop("when.lacks", ""))
-    conditions = {k[5:]: section.pop(k) for k in list(section) if k.startswith("when.")}
+    conditions = {k[5:]: _words(section.pop(k)) for k in list(section) if k.startswith("when.")}
     rows = []
     for pattern, value in section.items():
         category, *kind = value.split()
@@ -120,7 +120,7 @@ def layout_for(model: nn.Module) -> Layout | None:
     for layout in layouts():
         if (
             kind in layout.types
-            and all(_holds(model, field, glob) for field, glob in layout.conditions.items())
+            and all(_holds(model, field, globs) for field, globs in layout.conditions.items())
             and all(part in modules for part in layout.has)
             and not any(part in modules for part in layout.lacks)
         ):
@@ -128,7 +128,7 @@ def layout_for(model: nn.Module) -> Layout | None:
     return None
 
 
-def _holds(model: nn.Module, field: str, glob: str) -> bool:
+def _holds(model: nn.Module, field: str, globs: Iterable[str]) -> bool:
     source, _, path = field.partition(".")
     value: object = model.config if source == "config" else model
     for part in path.split("."):
@@ -136,7 +136,7 @@ def _holds(model: nn.Module, field: str, glob: str) -> bool:
             value = value[int(part)] if int(part) < len(value) else None
         else:
             value = getattr(value, part, None)
-    return fnmatch.fnmatchcase(str(value), glob)
+    return any(fnmatch.fnmatchcase(str(value), glob) for glob in globs)
 
 
 def _strip(name: str, prefix: str) -> str:
