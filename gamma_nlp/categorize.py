@@ -86,10 +86,11 @@ def _from_table(model: nn.Module, required: bool) -> GainTable | None:
             numel=parameters[name].numel(),
         )
         for name, row in rows.items()
+        if row.category is not None
     )
     return GainTable(
         gains=gains,
-        roles=find.static_roles(model, skip=rows),
+        roles=find.static_roles(model, skip=[gain.name for gain in gains]),
         model=type(inner).__name__,
     )
 
@@ -222,7 +223,7 @@ def _agreed(by_table: GainTable, by_graph: GainTable) -> GainTable:
     graph = {gain.name: gain for gain in by_graph}
     for name in dict.fromkeys([*table, *graph]):
         one, two = table.get(name), graph.get(name)
-        if one and two and two.category is None:
+        if two and two.category is None:
             continue  # not reached by this forward pass: no contradiction
         if one is None or two is None or (one.category, one.offset) != (two.category, two.offset):
             raise GammaError(

@@ -28,8 +28,10 @@ PEFT_PARTS = re.compile(r"\.(?:base_layer|original_module|modules_to_save\.[^.]+
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
+    """One line of a section; the category is ``None`` where the name belongs to no gain."""
+
     pattern: str
-    category: Category
+    category: Category | None
     kind: str
     offset: float
 
@@ -70,7 +72,7 @@ def _layout(name: str, section: dict[str, str]) -> Layout:
         rows.append(
             Row(
                 pattern=pattern,
-                category=Category(category),
+                category=None if category == "none" else Category(category),
                 kind=kind[0] if kind else default_kind,
                 offset=offset,
             )
@@ -151,8 +153,8 @@ def place(model: nn.Module, names: Iterable[str]) -> tuple[str, dict[str, Row]] 
         names: Parameter names, wrappers' parts included.
 
     Returns:
-        The layout's name and the row of each parameter that is a gain, or ``None`` where no
-        layout holds or a class on the way to a gain is not the library's own.
+        The layout's name and the row of each parameter that has one, or ``None`` where no layout
+        holds.
     """
     layout = layout_for(model)
     if layout is None:
