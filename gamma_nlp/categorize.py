@@ -88,9 +88,14 @@ def _from_table(model: nn.Module, required: bool) -> GainTable | None:
         for name, row in rows.items()
         if row.category is not None
     )
+    roles = find.static_roles(model, skip=[gain.name for gain in gains])
+    for name, row in rows.items():
+        twin = name.removesuffix("weight") + "bias"
+        if row.category is None and twin in roles:
+            roles[twin] = Role.BIAS  # it shifts no norm
     return GainTable(
         gains=gains,
-        roles=find.static_roles(model, skip=[gain.name for gain in gains]),
+        roles=roles,
         model=type(inner).__name__,
     )
 
@@ -176,7 +181,8 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
     ):
         for name in names:
             own = aliases.get(name)
-            if own not in roles or (role, roles[own]) == (Role.BIAS, Role.EMBEDDING):
+            # A table of positions is added, a bias of experts looked up: each stays what it is.
+            if own not in roles or {role, roles[own]} == {Role.BIAS, Role.EMBEDDING}:
                 continue
             if roles[own] is Role.BIAS and _stays_bias(role, own, added, roles):
                 continue

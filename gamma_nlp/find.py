@@ -64,9 +64,10 @@ def static_roles(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, Role]:
 def _role(owner: nn.Module, name: str, parameter: nn.Parameter) -> Role:
     if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
         return Role.EMBEDDING
-    # A bias per head or expert is a matrix; a table of biases by distance is called otherwise.
-    if _is_bias(name) and (name.endswith("bias") or not _is_matrix(parameter)):
-        return Role.SHIFT if is_norm(owner) else Role.BIAS
+    # Biases of experts or heads, held as one matrix, are named for what they are.
+    if name.endswith("bias") or (_is_bias(name) and not _is_matrix(parameter)):
+        # A class named after its norm may be a whole head; a norm has no submodules.
+        return Role.SHIFT if is_norm(owner) and not [*owner.children()] else Role.BIAS
     if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) or _is_matrix(parameter):
         return Role.WEIGHT
     return Role.OTHER if parameter.is_floating_point() else Role.WEIGHT

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import BertForSequenceClassification
 from transformers.models.bert.modeling_bert import BertSelfOutput
 
-from gamma_nlp import Category, GammaError, Role, categorize
+from gamma_nlp import Category, GammaError, Role, categorize, find
 
 
 def categories(table: object) -> dict[str, str]:
@@ -154,6 +154,31 @@ def test_roles_follow_what_parameters_do() -> None:
         "decay": "other", "table": "embedding", "norm.bias": "shift", "lin.weight": "weight",
         "lin.bias": "bias", "slope.weight": "other",
     }  # fmt: skip
+
+
+def test_bias_is_one_whatever_its_shape_and_whatever_its_owner_is_called() -> None:
+    class NormHead(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dense, self.bias = nn.Linear(4, 4, bias=False), nn.Parameter(torch.ones(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.dense(x) + self.bias
+
+    class Experts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = nn.Linear(4, 4, bias=False)
+            self.up_bias = nn.Parameter(torch.ones(3, 4))
+            self.head = NormHead()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x + torch.relu(self.up(x) + self.up_bias[torch.tensor([0, 2])]))
+
+    model = Experts()
+    for roles in (find.static_roles(model), categorize(model, torch.randn(2, 4)).roles):
+        assert str(roles["up_bias"]) == str(roles["head.bias"]) == "bias"
+        assert str(roles["up.weight"]) == "weight"
 
 
 def test_table_prints_and_serialises() -> None:
