@@ -210,7 +210,10 @@ def test_shared_norm_takes_the_most_cautious_of_its_uses() -> None:
 
 def test_names_are_those_of_the_wrapped_model() -> None:
     model = torch.compile(Block())
-    assert [f.name for f in probe(model, (X,))] == ["_orig_mod.norm.weight", "_orig_mod.final.weight"]
+    assert [f.name for f in probe(model, (X,))] == [
+        "_orig_mod.norm.weight",
+        "_orig_mod.final.weight",
+    ]
 
 
 def test_failing_forward_pass_names_the_module_and_shows_a_call() -> None:
@@ -234,10 +237,7 @@ def test_probe_imports_nothing_of_the_graph() -> None:
         nodes = list(ast.walk(ast.parse(file.read_text(encoding="utf-8"))))
         names = [a.name for n in nodes if isinstance(n, ast.Import) for a in n.names]
         names += [
-            f"{n.module}.{a.name}"
-            for n in nodes
-            if isinstance(n, ast.ImportFrom)
-            for a in n.names
+            f"{n.module}.{a.name}" for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names
         ]
         parts = set(itertools.chain.from_iterable(name.split(".") for name in names))
         assert not parts & forbidden, file.name

@@ -125,9 +125,7 @@ def _contracts(step: Step) -> bool:
     return step.name in PRODUCTS or "conv" in step.name or "rnn_layer" in step.name
 
 
-def _contraction(
-    facts: Facts, step: Step, on: list[bool], origins: list[frozenset[str]]
-) -> bool:
+def _contraction(facts: Facts, step: Step, on: list[bool], origins: list[frozenset[str]]) -> bool:
     """Note a weight; returns whether the product of two constants is a signal's source."""
     if step.name == "bmm" and step.reads[0].size[-1] == 1:
         return False  # nothing is summed: einsum writes products like this

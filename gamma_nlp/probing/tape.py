@@ -289,9 +289,7 @@ LOW = {torch.float64: (*_HALF, torch.float32), torch.float32: _HALF}
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(
-        self, where: Callable[[], str], raised: Mapping[torch.dtype, torch.dtype]
-    ) -> None:
+    def __init__(self, where: Callable[[], str], raised: Mapping[torch.dtype, torch.dtype]) -> None:
         super().__init__()
         self.tape = Tape()
         self._raised = raised

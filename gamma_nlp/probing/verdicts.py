@@ -130,9 +130,7 @@ class Judge:
             return self._vanishes(gain, key, place, found)
         return found
 
-    def _settle(
-        self, play: Play, changed: dict[tuple[int, int], Tensor]
-    ) -> _Use | None:
+    def _settle(self, play: Play, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
         skips = self._moved(play, [(a, a.skip) for a in self.counted])
         if skips:
             return self._moving(Category.SHORTCUT, "the skip moves", skips)
@@ -142,7 +140,9 @@ class Judge:
             straight = self._moved(near, [(a, a.branch) for a in self.counted])
             if straight:
                 return self._moving(Category.BRANCH_LAST, "the branch moves", straight)
-            return self._moving(Category.BRANCH_INNER, "the branch moves through a weight", branches)
+            return self._moving(
+                Category.BRANCH_INNER, "the branch moves through a weight", branches
+            )
         outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
         if outputs <= self.signals.tolerance:
             return None
