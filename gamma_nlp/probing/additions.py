@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import torch
+
 from gamma_nlp.probing.steps import Facts, flat, like, shaken
 from gamma_nlp.probing.tape import Key, Play, Ref, Step, Tape
 
@@ -37,6 +39,9 @@ class Signals:
     def __init__(self, tape: Tape, facts: Facts, tolerance: float) -> None:
         self.tape, self.facts, self.tolerance = tape, facts, tolerance
         self._plays: dict[tuple[str, Key], tuple[int, Play]] = {}
+        self._noise: dict[Key, torch.UntypedStorage] = {}
+        self._ways: dict[Key, Ways] = {}
+        self.last = max(facts.sums, default=-1)
         self._holds = {
             "free": facts.weights | facts.norms,
             "weightless": facts.weights,
@@ -56,24 +61,37 @@ class Signals:
         last, known = self._plays.get((how, ref.key), (-1, None))
         if known is None or last < until:
             if how != "all" or known is not None:
-                until = len(self.tape.steps)  # short, or asked for again and again
-            noise = {ref.key: shaken(self.tape, ref)}
+                until = max(until, self.last)  # short, or asked for again and again
+            noise = {ref.key: self.noise(ref)}
             known = self.tape.play(noise, hold=self._holds[how], until=until)
             self._plays[how, ref.key] = until, known
         return known
 
+    def noise(self, ref: Ref) -> torch.UntypedStorage:
+        """The block behind ``ref`` with noise on it, the same whenever it is asked for."""
+        if ref.key not in self._noise:
+            self._noise[ref.key] = shaken(self.tape, ref)
+        return self._noise[ref.key]
+
+    def ways(self, start: Ref) -> Ways:
+        """What noise on a value does behind one weight and behind several."""
+        if start.key not in self._ways:
+            self._ways[start.key] = Ways(self, start)
+        return self._ways[start.key]
+
     def reaches(self, how: str, start: Ref, end: Ref) -> bool:
         return start.key == end.key or self.moves(self.from_(how, start, self.made(end.key)), end)
+
+    def _twice(self, key: Key) -> bool:
+        return len(self.tape.readers(key)) > 1
 
     @cached_property
     def forks(self) -> list[Ref]:
         """A window on every active value that two steps read, latest first."""
         found: dict[Key, Ref] = {}
-        for step in self.tape.steps:
-            for ref in step.reads:
-                if ref.is_float and ref.key in self.facts.active and ref.key not in found:
-                    if len(self.tape.readers(ref.key)) > 1:
-                        found[ref.key] = ref
+        for ref in (ref for step in self.tape.steps for ref in step.reads):
+            if ref.is_float and ref.key in self.facts.active and self._twice(ref.key):
+                found.setdefault(ref.key, ref)
         return sorted(found.values(), key=lambda ref: self.made(ref.key), reverse=True)
 
     def made(self, key: Key) -> int:
@@ -111,9 +129,8 @@ def additions(signals: Signals) -> list[Sum]:
 def _identities(signals: Signals) -> dict[int, Sum]:
     """For each sum, the latest value that one operand carries freely and the other does not."""
     found: dict[int, Sum] = {}
-    last = max(signals.facts.sums, default=-1)
     for start in signals.forks:
-        free = signals.from_("free", start, last)
+        free = signals.from_("free", start, signals.last)
         for index in signals.facts.sums:
             if index in found or index <= signals.made(start.key):
                 continue
@@ -163,72 +180,80 @@ def _projection(signals: Signals, step: Step) -> Sum | None:
             continue
         if not all(signals.reaches("all", start, ref) for ref in operands):
             continue
+        ways = signals.ways(start)
         for skip, branch in (operands, operands[::-1]):
-            if _Ways(signals, start, skip).cross_one() and _Ways(signals, start, branch).bend():
+            if ways.cross_one(skip) and ways.bend(branch):
                 return Sum(step=step.index, skip=skip, branch=branch, start=start.key)
     return None
 
 
-class _Ways:
+class Ways:
     """From a value to an operand: what moves it through one weight, and through any number."""
 
-    def __init__(self, signals: Signals, start: Ref, end: Ref) -> None:
-        self.signals, self.start, self.end = signals, start, end
+    def __init__(self, signals: Signals, start: Ref) -> None:
+        self.signals, self.start = signals, start
         self.tape, self.weights = signals.tape, signals.facts.weights
-        self.until = signals.made(end.key)
-        near = signals.from_("weightless", start, self.until)
+        near = signals.from_("weightless", start, signals.last)
         self.first = {
             index
             for index in self.weights
             if any(near.moved(ref) or ref.key == start.key for ref in self.tape.steps[index].reads)
         }
-        noise = {start.key: shaken(self.tape, start)}
-        self.one = self.tape.play(noise, hold=self.weights - self.first, until=self.until)
+        noise = {start.key: signals.noise(start)}
+        self.one = self.tape.play(noise, hold=self.weights - self.first, until=signals.last)
 
-    def cross_one(self) -> bool:
+    def cross_one(self, end: Ref) -> bool:
         """Every way goes through exactly one weight."""
-        if self.signals.reaches("weightless", self.start, self.end):
+        if self.signals.reaches("weightless", self.start, end):
             return False
-        every = self.signals.from_("all", self.start, self.until)
-        difference = (self.one.value(self.end) - every.value(self.end)).abs().max()
-        size = self.tape.value(self.end).abs().max()
-        return self.signals.moves(self.one, self.end) and bool(
-            difference <= self.signals.tolerance * size
-        )
+        if not self.signals.moves(self.one, end):
+            return False
+        every = self.signals.from_("all", self.start, self.signals.made(end.key))
+        difference = (self.one.value(end) - every.value(end)).abs().max()
+        size = self.tape.value(end).abs().max()
+        return bool(difference <= self.signals.tolerance * size)
 
-    def bend(self) -> bool:
+    def bend(self, end: Ref) -> bool:
         """Every way goes through two weights or more, with a nonlinearity before the last."""
         signals, tape = self.signals, self.tape
-        if signals.reaches("weightless", self.start, self.end):
+        if signals.reaches("weightless", self.start, end) or signals.moves(self.one, end):
             return False
-        if signals.moves(self.one, self.end):
-            return False
-        plays = [self._after_first(factor) for factor in (1.0, 2.0)]
+        plays = self._after_first
         last = [
             ref
             for index in self.weights - self.first
-            if index <= self.until
-            and signals.reaches("weightless", tape.steps[index].writes[0], self.end)
+            if index <= signals.made(end.key)
+            and signals.reaches("weightless", tape.steps[index].writes[0], end)
             for ref in tape.steps[index].reads
             if ref.key in plays[0].live
         ]
-        return bool(last) and not any(self._straight(ref, plays) for ref in last)
+        return bool(last) and not any(self._straight(ref) for ref in last)
 
-    def _after_first(self, factor: float) -> Play:
-        """The changes that the first weights make, multiplied; norms hand on changes as they are.
+    @cached_property
+    def _after_first(self) -> list[Play]:
+        """The changes that the first weights make, once and twice, and what comes of them.
 
-        A norm is no nonlinearity of this rule.
+        Norms hand on changes as they are: they are no nonlinearity of this rule.
         """
-        changed = self.signals.from_("all", self.start, self.until)
-        values = {}
-        for index in self.first:
-            out = self.tape.steps[index].writes[0]
-            before, after = flat(self.tape, out), flat(self.tape, out, changed)
-            values[out.key] = (before + factor * (after - before)).untyped_storage()
-        facts = self.signals.facts
-        return self.tape.play(values, hold=self.first, straight=facts.norms, until=self.until)
+        changed = self.signals.from_("all", self.start, self.signals.last)
+        plays = []
+        for factor in (1.0, 2.0):
+            values = {}
+            for index in self.first:
+                out = self.tape.steps[index].writes[0]
+                before, after = flat(self.tape, out), flat(self.tape, out, changed)
+                values[out.key] = (before + factor * (after - before)).untyped_storage()
+            plays.append(
+                self.tape.play(
+                    values,
+                    hold=self.first,
+                    straight=self.signals.facts.norms,
+                    until=self.signals.last,
+                )
+            )
+        return plays
 
-    def _straight(self, ref: Ref, plays: list[Play]) -> bool:
+    def _straight(self, ref: Ref) -> bool:
         base = self.tape.value(ref)
-        one, two = (play.value(ref) - base for play in plays)
+        one, two = (play.value(ref) - base for play in self._after_first)
         return float((two - 2 * one).abs().max()) <= 1e-6 * float(two.abs().max())

@@ -20,10 +20,11 @@ def report(model: str, additions: int, dtype: str, findings: Sequence[Finding], 
     """A row per gain (``full``) or per group of layers, then the counts and the reasons."""
     if not findings:
         return f"{model}: no gains"
-    groups: dict[tuple[str, ...], list[Finding]] = {}
+    groups: dict[tuple[str, str, str, str, str], list[Finding]] = {}
     for finding in findings:
         name = finding.name if full else _numberless(finding.name)
-        key = (name, finding.verdict, *_places(finding), _numberless(finding.why))
+        claimed, measured = _places(finding)
+        key = (name, str(finding.verdict), claimed, measured, _numberless(finding.why))
         groups.setdefault(key, []).append(finding)
     numbers: dict[str, int] = {}
     lines = []

@@ -14,15 +14,20 @@ import torch
 
 from gamma_nlp.probing.tape import HUGE, Key, Play, Ref, Step, Tape
 
-PRODUCTS = frozenset(
-    "mm bmm mv dot vdot ger outer linear matmul einsum _grouped_mm _scaled_mm _int_mm "
-    "_weight_int8pack_mm _weight_int4pack_mm bilinear _trilinear".split()
-)
-NOT_NORMS = frozenset("linalg_vector_norm norm renorm _weight_norm linalg_norm".split())
-LOOKUPS = frozenset("embedding embedding_bag _embedding_bag index index_select gather".split())
-TOKEN_NORMS = frozenset("native_layer_norm _fused_rms_norm".split())
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PRODUCTS = _names("""
+    mm bmm mv dot vdot ger outer linear matmul einsum _grouped_mm _scaled_mm _int_mm
+    _weight_int8pack_mm _weight_int4pack_mm bilinear _trilinear
+""")
+NOT_NORMS = _names("linalg_vector_norm norm renorm _weight_norm linalg_norm")
+LOOKUPS = _names("embedding embedding_bag _embedding_bag index index_select gather")
+TOKEN_NORMS = _names("native_layer_norm _fused_rms_norm")
 """What they normalise are tokens, be it a parameter."""
-SUMS = frozenset("add sub rsub index_add scatter_add index_put scatter_reduce".split())
+SUMS = _names("add sub rsub index_add scatter_add index_put scatter_reduce")
 BACK = 14
 """How many steps a statistic may take from the signal to the product."""
 

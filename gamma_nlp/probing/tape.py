@@ -55,6 +55,7 @@ class Step:
         foreign: It is not one of PyTorch's own operations.
         reads: Its tensor arguments in order.
         writes: Its results in new memory, and the windows that it overwrote.
+        replaces: The versions that it overwrote.
         module: The module that was running.
     """
 
@@ -63,6 +64,7 @@ class Step:
     foreign: bool
     reads: tuple[Ref, ...]
     writes: tuple[Ref, ...]
+    replaces: tuple[Key, ...]
     module: str
     func: Any = field(repr=False)
     leaves: tuple[Any, ...] = field(repr=False)
@@ -152,11 +154,9 @@ class Tape:
         choices: bool,
     ) -> list[Key]:
         overwritten: dict[int, torch.UntypedStorage] = {}
-        for ref in step.writes:
-            block, version = ref.key
-            if version > 0 and any(r.key == (block, version - 1) for r in step.reads):
-                before = live.get((block, version - 1), self._memory[block][version - 1])
-                overwritten.setdefault(block, before.clone())
+        for block, version in step.replaces:
+            before = live.get((block, version), self._memory[block][version])
+            overwritten[block] = before.clone()
         leaves = list(step.leaves)
         position = 0
         for i, leaf in enumerate(leaves):
@@ -343,6 +343,7 @@ class _Recorder(TorchDispatchMode):
                     foreign=func.namespace not in ("aten", "prims"),
                     reads=tuple(leaf for leaf in seen if isinstance(leaf, Ref)),
                     writes=tuple(writes),
+                    replaces=tuple((block, len(self.tape._memory[block]) - 2) for block in blocks),
                     module=self._where(),
                     func=func,
                     leaves=tuple(seen),
@@ -373,7 +374,7 @@ class _Recorder(TorchDispatchMode):
             dtype=tensor.dtype,
             size=tuple(tensor.shape),
             stride=tensor.stride(),
-            offset=tensor.storage_offset(),
+            offset=int(tensor.storage_offset()),
         )
 
 
