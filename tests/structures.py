@@ -1,4 +1,4 @@
-"""What the tests of structures share: networks given as functions, and gain tables in short form."""
+"""What the tests of structures share: networks as functions, and gain tables in a short form."""
 
 from __future__ import annotations
 

@@ -5,9 +5,22 @@ from __future__ import annotations
 import pytest
 import torch
 from structures import (
-    D, HEAD, INNER, LAST, SCALE, SHORTCUT, Net, build, linear, mlp, norm, placed, placed_small,
-    signal, spelled,
-)  # fmt: skip
+    HEAD,
+    INNER,
+    LAST,
+    SCALE,
+    SHORTCUT,
+    D,
+    Net,
+    build,
+    linear,
+    mlp,
+    norm,
+    placed,
+    placed_small,
+    signal,
+    spelled,
+)
 from torch import Tensor, nn
 
 from gamma_nlp import Role, categorize
@@ -189,9 +202,7 @@ def test_norm_then_pooling_then_classifier_is_head() -> None:
         x = x + m.a(m.n(x))
         return m.out(m.pooled(m.final(x).mean(1)))
 
-    net = Net(
-        forward, embed=linear(), a=mlp(), n=norm(), final=norm(), pooled=norm(), out=linear()
-    )
+    net = Net(forward, embed=linear(), a=mlp(), n=norm(), final=norm(), pooled=norm(), out=linear())
     assert placed(net) == {"n": INNER, "final": HEAD, "pooled": HEAD}
 
 
