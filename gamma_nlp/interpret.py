@@ -23,9 +23,15 @@ class Operand:
     expr: Expr | None
     shape: tuple[int, ...]
 
-    @property
-    def is_matrix(self) -> bool:
-        return sum(size > 1 for size in self.shape) >= 2
+    def is_contracted(self, output: tuple[int, ...]) -> bool:
+        """Whether an operation with an output of this shape takes the operand for a matrix.
+
+        Quantised matrices come packed into one column, which fits no side of the output.
+        """
+        sides = [size for size in self.shape if size > 1]
+        if len(sides) == 1:
+            return sides[0] not in output
+        return len(sides) > 1 and self.shape != output
 
 
 class Interpreter:
@@ -79,9 +85,9 @@ class Interpreter:
             return self._product(name, operands)
         if name in aten.LINEAR:
             return self.node(Op.LINEAR, name, nodes)
-        if any(o.expr and o.is_matrix and o.shape != shape for o in operands):
-            # An operation that is not known takes a matrix: a kernel that contracts.
-            self._mark_weights(exprs)
+        matrices = [o for o in operands if o.expr and o.is_contracted(shape)]
+        if matrices:  # an operation that is not known takes a matrix: a kernel that contracts
+            self._mark_weights(_exprs(matrices))
             return self.node(Op.WEIGHT, name, nodes)
         return self.node(Op.NONLINEAR, name, nodes)
 

@@ -72,7 +72,8 @@ class Recorder(TorchDispatchMode):
         self._protected: set[int] = set()
         for name, tensor in parameters.items():
             if tensor not in self._values:
-                value = _Value(expr=Expr(frozenset([name]), 1.0))
+                slope = 1.0 if _carries_signal(tensor) else None  # whole numbers are no gain
+                value = _Value(expr=Expr(frozenset([name]), slope))
                 if name in self.tokens:
                     self.graph.touched.add(name)
                     value = _Value(node=self._interpreter.node(Op.SOURCE, "parameter"))
@@ -137,6 +138,8 @@ class Recorder(TorchDispatchMode):
                 result = replace(result, node=node)
         else:
             result = discrete
+            if not from_input:  # a packed matrix on its way to be unpacked
+                discrete.expr = combine(name, args, tensors, [v.expr for v in values])
         if name not in aten.CONSTANTS and not all(map(_carries_signal, outputs)):
             discrete.choice = self._choice(name, values, choices)
         for expr in (v.expr for v in values if v.expr is not None):

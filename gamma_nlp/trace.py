@@ -67,7 +67,11 @@ def _run(
     running: list[str] = []
     parameters = dict(model.named_parameters(remove_duplicate=False))
     # Some quantised layers keep their matrices in integer buffers.
-    packed = {n: b for n, b in model.named_buffers() if b.dim() >= 2 and not b.is_floating_point()}
+    packed = {
+        name: buffer
+        for name, buffer in model.named_buffers()
+        if buffer.dim() >= 2 and not buffer.is_floating_point() and buffer.dtype is not torch.bool
+    }
     recorder = Recorder(
         {**packed, **parameters},
         list(_tensors((args, kwargs))),
