@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from dataclasses import replace
 from typing import Any, Literal
 
 from torch import nn
 
-from gamma_nlp import find, rule, tables
+from gamma_nlp import find, rule, tables, trace_errors
 from gamma_nlp.category import Category, Role
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import Gain, GainTable
@@ -43,6 +44,11 @@ def categorize(model: nn.Module, example_inputs: Any = None, method: Method = "a
         >>> [str(gain.category) for gain in categorize(block, torch.randn(3, 4))]
         ['head']
     """
+    if not isinstance(model, nn.Module):
+        raise GammaError(
+            f"categorize takes a torch.nn.Module, not a {type(model).__name__}; load the model "
+            "first: AutoModel.from_pretrained(...)"
+        )
     if method not in ("auto", "table", "graph"):
         raise GammaError(f"method={method!r}: expected 'auto', 'table' or 'graph'")
     by_table = by_graph = None
@@ -141,11 +147,7 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
         if use is None and name in touched and _only_scales(graph, name.rpartition(".")[0]):
             continue  # called a norm, but normalises nothing, such as MobileBERT's NoNorm
         if use is None and name in touched:
-            raise GammaError(
-                f"{name!r} belongs to a norm, but the forward pass uses it in a way that neither "
-                "source can place: it does not scale a normalised signal. If a kernel fuses the "
-                "norm with what follows, switch that kernel off for the trace"
-            )
+            raise GammaError(trace_errors.unplaced(model, name, _row(model, name)))
         gains.append(
             Gain(
                 name=name,
@@ -161,12 +163,7 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
     trainable = dict(model.named_parameters())
     unused = [g.name for g in gains if g.category is None and trainable[g.name].requires_grad]
     if unused:
-        warnings.warn(
-            f"{len(unused)} gains are never reached by the forward pass and get no decay: "
-            + ", ".join(unused[:3])
-            + (", ..." if len(unused) > 3 else ""),
-            stacklevel=3,
-        )
+        warnings.warn(trace_errors.unreached(unused), stacklevel=3)
     roles = find.static_roles(model, skip=[gain.name for gain in gains])
     added = {aliases[name] for name in graph.biases if name in aliases}
     for name in touched & roles.keys():
@@ -188,6 +185,13 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
                 continue
             roles[own] = role
     return GainTable(gains=tuple(gains), roles=roles, model=type(unwrap(model)).__name__)
+
+
+def _row(model: nn.Module, name: str) -> str | None:
+    """What a row for this gain would be called, where tables are read for the model at all."""
+    if tables.model_type(tables.core(unwrap(model))) is None:
+        return None
+    return re.sub(r"\.\d+(?=\.)", ".{i}", tables.plain_name(name)).removesuffix(".weight")
 
 
 def _only_scales(graph: Graph, module: str) -> bool:

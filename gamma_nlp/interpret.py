@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gamma_nlp import aten
+from gamma_nlp import aten, trace_errors
 from gamma_nlp.errors import GammaError
 from gamma_nlp.expr import Expr
 from gamma_nlp.graph import Graph, Op, Scale
@@ -123,11 +123,7 @@ class Interpreter:
         signal = next(o for o in operands if o.node is not None)
         affine = [o for o in operands if o.expr is not None]
         if len(affine) > 2:
-            raise GammaError(
-                f"module {self.where() or 'of this model'!r} calls a kernel ({name}) that fuses a "
-                "norm with a weight, so that the gain cannot be told from it. Switch the fused "
-                "kernel off for the trace"
-            )
+            raise GammaError(trace_errors.fused_kernel(self.where(), name))
         scale = None
         if affine:
             scale = _scale(affine[0].expr, kind)

@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
-from gamma_nlp import aten
+from gamma_nlp import aten, trace_errors
 from gamma_nlp.errors import GammaError
+from gamma_nlp.escape import Outside
 from gamma_nlp.expr import Expr, combine
 from gamma_nlp.graph import Graph, Op
 from gamma_nlp.interpret import Interpreter, Operand
@@ -70,6 +71,7 @@ class Recorder(TorchDispatchMode):
         self._aliases: dict[int, list[TensorWeakRef]] = {}
         self._writes: dict[Any, tuple[int, ...]] = {}
         self._protected: set[int] = set()
+        self._outside = Outside()
         for name, tensor in parameters.items():
             if tensor not in self._values:
                 slope = 1.0 if _carries_signal(tensor) else None  # whole numbers are no gain
@@ -86,8 +88,20 @@ class Recorder(TorchDispatchMode):
             self._set(tensor, value)
 
     def protect(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Keep a copy of these tensors if an operation is about to overwrite them."""
-        self._protected.update(id(tensor) for tensor in tensors)
+        """Keep a copy of the model's own tensors if an operation is about to overwrite them."""
+        own = list(tensors)
+        self._protected.update(id(tensor) for tensor in own)
+        self._outside.own(own)
+
+    def leave(self, tensor: torch.Tensor, method: str) -> None:
+        """Take note that the values of a tensor are read, or its memory lent, behind PyTorch."""
+        value = self._get(tensor)
+        if value.expr is not None:
+            self.graph.touched |= value.expr.params
+        if value.node is not None:
+            self._outside.leave(self._where(), method)
+        elif value.expr is None:
+            self._outside.lend(tensor)
 
     def __torch_dispatch__(
         self,
@@ -122,7 +136,7 @@ class Recorder(TorchDispatchMode):
             name in aten.MOVES and bool(values) and values[0].unwritten and not written
         )
         if not fresh:
-            self._refuse_unwritten(name, tensors, values, written)
+            self._refuse_unseen(name, tensors, values, written)
         from_signal = any(v.node is not None or v.from_signal for v in values)
         from_input = from_signal or any(v.from_input for v in values)
         discrete = _Value(from_input=from_input, from_signal=from_signal)
@@ -257,20 +271,21 @@ class Recorder(TorchDispatchMode):
         value = self._get(tensor)
         return tensor.is_meta and tensor.dtype is torch.bool and not value.from_signal
 
-    def _refuse_unwritten(
+    def _refuse_unseen(
         self,
         name: str,
         tensors: list[torch.Tensor],
         values: list[_Value],
         written: list[torch.Tensor],
     ) -> None:
+        """Memory that was filled by something other than an operation may hold the signal."""
+        left = self._outside.exit
         for tensor, value in zip(tensors, values, strict=True):
             if value.unwritten and all(tensor is not other for other in written):
-                raise GammaError(
-                    f"module {self._where() or 'of this model'!r} fills a tensor of shape "
-                    f"{tuple(tensor.shape)} with a kernel that cannot be looked into (it is read "
-                    f"by {name}). Switch that kernel off for the trace"
-                )
+                raise GammaError(trace_errors.hidden_kernel(self._where(), tensor.shape, name))
+            constant = value.node is None and value.expr is None
+            if left and constant and self._outside.may_hold_signal(tensor, tensor in self._values):
+                raise GammaError(trace_errors.left_torch(*left))
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:

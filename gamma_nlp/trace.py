@@ -7,6 +7,7 @@ and configuration are as before: buffers that the pass overwrites are copied fir
 from __future__ import annotations
 
 import contextlib
+import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from gamma_nlp import trace_errors
 from gamma_nlp.errors import GammaError
+from gamma_nlp.escape import Escapes
 from gamma_nlp.graph import Graph
 from gamma_nlp.record import Recorder
 
@@ -48,6 +51,9 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
         GammaError: No inputs are known for this model, or its forward pass failed.
     """
     inner = unwrap(model)
+    for name, module in inner.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise GammaError(trace_errors.scripted(name))
     args, kwargs = _arguments(inner, example_inputs)
     tokens: set[str] = set()
     while True:
@@ -78,17 +84,24 @@ def _run(
         tokens,
         lambda: running[-1] if running else "",
     )
-    recorder.protect(model.buffers())
+    recorder.protect(_constants(model))
     with _as_found(inner, running), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with torch.no_grad(), torch.compiler.set_stance("force_eager"), recorder:
+            with (
+                torch.no_grad(),
+                torch.compiler.set_stance("force_eager"),
+                recorder,
+                Escapes(recorder.leave),
+            ):
                 inner(*args, **kwargs)
         except GammaError:
             raise
         except Exception as error:
-            place = f" in module {running[-1]!r}" if running and running[-1] else ""
-            raise GammaError(_failed(inner, place, error)) from error
+            place = running[-1] if running else ""
+            raise GammaError(
+                trace_errors.forward_failed(inner, place, error, args, kwargs)
+            ) from error
         finally:
             with torch.no_grad():
                 for tensor, before in recorder.undo:
@@ -96,20 +109,12 @@ def _run(
     return recorder
 
 
-def _failed(model: nn.Module, place: str, error: Exception) -> str:
-    meta = any(p.is_meta for p in model.parameters())
-    hint = (
-        "On the meta device a forward pass cannot depend on values: build a small model of the "
-        "same architecture on the CPU (fewer layers, narrower), or use method='table'"
-        if meta
-        else "Pass inputs that its forward pass accepts, for example categorize(model, "
-        "{'input_ids': torch.randint(1, 100, (1, 8))})"
-    )
-    text = str(error).strip().split("\n")[0][:300]
-    return (
-        f"the forward pass of {type(model).__name__} failed{place}: "
-        f"{type(error).__name__}: {text}. {hint}"
-    )
+def _constants(model: nn.Module) -> Iterator[torch.Tensor]:
+    """Buffers, and tensors that modules hold as plain attributes."""
+    for module in model.modules():
+        for value in (*module._buffers.values(), *vars(module).values()):
+            if isinstance(value, torch.Tensor):
+                yield value
 
 
 def _arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -142,10 +147,7 @@ def example_inputs(model: nn.Module) -> dict[str, Any]:
     config = getattr(model, "config", None)
     main = getattr(model, "main_input_name", None)
     if config is None or main is None:
-        raise GammaError(
-            f"{type(model).__name__} has no table and its inputs are unknown; pass some: "
-            "categorize(model, example_inputs=(x,)), where model(x) runs"
-        )
+        raise GammaError(trace_errors.unknown_inputs(model))
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     inputs: dict[str, Any] = {}
@@ -160,7 +162,7 @@ def example_inputs(model: nn.Module) -> dict[str, Any]:
         inputs["pixel_values"] = torch.rand(shape, generator=_generator()).to(device)
     else:
         raise GammaError(
-            f"{type(model).__name__} reads {main!r}; pass it: categorize(model, {{{main!r}: ...}})"
+            f"{type(model).__name__} reads {main!r}; pass it: categorize(model, {{{main!r}: x}})"
         )
     if hasattr(config, "use_cache"):
         inputs["use_cache"] = False
@@ -196,11 +198,17 @@ def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
     names = {id(module): name for name, module in model.named_modules()}
     attention = _eager(model)
 
+    here = threading.get_ident()
+
     def enter(module: nn.Module, args: Any) -> None:
-        running.append(names.get(id(module), running[-1] if running else ""))
+        if threading.get_ident() == here:  # these hooks see the models of other threads too
+            running.append(names.get(id(module), running[-1] if running else ""))
+        elif id(module) in names:
+            raise GammaError(trace_errors.other_thread(names[id(module)]))
 
     def leave(module: nn.Module, args: Any, output: Any) -> None:
-        running.pop()
+        if threading.get_ident() == here:
+            running.pop()
 
     devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
     hooks = [

@@ -117,7 +117,7 @@ def test_gain_that_is_never_reached_is_listed_as_unused_with_a_warning() -> None
         def forward(self, x: Tensor) -> Tensor:
             return self.norm(x + self.a(x))
 
-    with pytest.warns(UserWarning, match=r"1 gains are never reached.*idle.weight"):
+    with pytest.warns(UserWarning, match=r"1 gain is never reached.*idle.weight"):
         table = categorize(Idle(), torch.randn(2, 4))
     assert table["idle.weight"].category is None
     assert table["norm.weight"].category is Category.HEAD

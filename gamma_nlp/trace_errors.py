@@ -1,0 +1,223 @@
+"""What to tell a user whose model cannot be traced: where it broke, and what to type next."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+EXAMPLES = {
+    "input_ids": "torch.randint(1, 100, (1, 8))",
+    "decoder_input_ids": "torch.randint(1, 100, (1, 8))",
+    "attention_mask": "torch.ones(1, 8)",
+    "pixel_values": "torch.rand(1, 3, 224, 224)",
+}
+TAKES = 8  # how many arguments of a forward pass are listed
+
+
+def unknown_inputs(model: nn.Module) -> str:
+    """No inputs were given, and the model is none whose inputs are known."""
+    return (
+        f"{type(model).__name__} has no table and its inputs are unknown; pass some, so that its "
+        f"graph can be traced: {smallest_call(model)}, where {_run(model)} runs"
+    )
+
+
+def forward_failed(
+    model: nn.Module,
+    place: str,
+    error: Exception,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+) -> str:
+    """The forward pass raised an error of its own.
+
+    Args:
+        model: The model.
+        place: The module that was running, ``""`` for the model itself.
+        error: What it raised.
+        args: The positional arguments of the pass.
+        kwargs: Its keyword arguments.
+    """
+    inputs = [*args, *(kwargs or {}).values()]
+    given = [_describe(value) for value in args]
+    given += [f"{name} {_describe(value)}" for name, value in (kwargs or {}).items()]
+    return (
+        f"the forward pass of {type(model).__name__} failed"
+        f"{f' in module {place!r}' if place else ''}: {type(error).__name__}: {_brief(error)}. "
+        f"It was given {', '.join(given) or 'nothing'}. {_next(model, inputs, error)}"
+    )
+
+
+def _next(model: nn.Module, inputs: Sequence[Any], error: Exception) -> str:
+    homes = {p.device.type for p in model.parameters()}
+    strangers = {t.device.type for t in _tensors(inputs)} - homes
+    if strangers and len(homes) == 1:
+        (home,) = homes
+        return f"The model is on {home}, so pass inputs that are there too: x.to({home!r})"
+    if "meta" in homes and "meta" in str(error):
+        return (
+            "On the meta device nothing can depend on values: build the model on the CPU, with "
+            f"fewer layers if it is large. In Python: {_on_cpu(model)}"
+        )
+    return f"Pass inputs that it accepts: {smallest_call(model)}"
+
+
+def _on_cpu(model: nn.Module) -> str:
+    name = type(model).__name__
+    if not hasattr(model, "config"):
+        return f"model = {name}(...); {smallest_call(model)}"
+    own = type(model).__module__.startswith("transformers.")
+    build = f"{name}(config)" if own else "AutoModel.from_config(config, trust_remote_code=True)"
+    source = repr(getattr(model.config, "_name_or_path", "") or "...")
+    trust = "" if own else ", trust_remote_code=True"
+    return (
+        f"config = AutoConfig.from_pretrained({source}{trust}); config.num_hidden_layers = 2; "
+        f"categorize({build})"
+    )
+
+
+def smallest_call(model: nn.Module) -> str:
+    """The shortest call of ``categorize`` that gives a model what its forward pass asks for."""
+    names, required = _arguments(model)
+    if required and not any(name in EXAMPLES for name in required):
+        return f"categorize(model, example_inputs={_tuple(required)})"
+    wanted = required or [name for name in ("input_ids", "pixel_values") if name in names][:1]
+    if not wanted:
+        return "categorize(model, example_inputs=(x,))"
+    pairs = ", ".join(f"{name!r}: {EXAMPLES.get(name, name)}" for name in wanted)
+    call = f"categorize(model, {{{pairs}}})"
+    others = [name for name in names if name not in wanted]
+    if not others:
+        return call
+    listed = ", ".join(others[:TAKES]) + (", ..." if len(others) > TAKES else "")
+    return f"{call}; its forward also takes {listed}"
+
+
+def _run(model: nn.Module) -> str:
+    _, required = _arguments(model)
+    return f"model({', '.join(required) or 'x'})"
+
+
+def _arguments(model: nn.Module) -> tuple[list[str], list[str]]:
+    """The arguments of a forward pass, and those of them that have no default."""
+    named = [
+        parameter
+        for parameter in inspect.signature(model.forward).parameters.values()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    return [p.name for p in named], [p.name for p in named if p.default is p.empty]
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"
+    return repr(value) if value is None or isinstance(value, (bool, int)) else type(value).__name__
+
+
+def _brief(error: Exception) -> str:
+    text = (str(error).strip().split("\n")[0] or "no message").rstrip(".!")
+    return text if len(text) <= 200 else text[:200] + ".."
+
+
+def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
+    for leaf in torch.utils._pytree.tree_leaves(list(values)):
+        if isinstance(leaf, torch.Tensor):
+            yield leaf
+
+
+def hidden_kernel(place: str, shape: Sequence[int], reader: str) -> str:
+    """Memory was given out empty and came back full, with no operation in between."""
+    return (
+        f"{_module(place)} fills a tensor of shape {tuple(shape)} with a kernel that cannot be "
+        f"looked into (it is read by {reader}). Switch that kernel off for the trace"
+        f"{_twin(place)}"
+    )
+
+
+def fused_kernel(place: str, kernel: str) -> str:
+    """One operation normalises and contracts."""
+    return (
+        f"{_module(place)} calls a kernel ({kernel}) that fuses a norm with a weight, so that the "
+        f"gain cannot be told from it. Switch the fused kernel off for the trace{_twin(place)}"
+    )
+
+
+def left_torch(place: str, method: str) -> str:
+    """The signal left PyTorch, and something that may hold it came back."""
+    return (
+        f"the signal leaves PyTorch in {_module(place)} (Tensor.{method}) and comes back, and the "
+        f"trace cannot follow it there. Write that step with PyTorch's operations{_twin(place)}"
+    )
+
+
+def scripted(place: str) -> str:
+    """TorchScript runs where no operation is seen."""
+    return (
+        f"{_module(place)} is TorchScript, which cannot be looked into: categorize the Python "
+        "model that it was made from"
+    )
+
+
+def other_thread(place: str) -> str:
+    """Operations are seen in the thread that traces."""
+    return (
+        f"{_module(place)} runs in a thread of its own, where the trace sees nothing: let the "
+        "forward pass run in one thread"
+    )
+
+
+def unreached(names: Sequence[str]) -> str:
+    """A warning: gains that the forward pass does not read."""
+    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    what = "1 gain is" if len(names) == 1 else f"{len(names)} gains are"
+    return (
+        f"{what} never reached by the forward pass, so without decay: {listed}. If another input "
+        "reaches more (an image, a decoder's ids), pass it: "
+        "categorize(model, example_inputs={...})"
+    )
+
+
+def unplaced(model: nn.Module, name: str, row: str | None) -> str:
+    """A norm's weight is used, but not as a gain.
+
+    Args:
+        model: The model.
+        name: The parameter.
+        row: The start of the table row that would place it, if tables are read for this model.
+    """
+    path = name.rpartition(".")[0]
+    owner = model.get_submodule(path)
+    plain = "LayerNorm" if getattr(owner, "bias", None) is not None else "RMSNorm"
+    twin = _twin(path, f"torch.nn.{plain}({model.get_parameter(name).numel()})")
+    if type(owner).__module__.startswith("torch."):  # somebody else uses its weight
+        twin = _twin(path.rpartition(".")[0])
+    table = f", or write the row `{row} = CATEGORY` into its table" if row else ""
+    return (
+        f"{name!r} belongs to a norm ({type(owner).__name__}), but neither source can place it: "
+        "the forward pass multiplies no normalised signal with it. If a kernel fuses the norm "
+        f"with what follows, switch that kernel off for the trace{table}{twin}"
+    )
+
+
+def _module(place: str) -> str:
+    return f"module {place!r}" if place else "this model"
+
+
+def _twin(place: str, plain: str = "PLAIN") -> str:
+    """A way out that always works: place a copy, and use its table."""
+    if not place:
+        return ""
+    what = " (PLAIN: a module with the same parameters, in plain PyTorch)"
+    return (
+        ". Or place a copy that does without it: twin = copy.deepcopy(model); "
+        f"twin.set_submodule({place!r}, {plain}){what if plain == 'PLAIN' else ''}; "
+        "table = categorize(twin, ...); param_groups(model, table=table, ...)"
+    )
