@@ -23,6 +23,10 @@ from gamma_nlp.record import Recorder
 
 TOKENS = 8
 
+# A layer of bitsandbytes with this flag repacks its matrix on its first pass in eval mode on the
+# CPU, for good, and cannot be trained afterwards.
+_REPACKS = "support_avx512bf16_for_cpu"
+
 
 def unwrap(model: nn.Module) -> nn.Module:
     """The user's own model inside DDP, FSDP1's and ``torch.compile``'s wrappers."""
@@ -197,6 +201,7 @@ def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
     names = {id(module): name for name, module in model.named_modules()}
     attention = _eager(model)
+    packing = [m for m in model.modules() if getattr(m, _REPACKS, False)]
 
     here = threading.get_ident()
 
@@ -218,6 +223,8 @@ def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
     fastpath = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # one kernel for a whole block, norms too
+        for module in packing:
+            setattr(module, _REPACKS, False)
         with torch.random.fork_rng(devices=devices):
             model.eval()
             yield
@@ -225,6 +232,8 @@ def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fastpath)
         for hook in hooks:
             hook.remove()
+        for module in packing:
+            setattr(module, _REPACKS, True)
         for module, training in modes:
             module.training = training
         for module, held in buffers:

@@ -57,18 +57,43 @@ def test_matrix_packed_into_a_column_is_a_weight_to_an_unknown_kernel(
     assert table.roles.get("weight.bias", Role.BIAS) is Role.BIAS
 
 
-@pytest.mark.parametrize("repacked", [False, True])
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
-def test_four_bit_layer_of_bitsandbytes_is_a_weight_in_either_packing(
-    kind: str, repacked: bool
-) -> None:
+def test_four_bit_layer_of_bitsandbytes_is_a_weight_in_either_packing(kind: str) -> None:
     bnb: Any = pytest.importorskip("bitsandbytes")
     layer = bnb.nn.Linear4bit(WIDE, WIDE, quant_type=kind, compute_dtype=torch.float32)
     net = sandwich(layer).to("cpu")  # quantises
-    layer.support_avx512bf16_for_cpu = repacked and layer.support_avx512bf16_for_cpu
-    table = categorize(net, signal(2, 5, WIDE))
-    assert short(table) == SANDWICH
-    assert (table.roles["weight.weight"], table.roles["weight.bias"]) == (Role.WEIGHT, Role.BIAS)
+    for _ in range(2):
+        table = categorize(net, signal(2, 5, WIDE))
+        assert short(table) == SANDWICH
+        assert table.roles["weight.weight"] is Role.WEIGHT
+        assert table.roles["weight.bias"] is Role.BIAS
+        net.eval()(signal(2, 5, WIDE))  # repacks, on a CPU that has the instructions for it
+
+
+def test_four_bit_layer_of_bitsandbytes_can_be_trained_afterwards() -> None:
+    bnb: Any = pytest.importorskip("bitsandbytes")
+    layer = bnb.nn.Linear4bit(WIDE, WIDE, compute_dtype=torch.float32)
+    net = sandwich(layer).to("cpu").train()
+    shape, flag = layer.weight.shape, layer.support_avx512bf16_for_cpu
+    categorize(net, signal(2, 5, WIDE))
+    assert (layer.weight.shape, layer.support_avx512bf16_for_cpu) == (shape, flag)
+    net(signal(2, 5, WIDE)).square().sum().backward()
+    assert net.pre.weight.grad is not None
+
+
+def test_layer_that_repacks_itself_for_inference_is_kept_from_it() -> None:
+    class Repacking(nn.Linear):
+        support_avx512bf16_for_cpu = True
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.support_avx512bf16_for_cpu and not self.training:
+                self.weight.data = self.weight.data.view(-1, 1)
+            return x @ self.weight.view(WIDE, WIDE)
+
+    net = sandwich(Repacking(WIDE, WIDE)).train()
+    assert placed(net, signal(2, 5, WIDE)) == SANDWICH
+    assert net.weight.weight.shape == (WIDE, WIDE)
+    assert net.weight.support_avx512bf16_for_cpu
 
 
 def test_eight_bit_layer_of_bitsandbytes_is_a_weight() -> None:
