@@ -32,6 +32,12 @@ BIAS_FIRST = _names("addmm baddbmm addbmm addmv addr")
 # Parts of the names of kernels that compute a whole attention from query, key and value.
 ATTENTION_WORDS = ("scaled_dot_product", "flash_attention", "flash_attn", "flex_attention")
 
+
+def is_attention(name: str) -> bool:
+    """Whether a kernel of this name computes a whole attention."""
+    return any(word in name for word in ATTENTION_WORDS)
+
+
 # Linear in the signal.
 LINEAR = MOVES | _names("""
     add sub rsub mul div neg sum mean cumsum cat stack index gather index_select embedding

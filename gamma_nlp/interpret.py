@@ -63,17 +63,17 @@ class Interpreter:
             The node that stands for its output.
 
         Raises:
-            GammaError: A kernel that fuses a norm with a weight.
+            GammaError: A kernel that fuses a norm with a weight or an addition.
         """
         nodes, exprs = _nodes(operands), _exprs(operands)
         if name in aten.MOVES and len(nodes) == 1 and not exprs:
             return nodes[0]
-        if len(operands) >= 3 and any(word in name for word in aten.ATTENTION_WORDS):
+        if len(operands) >= 3 and aten.is_attention(name):
             return self._attention(name, operands)
         if name in aten.CONTRACTIONS:
             return self._contraction(name, operands)
         if "norm" in name and name not in aten.NO_NORM:
-            return self._fused_norm(name, operands)
+            return self._fused_norm(name, operands, shape)
         if "softmax" in name and "log_softmax" not in name:
             return self.node(Op.SOFTMAX, name, nodes)
         if name in ("add", "sub", "rsub"):
@@ -118,12 +118,17 @@ class Interpreter:
         weights = self.node(Op.SOFTMAX, name, (scores,))
         return self.node(Op.CONTRACT, name, [weights, *_nodes(operands[2:3])])
 
-    def _fused_norm(self, name: str, operands: Sequence[Operand]) -> int:
+    def _fused_norm(self, name: str, operands: Sequence[Operand], shape: tuple[int, ...]) -> int:
         kind = next((k for word, k in aten.NORM_KINDS.items() if word in name), "layer_norm")
         signal = next(o for o in operands if o.node is not None)
         affine = [o for o in operands if o.expr is not None]
-        if len(affine) > 2:
-            raise GammaError(trace_errors.fused_kernel(self.where(), name))
+        matrices = [
+            o for o in affine if o.is_contracted(shape) and o.shape != shape[-len(o.shape) :]
+        ]
+        summands = [o for o in operands if o.node is not None and o.shape == shape]
+        if matrices or len(affine) > 2 or len(summands) > 1:
+            other = "an addition" if len(summands) > 1 else "a weight"
+            raise GammaError(trace_errors.fused_kernel(self.where(), name, other))
         scale = None
         if affine:
             scale = _scale(affine[0].expr, kind)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch._ops import HigherOrderOperator
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
@@ -53,6 +54,8 @@ class Recorder(TorchDispatchMode):
     Attributes:
         undo: Protected tensors that were overwritten, each with a copy of what it held.
     """
+
+    supports_higher_order_operators = True  # they come here, to be refused but for attention
 
     def __init__(
         self,
@@ -111,6 +114,9 @@ class Recorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        name = _name(func)
+        if isinstance(func, HigherOrderOperator) and not aten.is_attention(name):
+            raise GammaError(trace_errors.higher_order(self._where(), name))
         if func is torch.ops.aten._local_scalar_dense.default and self._is_meta_flag(args[0]):
             return True
         written = _tensors([args[i] for i in self._written(func) if i < len(args)])
@@ -120,7 +126,7 @@ class Recorder(TorchDispatchMode):
                 self._protected.discard(id(tensor))
                 self.undo.append((tensor, tensor.detach().clone()))
         result = func(*args, **kwargs)
-        self._record(_name(func), args, _tensors((args, kwargs)), _tensors(result), written)
+        self._record(name, args, _tensors((args, kwargs)), _tensors(result), written)
         return result
 
     def _record(

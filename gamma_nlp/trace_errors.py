@@ -142,11 +142,19 @@ def hidden_kernel(place: str, shape: Sequence[int], reader: str) -> str:
     )
 
 
-def fused_kernel(place: str, kernel: str) -> str:
-    """One operation normalises and contracts."""
+def fused_kernel(place: str, kernel: str, other: str) -> str:
+    """One operation normalises and contracts, or adds and normalises."""
     return (
-        f"{_module(place)} calls a kernel ({kernel}) that fuses a norm with a weight, so that the "
+        f"{_module(place)} calls a kernel ({kernel}) that fuses a norm with {other}, so that the "
         f"gain cannot be told from it. Switch the fused kernel off for the trace{_twin(place)}"
+    )
+
+
+def higher_order(place: str, name: str) -> str:
+    """An operator that runs functions where no operation is seen."""
+    return (
+        f"{_module(place)} calls {name}, and the trace cannot look into the functions that it "
+        f"runs. Write that step in plain Python for the trace{_twin(place)}"
     )
 
 

@@ -26,6 +26,7 @@ from structures import (
     spelled,
 )
 from torch import Tensor, nn
+from torch.nn.attention.flex_attention import flex_attention
 
 from gamma_nlp import categorize
 
@@ -90,6 +91,26 @@ def test_rotary_embedding_is_no_addition_and_leaves_per_head_norms_of_q_and_k() 
         n=norm(), qn=norm(D // HEADS), kn=norm(D // HEADS), final=norm(),
     )  # fmt: skip
     assert placed(net) == {"n": INNER, "qn": QK, "kn": QK, "final": HEAD}
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+def test_flex_attention_is_read_as_attention() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        def bias(score: Tensor, b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return score + m.bias[i - j + 16]
+
+        x = m.embed(x)
+        h = m.n(x)[:, None]
+        read = flex_attention(m.qn(m.q(h)), m.kn(m.k(h)), m.vn(m.v(h)), score_mod=bias)
+        return m.final(x + m.o(read[:, 0]))
+
+    net = Net(
+        forward, embed=linear(), **projections("q", "k", "v", "o"), n=norm(), qn=norm(), kn=norm(),
+        vn=norm(), final=norm(), bias=nn.Parameter(torch.zeros(33)),
+    )  # fmt: skip
+    assert placed(net, signal(2, 16, D)) == {
+        "n": INNER, "qn": QK, "kn": QK, "vn": INNER, "final": HEAD,
+    }  # fmt: skip
 
 
 def test_norm_with_one_gain_per_head_and_channel_is_a_gain() -> None:

@@ -4,47 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from structures import INNER, D, linear, norm, placed, signal
+from broken import Block, Model, refused
+from structures import INNER, D, norm, placed, signal
 from torch import Tensor, nn
 
 from gamma_nlp import GammaError, categorize, cli, param_groups
-
-
-class Block(nn.Module):
-    """A pre-norm block; subclasses break it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.up = norm(), linear()
-
-    def branch(self, x: Tensor) -> Tensor:
-        return self.up(self.norm(x))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
-
-
-class Model(nn.Module):
-    def __init__(self, block: type[Block] = Block) -> None:
-        super().__init__()
-        self.embed, self.blocks, self.out = linear(), nn.ModuleList([block()]), linear()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.out(self.blocks[0](self.embed(x)))
-
-
-def refused(model: nn.Module, inputs: Any = None) -> str:
-    with pytest.raises(GammaError) as error:
-        categorize(model, signal() if inputs is None else inputs)
-    return str(error.value)
-
 
 # The forward pass fails ---------------------------------------------------------------------------
 
@@ -104,81 +74,6 @@ def test_unknown_inputs_are_asked_for_by_the_names_in_the_forward_pass() -> None
 def test_what_is_no_module_is_refused() -> None:
     with pytest.raises(GammaError, match=r"takes a torch.nn.Module, not a str; load the model"):
         categorize("bert-base-uncased")
-
-
-# The signal takes a way that the trace cannot see -------------------------------------------------
-
-
-class RoundTrip(Block):
-    def branch(self, x: Tensor) -> Tensor:
-        return self.up(torch.from_numpy(self.norm(x).numpy() * 2))
-
-
-class ThroughList(Block):
-    def branch(self, x: Tensor) -> Tensor:
-        return torch.tensor(self.up(self.norm(x)).tolist())
-
-
-class NumpyWeight(Block):
-    def branch(self, x: Tensor) -> Tensor:
-        return torch.from_numpy(self.norm(x).numpy() @ self.up.weight.numpy())
-
-
-class IntoZeros(Block):
-    def branch(self, x: Tensor) -> Tensor:
-        out = torch.zeros_like(x)
-        out.numpy()[:] = super().branch(x).numpy()
-        return torch.relu(out)
-
-
-@pytest.mark.parametrize("block", [RoundTrip, ThroughList, NumpyWeight, IntoZeros])
-def test_signal_that_leaves_torch_and_comes_back_is_refused(block: type[Block]) -> None:
-    message = refused(Model(block))
-    assert message.startswith("the signal leaves PyTorch in module 'blocks.0' (Tensor.")
-    assert "twin.set_submodule('blocks.0', PLAIN)" in message
-
-
-def test_signal_that_leaves_torch_for_good_is_no_obstacle() -> None:
-    class Watched(Block):
-        def __init__(self) -> None:
-            super().__init__()
-            self.seen: list[float] = []
-            self.plain = torch.ones(D)  # the model's own, though no operation made it
-
-        def branch(self, x: Tensor) -> Tensor:
-            out = super().branch(x * self.plain)
-            self.seen.append(float(out.numpy().mean()))
-            return out * self.plain
-
-    assert placed(Model(Watched)) == {"blocks.0.norm": INNER}
-
-
-def test_kernel_that_fills_memory_is_refused_with_a_way_round_it() -> None:
-    class Hidden(Block):
-        def branch(self, x: Tensor) -> Tensor:
-            out = torch.empty_like(x)
-            out.numpy()[:] = super().branch(x).numpy()
-            return torch.relu(out)
-
-    message = refused(Model(Hidden))
-    assert message.startswith("module 'blocks.0' fills a tensor of shape (2, 5, 8) with a kernel")
-    assert "twin.set_submodule('blocks.0', PLAIN)" in message
-
-
-def test_module_that_runs_in_another_thread_is_refused() -> None:
-    class Threaded(Block):
-        def forward(self, x: Tensor) -> Tensor:
-            with ThreadPoolExecutor(1) as pool:
-                return x + pool.submit(self.branch, x).result()
-
-    assert refused(Model(Threaded)).startswith("module 'blocks.0.norm' runs in a thread of its own")
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-def test_torch_script_is_refused() -> None:
-    model = Model()
-    model.blocks[0].up = torch.jit.script(linear())
-    assert refused(model).startswith("module 'blocks.0.up' is TorchScript")
 
 
 # A gain that cannot be placed ---------------------------------------------------------------------

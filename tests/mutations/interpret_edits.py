@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from . import Mutation
 
-_FUSED = "if len(operands) >= 3 and any(word in name for word in aten.ATTENTION_WORDS):"
+_FUSED = "if len(operands) >= 3 and aten.is_attention(name):"
 _KNOWN = "if name in aten.CONTRACTIONS:\n            return"
 _NORM = 'if "norm" in name and name not in aten.NO_NORM:'
 _SUMS = 'if name in ("add", "sub", "rsub"):'
