@@ -10,11 +10,12 @@ from typing import Any, Literal
 from torch import nn
 
 from gamma_nlp import find, rule, tables, trace_errors
+from gamma_nlp.call import unwrap
 from gamma_nlp.category import Category, Role
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import Gain, GainTable
 from gamma_nlp.graph import Graph, Op
-from gamma_nlp.trace import trace, unwrap
+from gamma_nlp.trace import trace
 
 Method = Literal["auto", "table", "graph"]
 

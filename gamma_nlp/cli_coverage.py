@@ -16,7 +16,8 @@ from gamma_nlp.errors import GammaError
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = commands.add_parser(
-        "coverage", help="build every text model type of transformers small and place its gains"
+        "coverage",
+        help="build every text model type of transformers small, place and probe its gains",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, every gain included")
     add_sweep_arguments(parser)
@@ -79,12 +80,13 @@ def summary(results: list[Any]) -> str:
     for result in results:
         by_type.setdefault(result.type, []).append(result)
     covered = [name for name, found in by_type.items() if all(r.covered for r in found)]
-    tables = [n for n in covered if any(r.source == "table+graph" for r in by_type[n])]
+    tables = [n for n in covered if all(r.table == "agrees" for r in by_type[n])]
     gains: Counter[str] = Counter()
     for result in results:
         gains.update(str(row[1] or "unused") for row in result.gains)
     lines = [
-        f"# {len(covered)} of {len(by_type)} types covered, {len(tables)} of them by table too",
+        f"# {len(covered)} of {len(by_type)} types covered by graph and probe, "
+        f"{len(tables)} of them by table too",
         f"# {sum(gains.values())} gains in {len(results)} model classes: "
         + ", ".join(f"{what} {count}" for what, count in sorted(gains.items())),
     ]

@@ -11,6 +11,8 @@ from typing import Any
 from gamma_nlp.errors import GammaError
 
 EXIT_CONTRADICTED = 1
+TOKENS = 8
+"""Different tokens that a batch needs."""
 
 
 def add_parser(commands: Any) -> None:
@@ -48,7 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
     hush()
     load = weights.with_random_weights if arguments.random_weights else weights.load_with_weights
     model = load(arguments.model, trust_remote_code=arguments.trust_remote_code)
-    inputs = _inputs(arguments)
+    inputs = _inputs(arguments, model)
     table = categorize(model, inputs, method=arguments.method)
     report = probe(model, inputs, table)
     if arguments.json:
@@ -59,12 +61,15 @@ def run(arguments: argparse.Namespace) -> None:
         sys.exit(EXIT_CONTRADICTED)
 
 
-def _inputs(arguments: argparse.Namespace) -> Any:
+def _inputs(arguments: argparse.Namespace, model: Any) -> Any:
     if arguments.inputs is not None:
         return _saved(Path(arguments.inputs))
-    if arguments.text is not None:
-        return _tokens(arguments)
-    return None  # random tokens
+    if arguments.text is None:
+        return None  # random tokens
+    batch = _tokens(arguments)
+    if model.config.is_encoder_decoder:
+        batch.setdefault("decoder_input_ids", batch["input_ids"])
+    return batch
 
 
 def _saved(path: Path) -> Any:
@@ -95,4 +100,11 @@ def _tokens(arguments: argparse.Namespace) -> dict[str, Any]:
             f"--text: {arguments.model} has no tokenizer that loads ({type(error).__name__}); "
             "leave --text out for random tokens, or give --inputs FILE"
         ) from error
-    return dict(tokenizer(arguments.text, return_tensors="pt"))
+    batch = dict(tokenizer(arguments.text, return_tensors="pt"))
+    different = batch["input_ids"].unique().numel()
+    if different < TOKENS:
+        raise GammaError(
+            f"--text gives {different} different tokens; give a sentence of {TOKENS} or more, so "
+            "that no path through the model stays silent"
+        )
+    return batch

@@ -8,28 +8,17 @@ and a new worker, nothing else.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-from torch import nn
 
 from gamma_nlp import workers
 from gamma_nlp.categorize import categorize
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import GainTable
+from gamma_nlp.probe import ProbeReport, probe
 
 AGREES = "agrees"
-NOT_CHECKED = "not checked"
-
-
-def no_check(model: nn.Module, inputs: Any, table: GainTable) -> str:
-    """Stands in for a numeric check; see :data:`CHECK`."""
-    return NOT_CHECKED
-
-
-CHECK: Callable[[nn.Module, Any, GainTable], str] = no_check
-"""Checks a table on a model and its inputs; ``agrees``, ``not checked``, or what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +31,9 @@ class Result:
         problem: Why there are no gains; empty where there are.
         missing: The problem is a package that is not installed.
         gains: Name, category (``None``: unused), kind and offset of each gain.
-        source: ``graph`` or ``table+graph``.
+        source: ``graph`` or ``table+graph``, with ``+probe`` where the probe agrees.
         table: ``agrees``, ``none`` (no table for this model), or what differs.
-        check: What the numeric check says.
+        probe: ``agrees``, or the gain that is ``inconclusive`` or ``contradicts`` and the reason.
         seconds: How long it took.
     """
 
@@ -55,22 +44,19 @@ class Result:
     gains: list[tuple[str, str | None, str, float]] = field(default_factory=list)
     source: str = ""
     table: str = ""
-    check: str = ""
+    probe: str = ""
     seconds: float = 0.0
 
     @property
     def covered(self) -> bool:
-        """Every gain is placed, and nothing contradicts it."""
-        return (
-            not self.problem
-            and self.table in (AGREES, "none")
-            and self.check in (AGREES, NOT_CHECKED)
-        )
+        """Every gain is placed, and table and probe agree with every place."""
+        return not self.problem and self.table in (AGREES, "none") and self.probe == AGREES
 
     @property
     def contradicted(self) -> bool:
-        """The table or the numeric check disagrees with the graph."""
-        return not self.problem and not self.covered
+        """The table or the probe disagrees with the graph."""
+        table = self.table not in (AGREES, "none", "")
+        return not self.problem and (table or self.probe.startswith("contradicts"))
 
     def counts(self) -> Counter[str]:
         """Gains per ``category kind``, with the offset where it is not 0."""
@@ -87,8 +73,8 @@ class Result:
         counts = ", ".join(f"{what} {count}" for what, count in order) or "no gains"
         wrong = "".join(
             f"; {what}: {verdict}"
-            for what, verdict in (("table", self.table), ("probe", self.check))
-            if verdict not in (AGREES, "none", NOT_CHECKED)
+            for what, verdict in (("table", self.table), ("probe", self.probe))
+            if verdict not in (AGREES, "none")
         )
         return f"{head} [{self.source}]: {counts}{wrong}"
 
@@ -106,13 +92,14 @@ def cover(model_type: str, class_name: str) -> Result:
         agreement, source = "none", "graph"
     else:
         agreement, source = _agreement(by_table, graph), "table+graph"
+    numeric = _numeric(probe(model, inputs, graph))
     return Result(
         type=model_type,
         model=class_name,
         gains=[(g.name, g.category and str(g.category), g.kind, g.offset) for g in graph],
-        source=source,
+        source=f"{source}+probe" if numeric == AGREES else source,
         table=agreement,
-        check=CHECK(model, inputs, graph),
+        probe=numeric,
     )
 
 
@@ -123,6 +110,13 @@ def _agreement(table: GainTable, graph: GainTable) -> str:
     names = [name for name in {**one, **two} if name not in unused]
     wrong = [name for name in names if one.get(name) != two.get(name)]
     return f"differs on {wrong[0]!r}" if wrong else AGREES
+
+
+def _numeric(report: ProbeReport) -> str:
+    odd = report.having(report.verdict)
+    if report.verdict == AGREES or not odd:
+        return AGREES
+    return f"{report.verdict} on {odd[0].name!r} ({odd[0].why})"
 
 
 def sweep(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gamma_nlp import small_models, trace
+from gamma_nlp import call, small_models
 
 ENCODED = 6
 """How many states a cross-attention reads where a decoder runs without its encoder."""
@@ -27,7 +27,7 @@ def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
     wanted = inspect.signature(model.forward).parameters
     own = {name: value for name, value in options.get("inputs", {}).items() if name in wanted}
     generator = torch.Generator().manual_seed(0)
-    found = {} if "inputs_embeds" in own or "inputs" in own else trace.example_inputs(model)
+    found = {} if "inputs_embeds" in own or "inputs" in own else call.example_inputs(model)
     if set(own) & _TOWERS:
         _insert(found, config, options.get("placeholders", {}))
     for name, value in own.items():

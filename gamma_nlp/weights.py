@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,9 +21,10 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
         GammaError: The model is not found, cannot be built, or has no weights where it lies.
     """
     config = hub.read_config(name, trust_remote_code=trust_remote_code)
+    path = Path(name)
     try:
         model: nn.Module = hub.model_class(config).from_pretrained(
-            name, trust_remote_code=trust_remote_code
+            path.parent if path.is_file() else name, trust_remote_code=trust_remote_code
         )
     except Exception as error:
         reason = " ".join(str(error).split())[:200]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -69,15 +70,22 @@ def test_type_that_needs_an_absent_package_is_counted_not_covered() -> None:
     absent = coverage.Result(**fields, problem="ImportError: needs timm", missing=True)
     placed = coverage.Result(
         type="y", model="YModel", gains=[("n.weight", "head", "rms_norm", 1.0)],
-        source="graph", table="none", check=coverage.NOT_CHECKED,
+        source="graph+probe", table="none", probe="agrees",
     )  # fmt: skip
     wrong = coverage.Result(
         type="z", model="ZModel", source="table+graph", table="differs on 'n.weight'"
     )
-    assert str(placed) == "y YModel [graph]: head rms_norm+1 1"
-    assert wrong.contradicted and not absent.contradicted
-    text = cli_coverage.summary([absent, placed, wrong])
-    assert text.splitlines()[0] == "# 1 of 3 types covered, 0 of them by table too"
+    silent = coverage.Result(
+        type="v", model="VModel", source="graph", table="none", probe="inconclusive on 'n.weight'"
+    )
+    refuted = dataclasses.replace(silent, type="w", probe="contradicts on 'n.weight'")
+    assert str(placed) == "y YModel [graph+probe]: head rms_norm+1 1"
+    assert wrong.contradicted and refuted.contradicted
+    assert not (absent.contradicted or silent.contradicted or placed.contradicted)
+    text = cli_coverage.summary([absent, placed, wrong, silent, refuted])
+    assert text.splitlines()[0] == (
+        "# 1 of 5 types covered by graph and probe, 0 of them by table too"
+    )
     assert text.splitlines()[-1] == "# need a package that is not installed: x"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import itertools
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 import gamma_nlp
 from gamma_nlp import Category, GainTable, GammaError, categorize, probe
 from gamma_nlp.gains import Gain
+from gamma_nlp.probing.finding import Finding
 
 LONG = 2000
 
@@ -102,7 +102,9 @@ def wrong(seed: int) -> str | None:
         for name, (category, offset) in network.labels.items()
     )
     report = probe(network.module, network.inputs, GainTable(gains=gains))
-    if report.verdict == "agrees":
+    vanishing = {f.name for f in report if "the branch is 0" in f.why}
+    last = {f.name for f in report if f.measured is Category.BRANCH_LAST}
+    if report.verdict == "agrees" and vanishing >= last - network.unmeasured:
         return None
     return f"seed {seed}: {network.description}\n{report.text(full=True)}"
 
@@ -142,7 +144,7 @@ class Block(nn.Module):
 X = torch.randn(2, 9, 8, generator=torch.Generator().manual_seed(1))
 
 
-def findings(model: nn.Module) -> dict[str, gamma_nlp.probing.verdicts.Finding]:
+def findings(model: nn.Module) -> dict[str, Finding]:
     return {f.name: f for f in probe(model, (X,), categorize(model, (X,)))}
 
 
@@ -239,5 +241,5 @@ def test_probe_imports_nothing_of_the_graph() -> None:
         names += [
             f"{n.module}.{a.name}" for n in nodes if isinstance(n, ast.ImportFrom) for a in n.names
         ]
-        parts = set(itertools.chain.from_iterable(name.split(".") for name in names))
+        parts = {name.split(".")[1] for name in names if name.startswith("gamma_nlp.")}
         assert not parts & forbidden, file.name

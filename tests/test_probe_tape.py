@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.probing.tape import Ref, Tape, record
+from gamma_nlp.probing.recorder import record
+from gamma_nlp.probing.tape import Ref, Tape
 
 Forward = Callable[[Tensor], Any]
 

@@ -42,6 +42,10 @@ class Signals:
         self._noise: dict[Key, torch.UntypedStorage] = {}
         self._ways: dict[Key, Ways] = {}
         self.last = max(facts.sums, default=-1)
+        self.keep = {ref.key for ref in facts.scores}
+        for index in facts.weights | facts.sums.keys():
+            step = tape.steps[index]
+            self.keep |= {ref.key for ref in (*step.reads, *step.writes)}
         self._holds = {
             "free": facts.weights | facts.norms,
             "weightless": facts.weights,
@@ -63,7 +67,7 @@ class Signals:
             if how != "all" or known is not None:
                 until = max(until, self.last)  # short, or asked for again and again
             noise = {ref.key: self.noise(ref)}
-            known = self.tape.play(noise, hold=self._holds[how], until=until)
+            known = self.tape.play(noise, hold=self._holds[how], until=until, keep=self.keep)
             self._plays[how, ref.key] = until, known
         return known
 
@@ -200,7 +204,9 @@ class Ways:
             if any(near.moved(ref) or ref.key == start.key for ref in self.tape.steps[index].reads)
         }
         noise = {start.key: signals.noise(start)}
-        self.one = self.tape.play(noise, hold=self.weights - self.first, until=signals.last)
+        self.one = self.tape.play(
+            noise, hold=self.weights - self.first, until=signals.last, keep=signals.keep
+        )
 
     def cross_one(self, end: Ref) -> bool:
         """Every way goes through exactly one weight."""
@@ -249,6 +255,7 @@ class Ways:
                     hold=self.first,
                     straight=self.signals.facts.norms,
                     until=self.signals.last,
+                    keep=self.signals.keep,
                 )
             )
         return plays

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from gamma_nlp.probing.verdicts import Finding
+from gamma_nlp.probing.finding import Finding
 from gamma_nlp.render import align, ranges
 
 COLUMNS = ("gain", "n", "category", "verdict", "measured", "deviation", "tolerance", "why")

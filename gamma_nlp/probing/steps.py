@@ -177,7 +177,7 @@ def _before(facts: Facts, key: Key) -> set[Key]:
         edge = [
             ref.key
             for known in edge
-            if known in facts.maker
+            if known in facts.maker and facts.maker[known].index not in facts.weights
             for ref in facts.maker[known].reads
             if ref.key in facts.active and ref.is_float and ref.key not in found
         ]
@@ -205,7 +205,7 @@ def _invariant(tape: Tape, step: Step, root: Ref) -> bool:
     size = float(results[0].abs().max())
     # A share of a sum is invariant too, but it does not change its sign with the signal.
     changes = (results[0] - results[1], results[1] + results[2])
-    return size > 0 and all(float(change.abs().max()) <= 1e-2 * size for change in changes)
+    return size > 0 and all(float(change.abs().max()) <= 1e-3 * size for change in changes)
 
 
 def flat(tape: Tape, ref: Ref, play: Play | None = None) -> torch.Tensor:

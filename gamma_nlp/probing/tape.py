@@ -8,16 +8,13 @@ be read, changed and followed. Playing runs only the operations that the change 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
-
-from gamma_nlp.errors import GammaError
 
 Key = tuple[int, int]
 """A memory block and its version."""
@@ -79,9 +76,15 @@ class Tape:
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.outputs: tuple[Ref, ...] = ()
-        self._memory: list[list[torch.UntypedStorage]] = []
+        self.memory: list[list[torch.UntypedStorage]] = []
         self._readers: dict[Key, list[int]] = {}
         self.blocks: dict[int, int] = {}
+
+    def add(self, step: Step) -> None:
+        """Append a step."""
+        self.steps.append(step)
+        for key in dict.fromkeys(ref.key for ref in step.reads):
+            self._readers.setdefault(key, []).append(step.index)
 
     def readers(self, key: Key) -> list[int]:
         """The steps that read this version of a block, in order."""
@@ -89,7 +92,7 @@ class Tape:
 
     def value(self, ref: Ref) -> Tensor:
         """What was there when the model ran; not to be written to."""
-        return _window(self._memory[ref.key[0]][ref.key[1]], ref)
+        return _window(self.memory[ref.key[0]][ref.key[1]], ref)
 
     def key_of(self, storage: torch.UntypedStorage) -> Key | None:
         """The first version of a block of memory, if the model used it."""
@@ -98,7 +101,7 @@ class Tape:
 
     def whole(self, key: Key, dtype: torch.dtype) -> Tensor:
         """All of one version of a block as a row; not to be written to."""
-        storage = self._memory[key[0]][key[1]]
+        storage = self.memory[key[0]][key[1]]
         count = storage.nbytes() // dtype.itemsize
         return _window(storage, Ref(key=key, dtype=dtype, size=(count,), stride=(1,), offset=0))
 
@@ -111,6 +114,7 @@ class Tape:
         straight: Container[int] = (),
         until: int | None = None,
         choices: bool = False,
+        keep: Set[Key] | None = None,
     ) -> Play:
         """Run again what a change reaches.
 
@@ -121,6 +125,7 @@ class Tape:
             straight: Steps that hand on the change of their signal as it is.
             until: The last step to run.
             choices: Whether indices and masks follow the change too; else they stay.
+            keep: What to keep of the result, so that long loops do not fill the memory; all.
         """
         live: dict[Key, torch.UntypedStorage] = dict(values or {})
         new = dict(operands or {})
@@ -138,12 +143,14 @@ class Tape:
             if step.index in straight:
                 made = self._hand_on(step, live)
             else:
-                made = self._run(step, live, new, choices)
+                made = self._run(step, live, new, choices, keep)
             for key in made:
                 for reader in self.readers(key):
                     if reader not in queued:
                         queued.add(reader)
                         heapq.heappush(queue, reader)
+        if keep is not None:
+            live = {key: storage for key, storage in live.items() if key in keep}
         return Play(self, live)
 
     def _run(
@@ -152,11 +159,16 @@ class Tape:
         live: dict[Key, torch.UntypedStorage],
         operands: dict[tuple[int, int], Tensor],
         choices: bool,
+        keep: Set[Key] | None,
     ) -> list[Key]:
         overwritten: dict[int, torch.UntypedStorage] = {}
-        for block, version in step.replaces:
-            before = live.get((block, version), self._memory[block][version])
-            overwritten[block] = before.clone()
+        for key in step.replaces:
+            block, version = key
+            last = keep is not None and key not in keep and self._readers[key][-1] <= step.index
+            if last and key in live:
+                overwritten[block] = live.pop(key)
+            else:
+                overwritten[block] = live.get(key, self.memory[block][version]).clone()
         leaves = list(step.leaves)
         position = 0
         for i, leaf in enumerate(leaves):
@@ -251,182 +263,11 @@ HUGE = 1e4
 """Masks hold numbers beyond this; where there are smaller ones they are no measure of a signal."""
 
 
-def record(
-    run: Callable[[], Any], where: Callable[[], str], dtype: torch.dtype = torch.float32
-) -> Tape:
-    """Write down what ``run`` does.
-
-    Args:
-        run: A forward pass on tensors that nobody else needs unchanged.
-        where: Returns the name of the module that is running.
-        dtype: The lowest precision; what the model would cast to less stays in this one.
-
-    Raises:
-        GammaError: Tensors without memory of their own (meta, sparse), which cannot be replayed.
-    """
-    recorder = _Recorder(where, {low: dtype for low in LOW[dtype]})
-    usual = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(dtype)
-        with torch.no_grad(), recorder:
-            output = run()
-    finally:
-        torch.set_default_dtype(usual)
-    recorder.tape.outputs = tuple(
-        recorder.ref(leaf) for leaf in _outputs(output) if leaf.is_floating_point()
-    )
-    for step in recorder.tape.steps:
-        for ref in step.reads:
-            readers = recorder.tape._readers.setdefault(ref.key, [])
-            if not readers or readers[-1] != step.index:
-                readers.append(step.index)
-    return recorder.tape
-
-
-_HALF = (torch.float16, torch.bfloat16)
-LOW = {torch.float64: (*_HALF, torch.float32), torch.float32: _HALF}
-"""Precisions below another."""
-
-
-class _Recorder(TorchDispatchMode):
-    def __init__(self, where: Callable[[], str], raised: Mapping[torch.dtype, torch.dtype]) -> None:
-        super().__init__()
-        self.tape = Tape()
-        self._raised = raised
-        self._where = where
-        self._blocks = self.tape.blocks
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if kwargs.get("dtype") in self._raised:
-            kwargs["dtype"] = self._raised[kwargs["dtype"]]
-        name = func.overloadpacket.__name__.rstrip("_")
-        if name in _SPLIT:
-            with self:
-                return _SPLIT[name](func, *args, **kwargs)
-        flat = not kwargs and not any(isinstance(arg, (list, tuple, dict)) for arg in args)
-        leaves, spec = (list(args), None) if flat else tree_flatten((args, kwargs))
-        seen = [self.ref(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-        written = _written(func, args, kwargs)
-        for tensor in written:
-            versions = self.tape._memory[self.ref(tensor).key[0]]
-            versions[-1] = tensor.untyped_storage().clone()
-        known = len(self.tape._memory)
-        output = func(*args, **kwargs)
-        writes: list[Ref] = []
-        results: list[int | None] = []
-        blocks = set()
-        for tensor in written:
-            block = self._blocks[tensor.untyped_storage()._cdata]
-            if block not in blocks:
-                self.tape._memory[block].append(tensor.untyped_storage())
-                blocks.add(block)
-            writes.append(self.ref(tensor))
-            results.append(None)
-        for place, leaf in enumerate(tree_flatten(output)[0]):
-            if isinstance(leaf, Tensor):
-                ref = self.ref(leaf)
-                if ref.key[0] >= known:
-                    writes.append(ref)
-                    results.append(place)
-        if writes:
-            self.tape.steps.append(
-                Step(
-                    index=len(self.tape.steps),
-                    name=name,
-                    foreign=func.namespace not in ("aten", "prims"),
-                    reads=tuple(leaf for leaf in seen if isinstance(leaf, Ref)),
-                    writes=tuple(writes),
-                    replaces=tuple((block, len(self.tape._memory[block]) - 2) for block in blocks),
-                    module=self._where(),
-                    func=func,
-                    leaves=tuple(seen),
-                    spec=spec,
-                    results=tuple(results),
-                    # Fused attention has a dropout argument; it is off in eval mode.
-                    random=torch.Tag.nondeterministic_seeded in func.tags
-                    and not ("attention" in name or "rnn" in name),
-                )
-            )
-        return output
-
-    def ref(self, tensor: Tensor) -> Ref:
-        if tensor.is_meta or tensor.layout is not torch.strided:
-            raise GammaError(
-                f"the probe needs values in ordinary memory, and module {self._where()!r} has a "
-                f"tensor on {tensor.device} with layout {tensor.layout}. Build the model on the "
-                "CPU, or trust table and graph: categorize(model, example_inputs)"
-            )
-        storage = tensor.untyped_storage()
-        block = self._blocks.get(storage._cdata)
-        if block is None:
-            # Held by the tape, so that no later memory gets the same address.
-            block = self._blocks[storage._cdata] = len(self.tape._memory)
-            self.tape._memory.append([storage])
-        return Ref(
-            key=(block, len(self.tape._memory[block]) - 1),
-            dtype=tensor.dtype,
-            size=tuple(tensor.shape),
-            stride=tensor.stride(),
-            offset=int(tensor.storage_offset()),
-        )
-
-
-def _sum_and_product(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def split(
-        func: Any, bias: Tensor, one: Tensor, two: Tensor, *, beta: Any = 1, alpha: Any = 1
-    ) -> Tensor:
-        result = product(one, two)
-        result = result if alpha == 1 else result * alpha
-        return bias + result if beta == 1 else bias * beta + result
-
-    return split
-
-
-def _addcmul(func: Any, start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
-    product = one * two if value == 1 else value * one * two
-    return start.add_(product) if func._schema.is_mutable else start + product
-
-
-def _addcdiv(func: Any, start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
-    quotient = one / two if value == 1 else value * one / two
-    return start.add_(quotient) if func._schema.is_mutable else start + quotient
-
-
-# Operations that are a sum and a product at once are taken apart, so that each part can be held.
-_SPLIT: dict[str, Callable[..., Any]] = {
-    "addmm": _sum_and_product(torch.mm),
-    "baddbmm": _sum_and_product(torch.bmm),
-    "addmv": _sum_and_product(torch.mv),
-    "addcmul": _addcmul,
-    "addcdiv": _addcdiv,
-}
-
-
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-    found: list[Tensor] = []
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            given = args[i] if i < len(args) else kwargs.get(argument.name)
-            found += [leaf for leaf in tree_flatten(given)[0] if isinstance(leaf, Tensor)]
-    return found
-
-
 def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
     for i, argument in enumerate(func._schema.arguments):
         if argument.name == name:
             return args[i] if i < len(args) else kwargs.get(name, argument.default_value)
     return None
-
-
-def _outputs(value: Any) -> Iterable[Tensor]:
-    return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]
 
 
 def _window(storage: torch.UntypedStorage, ref: Ref) -> Tensor:

@@ -7,7 +7,6 @@ counted additions held: so what moves is what the gain reaches up to its first a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,9 +14,8 @@ from torch import Tensor
 from gamma_nlp.category import Category
 from gamma_nlp.gains import Gain
 from gamma_nlp.probing.additions import Signals, Sum
+from gamma_nlp.probing.finding import Finding, Verdict
 from gamma_nlp.probing.tape import Key, Play, Ref, Step
-
-Verdict = Literal["agrees", "contradicts", "inconclusive"]
 
 CAUTION = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRANCH_INNER)
 """Of several uses the first of these decides."""
@@ -25,32 +23,11 @@ CAUTION = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRAN
 TRIES = (1.0, 1.0, 4.0, 4.0, 1e2, 1e2, 1e4, 1e4)
 """How strongly a gain is changed to turn over a choice, such as the experts that a router picks."""
 
+CLEAR = 1e-3
+"""A movement by a strong change is one only above this; below, tiny weights may hide others."""
+
 EMPTY = 1e-6
 """What may be left of a branch whose gain is 0, relative to the branch."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What the probe measured for one gain.
-
-    Attributes:
-        name: The parameter.
-        claimed: The category in the table.
-        measured: The category that the experiments give; ``None`` where the gain is not used.
-        verdict: ``agrees``, ``contradicts`` or ``inconclusive``.
-        deviation: The relative movement of what should move. For ``branch_last`` what is left of
-            the summand when the gain is 0.
-        tolerance: What the deviation is held against.
-        why: The experiment that settled it, in words.
-    """
-
-    name: str
-    claimed: Category | None
-    measured: Category | None
-    verdict: Verdict
-    deviation: float
-    tolerance: float
-    why: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +100,7 @@ class Judge:
         play = self._play(changed, hold=self.totals)
         found = self._settle(play, changed)
         if found is None:
-            found = self._chosen(changed) or self._dropped(play)
+            found = self._harder(changed) or self._dropped(play)
         if found is None:
             return _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
         if found.category is Category.BRANCH_LAST:
@@ -152,8 +129,11 @@ class Judge:
         why = "the output moves and no addition does"
         return _Use(category=Category.HEAD, deviation=outputs, why=why)
 
-    def _chosen(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
-        """What moves when indices and masks made from the signal follow the gain."""
+    def _harder(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
+        """What moves when signs change too, and then when choices follow the gain.
+
+        A norm undoes a change of size alone; indices and masks turn over only now and then.
+        """
         generator = torch.Generator().manual_seed(2)
         for strength in TRIES:
             stronger = {
@@ -161,7 +141,10 @@ class Judge:
                 for place, old in changed.items()
             }
             held = self._play(stronger, hold=self.totals)
-            if any(held.moved(ref) for a in self.counted for ref in (a.skip, a.branch)):
+            if movement := self._largest(held):
+                found = self._settle(held, stronger) if movement > CLEAR else None
+                if found is not None:
+                    return found
                 continue  # not by a choice alone
             try:
                 play = self._play(stronger, hold=self.totals, choices=True)
@@ -174,6 +157,13 @@ class Judge:
             if branches:
                 why = "the branch moves by a choice"
                 return self._moving(Category.BRANCH_INNER, why, branches)
+            outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
+            if outputs > self.signals.tolerance:
+                if not self.counted and self._reaches_norm(play):
+                    why = "no addition in the model; a choice and a norm follow"
+                    return _Use(category=Category.BRANCH_INNER, deviation=outputs, why=why)
+                why = "the output moves by a choice and no addition does"
+                return _Use(category=Category.HEAD, deviation=outputs, why=why)
         return None
 
     def _dropped(self, play: Play) -> _Use | None:
@@ -241,8 +231,16 @@ class Judge:
             key = self.tape.steps[index].writes[0].key
             values[key] = play.live[key]
         further = self.tape.play(values, hold=reached)
+        return self._reaches_norm(further)
+
+    def _largest(self, play: Play) -> float:
+        """The largest movement of an operand of an addition or of an output."""
+        refs = [ref for addition in self.counted for ref in (addition.skip, addition.branch)]
+        return max((play.moved(ref) for ref in (*refs, *self.tape.outputs)), default=0.0)
+
+    def _reaches_norm(self, play: Play) -> bool:
         return any(
-            self.signals.moves(further, ref)
+            self.signals.moves(play, ref)
             for index in self.facts.norms
             for ref in self.tape.steps[index].reads
         )

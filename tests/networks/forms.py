@@ -191,12 +191,14 @@ def similar(m: Part, x: Tensor, env: Env) -> Tensor:
 
 
 def _masked(m: Part, x: Tensor, env: Env) -> Tensor:
-    return m[0](x).masked_fill(x.mean(-1, keepdim=True) > 0, 0.0)
+    level = x.mean(-1, keepdim=True)
+    return m[0](x).masked_fill(level > level.mean(1, keepdim=True), 0.0)  # some tokens, never all
 
 
 def _ordered(m: Part, x: Tensor, env: Env) -> Tensor:
-    y, order = m[0](x), x.mean(-1, keepdim=True).argsort(1)
-    return y.gather(1, order.expand_as(y))
+    first, second = m[0](x).chunk(2, dim=-1)
+    order = x.mean(-1, keepdim=True).argsort(1)
+    return torch.cat((first.gather(1, order.expand_as(first)), second), dim=-1)
 
 
 STEERS: dict[str, Run] = {"masked": _masked, "ordered": _ordered}

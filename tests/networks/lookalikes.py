@@ -34,11 +34,13 @@ def routed(kit: Kit, dim: int) -> nn.Module:
     norm = kit.inner_norm(dim, "norm that only chooses")
 
     def masked(m: Part, x: Tensor, env: dict[str, Any]) -> Tensor:
-        return m[1](x).masked_fill(m[0](x)[..., :1] > 0, 0.0)
+        level = m[0](x)[..., :1]
+        return m[1](x).masked_fill(level > level.mean(1, keepdim=True), 0.0)
 
     def ordered(m: Part, x: Tensor, env: dict[str, Any]) -> Tensor:
-        y = m[1](x)
-        return y.gather(1, m[0](x)[..., :1].argsort(1).expand_as(y))
+        first, second = m[1](x).chunk(2, dim=-1)
+        order = m[0](x)[..., :1].argsort(1)
+        return torch.cat((first.gather(1, order.expand_as(first)), second), dim=-1)
 
     return kit.part(masked if kit.flag() else ordered, norm, kit.weight(dim, dim))
 
