@@ -7,7 +7,7 @@ output unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -163,7 +163,8 @@ def _normalises(tape: Tape, facts: Facts, step: Step) -> bool:
     if first.numel <= second.numel and (step.name == "div" or first.numel == second.numel):
         return False
     signal, factor = (first, second) if first.numel > second.numel else (second, first)
-    shared = _before(facts, signal.key) & _before(facts, factor.key)
+    # A statistic is taken of the signal as it is, though the signal may go through a weight.
+    shared = _before(facts, signal.key) & _before(facts, factor.key, stop=facts.weights)
     made = {key: facts.maker[key].index if key in facts.maker else -1 for key in shared}
     for root in sorted(shared, key=made.__getitem__, reverse=True)[:2]:
         if _invariant(tape, step, like(tape, facts, root)):
@@ -171,13 +172,13 @@ def _normalises(tape: Tape, facts: Facts, step: Step) -> bool:
     return False
 
 
-def _before(facts: Facts, key: Key) -> set[Key]:
+def _before(facts: Facts, key: Key, stop: Container[int] = ()) -> set[Key]:
     found, edge = {key}, [key]
     for _ in range(BACK):
         edge = [
             ref.key
             for known in edge
-            if known in facts.maker and facts.maker[known].index not in facts.weights
+            if known in facts.maker and facts.maker[known].index not in stop
             for ref in facts.maker[known].reads
             if ref.key in facts.active and ref.is_float and ref.key not in found
         ]
