@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -178,14 +179,20 @@ def _from_graph(model: nn.Module, graph: Graph) -> GainTable:
     ):
         for name in names:
             own = aliases.get(name)
-            # A table of positions is added, a bias of experts looked up: each stays what it is.
-            if own not in roles or {role, roles[own]} == {Role.BIAS, Role.EMBEDDING}:
-                continue
-            # q = Wp + b of a parameter p is contracted whole, and b is a bias still.
-            if (role, roles[own]) == (Role.WEIGHT, Role.BIAS) and own in added:
+            if own not in roles or (role, roles[own]) == (Role.BIAS, Role.EMBEDDING):
+                continue  # a table of positions, added whole
+            if roles[own] is Role.BIAS and _stays_bias(role, own, added, roles):
                 continue
             roles[own] = role
     return GainTable(gains=tuple(gains), roles=roles, model=type(unwrap(model)).__name__)
+
+
+def _stays_bias(role: Role, name: str, added: set[str], roles: Mapping[str, Role]) -> bool:
+    """Whether a bias is one although the graph contracts it or looks it up."""
+    if role is Role.WEIGHT:  # q = Wp + b of a parameter p is contracted whole
+        return name in added
+    # Experts look up their bias along with their weight: `proj`, `proj_bias`.
+    return role is Role.EMBEDDING and roles.get(name.removesuffix("_bias")) is Role.WEIGHT
 
 
 def _row(model: nn.Module, name: str) -> str | None:

@@ -46,7 +46,7 @@ def text_classes(types: Iterable[str] | None = None) -> list[tuple[str, str]]:
         GammaError: A type that transformers does not list.
     """
     known = text_types()
-    chosen = list(known if types is None else types)
+    chosen = list(dict.fromkeys(known if types is None else types))
     for model_type in chosen:
         if model_type not in known:
             raise GammaError(
