@@ -78,7 +78,8 @@ def example_inputs(model: nn.Module) -> dict[str, Any]:
         inputs["pixel_values"] = torch.rand(shape, generator=_generator()).to(device)
     else:
         raise GammaError(
-            f"{type(model).__name__} reads {main!r}; pass it: categorize(model, {{{main!r}: x}})"
+            f"{type(model).__name__} reads {main!r}; pass it: "
+            f"categorize(model, example_inputs={{{main!r}: x}})"
         )
     if hasattr(config, "use_cache"):
         inputs["use_cache"] = False

@@ -89,7 +89,7 @@ def smallest_call(model: nn.Module) -> str:
     if not wanted:
         return "categorize(model, example_inputs=(x,))"
     pairs = ", ".join(f"{name!r}: {EXAMPLES.get(name, name)}" for name in wanted)
-    call = f"categorize(model, {{{pairs}}})"
+    call = f"categorize(model, example_inputs={{{pairs}}})"
     others = [name for name in names if name not in wanted]
     if not others:
         return call
