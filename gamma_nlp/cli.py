@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gamma_nlp
-from gamma_nlp import cli_audit, cli_coverage, cli_probe
+from gamma_nlp import cli_audit, cli_coverage, cli_probe, cli_score
 from gamma_nlp.errors import GammaError
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
     cli_probe.add_parser(commands)
     cli_coverage.add_parser(commands)
+    cli_score.add_parser(commands)
 
     commands.add_parser("demo", help="train tiny models under several policies, on CPU")
     return top
