@@ -79,7 +79,13 @@ def test_an_unknown_word_as_logs_write_it_matches_nothing_either() -> None:
     assert bleu.token_bleu(["a <unk> c"], ["a <<unk>> c"]).matches == (2, 0, 0, 0)
 
 
-def test_an_empty_line_counts_as_one_end_mark() -> None:
+@pytest.mark.parametrize("line", ["", " ", "<pad>", "</s> </s>"])
+def test_a_line_without_words_counts_as_one_end_mark(line: str) -> None:
+    found = bleu.token_bleu([line, "a"], ["", "b"])
+    assert (found.hyp_length, found.matches) == (2, (1, 0, 0, 0))
+
+
+def test_empty_lines_match_each_other_alone() -> None:
     found = bleu.token_bleu(["", "", "a b"], ["", "a b", ""])
     # end/end matches; the other two pairs have nothing in common: lengths 1, 1, 2 and 1, 2, 1.
     assert found.matches == (1, 0, 0, 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gamma_nlp import bleu, cli
+from gamma_nlp.translations import read_log
 
 pytest.importorskip("sacrebleu")
 pytest.importorskip("sacremoses")
@@ -133,12 +134,27 @@ def test_text_that_looks_tokenised_gets_a_hint(tmp_path: Path, capsys: Capture) 
 
 def test_only_line_feeds_end_a_line(tmp_path: Path, capsys: Capture) -> None:
     hyp = tmp_path / "hyp.txt"
-    hyp.write_bytes("\ufeffone two\u2028three four\r\nfive six\x85seven".encode())
+    hyp.write_bytes("\ufeffone two\u2028three\rfour\r\nfive six\x85seven".encode())
     ref = write(tmp_path, "ref.txt", ["one two three four", "five six seven"])
     assert cli.main(["score", str(hyp), ref, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["sentences"] == 2
     assert found["tokenised"]["matches"] == [7, 5, 3, 1]
+
+
+def test_a_carriage_return_before_the_line_feed_is_no_text(tmp_path: Path, capsys: Capture) -> None:
+    hyp = tmp_path / "hyp.txt"
+    hyp.write_bytes(b"one two three fo@@\r\n")
+    ref = write(tmp_path, "ref.txt", ["one two three fo"])
+    assert cli.main(["score", str(hyp), ref, "--detokenize", "en", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(found[key]["score"] == pytest.approx(100) for key in list(found)[1:])
+
+
+def test_pairs_of_a_log_come_in_the_order_of_their_ids(log: Path) -> None:
+    pairs = read_log(log).pairs
+    assert pairs.hypotheses == tuple(HYP)
+    assert pairs.references == tuple(REF)
 
 
 def test_a_log_gets_its_last_line_anew(log: Path, capsys: Capture) -> None:
@@ -232,10 +248,17 @@ def test_bytes_that_are_not_utf_8_are_named_with_their_line(
     assert f"{latin}, line 2: not UTF-8 (byte 0xf6 at 4); convert it with: iconv" in said
 
 
-@pytest.mark.parametrize("cut", [False, True])
-def test_a_damaged_gz_file_is_named(cut: bool, tmp_path: Path, capsys: Capture) -> None:
+PACKED = gzip.compress(LOG.encode(), mtime=0)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [LOG.encode(), PACKED[:-20], PACKED[:10] + b"\xff" * 20 + PACKED[30:]],
+    ids=["not packed", "cut short", "overwritten"],
+)
+def test_a_damaged_gz_file_is_named(content: bytes, tmp_path: Path, capsys: Capture) -> None:
     path = tmp_path / "log.gz"
-    path.write_bytes(gzip.compress(LOG.encode())[:-20] if cut else LOG.encode())
+    path.write_bytes(content)
     assert f"{path}: cannot be read" in error(["--fairseq-log", str(path)], capsys)
 
 
