@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.glue_tasks import GlueTask, glue_task
+from gamma_nlp.text_lines import read_bytes, text_lines
 
 if TYPE_CHECKING:
     import datasets
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HUB_DATASET = "nyu-mll/glue"
-_BOM = b"\xef\xbb\xbf"
 _MOST_RAGGED_ROWS = 20
 
 
@@ -168,26 +168,10 @@ def read_tsv(path: Path, task: GlueTask, *, labelled: bool = True) -> dict[str, 
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise GammaError(f"cannot read {path}: {error.strerror or error}") from error
-    if not data.removeprefix(_BOM).strip():
+    lines = text_lines(read_bytes(path), path)
+    if not any(line.strip() for line in lines):
         raise GammaError(f"{path} is empty; expected one example a line")
-    try:
-        text = data.removeprefix(_BOM).decode("utf-8")
-    except UnicodeDecodeError as error:
-        at = error.start + (len(_BOM) if data.startswith(_BOM) else 0)
-        line = data.count(b"\n", 0, at) + 1  # f-strings before 3.12 take no backslash
-        raise GammaError(
-            f"{path}:{line}: byte 0x{data[at]:02x} at offset {at} is not "
-            "UTF-8; convert the file, for example with iconv -f latin1 -t utf-8"
-        ) from error
-    # Not str.splitlines: sentences may hold other characters that it takes for line ends.
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return ((number, line.removesuffix("\r")) for number, line in enumerate(lines, start=1))
+    return enumerate(lines, start=1)
 
 
 def _position(path: Path, columns: Sequence[str], column: str, task: GlueTask) -> int:

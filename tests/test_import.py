@@ -11,7 +11,7 @@ import gamma_nlp
 
 HEAVY = (
     "transformers", "datasets", "evaluate", "accelerate", "huggingface_hub", "matplotlib", "yaml",
-    "peft", "tensorboard", "pandas", "sacrebleu", "sacremoses",
+    "peft", "tensorboard", "pandas", "sacrebleu", "sacremoses", "subword_nmt",
 )  # fmt: skip
 
 BLOCK = f"""

@@ -9,7 +9,13 @@ import pytest
 import gamma_nlp
 
 ROOT = Path(__file__).parent.parent
-SCRIPTS = ["scripts/quickstart", "scripts/test", "scripts/setup.sh", ".ci/run"]
+SCRIPTS = [
+    "scripts/quickstart",
+    "scripts/test",
+    "scripts/prepare_iwslt14",
+    "scripts/setup.sh",
+    ".ci/run",
+]
 
 if not (ROOT / "scripts" / "test").is_file():
     pytest.skip("the scripts come with a checkout only", allow_module_level=True)

@@ -1,0 +1,52 @@
+"""Moses tokenisation and lower-casing, as ``tokenizer.perl -l LANGUAGE`` and ``lowercase.perl``.
+
+sacremoses is a port of the Perl tokeniser; the two places below are where it differs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from gamma_nlp.errors import GammaError
+
+LANGUAGES = ("de", "en", "fr")
+
+_SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
+_FINAL_PERIOD = re.compile(r"(?<=[^ .])\.$")
+
+
+def tokenizer(language: str) -> Callable[[str], str]:
+    """Make the tokeniser of a language: a line in, its tokens joined by single spaces out.
+
+    Hyphens stay inside words, and special characters are escaped (``'`` as ``&apos;``), which are
+    the defaults of ``tokenizer.perl``.
+
+    Raises:
+        GammaError: The language is not ``de``, ``en`` or ``fr``, or sacremoses is missing.
+
+    Example:
+        >>> tokenizer("en")("It's well-known in the U.S.")       # doctest: +SKIP
+        'It &apos;s well-known in the U.S .'
+    """
+    if language not in LANGUAGES:
+        raise GammaError(f"language {language!r} is not one of {', '.join(LANGUAGES)}")
+    try:
+        from sacremoses import MosesTokenizer
+    except ImportError as error:
+        raise GammaError(
+            "tokenisation needs sacremoses: pip install 'gamma_nlp[translation]'"
+        ) from error
+    moses = MosesTokenizer(language)
+
+    def tokenize(line: str) -> str:
+        tokens = moses.tokenize(line, return_str=True)
+        # sacremoses keeps the period of a last word such as "U.S."; Perl splits it off.
+        return _FINAL_PERIOD.sub(" .", " ".join(tokens.split()))
+
+    return tokenize
+
+
+def lowercase(line: str) -> str:
+    """Lower-case as Perl does: without Python's other form for a final sigma."""
+    return line.replace("\N{GREEK CAPITAL LETTER SIGMA}", _SIGMA).lower()

@@ -1,0 +1,210 @@
+"""Parallel text: two languages that correspond line by line, read strictly and cleaned by rule.
+
+A pair of lines stays together from the file to the output: whatever drops a line drops its
+partner, and counts it under a reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.text_lines import read_bytes, text_lines
+
+Pair = tuple[str, str]
+
+_VALID_NAMES = ("valid", "val", "dev")
+_LONGEST_WORD = 1000
+_SUBWORD = re.compile(r"\S*\w@@(?= )")
+_MARKED = re.compile(r"\S*@@(?= |$)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """One part of a corpus.
+
+    Attributes:
+        name: ``train``, ``valid``, or a test set's own name.
+        pairs: Its lines, as the source has them.
+        straighten: Whether typographic apostrophes become plain ones before tokenisation.
+        markup: Lines of the source that hold no text and are in no pair.
+    """
+
+    name: str
+    pairs: Sequence[Pair]
+    straighten: bool = False
+    markup: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """A corpus as it was read.
+
+    Attributes:
+        languages: Two language codes, in the order of every pair.
+        splits: ``train`` first.
+        sources: SHA-256 of each file it was read from.
+        official: Whether its counts are known, because it is IWSLT14's archive.
+    """
+
+    languages: tuple[str, str]
+    splits: Sequence[Split]
+    sources: Mapping[str, str] = field(default_factory=dict)
+    official: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        return [split.name for split in self.splits]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaning:
+    """Which tokenised pairs stay, by the rules of Moses' ``clean-corpus-n.perl``.
+
+    Attributes:
+        max_ratio: The longer side may have this many times the tokens of the shorter;
+            ``None`` for no limit.
+        max_length: Most tokens a side; ``None`` for no limit.
+    """
+
+    max_ratio: float | None = None
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_ratio is not None and not self.max_ratio >= 1:
+            raise GammaError(f"max_ratio must be at least 1, not {self.max_ratio}")
+        if self.max_length is not None and self.max_length < 1:
+            raise GammaError(f"max_length must be at least 1, not {self.max_length}")
+
+    def reason_to_drop(self, pair: Pair) -> str | None:
+        """``empty``, ``long``, ``ratio`` or ``long_word``; ``None`` where the pair stays."""
+        one, two = (side.split() for side in pair)
+        if not one or not two:
+            return "empty"
+        shorter, longer = sorted((len(one), len(two)))
+        if self.max_length is not None and longer > self.max_length:
+            return "long"
+        if self.max_ratio is not None and longer / shorter > self.max_ratio:
+            return "ratio"
+        limited = self.max_ratio is not None or self.max_length is not None
+        if limited and any(len(word) > _LONGEST_WORD for word in one + two):
+            return "long_word"
+        return None
+
+
+def pair_up(one: Sequence[str], two: Sequence[str], names: tuple[str, str]) -> list[Pair]:
+    """Join two files line by line.
+
+    Raises:
+        GammaError: They differ in length; the message names the first line without a partner.
+    """
+    if len(one) != len(two):
+        longer, shorter = names if len(one) > len(two) else names[::-1]
+        counts = max(len(one), len(two)), min(len(one), len(two))
+        raise GammaError(
+            f"{longer} has {counts[0]} lines and {shorter} has {counts[1]}: {longer}:"
+            f"{counts[1] + 1} has no partner; the two files must correspond line by line"
+        )
+    return list(zip(one, two, strict=True))
+
+
+def read_folder(folder: Path, languages: tuple[str, str], *, tokenized: bool = False) -> Corpus:
+    """Read ``train.*``, ``valid.*`` (or ``val.*``, ``dev.*``) and every ``test*.*``.
+
+    Args:
+        folder: Holds one file per split and language, one sentence a line: ``train.de`` ...
+        languages: Which two languages.
+        tokenized: Whether the text is Moses-tokenised already.
+
+    Returns:
+        The splits; without ``valid`` where the folder has none.
+
+    Raises:
+        GammaError: A file is missing, is not UTF-8, lacks a line, or holds text that was split
+            into subwords, or tokenised against what ``tokenized`` says.
+    """
+    try:
+        names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise GammaError(f"cannot read {folder}: {error.strerror or error}") from error
+    stems = _stems(names, languages)
+    valid = [stem for stem in _VALID_NAMES if stem in stems]
+    if len(valid) > 1:
+        raise GammaError(f"{folder} has both {valid[0]}.* and {valid[1]}.*; keep one of them")
+    tests = sorted(stem for stem in stems if stem.startswith("test"))
+    if "train" not in stems or not tests:
+        lacks = "train" if "train" not in stems else "test"
+        raise GammaError(
+            f"{folder} lacks {lacks}.{languages[0]} and {lacks}.{languages[1]}; expected train.*, "
+            f"valid.* (or val.*, dev.*) and test*.*, and found {_shown(names)}"
+        )
+    missing = [
+        f"{stem}.{language}"
+        for stem in ("train", *valid, *tests)
+        for language in languages
+        if f"{stem}.{language}" not in names
+    ]
+    if missing:
+        raise GammaError(
+            f"{folder} lacks {', '.join(missing)}; it has {_shown(names)}. Add the missing "
+            "language, or choose two others: --languages"
+        )
+    sources: dict[str, str] = {}
+    splits = []
+    for stem in ("train", *valid, *tests):
+        sides = []
+        for language in languages:
+            path = folder / f"{stem}.{language}"
+            data = read_bytes(path)
+            sources[path.name] = hashlib.sha256(data).hexdigest()
+            sides.append(text_lines(data, path))
+            _check_subwords(sides[-1], path, tokenized)
+            if stem == "train":
+                _check_tokens(sides[-1], path, tokenized)
+        both = (str(folder / f"{stem}.{languages[0]}"), str(folder / f"{stem}.{languages[1]}"))
+        name = "valid" if stem in valid else stem
+        splits.append(Split(name=name, pairs=pair_up(sides[0], sides[1], both)))
+    return Corpus(languages=languages, splits=splits, sources=sources)
+
+
+def _stems(names: Sequence[str], languages: tuple[str, str]) -> set[str]:
+    split = (name.rpartition(".") for name in names)
+    return {stem for stem, _, language in split if language in languages}
+
+
+def _check_subwords(lines: Sequence[str], path: Path, tokenized: bool) -> None:
+    # Moses takes a stray @@ apart; in tokenised text it would pass for a mark of subwords.
+    piece = _MARKED if tokenized else _SUBWORD
+    for number, line in enumerate(lines, start=1):
+        if "@@" in line and (found := piece.search(line)):
+            raise GammaError(
+                f"{path}:{number}: {found.group()!r} reads as a piece of a word, so the text was "
+                "split into subwords already; give the text before that, or undo it: "
+                "sed -E 's/@@( |$)//g'"
+            )
+
+
+def _check_tokens(lines: Sequence[str], path: Path, tokenized: bool) -> None:
+    # Final periods tell, and escapes such as &amp; do not: text from the web has those raw.
+    apart = sum(line.endswith(" .") for line in lines)
+    joined = sum(line.endswith(".") for line in lines) - apart
+    if apart > joined and not tokenized:
+        raise GammaError(
+            f"{path} looks tokenised already: {apart} of {apart + joined} final periods stand "
+            "apart from the last word; add --tokenized"
+        )
+    if joined > apart and tokenized:
+        raise GammaError(
+            f"{path} does not look tokenised: {joined} of {apart + joined} final periods are part "
+            "of the last word; leave out --tokenized"
+        )
+
+
+def _shown(names: Sequence[str], most: int = 12) -> str:
+    if not names:
+        return "no files"
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
