@@ -24,7 +24,15 @@ from gamma_nlp.probing import steps
 from gamma_nlp.probing.additions import Signals, additions
 from gamma_nlp.probing.finding import Finding
 from gamma_nlp.probing.report import report
-from gamma_nlp.probing.twin import carries_signal, cast, duplicate, is_silent, randomise, run
+from gamma_nlp.probing.twin import (
+    carries_signal,
+    cast,
+    duplicate,
+    is_silent,
+    randomise,
+    refuse_silence,
+    run,
+)
 from gamma_nlp.probing.verdicts import Judge
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-6}
@@ -98,10 +106,12 @@ def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) 
     if table is None:
         table = categorize(model, inputs)
     given = arguments(unwrap(model), inputs)
+    refuse_silence(given)
     findings, found, dtype = _examine(model, given, table, stirred=False)
     silent = [f.name for f in findings.values() if f.verdict == "inconclusive"]
     if silent and any(is_silent(p) for p in model.parameters()):
-        again, _, _ = _examine(model, given, table, stirred=True)
+        again, stirred, _ = _examine(model, given, table, stirred=True)
+        found = max(found, stirred)
         findings |= {name: again[name] for name in silent}
     return ProbeReport(
         model=type(unwrap(model)).__name__,
@@ -124,7 +134,7 @@ def _examine(
         # Taken before the run, in which a model may replace the data of its parameters.
         memory = {name: p.untyped_storage() for name, p in names.items()}
         try:
-            tape = run(inner, given, dtype)
+            tape = run(inner, unwrap(model), given, dtype)
         except GammaError:
             if dtype is dtypes[-1]:  # some kernels know no float64
                 raise
@@ -139,6 +149,6 @@ def _examine(
         [key for key in sources if key is not None],
     )
     signals = Signals(tape, facts, TOLERANCE[dtype])
-    counted = additions(signals)
-    judge = Judge(signals, counted, dtype)
+    counted, mute = additions(signals)
+    judge = Judge(signals, counted, mute, dtype)
     return {gain.name: judge.judge(gain, places[gain.name]) for gain in table}, len(counted), dtype

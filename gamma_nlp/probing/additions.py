@@ -112,11 +112,16 @@ class Signals:
         return like(self.tape, self.facts, key)
 
 
-def additions(signals: Signals) -> list[Sum]:
-    """The counted residual additions, in the order in which they run."""
+def additions(signals: Signals) -> tuple[list[Sum], list[int]]:
+    """The counted residual additions in the order in which they run, and the mute sums.
+
+    A mute sum may be one, but nothing moves its other side: its branch ends in zeros, say. So
+    what comes before it cannot be told from what comes after the last addition.
+    """
     tape, facts = signals.tape, signals.facts
-    skips = _identities(signals)
+    skips, silent = _identities(signals)
     counted: list[Sum] = []
+    mute: list[int] = []
     for index in sorted(facts.sums, reverse=True):
         step = tape.steps[index]
         if _is_score(signals, step):
@@ -125,14 +130,23 @@ def additions(signals: Signals) -> list[Sum]:
         found = skips.get(index)
         if found is None and not around:
             found = _projection(signals, step)
-        if found is not None and all(_spans(signals, found, outer) for outer in around):
+        candidate = found or silent.get(index)
+        if candidate is None or not all(_spans(signals, candidate, outer) for outer in around):
+            continue
+        if found is None:
+            mute.append(index)
+        else:
             counted.append(found)
-    return counted[::-1]
+    return counted[::-1], mute[::-1]
 
 
-def _identities(signals: Signals) -> dict[int, Sum]:
-    """For each sum, the latest value that one operand carries freely and the other does not."""
+def _identities(signals: Signals) -> tuple[dict[int, Sum], dict[int, Sum]]:
+    """For each sum, the latest value that one operand carries freely and the other does not.
+
+    Second, the same for sums whose other operand is made of that value and does not move.
+    """
     found: dict[int, Sum] = {}
+    silent: dict[int, Sum] = {}
     for start in signals.forks:
         free = signals.from_("free", start, signals.last)
         for index in signals.facts.sums:
@@ -143,9 +157,12 @@ def _identities(signals: Signals) -> dict[int, Sum]:
             if carried[0] == carried[1]:
                 continue
             skip, branch = (one, two) if carried[0] else (two, one)
+            candidate = Sum(step=index, skip=skip, branch=branch, start=start.key)
             if signals.reaches("all", start, branch):
-                found[index] = Sum(step=index, skip=skip, branch=branch, start=start.key)
-    return found
+                found[index] = candidate
+            elif branch.key in signals.from_("all", start, signals.made(branch.key)).live:
+                silent.setdefault(index, candidate)
+    return found, silent
 
 
 def _is_score(signals: Signals, step: Step) -> bool:

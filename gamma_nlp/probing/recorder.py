@@ -15,7 +15,10 @@ from gamma_nlp.probing.tape import Ref, Step, Tape
 
 
 def record(
-    run: Callable[[], Any], where: Callable[[], str], dtype: torch.dtype = torch.float32
+    run: Callable[[], Any],
+    where: Callable[[], str],
+    dtype: torch.dtype = torch.float32,
+    strangers: Iterable[Tensor] = (),
 ) -> Tape:
     """Write down what ``run`` does.
 
@@ -23,11 +26,13 @@ def record(
         run: A forward pass on tensors that nobody else needs unchanged.
         where: Returns the name of the module that is running.
         dtype: The lowest precision; what the model would cast to less stays in this one.
+        strangers: Tensors that the pass must not touch.
 
     Raises:
-        GammaError: Tensors without memory of their own (meta, sparse), which cannot be replayed.
+        GammaError: Tensors without memory of their own (meta, sparse), which cannot be replayed,
+            or a stranger.
     """
-    recorder = _Recorder(where, {low: dtype for low in LOW[dtype]})
+    recorder = _Recorder(where, {low: dtype for low in LOW[dtype]}, strangers)
     usual = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
@@ -47,8 +52,14 @@ LOW = {torch.float64: (*_HALF, torch.float32), torch.float32: _HALF}
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, where: Callable[[], str], raised: Mapping[torch.dtype, torch.dtype]) -> None:
+    def __init__(
+        self,
+        where: Callable[[], str],
+        raised: Mapping[torch.dtype, torch.dtype],
+        strangers: Iterable[Tensor],
+    ) -> None:
         super().__init__()
+        self._strangers = {tensor.untyped_storage()._cdata for tensor in strangers}
         self.tape = Tape()
         self._raised = raised
         self._where = where
@@ -67,7 +78,7 @@ class _Recorder(TorchDispatchMode):
         name = func.overloadpacket.__name__.rstrip("_")
         if name in _SPLIT:
             with self:
-                return _SPLIT[name](func, *args, **kwargs)
+                return _in_parts(func, name, args, kwargs)
         flat = not kwargs and not any(isinstance(arg, (list, tuple, dict)) for arg in args)
         leaves, spec = (list(args), None) if flat else tree_flatten((args, kwargs))
         seen = [self.ref(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
@@ -122,6 +133,13 @@ class _Recorder(TorchDispatchMode):
                 "CPU, or trust table and graph: categorize(model, example_inputs)"
             )
         storage = tensor.untyped_storage()
+        if storage._cdata in self._strangers:
+            raise GammaError(
+                f"the probe works on a copy, and module {self._where()!r} of the copy still uses a "
+                "tensor of the original. A function that the model keeps refers to the original "
+                "model; let it take the module as an argument, or check table against graph "
+                "instead: categorize(model, example_inputs)"
+            )
         block = self._blocks.get(storage._cdata)
         if block is None:
             # Held by the tape, so that no later memory gets the same address.
@@ -137,9 +155,7 @@ class _Recorder(TorchDispatchMode):
 
 
 def _sum_and_product(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def split(
-        func: Any, bias: Tensor, one: Tensor, two: Tensor, *, beta: Any = 1, alpha: Any = 1
-    ) -> Tensor:
+    def split(bias: Tensor, one: Tensor, two: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
         result = product(one, two)
         result = result if alpha == 1 else result * alpha
         return bias + result if beta == 1 else bias * beta + result
@@ -147,24 +163,36 @@ def _sum_and_product(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return split
 
 
-def _addcmul(func: Any, start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
-    product = one * two if value == 1 else value * one * two
-    return start.add_(product) if func._schema.is_mutable else start + product
+def _addcmul(start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
+    return start + (one * two if value == 1 else value * one * two)
 
 
-def _addcdiv(func: Any, start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
-    quotient = one / two if value == 1 else value * one / two
-    return start.add_(quotient) if func._schema.is_mutable else start + quotient
+def _addcdiv(start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
+    return start + (one / two if value == 1 else value * one / two)
 
 
 # Operations that are a sum and a product at once are taken apart, so that each part can be held.
-_SPLIT: dict[str, Callable[..., Any]] = {
+_SPLIT: dict[str, Callable[..., Tensor]] = {
     "addmm": _sum_and_product(torch.mm),
     "baddbmm": _sum_and_product(torch.bmm),
+    "addbmm": _sum_and_product(lambda one, two: torch.bmm(one, two).sum(0)),
     "addmv": _sum_and_product(torch.mv),
+    "addr": _sum_and_product(torch.outer),
     "addcmul": _addcmul,
     "addcdiv": _addcdiv,
 }
+
+
+def _in_parts(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The same result, written where the operation would have written it."""
+    out = kwargs.pop("out", args[0] if func._schema.is_mutable else None)
+    result = _SPLIT[name](*args, **kwargs)
+    if out is None:
+        return result
+    if out.shape != result.shape:
+        out.resize_(result.shape)
+    written: Tensor = out.copy_(result)
+    return written
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

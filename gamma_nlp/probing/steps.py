@@ -144,7 +144,11 @@ def _contraction(facts: Facts, step: Step, on: list[bool], origins: list[frozens
 
 
 def _unknown_kernel(step: Step, on: list[bool], origins: list[frozenset[str]]) -> bool:
-    return step.foreign and any(
+    if not step.foreign:
+        return False
+    if any(isinstance(leaf, torch.ScriptObject) for leaf in step.leaves):
+        return True  # a packed matrix
+    return any(
         origin and not active and sum(n > 1 for n in ref.size) >= 2
         for ref, active, origin in zip(step.reads, on, origins, strict=True)
     )
@@ -226,6 +230,7 @@ def shaken(tape: Tape, ref: Ref, seed: int = 0) -> torch.UntypedStorage:
     noise = noise.to(device=values.device)
     size = values.abs()
     usable = size.isfinite() & (size < HUGE)
+    usable = usable if bool(usable.any()) else size.isfinite()
     middle = size[usable].median() if bool(usable.any()) else size.new_ones(())
     step = 0.1 * (values * noise[0] + torch.clamp_min(middle, 1e-3) * noise[1])
     return torch.where(usable, values + step, values).to(values.dtype).untyped_storage()

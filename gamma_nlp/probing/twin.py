@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from gamma_nlp import trace_errors
 from gamma_nlp.call import unwrap
@@ -16,12 +16,16 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.probing.recorder import record
 from gamma_nlp.probing.tape import Tape
 
+PACKED = (torch.int8, torch.uint8, torch.int16, torch.int32)
 TINY = 1e-6
 """Matrices whose elements are all below this let nothing through."""
 
 
 def duplicate(model: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """A copy in this precision, and its parameters under the names of the original."""
+    """A copy in this precision, and its parameters under the names of the original.
+
+    Matrices that quantised layers keep in integer buffers count as parameters.
+    """
     memo: dict[int, Any] = {}
     inner = unwrap(model)
     try:
@@ -32,8 +36,14 @@ def duplicate(model: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, dict[str
             "probe works on a copy. Check table against graph instead: "
             "categorize(model, example_inputs)"
         ) from error
+    if {id(t) for t in _tensors(inner)} & {id(t) for t in _tensors(twin)}:
+        raise GammaError(
+            f"a copy of {type(inner).__name__} shares tensors with it (a __deepcopy__ of its own?),"
+            " and the probe changes its copy. Check table against graph instead: "
+            "categorize(model, example_inputs)"
+        )
     with torch.no_grad():
-        for tensor in [*twin.parameters(), *twin.buffers()]:
+        for tensor in _tensors(twin):
             kind = dtype if tensor.is_floating_point() else tensor.dtype
             tensor.data = tensor.data.to(kind, copy=True).contiguous()
     for module in twin.modules():
@@ -42,12 +52,17 @@ def duplicate(model: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, dict[str
             config._attn_implementation_internal = "eager"
         if getattr(config, "_experts_implementation_internal", None) is not None:
             config._experts_implementation_internal = "eager"  # fused ones know no float64
+    packed = {n: b for n, b in model.named_buffers() if b.dim() >= 2 and b.dtype in PACKED}
     names = {
-        name: memo[id(parameter)]
-        for name, parameter in model.named_parameters()
-        if id(parameter) in memo
+        name: memo[id(tensor)]
+        for name, tensor in {**packed, **dict(model.named_parameters())}.items()
+        if id(tensor) in memo
     }
     return twin.eval(), names
+
+
+def _tensors(model: nn.Module) -> list[torch.Tensor]:
+    return [*model.parameters(), *model.buffers()]
 
 
 def is_silent(parameter: torch.Tensor) -> bool:
@@ -88,11 +103,28 @@ def carries_signal(leaf: Any) -> bool:
     )
 
 
-def run(model: nn.Module, inputs: Any, dtype: torch.dtype) -> Tape:
+def refuse_silence(inputs: Any) -> None:
+    """Raise an error where all that a model is given is zeros and ones.
+
+    Raises:
+        GammaError: There are tensors, but neither a signal nor integers that stand for tokens.
+    """
+    tensors = [t for t in tree_leaves(inputs) if isinstance(t, torch.Tensor)]
+    tokens = any(not t.is_floating_point() and t.dtype is not torch.bool for t in tensors)
+    known = not any(t.is_meta for t in tensors)
+    if known and tensors and not tokens and not any(carries_signal(t) for t in tensors):
+        raise GammaError(
+            "no input carries a signal: all are empty, or zeros and ones, which stand for masks; "
+            "pass numbers that differ: probe(model, torch.randn(2, 8, width))"
+        )
+
+
+def run(model: nn.Module, original: nn.Module, inputs: Any, dtype: torch.dtype) -> Tape:
     """Record one forward pass.
 
     Args:
         model: The copy.
+        original: What it is a copy of; the pass must not touch it.
         inputs: Positional and keyword arguments, already cast.
         dtype: The precision of the pass.
 
@@ -123,7 +155,7 @@ def run(model: nn.Module, inputs: Any, dtype: torch.dtype) -> Tape:
         with torch.random.fork_rng(devices=cuda), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with torch.compiler.set_stance("force_eager"):
-                return record(lambda: model(*args, **kwargs), where, dtype)
+                return record(lambda: model(*args, **kwargs), where, dtype, _tensors(original))
     except GammaError:
         raise
     except Exception as error:

@@ -6,7 +6,7 @@ counted additions held: so what moves is what the gain reaches up to its first a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,13 +35,23 @@ class _Use:
     category: Category | None
     deviation: float
     why: str
+    route: frozenset[tuple[str, str]] | None = None
+    """The modules and operations behind the gain; ``None`` for what may not be overlooked."""
+
+
+def _overlooked(use: _Use, heard: list[_Use]) -> bool:
+    """A loop over queries may have one with nothing to choose from."""
+    route = use.route
+    return route is not None and any(route <= other.route for other in heard if other.route)
 
 
 class Judge:
     """Experiments on the gains of one tape, whose parameters have this dtype."""
 
-    def __init__(self, signals: Signals, counted: list[Sum], dtype: torch.dtype) -> None:
-        self.signals, self.counted = signals, counted
+    def __init__(
+        self, signals: Signals, counted: list[Sum], mute: list[int], dtype: torch.dtype
+    ) -> None:
+        self.signals, self.counted, self.mute = signals, counted, mute
         self.tape, self.facts = signals.tape, signals.facts
         self.totals = {addition.step for addition in counted}
         self.dtype = dtype
@@ -54,14 +64,13 @@ class Judge:
             return self._finding(gain, None, verdict, 0.0, "no operation reads it")
         assert key is not None
         measured = [self._use(gain, key, step, position) for step, position in uses]
-        # A loop over queries may have one with nothing to choose from.
-        heard = {step.module for (step, _), use in zip(uses, measured, strict=True) if use.category}
-        for (step, _), use in zip(uses, measured, strict=True):
-            if use.category is None and step.module not in heard:
-                return self._finding(gain, None, "inconclusive", use.deviation, use.why)
-        places = [use.category for use in measured if use.category is not None]
-        place = min(places, key=CAUTION.index)
-        use = next(use for use in measured if use.category is place)
+        heard = [use for use in measured if use.category is not None]
+        if not any(use.category is CAUTION[0] for use in heard):
+            for use in measured:
+                if use.category is None and not _overlooked(use, heard):
+                    return self._finding(gain, None, "inconclusive", use.deviation, use.why)
+        place = min((use.category for use in heard if use.category), key=CAUTION.index)
+        use = next(use for use in heard if use.category is place)
         verdict = "agrees" if place is gain.category else "contradicts"
         return self._finding(gain, place, verdict, use.deviation, use.why)
 
@@ -100,17 +109,22 @@ class Judge:
         play = self._play(changed, hold=self.totals)
         found = self._settle(play, changed)
         if found is None:
-            found = self._harder(changed) or self._dropped(play)
+            found = self._harder(changed) or self._muted(play) or self._dropped(play)
         if found is None:
-            return _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
-        if found.category is Category.BRANCH_LAST:
-            return self._vanishes(gain, key, place, found)
-        return found
+            found = _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
+        elif found.category is None:
+            return found
+        elif found.category is Category.BRANCH_LAST:
+            found = self._vanishes(gain, key, place, found)
+        makers = (self.facts.maker[key] for key in play.live)
+        return replace(found, route=frozenset((step.module, step.name) for step in makers))
 
     def _settle(self, play: Play, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
         skips = self._moved(play, [(a, a.skip) for a in self.counted])
         if skips:
             return self._moving(Category.SHORTCUT, "the skip moves", skips)
+        if muted := self._muted(play):
+            return muted
         branches = self._moved(play, [(a, a.branch) for a in self.counted])
         if branches:
             near = self._play(changed, hold=self.totals | self.facts.weights)
@@ -153,6 +167,8 @@ class Judge:
             skips = self._moved(play, [(a, a.skip) for a in self.counted])
             if skips:
                 return self._moving(Category.SHORTCUT, "the skip moves by a choice", skips)
+            if muted := self._muted(play):
+                return muted
             branches = self._moved(play, [(a, a.branch) for a in self.counted])
             if branches:
                 why = "the branch moves by a choice"
@@ -164,6 +180,16 @@ class Judge:
                     return _Use(category=Category.BRANCH_INNER, deviation=outputs, why=why)
                 why = "the output moves by a choice and no addition does"
                 return _Use(category=Category.HEAD, deviation=outputs, why=why)
+        return None
+
+    def _muted(self, play: Play) -> _Use | None:
+        """Whether a sum moves that may be a residual addition, but for a silent side."""
+        for index in self.mute:
+            step = self.tape.steps[index]
+            if any(self.signals.moves(play, ref) for ref in self.signals.operands(step)):
+                place = f" in {step.module!r}" if step.module else ""
+                why = f"it moves an addition{place} whose other side nothing moves"
+                return _Use(category=None, deviation=0.0, why=why)
         return None
 
     def _dropped(self, play: Play) -> _Use | None:
