@@ -101,10 +101,18 @@ def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) 
         table: What to check; by default what ``categorize(model, inputs)`` says.
 
     Raises:
-        GammaError: A forward pass that fails, or a model that cannot be copied or has no values.
+        GammaError: A forward pass that fails, a model that cannot be copied or has no values,
+            inputs without a signal, or the table of another model.
     """
     if table is None:
         table = categorize(model, inputs)
+    own = dict(model.named_parameters())
+    strangers = [gain.name for gain in table if gain.name not in own]
+    if strangers:
+        raise GammaError(
+            f"the table is not of this model, which has no parameter {strangers[0]!r}; make one: "
+            "categorize(model, inputs)"
+        )
     given = arguments(unwrap(model), inputs)
     refuse_silence(given)
     findings, found, dtype = _examine(model, given, table, stirred=False)
@@ -151,4 +159,8 @@ def _examine(
     signals = Signals(tape, facts, TOLERANCE[dtype])
     counted, mute = additions(signals)
     judge = Judge(signals, counted, mute, dtype)
-    return {gain.name: judge.judge(gain, places[gain.name]) for gain in table}, len(counted), dtype
+    return (
+        {gain.name: judge.judge(gain, places.get(gain.name)) for gain in table},
+        len(counted),
+        dtype,
+    )

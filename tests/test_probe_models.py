@@ -157,6 +157,15 @@ def test_products_added_in_place_are_read() -> None:
     assert verdicts(model, signal(5, D), **places) == agreed(*places)
 
 
+def test_interpolation_between_skip_and_branch_is_an_addition() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        return torch.lerp(x, m.up(m.norm(x)), 0.3)
+
+    model = Net(forward, stem=norm(), norm=norm(), up=linear())
+    assert verdicts(model, stem=SHORTCUT, norm=INNER) == agreed("stem", "norm")
+
+
 # The user's own model ---------------------------------------------------------------------------
 
 
@@ -182,3 +191,10 @@ def test_model_whose_copy_is_itself_is_refused_and_stays_as_it_was() -> None:
         probe(model, signal(), claim(model, norm=INNER))
     assert model.training
     assert model.norm.weight.dtype is torch.float32
+
+
+def test_table_of_another_model_is_refused() -> None:
+    model = Net(lambda m, x: x + m.up(m.norm(x)), norm=norm(), up=linear())
+    other = Net(lambda m, x: m.final(x), final=norm())
+    with pytest.raises(GammaError, match=r"no parameter 'final\.weight'"):
+        probe(model, signal(), claim(other, final=HEAD))

@@ -171,6 +171,10 @@ def _addcdiv(start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tens
     return start + (one / two if value == 1 else value * one / two)
 
 
+def _lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
+    return (1 - weight) * start + weight * end
+
+
 # Operations that are a sum and a product at once are taken apart, so that each part can be held.
 _SPLIT: dict[str, Callable[..., Tensor]] = {
     "addmm": _sum_and_product(torch.mm),
@@ -180,6 +184,7 @@ _SPLIT: dict[str, Callable[..., Tensor]] = {
     "addr": _sum_and_product(torch.outer),
     "addcmul": _addcmul,
     "addcdiv": _addcdiv,
+    "lerp": _lerp,
 }
 
 
