@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -51,8 +52,13 @@ def run(arguments: argparse.Namespace) -> None:
     load = weights.with_random_weights if arguments.random_weights else weights.load_with_weights
     model = load(arguments.model, trust_remote_code=arguments.trust_remote_code)
     inputs = _inputs(arguments, model)
-    table = categorize(model, inputs, method=arguments.method)
-    report = probe(model, inputs, table)
+    try:
+        table = categorize(model, inputs, method=arguments.method)
+        report = probe(model, inputs, table)
+    except GammaError as error:
+        if arguments.inputs is None:
+            raise
+        raise GammaError(f"with --inputs {arguments.inputs}: {error}") from error
     if arguments.json:
         print(json.dumps(report.to_json(), indent=2, default=str))
     else:
@@ -63,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _inputs(arguments: argparse.Namespace, model: Any) -> Any:
     if arguments.inputs is not None:
-        return _saved(Path(arguments.inputs))
+        return _saved(Path(arguments.inputs), model)
     if arguments.text is None:
         return None  # random tokens
     batch = _tokens(arguments)
@@ -72,20 +78,33 @@ def _inputs(arguments: argparse.Namespace, model: Any) -> Any:
     return batch
 
 
-def _saved(path: Path) -> Any:
+def _saved(path: Path, model: Any) -> dict[str, Any]:
     import torch
 
     if not path.is_file():
+        what = "a folder" if path.is_dir() else "no such file"
         raise GammaError(
-            f"--inputs {path}: no such file; save a batch with torch.save(batch, {str(path)!r})"
+            f"--inputs {path}: {what}; name a batch that torch.save(batch, FILE) wrote"
         )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        batch = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise GammaError(
             f"--inputs {path}: not a batch that torch.load(weights_only=True) reads "
             f"({type(error).__name__}); save a dict of tensors with torch.save"
         ) from error
+    names = list(inspect.signature(model.forward).parameters)
+    if not isinstance(batch, dict):
+        raise GammaError(
+            f"--inputs {path}: holds a {type(batch).__name__}, not a dict; save "
+            f"{{{model.main_input_name!r}: tensor}}"
+        )
+    for name in batch.keys() - names if "kwargs" not in names else ():
+        raise GammaError(
+            f"--inputs {path}: {type(model).__name__} takes no {name!r}; it takes "
+            f"{', '.join(names)}"
+        )
+    return batch
 
 
 def _tokens(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -96,11 +115,10 @@ def _tokens(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.model, trust_remote_code=arguments.trust_remote_code
         )
     except Exception as error:
-        raise GammaError(
-            f"--text: {arguments.model} has no tokenizer that loads ({type(error).__name__}); "
-            "leave --text out for random tokens, or give --inputs FILE"
-        ) from error
+        raise GammaError(_no_tokenizer(arguments.model, type(error).__name__)) from error
     batch = dict(tokenizer(arguments.text, return_tensors="pt"))
+    if arguments.text.strip() and not batch["input_ids"].numel():  # made up from the config
+        raise GammaError(_no_tokenizer(arguments.model, "its vocabulary is empty"))
     different = batch["input_ids"].unique().numel()
     if different < TOKENS:
         raise GammaError(
@@ -108,3 +126,10 @@ def _tokens(arguments: argparse.Namespace) -> dict[str, Any]:
             "that no path through the model stays silent"
         )
     return batch
+
+
+def _no_tokenizer(model: str, why: str) -> str:
+    return (
+        f"--text: {model} has no tokenizer that loads ({why}); leave --text out for random "
+        "inputs, or give --inputs FILE"
+    )
