@@ -133,10 +133,10 @@ def additions(signals: Signals) -> tuple[list[Sum], list[int]]:
         candidate = found or silent.get(index)
         if candidate is None or not all(_spans(signals, candidate, outer) for outer in around):
             continue
-        if found is None:
-            mute.append(index)
-        else:
+        if found is not None:
             counted.append(found)
+        elif _matters(signals, step):
+            mute.append(index)
     return counted[::-1], mute[::-1]
 
 
@@ -163,6 +163,13 @@ def _identities(signals: Signals) -> tuple[dict[int, Sum], dict[int, Sum]]:
             elif branch.key in signals.from_("all", start, signals.made(branch.key)).live:
                 silent.setdefault(index, candidate)
     return found, silent
+
+
+def _matters(signals: Signals, step: Step) -> bool:
+    """Whether an output is made of a sum; the last state of a recurrence is dropped, say."""
+    total = step.writes[0]
+    play = signals.tape.play({total.key: signals.noise(total)})
+    return any(signals.moves(play, ref) for ref in signals.tape.outputs)
 
 
 def _is_score(signals: Signals, step: Step) -> bool:
