@@ -21,9 +21,10 @@ from gamma_nlp.categorize import categorize
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import GainTable
 from gamma_nlp.probing import steps
-from gamma_nlp.probing.additions import Signals, additions
+from gamma_nlp.probing.additions import additions
 from gamma_nlp.probing.finding import Finding
 from gamma_nlp.probing.report import report
+from gamma_nlp.probing.signals import Signals
 from gamma_nlp.probing.twin import (
     carries_signal,
     cast,

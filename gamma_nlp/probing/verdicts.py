@@ -13,8 +13,9 @@ from torch import Tensor
 
 from gamma_nlp.category import Category
 from gamma_nlp.gains import Gain
-from gamma_nlp.probing.additions import Signals, Sum
+from gamma_nlp.probing.additions import Sum
 from gamma_nlp.probing.finding import Finding, Verdict
+from gamma_nlp.probing.signals import Signals
 from gamma_nlp.probing.tape import Key, Play, Ref, Step
 
 CAUTION = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRANCH_INNER)
