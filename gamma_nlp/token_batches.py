@@ -9,8 +9,7 @@ planned, and a run can be resumed by counting.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -18,42 +17,7 @@ import torch
 from torch.utils.data import Sampler
 
 from gamma_nlp.errors import GammaError
-
-Lengths = Sequence[int] | np.ndarray
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenBudget:
-    """How large a batch may be.
-
-    Attributes:
-        max_tokens: The most tokens of a batch, padding included: pairs times widest sequence.
-        sides: ``both`` counts source and target and takes the larger count; ``target`` leaves the
-            source out.
-        max_sentences: The most pairs of a batch; None for no limit of their own.
-        multiple_of: Make the number of pairs a multiple of this. The last batch, and batches that
-            hold fewer pairs than this, are exempt.
-        width_multiple: Widths are padded to a multiple of this; give the collator the same.
-        skip_long: Leave out pairs that are wider than the budget instead of refusing them.
-
-    Raises:
-        GammaError: A number below one, or an unknown ``sides``.
-    """
-
-    max_tokens: int
-    sides: Literal["both", "target"] = "both"
-    max_sentences: int | None = None
-    multiple_of: int = 1
-    width_multiple: int = 1
-    skip_long: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("max_tokens", "max_sentences", "multiple_of", "width_multiple"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise GammaError(f"{name} must be at least 1, not {value}")
-        if self.sides not in ("both", "target"):
-            raise GammaError(f"sides must be 'both' or 'target', not {self.sides!r}")
+from gamma_nlp.token_budget import Lengths, TokenBudget, checked_pairs, cuts, fitting, places
 
 
 class TokenBatches(Sampler[list[int]]):
@@ -78,7 +42,6 @@ class TokenBatches(Sampler[list[int]]):
 
     Attributes:
         epoch: From :meth:`set_epoch` or :meth:`load_state_dict`.
-        batches: Number of batches of an epoch, over all processes.
         skipped: Indices of the pairs that ``skip_long`` left out.
 
     Raises:
@@ -106,15 +69,15 @@ class TokenBatches(Sampler[list[int]]):
             raise GammaError(f"remainder must be 'fill' or 'drop', not {remainder!r}")
         self.budget, self.seed, self.epoch = budget, seed, 0
         self.rank, self.world_size, self.remainder = rank, world_size, remainder
-        lengths = _pairs(source, target)
+        lengths = checked_pairs(source, target)
         widths = -(-lengths // budget.width_multiple) * budget.width_multiple
-        self._indices, self.skipped = _fitting(lengths, widths, budget)
-        self._places = _places(widths[self._indices])
+        self._indices, self.skipped = fitting(lengths, widths, budget)
+        self._places = places(widths[self._indices])
         ordered = widths[self._indices][np.argsort(self._places, kind="stable")]
-        self._cuts = _cuts(ordered.tolist(), budget)
+        self._cuts = cuts(ordered.tolist(), budget)
         what = np.concatenate((self._indices, self._places, self._cuts))
         self._identity = zlib.crc32(what.tobytes())
-        self._start = self._position = 0
+        self._start = self._began = self._position = 0
         if len(self) == 0:
             raise GammaError(
                 f"{self.batches} batches cannot be shared by {world_size} processes without a "
@@ -123,6 +86,7 @@ class TokenBatches(Sampler[list[int]]):
 
     @property
     def batches(self) -> int:
+        """Number of batches of an epoch, over all processes."""
         return len(self._cuts) - 1
 
     def __len__(self) -> int:
@@ -130,16 +94,15 @@ class TokenBatches(Sampler[list[int]]):
         return self._steps(self.batches)
 
     def _steps(self, batches: int) -> int:
-        return (
-            batches // self.world_size
-            if self.remainder == "drop"
-            else -(-batches // self.world_size)
-        )
+        if self.remainder == "drop":
+            return batches // self.world_size
+        return -(-batches // self.world_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the order of the next iteration; another epoch than the present starts whole."""
         if epoch != self.epoch:
-            self.epoch, self._start, self._position = epoch, 0, 0
+            self.epoch = epoch
+            self._start = self._began = self._position = 0
 
     def order(self) -> list[list[int]]:
         """All batches of the epoch, in the order of a single process."""
@@ -151,6 +114,7 @@ class TokenBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self._start = self._start, 0
+        self._began = start
         order = self.order()
         for step in range(self._steps(self.batches - start)):
             first = start + step * self.world_size
@@ -161,11 +125,13 @@ class TokenBatches(Sampler[list[int]]):
         """Where the epoch stands, the same on every process and for any number of them.
 
         Args:
-            steps: Batches of this epoch that this process is done with, counted from the epoch's
-                start. Without it, those that were handed out, which are more than were trained on
-                where a DataLoader has workers.
+            steps: Batches that this process is done with since the present iteration began.
+                Without it, those that were handed out, which are more than were trained on where
+                a DataLoader has workers.
         """
-        position = self._position if steps is None else min(steps * self.world_size, self.batches)
+        position = self._position
+        if steps is not None:
+            position = min(self._began + steps * self.world_size, self.batches)
         return {
             "epoch": self.epoch,
             "position": position,
@@ -181,7 +147,7 @@ class TokenBatches(Sampler[list[int]]):
         """
         self.check(state)
         self.epoch = state["epoch"]
-        self._start = self._position = state["position"]
+        self._start = self._began = self._position = state["position"]
 
     def check(self, state: Mapping[str, Any]) -> None:
         """Refuse a state that another order of batches was saved with.
@@ -231,74 +197,3 @@ class PairCollator:
         for line, row in zip(padded, rows, strict=True):
             line[: len(row)] = row
         return torch.from_numpy(padded)
-
-
-def waste(batches: Iterable[Sequence[int]], lengths: Lengths, *, width_multiple: int = 1) -> float:
-    """The share of padding among all tokens of ``batches``, for one side's ``lengths``."""
-    sizes = np.asarray(lengths)
-    real = padded = 0
-    for batch in batches:
-        part = sizes[np.asarray(batch)]
-        real += int(part.sum())
-        padded += len(part) * -(-int(part.max()) // width_multiple) * width_multiple
-    return 1.0 - real / padded if padded else 0.0
-
-
-def _pairs(source: Lengths, target: Lengths) -> np.ndarray:
-    if len(source) != len(target):
-        raise GammaError(f"{len(source)} source lengths, but {len(target)} target lengths")
-    lengths = np.stack((np.asarray(source, np.int64), np.asarray(target, np.int64)), axis=1)
-    empty = np.flatnonzero((lengths < 1).any(axis=1))
-    if len(empty):
-        raise GammaError(
-            f"pair {empty[0]} has {lengths[empty[0], 0]} source and {lengths[empty[0], 1]} target "
-            "tokens; leave pairs with an empty side out"
-        )
-    return lengths
-
-
-def _fitting(
-    lengths: np.ndarray, widths: np.ndarray, budget: TokenBudget
-) -> tuple[np.ndarray, np.ndarray]:
-    counted = widths[:, 1] if budget.sides == "target" else widths.max(axis=1)
-    long = np.flatnonzero(counted > budget.max_tokens)
-    if len(long) and not budget.skip_long:
-        raise GammaError(
-            f"pair {long[0]} has {lengths[long[0], 0]} source and {lengths[long[0], 1]} target "
-            f"tokens, more than max_tokens={budget.max_tokens} (so have {len(long)} pairs); raise "
-            "max_tokens, or set skip_long=True to leave them out"
-        )
-    if len(long) == len(lengths):
-        raise GammaError(f"no pair is left within max_tokens={budget.max_tokens}")
-    return np.flatnonzero(counted <= budget.max_tokens), long
-
-
-def _places(widths: np.ndarray) -> np.ndarray:
-    """Sort key of each pair; equal widths, equal key."""
-    # Two neighbouring target widths make one turn, in which pairs go by source width: one alone
-    # would leave a large batch too many source widths. Turns go up and down alternately, so that
-    # a batch across two of them does not hold the widest sources of one, the narrowest of the next.
-    source, target = widths.T
-    turn = np.unique(target, return_inverse=True)[1].reshape(-1) // 2
-    climb = np.where(turn % 2, -source, source)
-    within = np.where(climb % 2, -target, target)
-    return (turn * (2 * source.max() + 1) + climb) * (2 * target.max() + 1) + within
-
-
-def _cuts(widths: Sequence[Sequence[int]], budget: TokenBudget) -> np.ndarray:
-    """Where batches begin and end among pairs in sorted order."""
-    most = budget.max_sentences or len(widths)
-    cuts, widest, here = [0], 0, 0
-    while here < len(widths):
-        source, target = widths[here]
-        wide = max(widest, target if budget.sides == "target" else max(source, target))
-        size = here - cuts[-1] + 1
-        if size <= most and size * wide <= budget.max_tokens:
-            widest, here = wide, here + 1
-            continue
-        size -= 1
-        if size > budget.multiple_of:
-            here -= size % budget.multiple_of
-        cuts.append(here)
-        widest = 0
-    return np.asarray([*cuts, len(widths)])

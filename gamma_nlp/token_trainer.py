@@ -21,7 +21,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers.trainer_utils import seed_worker
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.token_batches import TokenBatches, TokenBudget
+from gamma_nlp.token_batches import TokenBatches
+from gamma_nlp.token_budget import TokenBudget, pair_lengths
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -209,25 +210,6 @@ def token_mean(
     )
     count = labels.ne(-100).sum() if num_items_in_batch is None else num_items_in_batch
     return total / count
-
-
-def pair_lengths(data: Any) -> tuple[list[int], list[int]]:
-    """Tokens of each source and each target of a data set, by reading every example once.
-
-    Raises:
-        GammaError: An example has no ``input_ids`` or no ``labels``.
-    """
-    source, target = [], []
-    for index in range(len(data)):
-        example = data[index]
-        if "input_ids" not in example or "labels" not in example:
-            raise GammaError(
-                f"example {index} of train_dataset has no input_ids and labels, but "
-                f"{', '.join(map(str, example))}"
-            )
-        source.append(len(example["input_ids"]))
-        target.append(len(example["labels"]))
-    return source, target
 
 
 def _check_settings(trainer: Any) -> None:

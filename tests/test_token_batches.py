@@ -13,7 +13,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.token_batches import PairCollator, TokenBatches, TokenBudget, waste
+from gamma_nlp.token_batches import PairCollator, TokenBatches
+from gamma_nlp.token_budget import TokenBudget, waste
 
 
 def lengths(count: int, seed: int = 0, longest: int = 60) -> tuple[np.ndarray, np.ndarray]:
@@ -206,6 +207,7 @@ def test_a_stop_goes_on_with_another_number_of_processes() -> None:
         resumed = sampler(rank=rank, world_size=3)
         resumed.load_state_dict(state)
         shards.append(list(resumed))
+        assert resumed.state_dict(2)["position"] == 8 + 2 * 3
     together = [shard[k] for k in range(len(shards[0])) for shard in shards]
     assert together[: len(alone) - 8] == alone[8:]
 
@@ -263,6 +265,15 @@ def test_waste_is_the_share_of_padding() -> None:
     assert waste([[0, 1], [2]], [1, 3, 5]) == pytest.approx(2 / 11)
     assert waste([[0, 1]], [4, 4]) == 0.0 == waste([], [])
     assert waste([[0]], [6], width_multiple=8) == pytest.approx(0.25)
+
+
+def test_batches_of_related_lengths_waste_less_than_8_percent_on_each_side() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.integers(5, 30, 3000)
+    target = np.clip(source + rng.integers(-5, 6, 3000), 1, None)
+    batches = list(TokenBatches(source, target, TokenBudget(max_tokens=1024)))
+    assert waste(batches, source) < 0.08
+    assert waste(batches, target) < 0.08
 
 
 DATA = Path(os.environ.get("GAMMA_NLP_DATA", "-"))

@@ -16,8 +16,9 @@ import torch
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainingArguments, TrainerCallback
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.token_batches import PairCollator, TokenBatches, TokenBudget
-from gamma_nlp.token_trainer import TokenBudgetMixin, pair_lengths, token_mean
+from gamma_nlp.token_batches import PairCollator, TokenBatches
+from gamma_nlp.token_budget import TokenBudget, pair_lengths
+from gamma_nlp.token_trainer import TokenBudgetMixin, token_mean
 from gamma_nlp.trainer import GammaSeq2SeqTrainer
 
 VOCAB, PAD = 64, 1

@@ -1,0 +1,152 @@
+"""How many pairs fit into a batch: what is counted, how pairs are sorted, where batches are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from gamma_nlp.errors import GammaError
+
+Lengths = Sequence[int] | np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBudget:
+    """How large a batch may be.
+
+    Attributes:
+        max_tokens: The most tokens of a batch, padding included: pairs times widest sequence.
+        sides: ``both`` counts source and target and takes the larger count; ``target`` leaves the
+            source out.
+        max_sentences: The most pairs of a batch; None for no limit of their own.
+        multiple_of: Make the number of pairs a multiple of this. The last batch, and batches that
+            hold fewer pairs than this, are exempt.
+        width_multiple: Widths are padded to a multiple of this; give the collator the same.
+        skip_long: Leave out pairs that are wider than the budget instead of refusing them.
+
+    Raises:
+        GammaError: A number below one, or an unknown ``sides``.
+    """
+
+    max_tokens: int
+    sides: Literal["both", "target"] = "both"
+    max_sentences: int | None = None
+    multiple_of: int = 1
+    width_multiple: int = 1
+    skip_long: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "max_sentences", "multiple_of", "width_multiple"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise GammaError(f"{name} must be at least 1, not {value}")
+        if self.sides not in ("both", "target"):
+            raise GammaError(f"sides must be 'both' or 'target', not {self.sides!r}")
+
+
+def pair_lengths(data: Any) -> tuple[list[int], list[int]]:
+    """Tokens of each source and each target of a data set, by reading every example once.
+
+    Raises:
+        GammaError: An example has no ``input_ids`` or no ``labels``.
+    """
+    source, target = [], []
+    for index in range(len(data)):
+        example = data[index]
+        if "input_ids" not in example or "labels" not in example:
+            raise GammaError(
+                f"example {index} of train_dataset has no input_ids and labels, but "
+                f"{', '.join(map(str, example))}"
+            )
+        source.append(len(example["input_ids"]))
+        target.append(len(example["labels"]))
+    return source, target
+
+
+def waste(batches: Iterable[Sequence[int]], lengths: Lengths, *, width_multiple: int = 1) -> float:
+    """The share of padding among all tokens of ``batches``, for one side's ``lengths``."""
+    sizes = np.asarray(lengths)
+    real = padded = 0
+    for batch in batches:
+        part = sizes[np.asarray(batch)]
+        real += int(part.sum())
+        padded += len(part) * -(-int(part.max()) // width_multiple) * width_multiple
+    return 1.0 - real / padded if padded else 0.0
+
+
+def checked_pairs(source: Lengths, target: Lengths) -> np.ndarray:
+    """Lengths as an array of shape (pairs, 2), source first.
+
+    Raises:
+        GammaError: Two counts that differ, or an empty side.
+    """
+    if len(source) != len(target):
+        raise GammaError(f"{len(source)} source lengths, but {len(target)} target lengths")
+    lengths = np.stack((np.asarray(source, np.int64), np.asarray(target, np.int64)), axis=1)
+    empty = np.flatnonzero((lengths < 1).any(axis=1))
+    if len(empty):
+        raise GammaError(
+            f"pair {empty[0]} has {lengths[empty[0], 0]} source and {lengths[empty[0], 1]} target "
+            "tokens; leave pairs with an empty side out"
+        )
+    return lengths
+
+
+def fitting(
+    lengths: np.ndarray, widths: np.ndarray, budget: TokenBudget
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the pairs within the budget and of those that are left out; both ascending.
+
+    Args:
+        lengths: Of shape (pairs, 2), as the pairs are.
+        widths: Of the same shape, as they are padded.
+        budget: Says what is counted, and whether long pairs are left out.
+
+    Raises:
+        GammaError: A pair above the budget that is not to be left out, or none within it.
+    """
+    counted = widths[:, 1] if budget.sides == "target" else widths.max(axis=1)
+    long = np.flatnonzero(counted > budget.max_tokens)
+    if len(long) and not budget.skip_long:
+        raise GammaError(
+            f"pair {long[0]} has {lengths[long[0], 0]} source and {lengths[long[0], 1]} target "
+            f"tokens, more than max_tokens={budget.max_tokens} (so have {len(long)} pairs); raise "
+            "max_tokens, or set skip_long=True to leave them out"
+        )
+    if len(long) == len(lengths):
+        raise GammaError(f"no pair is left within max_tokens={budget.max_tokens}")
+    return np.flatnonzero(counted <= budget.max_tokens), long
+
+
+def places(widths: np.ndarray) -> np.ndarray:
+    """Sort key of each pair, from ``widths`` of shape (pairs, 2); equal widths, equal key."""
+    # Two neighbouring target widths make one turn, in which pairs go by source width: one alone
+    # would leave a large batch too many source widths. Turns go up and down alternately, so that
+    # a batch across two of them does not hold the widest sources of one, the narrowest of the next.
+    source, target = widths.T
+    turn = np.unique(target, return_inverse=True)[1].reshape(-1) // 2
+    climb = np.where(turn % 2, -source, source)
+    within = np.where(climb % 2, -target, target)
+    return (turn * (2 * source.max() + 1) + climb) * (2 * target.max() + 1) + within
+
+
+def cuts(widths: Sequence[Sequence[int]], budget: TokenBudget) -> np.ndarray:
+    """Where batches begin and end among pairs that are sorted by :func:`places`."""
+    most = budget.max_sentences or len(widths)
+    ends, widest, here = [0], 0, 0
+    while here < len(widths):
+        source, target = widths[here]
+        wide = max(widest, target if budget.sides == "target" else max(source, target))
+        size = here - ends[-1] + 1
+        if size <= most and size * wide <= budget.max_tokens:
+            widest, here = wide, here + 1
+            continue
+        size -= 1
+        if size > budget.multiple_of:
+            here -= size % budget.multiple_of
+        ends.append(here)
+        widest = 0
+    return np.asarray([*ends, len(widths)])
