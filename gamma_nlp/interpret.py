@@ -83,6 +83,8 @@ class Interpreter:
             return self._sum("add", _nodes((operands[0], scaled)), _exprs(operands[:1]))
         if name in ("mul", "div"):
             return self._product(name, operands)
+        if name == "lerp" and all(o.node is not None for o in operands[:2]):
+            return self.node(Op.ADD, name, nodes[:2])  # (1 - t) * x + t * y
         if name in aten.LINEAR:
             return self.node(Op.LINEAR, name, nodes)
         matrices = [o for o in operands if o.expr and o.is_contracted(shape)]

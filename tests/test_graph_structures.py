@@ -263,3 +263,16 @@ def test_bias_that_is_looked_up_with_its_weight_is_a_bias() -> None:
     )  # fmt: skip
     roles = table(net).roles
     assert (roles["proj"], roles["proj_bias"]) == (Role.WEIGHT, Role.BIAS)
+
+
+def test_interpolation_between_a_signal_and_its_branch_is_an_addition() -> None:
+    model = Net(
+        lambda m, x: m.out(torch.lerp(s := m.stem(x), m.up(m.inner(s)), 0.3)),
+        stem=nn.LayerNorm(D),
+        inner=nn.LayerNorm(D),
+        up=nn.Linear(D, D),
+        out=nn.Linear(D, 2),
+    )
+    table = categorize(model, torch.randn(2, 9, D))
+    assert table["stem.weight"].category is Category.SHORTCUT
+    assert table["inner.weight"].category is Category.BRANCH_INNER
