@@ -215,16 +215,13 @@ def _invariant(tape: Tape, step: Step, root: Ref) -> bool:
 
 def flat(tape: Tape, ref: Ref, play: Play | None = None) -> torch.Tensor:
     """All of the block that a window looks at, as one row of the window's dtype; a copy."""
-    source = tape if play is None else play
-    count = source.value(ref).untyped_storage().nbytes() // ref.dtype.itemsize
-    row = Ref(key=ref.key, dtype=ref.dtype, size=(count,), stride=(1,), offset=0)
-    return source.value(row).clone()
+    return (play or tape).whole(ref.key, ref.dtype).clone()
 
 
-def shaken(tape: Tape, ref: Ref, seed: int = 0) -> torch.UntypedStorage:
+def shaken(tape: Tape, ref: Ref) -> torch.UntypedStorage:
     """The block behind a window with noise of a tenth of its values on it."""
     values = flat(tape, ref)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     real = torch.float64 if not values.is_complex() else values.real.dtype
     noise = torch.randn(2, *values.shape, generator=generator, dtype=real)
     noise = noise.to(device=values.device)

@@ -101,9 +101,7 @@ class Tape:
 
     def whole(self, key: Key, dtype: torch.dtype) -> Tensor:
         """All of one version of a block as a row; not to be written to."""
-        storage = self.memory[key[0]][key[1]]
-        count = storage.nbytes() // dtype.itemsize
-        return _window(storage, Ref(key=key, dtype=dtype, size=(count,), stride=(1,), offset=0))
+        return _row(self.memory[key[0]][key[1]], dtype)
 
     def play(
         self,
@@ -243,6 +241,11 @@ class Play:
         storage = self.live.get(ref.key)
         return self.tape.value(ref) if storage is None else _window(storage, ref)
 
+    def whole(self, key: Key, dtype: torch.dtype) -> Tensor:
+        """All of one version of a block as a row; not to be written to."""
+        storage = self.live.get(key)
+        return self.tape.whole(key, dtype) if storage is None else _row(storage, dtype)
+
     def moved(self, ref: Ref) -> float:
         """The largest change of a value, relative to its largest element; 0 if unreached."""
         if ref.key not in self.live or not ref.is_float:
@@ -273,6 +276,11 @@ def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str)
 def _window(storage: torch.UntypedStorage, ref: Ref) -> Tensor:
     empty = torch.empty(0, dtype=ref.dtype, device=storage.device)
     return empty.set_(storage, ref.offset, ref.size, ref.stride)
+
+
+def _row(storage: torch.UntypedStorage, dtype: torch.dtype) -> Tensor:
+    empty = torch.empty(0, dtype=dtype, device=storage.device)
+    return empty.set_(storage, 0, (storage.nbytes() // dtype.itemsize,), (1,))
 
 
 def _stored(tensor: Tensor, ref: Ref) -> torch.UntypedStorage:

@@ -98,7 +98,7 @@ class Judge:
         return [
             (step, position)
             for step in self.tape.steps
-            if any(ref.key in self.facts.active for ref in step.writes)
+            if step.index in self.facts.active_steps
             for position, ref in enumerate(step.reads)
             if ref.key not in self.facts.active and name in self.facts.origin.get(ref.key, ())
         ]
@@ -120,28 +120,36 @@ class Judge:
         makers = (self.facts.maker[key] for key in play.live)
         return replace(found, route=frozenset((step.module, step.name) for step in makers))
 
-    def _settle(self, play: Play, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
+    def _settle(
+        self, play: Play, changed: dict[tuple[int, int], Tensor] | None = None
+    ) -> _Use | None:
+        """What a change reaches first.
+
+        Without the operands that were changed, the play followed choices, which count as weights.
+        """
+        by = "" if changed else " by a choice"
         skips = self._moved(play, [(a, a.skip) for a in self.counted])
         if skips:
-            return self._moving(Category.SHORTCUT, "the skip moves", skips)
+            return self._moving(Category.SHORTCUT, f"the skip moves{by}", skips)
         if muted := self._muted(play):
             return muted
         branches = self._moved(play, [(a, a.branch) for a in self.counted])
-        if branches:
+        if branches and changed:
             near = self._play(changed, hold=self.totals | self.facts.weights)
             straight = self._moved(near, [(a, a.branch) for a in self.counted])
             if straight:
                 return self._moving(Category.BRANCH_LAST, "the branch moves", straight)
-            return self._moving(
-                Category.BRANCH_INNER, "the branch moves through a weight", branches
-            )
+        if branches:
+            why = f"the branch moves{by or ' through a weight'}"
+            return self._moving(Category.BRANCH_INNER, why, branches)
         outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
         if outputs <= self.signals.tolerance:
             return None
-        if not self.counted and self._renormalised(play):
-            why = "no addition in the model; a weight and a norm follow"
+        if not self.counted and (self._renormalised(play) if changed else self._reaches_norm(play)):
+            what = "weight" if changed else "choice"
+            why = f"no addition in the model; a {what} and a norm follow"
             return _Use(category=Category.BRANCH_INNER, deviation=outputs, why=why)
-        why = "the output moves and no addition does"
+        why = f"the output moves{by} and no addition does"
         return _Use(category=Category.HEAD, deviation=outputs, why=why)
 
     def _harder(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
@@ -165,22 +173,8 @@ class Judge:
                 play = self._play(stronger, hold=self.totals, choices=True)
             except (RuntimeError, IndexError):  # a choice that changes the shapes of what follows
                 continue
-            skips = self._moved(play, [(a, a.skip) for a in self.counted])
-            if skips:
-                return self._moving(Category.SHORTCUT, "the skip moves by a choice", skips)
-            if muted := self._muted(play):
-                return muted
-            branches = self._moved(play, [(a, a.branch) for a in self.counted])
-            if branches:
-                why = "the branch moves by a choice"
-                return self._moving(Category.BRANCH_INNER, why, branches)
-            outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
-            if outputs > self.signals.tolerance:
-                if not self.counted and self._reaches_norm(play):
-                    why = "no addition in the model; a choice and a norm follow"
-                    return _Use(category=Category.BRANCH_INNER, deviation=outputs, why=why)
-                why = "the output moves by a choice and no addition does"
-                return _Use(category=Category.HEAD, deviation=outputs, why=why)
+            if found := self._settle(play):
+                return found
         return None
 
     def _muted(self, play: Play) -> _Use | None:
