@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
+from structures import D, Net
 from torch import Tensor, nn
 
 from gamma_nlp import Category, GainTable, GammaError, Role, categorize
-
-D = 8
-
-
-class Net(nn.Module):
-    """A network given as a function of its own modules."""
-
-    def __init__(self, forward: Callable[[Net, Tensor], Tensor], **modules: object) -> None:
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self.run = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(self, x)
 
 
 class HandWritten(nn.Module):

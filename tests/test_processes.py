@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from tiny import arguments, classified, texts, tiny_bert, tiny_gpt2
+from torchrun import two_processes
 
 from gamma_nlp.trainer import GammaTrainer
 
@@ -41,22 +41,7 @@ def train(kind: str, folder: Path, batch: int) -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_two_processes_train_like_one_with_the_double_batch(tmp_path: Path) -> None:
-    paths = [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*command, "--nproc_per_node", "2", __file__, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    two_processes(__file__, str(tmp_path))
     for kind in MODELS:
         one = train(kind, tmp_path / "single", 4)
         ranks = [

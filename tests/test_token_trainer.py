@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torchrun import two_processes
 from transformers import MarianConfig, MarianMTModel, Seq2SeqTrainingArguments, TrainerCallback
 
 from gamma_nlp.errors import GammaError
@@ -256,23 +255,7 @@ def test_data_without_labels_is_named() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_like_one_that_accumulates_two(tmp_path: Path) -> None:
-    tests = Path(__file__).parent
-    paths = [str(tests.parent), os.environ.get("PYTHONPATH", "")]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    done = subprocess.run(
-        [*command, "--nproc_per_node", "2", __file__, str(tmp_path)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    two_processes(__file__, str(tmp_path))
     alone = trainer(tmp_path / "alone", dropout=0.0, gradient_accumulation_steps=2, max_steps=3)
     alone.train()
     ranks = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
