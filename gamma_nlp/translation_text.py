@@ -66,7 +66,7 @@ class TranslationText:
         return _encode(self.target, lines)
 
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
-        """Tokenised text of target ids: special tokens but the unknown left out, subwords joined."""
+        """Tokenised text of target ids: subwords joined, padding and end marks left out."""
         words = self.target.convert_ids_to_tokens
         lines = ([word for word in words(row) if word not in (PAD, END)] for row in ids)
         return [subwords.join_subwords(" ".join(line)) for line in lines]
