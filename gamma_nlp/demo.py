@@ -146,7 +146,8 @@ def _claim(output: Path) -> None:
 def _compare(name: str, config: Mapping[str, Any], demo: Demonstration) -> dict[str, Any]:
     """Print a model's gain table and run each of its arms that differs from those before."""
     import gamma_nlp
-    from gamma_nlp.finetune import decay_for_dose, finetune, planned_rates
+    from gamma_nlp.dose_plan import decay_for_dose, planned_rates, sentence_batches
+    from gamma_nlp.finetune import finetune
     from gamma_nlp.glue_tasks import glue_task
     from gamma_nlp.text_model import build_classifier, load_tokenizer
 
@@ -157,7 +158,7 @@ def _compare(name: str, config: Mapping[str, Any], demo: Demonstration) -> dict[
     seen: dict[str, dict[str, Setting]] = {}
     for policy in POLICIES:
         recipe, args = _arguments(config, policy, demo)
-        rates = planned_rates(args, demo.examples)
+        rates = planned_rates(args, sentence_batches(args, demo.examples))
         settings = assign(table, DecayPolicy.load(policy), decay_for_dose(demo.dose, rates))
         if not seen:
             every = assign(table, DecayPolicy.load("guidelines"), decay_for_dose(demo.dose, rates))

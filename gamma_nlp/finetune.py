@@ -8,9 +8,8 @@ everything that the score depends on.
 from __future__ import annotations
 
 import inspect
-import math
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,15 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from gamma_nlp import run_folder
 from gamma_nlp.batches import BucketSampler, Encoded, Padder, SortedSampler
+from gamma_nlp.dose_plan import decay_for_dose, planned_rates, sentence_batches
 from gamma_nlp.errors import GammaError
 from gamma_nlp.finetune_args import FinetuneArguments
-from gamma_nlp.finetune_report import evaluations, report
 from gamma_nlp.glue import load_glue
 from gamma_nlp.glue_metrics import GlueMetric
 from gamma_nlp.glue_tasks import GlueTask, glue_task
 from gamma_nlp.policy import DecayPolicy
+from gamma_nlp.run_counts import RunCounts
+from gamma_nlp.run_report import evaluations, plan_line, report
 from gamma_nlp.settings import read_yaml
 from gamma_nlp.text_model import (
     build_classifier,
@@ -38,14 +39,8 @@ from gamma_nlp.text_model import (
 from gamma_nlp.trainer import GammaTrainer
 
 
-class FinetuneTrainer(GammaTrainer):
-    """GammaTrainer with length buckets, and a count of tokens and of evaluation time."""
-
-    tokens = 0
-    padded_tokens = 0
-    sentences = 0
-    evaluation_seconds = 0.0
-    _evaluating = False
+class FinetuneTrainer(RunCounts, GammaTrainer):
+    """GammaTrainer with length buckets."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data = self.train_dataset if train_dataset is None else train_dataset
@@ -60,59 +55,9 @@ class FinetuneTrainer(GammaTrainer):
             return super()._get_eval_sampler(eval_dataset)
         return SortedSampler(eval_dataset.lengths)
 
-    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        mask = inputs["attention_mask"]
-        self.tokens += mask.sum()  # stays on the device: reading it here would wait for the GPU
-        self.padded_tokens += mask.numel()
-        self.sentences += len(mask)
-        return super().training_step(model, inputs, *args, **kwargs)
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        if self._evaluating:  # several evaluation sets: the Trainer calls this once more for each
-            return super().evaluate(*args, **kwargs)
-        self._evaluating, start = True, time.perf_counter()
-        try:
-            return super().evaluate(*args, **kwargs)
-        finally:
-            self._evaluating = False
-            self.evaluation_seconds += time.perf_counter() - start
-
-
-def planned_rates(args: TrainingArguments, examples: int) -> list[float]:
-    """The learning rate of every optimizer step that a run over ``examples`` will take."""
-    batches = math.ceil(examples / (args.train_batch_size * args.world_size))
-    if args.dataloader_drop_last:
-        batches = examples // (args.train_batch_size * args.world_size)
-    epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=args.learning_rate)
-    schedule = transformers.get_scheduler(
-        args.lr_scheduler_type,
-        optimizer=optimizer,
-        num_warmup_steps=args.get_warmup_steps(steps),
-        num_training_steps=steps,
-        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
-    )
-    rates = []
-    for _ in range(steps):
-        rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
-        schedule.step()
-    return rates
-
-
-def decay_for_dose(dose: float, rates: Sequence[float]) -> float:
-    """The decoupled weight decay that alone takes the share ``dose`` over these steps.
-
-    Raises:
-        GammaError: The share is not between 0 and 1, or no step has a learning rate.
-    """
-    if not 0.0 < dose < 1.0:
-        raise GammaError(f"dose must lie between 0 and 1, not {dose}; 0.1 is a pull of 10 %")
-    total = math.fsum(rates)
-    if total <= 0.0:
-        raise GammaError("dose: the planned learning rates are all zero")
-    return -math.log1p(-dose) / total
+    def counted(self, inputs: Any) -> torch.Tensor:
+        mask: torch.Tensor = inputs["attention_mask"]
+        return mask
 
 
 def finetune(
@@ -160,20 +105,14 @@ def finetune(
     encoded = {split: _encode(tokenizer, rows, task, recipe, takes) for split, rows in data.items()}
     _check_lengths(encoded, tokenizer, model)
     sets: Any = {split: encoded[split] for split in task.evaluation_splits}
-    rates = planned_rates(args, len(encoded["train"]))
+    rates = planned_rates(args, sentence_batches(args, len(encoded["train"])))
     if resume:
         run_folder.check_unfinished(output, len(rates))
     if recipe.dose is not None:
         args.weight_decay = decay_for_dose(recipe.dose, rates)
     if args.process_index == 0 and not quiet:
-        print(
-            f"{task.name}: {len(encoded['train'])} training examples, {len(rates)} steps on "
-            f"{args.world_size} process(es), {args.device.type}, {threads} CPU thread(s)\n"
-            f"policy {policy.name}: weight_decay {args.weight_decay:.4g}, sum of learning rates "
-            f"{math.fsum(rates):.4g}, dose where it decays "
-            f"{-math.expm1(-args.weight_decay * math.fsum(rates)):.1%}",
-            flush=True,
-        )
+        what = f"{task.name}: {len(encoded['train'])} training examples"
+        print(plan_line(what, args, policy, rates, threads), flush=True)
     fill = {name: 0 for name in encoded["train"].columns}
     fill["input_ids"] = tokenizer.pad_token_id
     trainer = FinetuneTrainer(
@@ -194,12 +133,14 @@ def finetune(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
     start = time.perf_counter()
-    trainer.train(resume_from_checkpoint=resume or None)
+    last = run_folder.last_checkpoint(output) if resume else None
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
     seconds = time.perf_counter() - start
     if not evaluations(trainer.state.log_history):
         trainer.evaluate()
 
-    return report(trainer, recipe, task, rates, seconds, resumed=resume)
+    found = {"task": task.name, "model": recipe.model or model.config.model_type}
+    return report(trainer, recipe, rates, seconds, found=found, resumed=resume)
 
 
 def _tokenizer_and_model(

@@ -44,7 +44,7 @@ def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], re
     path = Path(folder)
     if path.exists() and not path.is_dir():
         raise GammaError(f"output_dir {path} is a file; give a folder")
-    held = sorted(child.name for child in checkpoints(path))
+    held = [child.name for child in checkpoints(path)]
     if (path / "results.json").exists():
         held.append("results.json")
     if held and not resume:
@@ -69,7 +69,7 @@ def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
     Raises:
         GammaError: The last checkpoint is of step ``steps`` or a later one.
     """
-    last = max(int(path.name.split("-")[1]) for path in checkpoints(folder))
+    last = int(checkpoints(folder)[-1].name.split("-")[1])
     if last >= steps:
         raise GammaError(
             f"output_dir {folder} is at step {last} of {steps}: the run is finished; give more "
@@ -78,12 +78,31 @@ def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """The checkpoint folders that a Trainer left in a run's folder."""
-    return [
+    """The whole checkpoints in a run's folder, by step.
+
+    One that was being written when the run was killed is none: the Trainer's state, which comes
+    last, is missing or cut off. A resumed run writes it anew.
+    """
+    found = [
         path
         for path in Path(folder).glob("checkpoint-*")
-        if path.is_dir() and path.name.split("-")[1].isdecimal()
+        if path.name.split("-")[1].isdecimal() and _is_whole(path)
     ]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
+    """The last whole checkpoint, or None."""
+    found = checkpoints(folder)
+    return found[-1] if found else None
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _compare(path: Path, identity: Mapping[str, Any]) -> None:

@@ -23,8 +23,9 @@ import yaml
 
 from gamma_nlp import run_folder
 from gamma_nlp.corpus import write_sst2
+from gamma_nlp.dose_plan import decay_for_dose, planned_rates, sentence_batches
 from gamma_nlp.errors import GammaError
-from gamma_nlp.finetune import decay_for_dose, finetune, planned_rates
+from gamma_nlp.finetune import finetune
 from gamma_nlp.finetune_args import read_arguments
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -261,7 +262,8 @@ def test_the_plan_is_what_the_trainer_does(tmp_path: Path, data: Path) -> None:
     argv = experiment(tmp_path, data, gradient_accumulation_steps=2, num_train_epochs=1.5)
     argv += ["--warmup_steps", "0.3", "--logging_steps", "1"]
     found = train(argv)
-    rates = planned_rates(read_arguments(argv)[1], 72)
+    args = read_arguments(argv)[1]
+    rates = planned_rates(args, sentence_batches(args, 72))
     logged = [entry["learning_rate"] for entry in found["log"] if "learning_rate" in entry]
     assert found["steps"] == len(rates)
     assert logged == pytest.approx(rates)

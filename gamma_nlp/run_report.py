@@ -1,4 +1,4 @@
-"""What a fine-tuning run leaves behind: ``results.json`` and ``training.png``."""
+"""What a recipe's run leaves behind: ``results.json`` and ``training.png``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,45 @@ from typing import Any
 from gamma_nlp import run_folder
 from gamma_nlp.category import Category
 from gamma_nlp.files import write_json
-from gamma_nlp.glue_tasks import GlueTask
 from gamma_nlp.plots import GAIN_NORM, plot_run
+from gamma_nlp.policy import DecayPolicy
 
 _NOISE = ("runtime", "per_second", "model_preparation")
+
+
+def plan_line(
+    what: str, args: Any, policy: DecayPolicy, rates: Sequence[float], threads: int
+) -> str:
+    """What a run is about to do, in two lines."""
+    total = math.fsum(rates)
+    dose = f"dose where it decays {-math.expm1(-args.weight_decay * total):.1%}"
+    if policy.mode == "coupled":
+        dose = "coupled, so no dose follows from it"
+    return (
+        f"{what}, {len(rates)} steps on {args.world_size} process(es), {args.device.type}, "
+        f"{threads} CPU thread(s)\npolicy {policy.name}: weight_decay {args.weight_decay:.4g}, "
+        f"sum of learning rates {total:.4g}, {dose}"
+    )
 
 
 def report(
     trainer: Any,
     recipe: Any,
-    task: GlueTask,
     rates: Sequence[float],
     seconds: float,
     *,
+    found: Mapping[str, Any],
     resumed: bool,
 ) -> dict[str, Any]:
     """Gather a finished run's figures; the main process writes them to the output folder.
+
+    Args:
+        trainer: After training; a :class:`~gamma_nlp.run_counts.RunCounts`.
+        recipe: The recipe's dataclass of settings.
+        rates: The planned learning rates.
+        seconds: Wall time of training with its evaluations.
+        found: What else to write: ``task``, ``model``, scores.
+        resumed: Whether the run went on from a checkpoint.
 
     Returns what it writes, and the Trainer's ``log_history`` as ``log``.
 
@@ -44,10 +67,10 @@ def report(
         _total(trainer, count)
         for count in (trainer.tokens, trainer.padded_tokens, trainer.sentences)
     )
+    last = run_folder.last_checkpoint(args.output_dir)
     training = max(seconds - trainer.evaluation_seconds, 1e-9)
     results = {
-        "task": task.name,
-        "model": recipe.model or dict(trainer.model.config.to_diff_dict()).get("model_type"),
+        **found,
         "policy": dataclasses.asdict(trainer.policy),
         "seed": args.seed,
         "final": history[-1] if history else {},
@@ -71,7 +94,7 @@ def report(
         "parameters": trainer.model.num_parameters(),
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "torch_compile": bool(args.torch_compile),
-        "last_checkpoint": _last_checkpoint(Path(args.output_dir)),
+        "last_checkpoint": None if last is None else str(last),
         "best_checkpoint": trainer.state.best_model_checkpoint,
         "settings": settings(recipe, args),
         "versions": run_folder.versions(),
@@ -83,7 +106,7 @@ def report(
         plot_run(
             log,
             output / "training.png",
-            title=f"{task.name}, policy {trainer.policy.name}, seed {args.seed}",
+            title=f"{found['task']}, policy {trainer.policy.name}, seed {args.seed}",
             score=key,
         )
     return results | {"log": log}
@@ -153,9 +176,3 @@ def _total(trainer: Any, count: Any) -> int:
 
     value = torch.as_tensor(count, device=trainer.args.device).reshape(1)
     return int(trainer.accelerator.gather(value).sum())
-
-
-def _last_checkpoint(folder: Path) -> str | None:
-    from transformers.trainer_utils import get_last_checkpoint
-
-    return get_last_checkpoint(str(folder)) if folder.is_dir() else None

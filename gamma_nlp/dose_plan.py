@@ -1,0 +1,57 @@
+"""The decay that a planned run needs: its learning rates, and the coefficient for a dose."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import transformers
+from transformers import TrainingArguments
+
+from gamma_nlp.errors import GammaError
+
+
+def planned_rates(args: TrainingArguments, batches: int) -> list[float]:
+    """The learning rate of every optimizer step of a run.
+
+    Args:
+        args: The Trainer's arguments.
+        batches: Batches of an epoch on each process.
+    """
+    epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=args.learning_rate)
+    schedule = transformers.get_scheduler(
+        args.lr_scheduler_type,
+        optimizer=optimizer,
+        num_warmup_steps=args.get_warmup_steps(steps),
+        num_training_steps=steps,
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+    )
+    rates = []
+    for _ in range(steps):
+        rates.append(float(optimizer.param_groups[0]["lr"]))
+        optimizer.step()
+        schedule.step()
+    return rates
+
+
+def sentence_batches(args: TrainingArguments, examples: int) -> int:
+    """Batches of an epoch on each process where they have a fixed number of examples."""
+    together = args.train_batch_size * args.world_size
+    return examples // together if args.dataloader_drop_last else math.ceil(examples / together)
+
+
+def decay_for_dose(dose: float, rates: Sequence[float]) -> float:
+    """The decoupled weight decay that alone takes the share ``dose`` over these steps.
+
+    Raises:
+        GammaError: The share is not between 0 and 1, or no step has a learning rate.
+    """
+    if not 0.0 < dose < 1.0:
+        raise GammaError(f"dose must lie between 0 and 1, not {dose}; 0.1 is a pull of 10 %")
+    total = math.fsum(rates)
+    if total <= 0.0:
+        raise GammaError("dose: the planned learning rates are all zero")
+    return -math.log1p(-dose) / total

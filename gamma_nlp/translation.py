@@ -1,0 +1,169 @@
+"""Train a translation model: from settings to translations, ``results.json`` and a plot.
+
+The recipe is thin around this module. The data is a folder that ``scripts/prepare_iwslt14``
+wrote; the model is one of transformers', made from a config; the final model is the mean of the
+last checkpoints, and what it makes of every test set is written and scored.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments
+
+from gamma_nlp import run_folder
+from gamma_nlp.averaging import average_checkpoints, last_checkpoints
+from gamma_nlp.decoding import Search
+from gamma_nlp.dose_plan import decay_for_dose, planned_rates
+from gamma_nlp.errors import GammaError
+from gamma_nlp.policy import DecayPolicy
+from gamma_nlp.run_report import evaluations, plan_line, report
+from gamma_nlp.settings import read_yaml
+from gamma_nlp.token_batches import PairCollator, TokenBatches
+from gamma_nlp.token_budget import TokenBudget
+from gamma_nlp.translation_args import TranslationArguments
+from gamma_nlp.translation_data import PairData, load_splits
+from gamma_nlp.translation_model import build_translator, check_lengths
+from gamma_nlp.translation_scores import score_translations, write_translations
+from gamma_nlp.translation_text import read_prepared
+from gamma_nlp.translation_trainer import Patience, TranslationTrainer
+
+AVERAGED = "averaged"
+"""Where a run's folder keeps the final model."""
+
+
+def train_translation(
+    recipe: TranslationArguments, args: Seq2SeqTrainingArguments, *, quiet: bool = False
+) -> dict[str, Any]:
+    """Train, average, translate and score; everything goes into ``args.output_dir``.
+
+    Args:
+        recipe: Data, model, policy, search.
+        args: The Trainer's arguments.
+        quiet: Print no logs.
+
+    Returns:
+        The content of ``results.json``, and the log.
+
+    Raises:
+        GammaError: Settings, data, model or output folder are not as they should be; raised
+            before any training step.
+    """
+    threads = run_folder.set_threads(recipe.cpu_threads)
+    policy = DecayPolicy.load(recipe.decay_policy)
+    if recipe.data is None:
+        raise GammaError(
+            "data is missing: give --data FOLDER, made with: bash scripts/prepare_iwslt14 INPUT "
+            "FOLDER"
+        )
+    if recipe.model_config is None:
+        raise GammaError("model_config is missing: give config fields in YAML, or a YAML file")
+    if recipe.dose is not None and policy.mode != "decoupled":
+        raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
+    settings = recipe.model_config
+    if isinstance(settings, str):
+        settings = read_yaml(Path(settings))
+    search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
+    text = read_prepared(
+        recipe.data,
+        recipe.source_language,
+        recipe.target_language,
+        joint=recipe.joint_vocabulary,
+    )
+    splits = load_splits(recipe.data, text)
+    transformers.set_seed(args.seed)
+    model = build_translator(settings, text)
+    check_lengths(model, ((name, max(map(max, data.lengths))) for name, data in splits.items()))
+    rates = planned_rates(args, len(_batches(splits["train"], recipe, args)))
+    if recipe.dose is not None:
+        args.weight_decay = decay_for_dose(recipe.dose, rates)
+
+    output = Path(args.output_dir)
+    identity = {
+        "languages": [text.source_language, text.target_language],
+        "joint_vocabulary": text.joint,
+        "model_config": settings,
+        "max_tokens": recipe.max_tokens,
+        "seed": args.seed,
+    }
+    resume = run_folder.claim_folder(output, identity, recipe.resume)
+    if resume:
+        run_folder.check_unfinished(output, len(rates))
+    if args.process_index == 0:
+        text.save(output)
+        if not quiet:
+            what = f"{text.source_language}-{text.target_language}: {len(splits['train'])} pairs"
+            print(plan_line(what, args, policy, rates, threads), flush=True)
+    trainer = TranslationTrainer(
+        model=model,
+        args=args,
+        train_dataset=splits["train"],
+        eval_dataset=splits["valid"],
+        data_collator=PairCollator(text.source.pad_token_id),
+        decay_policy=policy,
+        token_budget=TokenBudget(max_tokens=recipe.max_tokens, skip_long=recipe.skip_long),
+        pair_lengths=splits["train"].lengths,
+        text=text,
+        search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
+        callbacks=[Patience(recipe.patience)] if recipe.patience is not None else None,
+    )
+    if quiet:
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+    start = time.perf_counter()
+    last = run_folder.last_checkpoint(output) if resume else None
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    seconds = time.perf_counter() - start
+    if not evaluations(trainer.state.log_history):
+        trainer.evaluate()
+    final = _final_model(trainer, output, recipe.average_last)
+    found = {
+        "task": f"{text.source_language}-{text.target_language}",
+        "model": model.config.model_type,
+        **_translations(trainer, final, splits, search, output),
+    }
+    taken = rates[: trainer.state.global_step]
+    return report(trainer, recipe, taken, seconds, found=found, resumed=resume)
+
+
+def _batches(
+    train: PairData, recipe: TranslationArguments, args: Seq2SeqTrainingArguments
+) -> TokenBatches:
+    return TokenBatches(
+        *train.lengths,
+        TokenBudget(max_tokens=recipe.max_tokens, skip_long=recipe.skip_long),
+        world_size=args.world_size,
+        remainder="drop" if args.dataloader_drop_last else "fill",
+    )
+
+
+def _final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
+    """The mean of the last checkpoints, written and loaded; the model at hand if there are none."""
+    folder = output / AVERAGED
+    if trainer.args.process_index == 0:
+        if last := last_checkpoints(output, count):
+            average_checkpoints(last, folder)
+        else:
+            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+    trainer.accelerator.wait_for_everyone()
+    kind = type(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
+    return kind.from_pretrained(folder).to(trainer.args.device)
+
+
+def _translations(
+    trainer: TranslationTrainer, model: Any, splits: Any, search: Search, output: Path
+) -> dict[str, Any]:
+    scores, start = {}, time.perf_counter()
+    for name, data in splits.items():
+        if name == "train":
+            continue
+        tokens = trainer.translate(data, search, model=model)
+        scores[name] = score_translations(tokens, data.references, trainer.text)
+        if trainer.args.process_index == 0:
+            write_translations(output / "translations", name, tokens, trainer.text)
+    sentences = sum(len(data) for name, data in splits.items() if name != "train")
+    seconds = time.perf_counter() - start
+    return {"scores": scores, "decoded_sentences_per_second": round(sentences / seconds, 1)}
