@@ -158,6 +158,25 @@ def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
     return found
 
 
+def gain_lines(results: Mapping[str, Any]) -> list[str]:
+    """A finished run's gains, a line for each category: coefficient, dose, and what became of them."""
+    lines = []
+    for category, decay in results["dose"].items():
+        norm = results["gain_norm"].get(category, {})
+        lines.append(
+            f"  {category:12} {decay['gains']:3} gains  coefficient {_short(decay['coefficient'])}"
+            f"  dose {_short(decay['dose'])}  root mean square {_short(norm.get('first'))} -> "
+            f"{_short(norm.get('last'))}"
+        )
+    return lines
+
+
+def _short(value: float | list[float] | None) -> str:
+    if isinstance(value, list):
+        return " to ".join(map(_short, value))
+    return "unknown" if value is None else f"{value:.4g}"
+
+
 def _span(values: set[float]) -> float | list[float] | None:
     if not values:
         return None

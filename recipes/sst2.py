@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> int:
         check_processes()
         from gamma_nlp.finetune import finetune
         from gamma_nlp.finetune_args import read_arguments
+        from gamma_nlp.run_report import gain_lines
 
         recipe, args = read_arguments(argv)
         results = finetune(recipe, args)
@@ -36,36 +37,23 @@ def main(argv: Sequence[str]) -> int:
         print(f"error: {error}; pip install 'gamma_nlp[recipes]'", file=sys.stderr)
         return 2
     if args.process_index == 0:
-        print_summary(results, args.output_dir)
+        print_summary(results, args.output_dir, gain_lines(results))
     return 0
 
 
-def print_summary(results: dict, output_dir: str) -> None:
+def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
     scores = ", ".join(
         f"{key.removeprefix('eval_')} {value:.4f}"
         for key, value in results["final"].items()
         if key.startswith("eval_")
     )
-    print(f"\nfinal epoch: {scores}")
-    for category, decay in results["dose"].items():
-        norm = results["gain_norm"].get(category, {})
-        print(
-            f"  {category:12} {decay['gains']:3} gains  coefficient {number(decay['coefficient'])}"
-            f"  dose {number(decay['dose'])}  root mean square {number(norm.get('first'))} -> "
-            f"{number(norm.get('last'))}"
-        )
+    print(f"\nfinal epoch: {scores}", *gains, sep="\n")
     print(
         f"{results['sentences_per_second']:.0f} sentences/s, {results['tokens_per_second']:.0f} "
         f"tokens/s, padding {results['padding_share']:.1%}, {results['train_seconds']:.0f} s of "
         f"training on {results['world_size']} process(es)\n"
         f"written: {output_dir}/results.json and training.png"
     )
-
-
-def number(value: float | list[float] | None) -> str:
-    if isinstance(value, list):
-        return " to ".join(map(number, value))
-    return "unknown" if value is None else f"{value:.4g}"
 
 
 if __name__ == "__main__":
