@@ -1,0 +1,219 @@
+"""Beam search for translation: batches by a budget of tokens, the same result in any batch.
+
+``model.generate`` of transformers searches; what it would take from a model's saved settings is
+set here instead, so that a result follows from the weights and from :class:`Search` alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gamma_nlp.errors import GammaError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """How to search.
+
+    Attributes:
+        beams: Hypotheses that are followed at a time; 1 takes the likeliest token each time.
+        length_penalty: A finished hypothesis is worth its log-probability over its tokens, the
+            end mark counted, to the power of this: 0 prefers short ones, more prefers long ones.
+        max_length_a: A translation has at most ``max_length_a * source + max_length_b`` tokens
+            without its end mark, for ``source`` tokens with theirs; all rounded down.
+        max_length_b: See there.
+        max_tokens: Size of a batch: sentences, times beams, times tokens of the longest source.
+            So padding counts, and target tokens do not. A sentence above it is a batch by itself.
+
+    Raises:
+        GammaError: A value that makes no sense.
+    """
+
+    beams: int = 5
+    length_penalty: float = 1.0
+    max_length_a: float = 1.2
+    max_length_b: int = 10
+    max_tokens: int = 4096
+
+    def __post_init__(self) -> None:
+        for name in ("beams", "max_length_b", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise GammaError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not math.isfinite(self.length_penalty):
+            raise GammaError(f"length_penalty must be a finite number, not {self.length_penalty}")
+        if not (math.isfinite(self.max_length_a) and self.max_length_a >= 0):
+            raise GammaError(f"max_length_a must be 0 or a number above, not {self.max_length_a}")
+
+
+def decode(
+    model: Any,
+    sources: Sequence[Sequence[int]],
+    search: Search = Search(),
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> list[list[int]]:
+    """Translate sentences of token ids, longest first, in batches.
+
+    The search is that of ``fairseq-generate``. The same are: the score of a hypothesis, its
+    log-probability over ``length ** length_penalty`` with the end mark counted; twice ``beams``
+    candidates at each step, of which the ended ones among the first ``beams`` are kept; a sentence
+    is done when ``beams`` of its hypotheses have ended; at the greatest length the end mark must
+    follow and its log-probability counts; no translation is empty; padding is never a candidate.
+    One thing differs: fairseq takes the greatest length from the longest source of a batch, here
+    it follows from the sentence itself. So the batch that a sentence is in does not matter, but for
+    rounding: sums of other shapes may turn a near tie between two hypotheses.
+
+    Args:
+        model: An encoder-decoder model of transformers, of any mode; the mode is as before
+            afterwards. Its ``config`` gives the ids of padding, end mark and decoder start, and
+            with ``max_position_embeddings`` the longest source and target. Its
+            ``generation_config`` is not used.
+        sources: Token ids of each sentence, ended by the end mark.
+        search: How to search.
+        progress: Called after each batch with the number of its sentences.
+
+    Returns:
+        Token ids of each translation without decoder start, padding and end mark, in the order of
+        ``sources``.
+
+    Raises:
+        GammaError: A source that is too long or has no tokens (before anything is decoded), a
+            ``config`` without one of the ids, or a model whose output is not a number.
+    """
+    check_sources(model, sources)
+    if not sources:
+        return []
+    order = sorted(range(len(sources)), key=lambda index: -len(sources[index]))
+    results: list[list[int]] = [[] for _ in sources]
+    with _inference(model, _generation_config(model, search)) as config:
+        while order:
+            fitting = max(1, search.max_tokens // (search.beams * len(sources[order[0]])))
+            batch, order = order[:fitting], order[fitting:]
+            found = _generate(model, [sources[index] for index in batch], search, config)
+            for index, ids in zip(batch, found, strict=True):
+                results[index] = ids
+            if progress:
+                progress(len(batch))
+    return results
+
+
+def check_sources(
+    model: Any, sources: Sequence[Sequence[int]], names: Sequence[str] | None = None
+) -> None:
+    """Insist that a model can take every source.
+
+    Args:
+        model: See :func:`decode`.
+        sources: See there.
+        names: What an error calls each sentence; its number from 1 without them.
+
+    Raises:
+        GammaError: Names the first source that is too long, or that has no tokens.
+    """
+    limit = _positions(model)
+    for index, source in enumerate(sources):
+        name = names[index] if names else f"sentence {index + 1}"
+        if len(source) > limit:
+            raise GammaError(
+                f"{name} has {len(source)} tokens with its end mark, and the model takes at most "
+                f"{limit:.0f} (max_position_embeddings); split it, or train with more positions"
+            )
+        if not len(source):
+            raise GammaError(f"{name} has no tokens; it must have at least the end mark")
+
+
+class _Bounds:
+    """Logits processor: when the end mark may come, when it must, and never padding.
+
+    Scores are of shape (sentences * beams, vocabulary). ``limits`` are the most tokens of each
+    of these rows.
+    """
+
+    def __init__(self, limits: torch.Tensor, *, pad: int, end: int) -> None:
+        self.limits, self.shortest = limits, int(limits.min())
+        self.pad, self.end = pad, end
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        made = input_ids.shape[1] - 1  # without the decoder start
+        scores[:, self.pad] = -math.inf
+        if made == 0:
+            if scores.isnan().any():
+                raise GammaError("the model's output is not a number (nan); has training diverged?")
+            scores[:, self.end] = -math.inf
+        if made >= self.shortest:
+            full = self.limits <= made
+            ends = scores[full, self.end]
+            scores[full] = -math.inf
+            scores[full, self.end] = ends
+        return scores
+
+
+def _generate(
+    model: Any, sources: Sequence[Sequence[int]], search: Search, config: Any
+) -> list[list[int]]:
+    """Translations of one batch."""
+    widest, most = max(map(len, sources)), _positions(model) - 1
+    rows = [[*source, *[config.pad_token_id] * (widest - len(source))] for source in sources]
+    mask = [[1] * len(source) + [0] * (widest - len(source)) for source in sources]
+    limits = [
+        int(min(search.max_length_a * len(source) + search.max_length_b, most))
+        for source in sources
+    ]
+    config.max_new_tokens = max(limits) + 1
+    bounds = _Bounds(
+        torch.tensor(limits, device=model.device).repeat_interleave(search.beams),
+        pad=config.pad_token_id,
+        end=config.eos_token_id,
+    )
+    found = model.generate(
+        torch.tensor(rows, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+        generation_config=config,
+        logits_processor=[bounds],
+    )
+    return [row[1 : row.index(config.eos_token_id, 1)] for row in found.tolist()]
+
+
+def _generation_config(model: Any, search: Search) -> Any:
+    from transformers import GenerationConfig
+
+    ids = {}
+    for name in ("pad_token_id", "eos_token_id", "decoder_start_token_id"):
+        ids[name] = getattr(model.config, name, None)
+        if ids[name] is None:
+            raise GammaError(f"the model's config has no {name}; set model.config.{name}")
+    return GenerationConfig(
+        **ids,
+        num_beams=search.beams,
+        length_penalty=search.length_penalty,
+        early_stopping=True if search.beams > 1 else None,  # as fairseq: `beams` ended are enough
+        do_sample=False,
+        use_cache=True,
+    )
+
+
+def _positions(model: Any) -> float:
+    # M2M100's table grows where it must, but one that grew here would be no tensor to train with.
+    return getattr(model.config, "max_position_embeddings", None) or math.inf
+
+
+@contextlib.contextmanager
+def _inference(model: Any, config: Any) -> Iterator[Any]:
+    """The model in evaluation mode and with this generation config, as before afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    # generate fills what a config leaves open from the model's own, such as forced tokens.
+    own, model.generation_config = model.generation_config, config
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield config
+    finally:
+        model.generation_config = own
+        for module, training in modes:
+            module.training = training
