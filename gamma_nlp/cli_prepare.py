@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     add("output", help="a new folder")
     add("--languages", nargs=2, default=["de", "en"], metavar="LANG", help="default: de en")
     add("--recipe", choices=RECIPES, help="default: multi30k for its file names, else iwslt14")
-    add("--merges", type=int, help="default: 10000 (iwslt14), 6000 (multi30k)")
+    add("--merges", type=int, help="default: 10000 (iwslt14), 4000 (multi30k)")
     add("--max-ratio", type=float, help="longest to shortest side in tokens; 0 for no limit")
     add("--max-length", type=int, help="most tokens a side; 0 for no limit")
     add("--valid-every", type=int, help="without valid.*: take every N-th line of train.*")

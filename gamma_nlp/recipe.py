@@ -43,7 +43,7 @@ RECIPES = {
         merges=10_000, cleaning=Cleaning(max_ratio=1.5, max_length=175), valid_every=23
     ),
     # Its own validation file, and all 29,000 pairs, as published results have them.
-    "multi30k": Recipe(merges=6_000, cleaning=Cleaning()),
+    "multi30k": Recipe(merges=4_000, cleaning=Cleaning()),
 }
 
 

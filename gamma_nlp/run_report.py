@@ -159,7 +159,7 @@ def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
 
 
 def gain_lines(results: Mapping[str, Any]) -> list[str]:
-    """A finished run's gains, a line for each category: coefficient, dose, and what became of them."""
+    """A finished run's gains by category: coefficient, dose, and what became of them."""
     lines = []
     for category, decay in results["dose"].items():
         norm = results["gain_norm"].get(category, {})
