@@ -238,7 +238,13 @@ def bench_sst2(options: argparse.Namespace) -> Iterator[Row]:
     yield Row(what, f"{faster:.2f} x", ">= 3 x", faster >= 3, detail, figures)
 
 
-BENCHES = {"table": bench_table, "graph": bench_graph, "step": bench_step, "sst2": bench_sst2}
+Bench = Callable[[argparse.Namespace], Iterator[Row]]
+BENCHES: dict[str, Bench] = {
+    "table": bench_table,
+    "graph": bench_graph,
+    "step": bench_step,
+    "sst2": bench_sst2,
+}
 
 
 def environment(options: argparse.Namespace) -> str:
@@ -273,15 +279,15 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def main(argv: Sequence[str]) -> int:
-    options = arguments(argv)
+def report(options: argparse.Namespace, benches: Sequence[Bench]) -> int:
+    """Run, print a line for each row, write ``--json``; the exit code."""
     torch.set_num_threads(options.threads or torch.get_num_threads())
     transformers.logging.set_verbosity_error()
     print(environment(options), flush=True)
     rows = []
     try:
-        for part in BENCHES if options.part == "all" else [options.part]:
-            for row in BENCHES[part](options):
+        for bench in benches:
+            for row in bench(options):
                 row.passed = None if options.quick else row.passed
                 rows.append(row)
                 verdict = {True: "pass", False: "FAIL", None: "-"}[row.passed]
@@ -294,6 +300,12 @@ def main(argv: Sequence[str]) -> int:
         record = {"environment": environment(options), "rows": [asdict(row) for row in rows]}
         options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return int(any(row.passed is False for row in rows))
+
+
+def main(argv: Sequence[str]) -> int:
+    options = arguments(argv)
+    parts = BENCHES if options.part == "all" else [options.part]
+    return report(options, [BENCHES[part] for part in parts])
 
 
 if __name__ == "__main__":
