@@ -30,15 +30,14 @@ ORIGIN = "averaged.json"
 
 
 def last_checkpoints(run: str | os.PathLike[str], count: int) -> list[Path]:
-    """The last checkpoints in a run's folder by step, oldest first; fewer where there are fewer.
+    """The last whole checkpoints of a run by step, oldest first; fewer where there are fewer.
 
     Raises:
         GammaError: ``count`` is below one.
     """
     if count < 1:
         raise GammaError(f"the number of checkpoints must be at least 1, not {count}")
-    found = sorted(run_checkpoints(run), key=lambda path: int(path.name.split("-")[1]))
-    return found[-count:]
+    return run_checkpoints(run)[-count:]
 
 
 def average_checkpoints(

@@ -25,6 +25,12 @@ def checkpoint(folder: Path, **tensors: torch.Tensor) -> Path:
     return folder
 
 
+def save(model: Any, folder: Path, **options: Any) -> Path:
+    model.save_pretrained(folder, **options)
+    (folder / "trainer_state.json").write_text("{}")  # comes last: the checkpoint is whole
+    return folder
+
+
 def mean(tmp_path: Path, *values: Any, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     folders = [
         checkpoint(tmp_path / f"checkpoint-{n}", w=torch.tensor(value, dtype=dtype))
@@ -104,7 +110,7 @@ def test_model_loads_with_its_ties_and_the_mean_of_its_weights(tmp_path: Path) -
     models = [marian(seed) for seed in range(3)]
     for step, model in enumerate(models):
         model.generation_config.num_beams = step + 1
-        model.save_pretrained(tmp_path / f"checkpoint-{step}")
+        save(model, tmp_path / f"checkpoint-{step}")
     average_checkpoints(last_checkpoints(tmp_path, 3), tmp_path / "averaged")
     loaded, info = transformers.MarianMTModel.from_pretrained(
         tmp_path / "averaged", output_loading_info=True
@@ -122,10 +128,8 @@ def test_model_loads_with_its_ties_and_the_mean_of_its_weights(tmp_path: Path) -
 
 def test_shards_and_whole_files_give_the_same_mean(tmp_path: Path) -> None:
     for seed in range(2):
-        marian(seed).save_pretrained(tmp_path / "whole" / f"checkpoint-{seed}")
-        marian(seed).save_pretrained(
-            tmp_path / "shards" / f"checkpoint-{seed}", max_shard_size="2KB"
-        )
+        save(marian(seed), tmp_path / "whole" / f"checkpoint-{seed}")
+        save(marian(seed), tmp_path / "shards" / f"checkpoint-{seed}", max_shard_size="2KB")
     assert len(list((tmp_path / "shards" / "checkpoint-1").glob("*.safetensors"))) > 2
     found = []
     for kind in ("whole", "shards"):
@@ -150,6 +154,8 @@ def test_folder_says_what_it_is_the_mean_of_and_may_be_written_again(tmp_path: P
 def test_last_checkpoints_go_by_step_not_by_name(tmp_path: Path) -> None:
     for name in ("checkpoint-900", "checkpoint-1000", "checkpoint-80", "averaged", "checkpoint-x"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "trainer_state.json").write_text("{}")
+    (tmp_path / "checkpoint-2000").mkdir()  # was being written when the run was killed
     assert [path.name for path in last_checkpoints(tmp_path, 2)] == [
         "checkpoint-900",
         "checkpoint-1000",
