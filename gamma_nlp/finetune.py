@@ -25,7 +25,6 @@ from gamma_nlp.finetune_args import FinetuneArguments
 from gamma_nlp.glue import load_glue
 from gamma_nlp.glue_metrics import GlueMetric
 from gamma_nlp.glue_tasks import GlueTask, glue_task
-from gamma_nlp.policy import DecayPolicy
 from gamma_nlp.run_counts import RunCounts
 from gamma_nlp.run_report import evaluations, plan_line, report
 from gamma_nlp.settings import read_yaml
@@ -79,11 +78,9 @@ def finetune(
     """
     task = glue_task(recipe.task)
     threads = run_folder.set_threads(recipe.cpu_threads)
-    policy = DecayPolicy.load(recipe.decay_policy)
+    policy = recipe.policy()
     if (recipe.model is None) == (recipe.model_config is None):
         raise GammaError("give either model (a hub name or folder) or model_config")
-    if recipe.dose is not None and policy.mode != "decoupled":
-        raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
     settings = recipe.model_config
     if isinstance(settings, str):
         settings = read_yaml(Path(settings))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.policy import DecayPolicy
 
 
 @dataclass(kw_only=True)
@@ -16,6 +20,10 @@ class RunArguments:
 
     decay_policy: str = field(
         default="guidelines", metadata={"help": "a preset's name, or a policy file"}
+    )
+    decay_mode: Literal["decoupled", "coupled"] | None = field(
+        default=None,
+        metadata={"help": "AdamW's decay or L2 in the gradient; default: the policy's"},
     )
     dose: float | None = field(
         default=None,
@@ -35,18 +43,36 @@ class RunArguments:
         metadata={"help": "CPU threads; default: torch's choice, all under accelerate"},
     )
 
+    def policy(self) -> DecayPolicy:
+        """The policy that ``decay_policy`` and ``decay_mode`` say.
+
+        Raises:
+            GammaError: No such policy, or a dose for coupled decay, which has none.
+        """
+        policy = DecayPolicy.load(self.decay_policy)
+        if self.decay_mode not in (None, policy.mode):
+            assert self.decay_mode is not None
+            name = f"{policy.name}-{self.decay_mode}"
+            policy = dataclasses.replace(policy, name=name, mode=self.decay_mode)
+        if self.dose is not None and policy.mode != "decoupled":
+            raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
+        return policy
+
 
 def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str]) -> None:
     """Fill in, among all settings of a run, those that follow from others.
 
     Args:
         values: All settings; changed in place.
-        output_dir: The folder where none is given. In it, and in one that is given,
-            ``{decay_policy}``, ``{seed}`` and the keys of ``names`` are replaced.
+        output_dir: The folder where none is given. In it, and in one that is given, ``{seed}``,
+            ``{decay_policy}`` (with the mode, where one is given) and the keys of ``names`` are
+            replaced.
         names: Further names and what stands for them.
     """
     folder = values["output_dir"] or output_dir
     policy = Path(values["decay_policy"]).stem
+    if values["decay_mode"] is not None:
+        policy = f"{policy}-{values['decay_mode']}"
     for name, text in {**names, "decay_policy": policy, "seed": str(values["seed"])}.items():
         folder = folder.replace(f"{{{name}}}", text)
     values["output_dir"] = folder

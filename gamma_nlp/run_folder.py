@@ -44,7 +44,7 @@ def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], re
     path = Path(folder)
     if path.exists() and not path.is_dir():
         raise GammaError(f"output_dir {path} is a file; give a folder")
-    held = [child.name for child in checkpoints(path)]
+    held = [child.name for child in _checkpoint_folders(path)]
     if (path / "results.json").exists():
         held.append("results.json")
     if held and not resume:
@@ -60,7 +60,7 @@ def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], re
                 "to resume; give another --output_dir"
             )
     write_json(path / "run.json", identity)
-    return bool(held)
+    return bool(checkpoints(path))
 
 
 def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
@@ -83,18 +83,19 @@ def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     One that was being written when the run was killed is none: the Trainer's state, which comes
     last, is missing or cut off. A resumed run writes it anew.
     """
-    found = [
-        path
-        for path in Path(folder).glob("checkpoint-*")
-        if path.name.split("-")[1].isdecimal() and _is_whole(path)
-    ]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+    return [path for path in _checkpoint_folders(folder) if _is_whole(path)]
 
 
 def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
     """The last whole checkpoint, or None."""
     found = checkpoints(folder)
     return found[-1] if found else None
+
+
+def _checkpoint_folders(folder: str | os.PathLike[str]) -> list[Path]:
+    named = [path for path in Path(folder).glob("checkpoint-*") if path.is_dir()]
+    numbered = [path for path in named if path.name.split("-")[1].isdecimal()]
+    return sorted(numbered, key=lambda path: int(path.name.split("-")[1]))
 
 
 def _is_whole(checkpoint: Path) -> bool:

@@ -19,7 +19,6 @@ from gamma_nlp.averaging import average_checkpoints, last_checkpoints
 from gamma_nlp.decoding import Search
 from gamma_nlp.dose_plan import decay_for_dose, planned_rates
 from gamma_nlp.errors import GammaError
-from gamma_nlp.policy import DecayPolicy
 from gamma_nlp.run_report import evaluations, plan_line, report
 from gamma_nlp.settings import read_yaml
 from gamma_nlp.token_batches import PairCollator, TokenBatches
@@ -53,7 +52,7 @@ def train_translation(
             before any training step.
     """
     threads = run_folder.set_threads(recipe.cpu_threads)
-    policy = DecayPolicy.load(recipe.decay_policy)
+    policy = recipe.policy()
     if recipe.data is None:
         raise GammaError(
             "data is missing: give --data FOLDER, made with: bash scripts/prepare_iwslt14 INPUT "
@@ -61,8 +60,6 @@ def train_translation(
         )
     if recipe.model_config is None:
         raise GammaError("model_config is missing: give config fields in YAML, or a YAML file")
-    if recipe.dose is not None and policy.mode != "decoupled":
-        raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
     settings = recipe.model_config
     if isinstance(settings, str):
         settings = read_yaml(Path(settings))
