@@ -71,7 +71,10 @@ def average_checkpoints(
             _check_names(opened[0], other)
         mean = {name: _mean(name, opened) for name in opened[0].names}
     with new_folder(target) as draft:
-        save_file(mean, draft / WEIGHTS, metadata={"format": "pt"})
+        try:
+            save_file(mean, draft / WEIGHTS, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, too
+            raise GammaError(f"cannot write {target}: {error}") from error
         for file in ("config.json", "generation_config.json"):
             if (folders[-1] / file).is_file():
                 shutil.copyfile(folders[-1] / file, draft / file)

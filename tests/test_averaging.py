@@ -11,7 +11,7 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from safetensors import safe_open  # noqa: E402
+from safetensors import SafetensorError, safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from gamma_nlp.averaging import average_checkpoints, last_checkpoints  # noqa: E402
@@ -238,17 +238,24 @@ def test_what_is_not_an_averaged_model_is_not_replaced(tmp_path: Path) -> None:
     assert contents(one) == before
 
 
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("save_file", SafetensorError("No space left on device")),
+        ("write_json", OSError(28, "No space left on device")),
+    ],
+)
 def test_failed_write_leaves_the_earlier_model(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, error: Exception
 ) -> None:
     one = checkpoint(tmp_path / "one", w=torch.ones(2))
     average_checkpoints([one], tmp_path / "averaged")
     before = contents(tmp_path / "averaged")
 
     def full(*args: Any, **kwargs: Any) -> None:
-        raise OSError(28, "No space left on device")
+        raise error
 
-    monkeypatch.setattr("gamma_nlp.averaging.write_json", full)
+    monkeypatch.setattr(f"gamma_nlp.averaging.{step}", full)
     with pytest.raises(GammaError, match=r"cannot write .*averaged: No space left"):
         average_checkpoints([one], tmp_path / "averaged")
     assert contents(tmp_path / "averaged") == before
