@@ -259,7 +259,7 @@ def matrix_rate(
         [count_flops(model, done) / time for done, time in zip(side, times[:, i], strict=True)]
         for i, side in enumerate(batches)
     ]
-    best = matmul_rate()
+    best = matmul_rate(options.device)
     ours, stock = (float(np.median(side)) for side in rates)
     detail = (
         f"{ours / 1e12:.1f} of {best / 1e12:.0f} Tflop/s in bf16, stock {stock / best:.1%}; "
@@ -285,9 +285,9 @@ def count_flops(model: Any, batches: Sequence[Batch]) -> int:
     return total
 
 
-def matmul_rate(size: int = 8192, repeats: int = 20) -> float:
-    """Operations per second of a product of two square bf16 matrices on the GPU."""
-    one, two = (torch.randn(size, size, dtype=torch.bfloat16, device="cuda") for _ in range(2))
+def matmul_rate(device: str, size: int = 8192, repeats: int = 20) -> float:
+    """Operations per second of a product of two square bf16 matrices; the best of five tries."""
+    one, two = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
 
     def products() -> None:
         for _ in range(repeats):

@@ -138,6 +138,20 @@ def test_operations_are_those_of_the_products_of_matrices(
     assert benchmark.count_flops(model, [batch, batch]) == 2 * expected
 
 
+def test_matrix_rate_is_the_share_of_the_rate_of_one_large_product(
+    benchmark: ModuleType, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert benchmark.matmul_rate("cpu", 16, 2) > 0
+    text = read_prepared(prepared, "de", "en", joint=True)
+    batch = benchmark.Batch(3, 5, 7, 1, 1)
+    flops = benchmark.count_flops(benchmark.build("quick", text), [batch])
+    monkeypatch.setattr(benchmark, "matmul_rate", lambda device: 2.0 * flops)
+    rounds = [[[batch], [batch]], [[batch, batch], [batch, batch]]]  # of ours and of the stock one
+    times = np.array([[4.0, 2.0], [4.0, 2.0]])
+    row = benchmark.matrix_rate(options(benchmark, prepared), text, times, rounds)
+    assert row.measured == "12.5%" and "stock 50.0%" in row.detail and row.passed is None
+
+
 def test_trained_run_can_be_decoded(benchmark: ModuleType, prepared: Path, tmp_path: Path) -> None:
     text = read_prepared(prepared, "de", "en", joint=True)
     text.save(tmp_path)
