@@ -27,6 +27,9 @@ from gamma_nlp.precision import gains_to_fp32
 from gamma_nlp.probe import ProbeReport, probe
 
 if TYPE_CHECKING:
+    from gamma_nlp.token_batches import PairCollator, TokenBatches
+    from gamma_nlp.token_budget import TokenBudget
+    from gamma_nlp.token_trainer import TokenBudgetMixin
     from gamma_nlp.trainer import GammaSeq2SeqTrainer, GammaTrainer, GammaTrainerMixin
 
 __version__ = "0.1.0"
@@ -40,8 +43,12 @@ __all__ = [
     "GammaSeq2SeqTrainer",
     "GammaTrainer",
     "GammaTrainerMixin",
+    "PairCollator",
     "ProbeReport",
     "Role",
+    "TokenBatches",
+    "TokenBudget",
+    "TokenBudgetMixin",
     "__version__",
     "audit",
     "categorize",
@@ -52,20 +59,28 @@ __all__ = [
     "probe",
 ]
 
-_TRAINERS = ("GammaSeq2SeqTrainer", "GammaTrainer", "GammaTrainerMixin")
+_FOR_TRAINING = {
+    "GammaSeq2SeqTrainer": "trainer",
+    "GammaTrainer": "trainer",
+    "GammaTrainerMixin": "trainer",
+    "PairCollator": "token_batches",
+    "TokenBatches": "token_batches",
+    "TokenBudget": "token_budget",
+    "TokenBudgetMixin": "token_trainer",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the trainers when they are asked for: transformers takes seconds to import."""
-    if name not in _TRAINERS:
+    """Import what training needs when it is asked for: transformers takes seconds to import."""
+    if name not in _FOR_TRAINING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        trainer = importlib.import_module("gamma_nlp.trainer")
+        module = importlib.import_module(f"gamma_nlp.{_FOR_TRAINING[name]}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("gamma_nlp"):
             raise
         raise GammaError(f"{name} needs {error.name}: pip install 'gamma_nlp[hf]'") from error
-    return getattr(trainer, name)
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

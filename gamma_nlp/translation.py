@@ -15,10 +15,11 @@ import transformers
 from transformers import PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments
 
 from gamma_nlp import run_folder
-from gamma_nlp.averaging import average_checkpoints, last_checkpoints
+from gamma_nlp.averaging import ORIGIN, average_checkpoints, last_checkpoints
 from gamma_nlp.decoding import Search
 from gamma_nlp.dose_plan import decay_for_dose, planned_rates
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import write_json
 from gamma_nlp.run_report import evaluations, plan_line, report
 from gamma_nlp.settings import read_yaml
 from gamma_nlp.token_batches import PairCollator, TokenBatches
@@ -99,9 +100,9 @@ def train_translation(
         args=args,
         train_dataset=splits["train"],
         eval_dataset=splits["valid"],
-        data_collator=PairCollator(text.source.pad_token_id),
+        data_collator=PairCollator(text.source.pad_token_id, width_multiple=_width(args)),
         decay_policy=policy,
-        token_budget=TokenBudget(max_tokens=recipe.max_tokens, skip_long=recipe.skip_long),
+        token_budget=_budget(recipe, args),
         pair_lengths=splits["train"].lengths,
         text=text,
         search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
@@ -126,12 +127,22 @@ def train_translation(
     return report(trainer, recipe, taken, seconds, found=found, resumed=resume)
 
 
+def _width(args: Seq2SeqTrainingArguments) -> int:
+    return 8 if args.device.type == "cuda" else 1  # tensor cores want multiples of 8
+
+
+def _budget(recipe: TranslationArguments, args: Seq2SeqTrainingArguments) -> TokenBudget:
+    return TokenBudget(
+        max_tokens=recipe.max_tokens, width_multiple=_width(args), skip_long=recipe.skip_long
+    )
+
+
 def _batches(
     train: PairData, recipe: TranslationArguments, args: Seq2SeqTrainingArguments
 ) -> TokenBatches:
     return TokenBatches(
         *train.lengths,
-        TokenBudget(max_tokens=recipe.max_tokens, skip_long=recipe.skip_long),
+        _budget(recipe, args),
         world_size=args.world_size,
         remainder="drop" if args.dataloader_drop_last else "fill",
     )
@@ -145,6 +156,7 @@ def _final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
             average_checkpoints(last, folder)
         else:
             trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
+            write_json(folder / ORIGIN, {"checkpoints": []})
     trainer.accelerator.wait_for_everyone()
     kind = type(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
     return kind.from_pretrained(folder).to(trainer.args.device)

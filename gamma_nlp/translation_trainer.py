@@ -14,7 +14,7 @@ from gamma_nlp.bleu import token_bleu
 from gamma_nlp.decoding import Search, decode
 from gamma_nlp.run_counts import RunCounts
 from gamma_nlp.run_report import evaluations
-from gamma_nlp.token_batches import PairCollator, TokenBatches
+from gamma_nlp.token_batches import TokenBatches
 from gamma_nlp.token_budget import TokenBudget
 from gamma_nlp.token_trainer import TokenBudgetMixin
 from gamma_nlp.trainer import GammaSeq2SeqTrainer
@@ -86,7 +86,7 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
         longest = max(map(max, data.lengths))
         budget = TokenBudget(max_tokens=max(self.search.max_tokens, longest))
         batches = TokenBatches(*data.lengths, budget).order()
-        collate = PairCollator(self.data_collator.pad_id)
+        collate = self.data_collator
         total, tokens = 0.0, 0
         was_training = model.training
         model.eval()

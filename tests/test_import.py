@@ -59,11 +59,12 @@ def test_core_works_with_torch_alone() -> None:
     python(BLOCK + CORE)
 
 
-def test_trainer_without_transformers_names_the_extra() -> None:
-    code = """
+@pytest.mark.parametrize("name", ["GammaTrainer", "TokenBudgetMixin"])
+def test_trainer_without_transformers_names_the_extra(name: str) -> None:
+    code = f"""
 import gamma_nlp
 try:
-    gamma_nlp.GammaTrainer
+    gamma_nlp.{name}
 except gamma_nlp.GammaError as error:
     print(error)
 """
