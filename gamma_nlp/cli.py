@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import gamma_nlp
-from gamma_nlp import cli_audit, cli_coverage, cli_probe, cli_score
+from gamma_nlp import cli_audit, cli_coverage, cli_probe, cli_score, cli_translate
 from gamma_nlp.errors import GammaError
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     cli_probe.add_parser(commands)
     cli_coverage.add_parser(commands)
     cli_score.add_parser(commands)
+    cli_translate.add_parser(commands)
 
     commands.add_parser("demo", help="train tiny models under several policies, on CPU")
     return top
@@ -238,6 +239,7 @@ def hush() -> None:
     except ImportError:
         return  # load_model names the extra
     logging.set_verbosity_error()
+    logging.disable_progress_bar()
     hub_logging.set_verbosity_error()
 
 

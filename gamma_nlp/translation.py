@@ -20,6 +20,7 @@ from gamma_nlp.decoding import Search
 from gamma_nlp.dose_plan import decay_for_dose, planned_rates
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import write_json
+from gamma_nlp.run_models import AVERAGED
 from gamma_nlp.run_report import evaluations, plan_line, report
 from gamma_nlp.settings import read_yaml
 from gamma_nlp.token_batches import PairCollator, TokenBatches
@@ -30,9 +31,6 @@ from gamma_nlp.translation_model import build_translator, check_lengths
 from gamma_nlp.translation_scores import score_translations, write_translations
 from gamma_nlp.translation_text import read_prepared
 from gamma_nlp.translation_trainer import Patience, TranslationTrainer
-
-AVERAGED = "averaged"
-"""Where a run's folder keeps the final model."""
 
 
 def train_translation(

@@ -173,4 +173,10 @@ def word_tokenizer(words: Iterable[str]) -> Any:
 
 
 def _encode(tokenizer: Any, lines: Sequence[str]) -> list[list[int]]:
-    return list(tokenizer(list(lines), return_attention_mask=False)["input_ids"]) if lines else []
+    if not lines:
+        return []
+    # A word of the text that reads like a mark is unknown, not a mark: alone or inside a word.
+    words = (line.split(" ") for line in lines)
+    plain = [" ".join(UNKNOWN if word in SPECIAL else word for word in line) for line in words]
+    found = tokenizer(plain, return_attention_mask=False, split_special_tokens=True)
+    return list(found["input_ids"])
