@@ -176,8 +176,20 @@ def _generate(
         attention_mask=torch.tensor(mask, device=model.device),
         generation_config=config,
         logits_processor=[bounds],
+        past_key_values=_cache(model),
     )
     return [row[1 : row.index(config.eos_token_id, 1)] for row in found.tolist()]
+
+
+def _cache(model: Any) -> Any:
+    from transformers import DynamicCache, EncoderDecoderCache
+
+    config = model.config.get_text_config(decoder=True)
+    own, source = DynamicCache(config=config), DynamicCache(config=config)
+    # At each step keys and values follow their beams. Those of the source are equal in all beams
+    # of a sentence, so moving them would only cost time.
+    source.reorder_cache = lambda beams: None
+    return EncoderDecoderCache(own, source)
 
 
 def _generation_config(model: Any, search: Search) -> Any:
