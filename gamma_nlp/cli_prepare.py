@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "input",
         help="a folder with train.LANG, valid.LANG (or val, dev) and test*.LANG; IWSLT14's "
-        "de-en.tgz, unpacked or not, or its address; or 'download'",
+        "de-en.tgz, unpacked or not, or its address; 'download'; or hub:OWNER/NAME[:CONFIG]",
     )
     add("output", help="a new folder")
     add("--languages", nargs=2, default=["de", "en"], metavar="LANG", help="default: de en")

@@ -6,18 +6,16 @@ file and the line. Quotation marks are text, never quoting.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
-import threading
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.glue_tasks import GlueTask, glue_task
+from gamma_nlp.hub_data import load_hub_dataset
 from gamma_nlp.text_lines import read_bytes, text_lines
 
 if TYPE_CHECKING:
@@ -202,36 +200,7 @@ def _label(
 
 def _from_hub(task: GlueTask, splits: Sequence[str]) -> datasets.DatasetDict:
     import datasets
-    from huggingface_hub import constants
 
-    # Without a network the client tries for 20 s; told so, it looks into its cache at once.
-    before = (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)
-    offline = before[1] or not _reachable(constants.ENDPOINT)
-    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = offline
-    try:
-        whole = datasets.load_dataset(HUB_DATASET, task.name)
-    except Exception as error:  # the hub's client raises many kinds
-        reason = f"{constants.ENDPOINT} does not answer, and the cache does not hold it"
-        raise GammaError(
-            f"cannot load {HUB_DATASET} ({task.name}) from the hub: "
-            f"{reason if offline else ' '.join(str(error).split())}; give a folder with the "
-            "official TSV files: --data FOLDER"
-        ) from error
-    finally:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+    give = "give a folder with the official TSV files: --data FOLDER"
+    whole = load_hub_dataset(HUB_DATASET, task.name, otherwise=give)
     return datasets.DatasetDict({split: whole[split] for split in splits})
-
-
-def _reachable(url: str, timeout: float = 4.0) -> bool:
-    answers: list[bool] = []
-
-    def ask() -> None:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=timeout).close()
-            answers.append(True)
-
-    # In a thread, since no timeout covers a name lookup that hangs.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout + 1.0)
-    return bool(answers)

@@ -162,9 +162,9 @@ def read_folder(folder: Path, languages: tuple[str, str], *, tokenized: bool = F
             data = read_bytes(path)
             sources[path.name] = hashlib.sha256(data).hexdigest()
             sides.append(text_lines(data, path))
-            _check_subwords(sides[-1], path, tokenized)
+            check_subwords(sides[-1], path, tokenized)
             if stem == "train":
-                _check_tokens(sides[-1], path, tokenized)
+                check_tokens(sides[-1], path, tokenized)
         both = (str(folder / f"{stem}.{languages[0]}"), str(folder / f"{stem}.{languages[1]}"))
         name = "valid" if stem in valid else stem
         splits.append(Split(name=name, pairs=pair_up(sides[0], sides[1], both)))
@@ -176,7 +176,8 @@ def _stems(names: Sequence[str], languages: tuple[str, str]) -> set[str]:
     return {stem for stem, _, language in split if language in languages}
 
 
-def _check_subwords(lines: Sequence[str], path: Path, tokenized: bool) -> None:
+def check_subwords(lines: Sequence[str], path: Path | str, tokenized: bool) -> None:
+    """Refuse text that was split into subwords already; ``path`` is what an error calls it."""
     # Moses takes a stray @@ apart; in tokenised text it would pass for a mark of subwords.
     piece = _MARKED if tokenized else _SUBWORD
     for number, line in enumerate(lines, start=1):
@@ -188,7 +189,8 @@ def _check_subwords(lines: Sequence[str], path: Path, tokenized: bool) -> None:
             )
 
 
-def _check_tokens(lines: Sequence[str], path: Path, tokenized: bool) -> None:
+def check_tokens(lines: Sequence[str], path: Path | str, tokenized: bool) -> None:
+    """Refuse text that is tokenised, or not, against what ``tokenized`` says."""
     # Final periods tell, and escapes such as &amp; do not: text from the web has those raw.
     apart = sum(line.endswith(" .") for line in lines)
     joined = sum(line.endswith(".") for line in lines) - apart

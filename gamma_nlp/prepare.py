@@ -19,6 +19,7 @@ from typing import Any
 from gamma_nlp import iwslt14, moses, subwords
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import write_json
+from gamma_nlp.hub_data import read_hub_corpus
 from gamma_nlp.new_folder import MANIFEST, check_target, checksums, new_folder, write_lines
 from gamma_nlp.parallel_text import Corpus, read_folder
 from gamma_nlp.recipe import Recipe, Sentence, apply_recipe, single_spaces
@@ -30,13 +31,13 @@ log = logging.getLogger(__name__)
 def read_corpus(
     source: str | os.PathLike[str], languages: tuple[str, str], *, tokenized: bool = False
 ) -> Corpus:
-    """Read a folder of parallel files, or IWSLT14's archive: a file, an address, or unpacked.
+    """Read a folder of parallel files, IWSLT14's archive, or a data set of the hub.
 
     Args:
-        source: A folder, ``de-en.tgz``, its http(s) address, or ``download`` for the address that
-            fairseq uses.
+        source: A folder; ``de-en.tgz``, unpacked or not, its http(s) address, or ``download`` for
+            the address that fairseq uses; or ``hub:OWNER/NAME``.
         languages: Which two languages; the archive has German and English.
-        tokenized: Whether a folder's text is Moses-tokenised already.
+        tokenized: Whether the text of a folder or of the hub is Moses-tokenised already.
 
     Raises:
         GammaError: It is none of these, or something in it is wrong.
@@ -46,12 +47,14 @@ def read_corpus(
             f"languages must be two of {', '.join(moses.LANGUAGES)}, not {' '.join(languages)}"
         )
     text = str(source)
+    if text.startswith("hub:"):
+        return read_hub_corpus(text.removeprefix("hub:"), languages, tokenized=tokenized)
     path = Path(source).expanduser()
     fetched = text == "download" or text.startswith(("http://", "https://"))
     if not fetched and not path.exists():
         raise GammaError(
             f"input {path} does not exist; give a folder with train.{languages[0]} and so on, "
-            "IWSLT14's de-en.tgz, or 'download'"
+            "IWSLT14's de-en.tgz, 'download', or hub:OWNER/NAME"
         )
     if not fetched and path.is_dir() and not iwslt14.is_unpacked(path):
         return read_folder(path, languages, tokenized=tokenized)

@@ -55,8 +55,10 @@ class Sentence(NamedTuple):
 
 
 def default_recipe(corpus: Corpus) -> str:
-    """``multi30k`` where the test sets are named as there, else ``iwslt14``."""
-    return "multi30k" if any(name.endswith("_flickr") for name in corpus.names) else "iwslt14"
+    """``multi30k`` where the corpus or its test sets are named so, else ``iwslt14``."""
+    named = any(name.endswith("_flickr") for name in corpus.names)
+    named = named or any("multi30k" in source.lower() for source in corpus.sources)
+    return "multi30k" if named else "iwslt14"
 
 
 def apply_recipe(
