@@ -55,10 +55,11 @@ def report(
 
     The score of the final epoch is ``final``; ``best`` is what an early stop on the validation
     set would have reported, which is optimistic. Speed counts training without evaluation, and no
-    padding; after a resume it is that of the last part.
+    padding; after a resume it is that of the last part. The doses are those of the steps taken.
     """
     args = trainer.args
     log = trainer.state.log_history
+    taken = rates[: trainer.state.global_step]
     history = evaluations(log)
     key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
     ranked = [entry for entry in history if key in entry]
@@ -81,8 +82,8 @@ def report(
         "planned_steps": len(rates),
         "world_size": args.world_size,
         "weight_decay": args.weight_decay,
-        "sum_of_learning_rates": math.fsum(rates),
-        "dose": doses(trainer, rates),
+        "sum_of_learning_rates": math.fsum(taken),
+        "dose": doses(trainer, taken),
         "gain_norm": gain_norms(log),
         "resumed": resumed,
         "wall_seconds": round(seconds, 2),

@@ -121,8 +121,7 @@ def train_translation(
         "model": model.config.model_type,
         **_translations(trainer, final, splits, search, output),
     }
-    taken = rates[: trainer.state.global_step]
-    return report(trainer, recipe, taken, seconds, found=found, resumed=resume)
+    return report(trainer, recipe, rates, seconds, found=found, resumed=resume)
 
 
 def _width(args: Seq2SeqTrainingArguments) -> int:
