@@ -29,7 +29,9 @@ def series(log: Log, key: str) -> tuple[list[float], list[float]]:
     return [float(step) for step, _ in pairs], [float(value) for _, value in pairs]
 
 
-def plot_run(log: Log, path: str | os.PathLike[str], *, title: str, score: str) -> None:
+def plot_run(
+    log: Log, path: str | os.PathLike[str], *, title: str, score: str, smoothing: float = 0.0
+) -> None:
     """Draw one run: training and evaluation loss, score, size of the gains per category.
 
     Args:
@@ -37,6 +39,7 @@ def plot_run(log: Log, path: str | os.PathLike[str], *, title: str, score: str) 
         path: The PNG to write.
         title: Heading of the picture.
         score: Key of the score, such as ``eval_accuracy``.
+        smoothing: Label smoothing of the training loss, which the evaluation's has not.
     """
     plt = _pyplot()
     figure, (loss, mark, norm) = plt.subplots(
@@ -47,7 +50,8 @@ def plot_run(log: Log, path: str | os.PathLike[str], *, title: str, score: str) 
         (key for entry in log for key in entry if key.startswith("eval") and key.endswith("loss")),
         "eval_loss",
     )
-    for key, name, style in (("loss", "training", "-"), (evaluated, "evaluation", "o-")):
+    trained = f"training (smoothing {smoothing:g})" if smoothing else "training"
+    for key, name, style in (("loss", trained, "-"), (evaluated, "evaluation", "o-")):
         steps, values = series(log, key)
         if values:
             colour = "#888888" if key == "loss" else "#0072b2"
@@ -102,20 +106,25 @@ def plot_arms(
 def _score(axis: Any, log: Log, key: str, colour: str, label: str | None) -> None:
     steps, values = series(log, key)
     name = key.removeprefix("eval_").replace("_", " ")
-    axis.plot(steps, [100 * v for v in values], "o-", color=colour, label=label, alpha=0.85)
+    unit, title = f"{name} (%)", name
+    if key.endswith("bleu"):  # counted from 0 to 100 already, and no share of anything
+        unit = title = "BLEU"
+    else:
+        values = [100 * value for value in values]
+    axis.plot(steps, values, "o-", color=colour, label=label, alpha=0.85)
     if label is None:
         for step, value in zip(steps, values, strict=True):
             axis.annotate(
-                f"{100 * value:.1f}",
-                (step, 100 * value),
+                f"{value:.1f}",
+                (step, value),
                 xytext=(0, 7),
                 textcoords="offset points",
                 ha="center",
             )
     if len(values) == 1:  # one point has no scale of its own
-        axis.set(xlim=(0, 1.2 * steps[0]), ylim=(100 * values[0] - 5, 100 * values[0] + 5))
+        axis.set(xlim=(0, 1.2 * steps[0]), ylim=(values[0] - 5, values[0] + 5))
     axis.margins(x=0.1, y=0.2)
-    axis.set(title=f"Evaluation {name}", xlabel="step", ylabel=f"{name} (%)")
+    axis.set(title=f"Evaluation {title}", xlabel="step", ylabel=unit)
 
 
 def _change(values: Sequence[float]) -> list[float]:

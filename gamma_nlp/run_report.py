@@ -40,6 +40,7 @@ def report(
     *,
     found: Mapping[str, Any],
     resumed: bool,
+    smoothing: float = 0.0,
 ) -> dict[str, Any]:
     """Gather a finished run's figures; the main process writes them to the output folder.
 
@@ -50,6 +51,7 @@ def report(
         seconds: Wall time of training with its evaluations.
         found: What else to write: ``task``, ``model``, scores.
         resumed: Whether the run went on from a checkpoint.
+        smoothing: Label smoothing that the training loss has and the evaluation's has not.
 
     Returns what it writes, and the Trainer's ``log_history`` as ``log``.
 
@@ -109,6 +111,7 @@ def report(
             output / "training.png",
             title=f"{found['task']}, policy {trainer.policy.name}, seed {args.seed}",
             score=key,
+            smoothing=smoothing,
         )
     return results | {"log": log}
 

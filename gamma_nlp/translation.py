@@ -121,7 +121,15 @@ def train_translation(
         "model": model.config.model_type,
         **_translations(trainer, final, splits, search, output),
     }
-    return report(trainer, recipe, rates, seconds, found=found, resumed=resume)
+    return report(
+        trainer,
+        recipe,
+        rates,
+        seconds,
+        found=found,
+        resumed=resume,
+        smoothing=args.label_smoothing_factor,
+    )
 
 
 def _width(args: Seq2SeqTrainingArguments) -> int:

@@ -34,3 +34,22 @@ def test_a_run_is_drawn_however_little_was_logged(
 def test_arms_are_drawn_side_by_side(tmp_path: Path) -> None:
     plot_arms({"model": {"none": LOG, "all": LOG}}, tmp_path / "arms.png", title="arms")
     assert (tmp_path / "arms.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "drawn", "unit"),
+    [("eval_accuracy", 0.8, 80.0, "accuracy (%)"), ("eval_bleu", 36.2, 36.2, "BLEU")],
+)
+def test_shares_are_drawn_in_percent_and_bleu_as_it_is(
+    key: str, value: float, drawn: float, unit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib import pyplot
+
+    kept: list[pyplot.Figure] = []
+    monkeypatch.setattr(pyplot, "close", kept.append)
+    plot_run([{"step": 5, key: value}], tmp_path / "run.png", title="a run", score=key)
+    monkeypatch.undo()
+    mark = kept[0].axes[1]
+    assert mark.lines[0].get_ydata() == pytest.approx([drawn])
+    assert mark.get_ylabel() == unit
+    pyplot.close(kept[0])
