@@ -28,6 +28,7 @@ from gamma_nlp.token_budget import TokenBudget
 from gamma_nlp.translation_args import TranslationArguments
 from gamma_nlp.translation_data import PairData, load_splits
 from gamma_nlp.translation_model import build_translator, check_lengths
+from gamma_nlp.translation_resume import check_text, is_trained
 from gamma_nlp.translation_scores import score_translations, write_translations
 from gamma_nlp.translation_text import read_prepared
 from gamma_nlp.translation_trainer import Patience, TranslationTrainer
@@ -86,10 +87,18 @@ def train_translation(
         "seed": args.seed,
     }
     resume = run_folder.claim_folder(output, identity, recipe.resume)
+    patience = None if recipe.patience is None else Patience(recipe.patience)
+    trained = False
     if resume:
-        run_folder.check_unfinished(output, len(rates))
+        check_text(output, text, recipe.data)
+        trained = is_trained(
+            output,
+            len(rates),
+            lambda history: patience is not None and patience.spent(args, history),
+        )
     if args.process_index == 0:
-        text.save(output)
+        if not resume:
+            text.save(output)
         if not quiet:
             what = f"{text.source_language}-{text.target_language}: {len(splits['train'])} pairs"
             print(plan_line(what, args, policy, rates, threads), flush=True)
@@ -104,17 +113,21 @@ def train_translation(
         pair_lengths=splits["train"].lengths,
         text=text,
         search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
-        callbacks=[Patience(recipe.patience)] if recipe.patience is not None else None,
+        callbacks=None if patience is None else [patience],
     )
     if quiet:
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
     start = time.perf_counter()
     last = run_folder.last_checkpoint(output) if resume else None
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if trained and last is not None:
+        trainer.take_up(last)
+    else:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
     seconds = time.perf_counter() - start
-    if not evaluations(trainer.state.log_history):
-        trainer.evaluate()
+    history = evaluations(trainer.state.log_history)
+    if not history or history[-1]["step"] < trainer.state.global_step:
+        trainer.evaluate()  # the final score is that of the last step
     final = _final_model(trainer, output, recipe.average_last)
     found = {
         "task": f"{text.source_language}-{text.target_language}",

@@ -22,6 +22,8 @@ SPECIAL = (PAD, END, UNKNOWN)
 FOLDER = "text"
 """Where a run's folder keeps it."""
 
+_FACTS = ("source_language", "target_language", "lowercase", "tokenized")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationText:
@@ -49,6 +51,14 @@ class TranslationText:
     def joint(self) -> bool:
         """Whether both languages share their vocabulary."""
         return bool(self.source.get_vocab() == self.target.get_vocab())
+
+    def same_as(self, other: TranslationText) -> bool:
+        """Whether both turn the same text into the same ids."""
+        names = (*_FACTS, "codes")
+        sides = ((self.source, other.source), (self.target, other.target))
+        return all(getattr(self, name) == getattr(other, name) for name in names) and all(
+            mine.get_vocab() == its.get_vocab() for mine, its in sides
+        )
 
     def subwords(self, lines: Iterable[str]) -> list[str]:
         """Plain source text as lines of subwords, prepared as the training text was."""
@@ -82,8 +92,7 @@ class TranslationText:
         self.source.save_pretrained(folder / "source")
         self.target.save_pretrained(folder / "target")
         (folder / "codes").write_text(self.codes, encoding="utf-8", newline="\n")
-        facts = ("source_language", "target_language", "lowercase", "tokenized")
-        write_json(folder / "text.json", {name: getattr(self, name) for name in facts})
+        write_json(folder / "text.json", {name: getattr(self, name) for name in _FACTS})
 
     @classmethod
     def load(cls, run: str | os.PathLike[str]) -> TranslationText:

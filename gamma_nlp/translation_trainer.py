@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
+from gamma_nlp import train_log
 from gamma_nlp.bleu import token_bleu
 from gamma_nlp.decoding import Search, decode
+from gamma_nlp.plots import GAIN_NORM
 from gamma_nlp.run_counts import RunCounts
 from gamma_nlp.run_report import evaluations
 from gamma_nlp.token_batches import TokenBatches
@@ -37,6 +41,16 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
         super().__init__(*args, **kwargs)
         self.text = text
         self.search = search
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Stand where a finished training stood, without a step: only what follows is missing."""
+        self.create_optimizer()
+        self._load_from_checkpoint(str(checkpoint))
+        self.model_wrapped = self.accelerator.prepare_model(self.model, evaluation_mode=True)
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        # What the Trainer logs at its end comes after the last checkpoint.
+        norms = train_log.gain_norms(self.model, self._table())
+        self.log({f"{GAIN_NORM}{category}": norm for category, norm in norms.items()})
 
     def counted(self, inputs: Any) -> torch.Tensor:
         mask: torch.Tensor = inputs["labels"].ne(-100)
@@ -133,11 +147,15 @@ class Patience(TrainerCallback):
     def __init__(self, evaluations: int) -> None:
         self.evaluations = evaluations
 
-    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def spent(self, args: Any, history: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether these evaluations (of :func:`~gamma_nlp.run_report.evaluations`) end a run."""
         key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
-        scores = [entry[key] for entry in evaluations(state.log_history) if key in entry]
+        scores = [entry[key] for entry in history if key in entry]
         pick = max if args.greater_is_better else min
-        if scores and len(scores) - 1 - scores.index(pick(scores)) >= self.evaluations:
+        return bool(scores) and len(scores) - 1 - scores.index(pick(scores)) >= self.evaluations
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.spent(args, evaluations(state.log_history)):
             control.should_training_stop = True
 
 
