@@ -18,17 +18,32 @@ def planned_rates(args: TrainingArguments, batches: int) -> list[float]:
     Args:
         args: The Trainer's arguments.
         batches: Batches of an epoch on each process.
+
+    Raises:
+        GammaError: The schedule cannot be made, or is none that can be planned.
     """
     epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=args.learning_rate)
-    schedule = transformers.get_scheduler(
-        args.lr_scheduler_type,
-        optimizer=optimizer,
-        num_warmup_steps=args.get_warmup_steps(steps),
-        num_training_steps=steps,
-        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
-    )
+    name = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+    try:
+        schedule = transformers.get_scheduler(
+            args.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=args.get_warmup_steps(steps),
+            num_training_steps=steps,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+    except (TypeError, ValueError) as error:
+        raise GammaError(
+            f"lr_scheduler_type {name} cannot be made: {error}; set lr_scheduler_kwargs, or take "
+            "another one"
+        ) from error
+    if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise GammaError(
+            f"lr_scheduler_type {name} follows the score, so its rates cannot be planned; take "
+            "another one, for example inverse_sqrt"
+        )
     rates = []
     for _ in range(steps):
         rates.append(float(optimizer.param_groups[0]["lr"]))

@@ -20,6 +20,7 @@ from gamma_nlp.decoding import Search
 from gamma_nlp.dose_plan import decay_for_dose, planned_rates
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import write_json
+from gamma_nlp.new_folder import new_folder
 from gamma_nlp.run_models import AVERAGED
 from gamma_nlp.run_report import evaluations, plan_line, report
 from gamma_nlp.settings import read_yaml
@@ -173,8 +174,9 @@ def _final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
         if last := last_checkpoints(output, count):
             average_checkpoints(last, folder)
         else:
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(folder)
-            write_json(folder / ORIGIN, {"checkpoints": []})
+            with new_folder(folder) as draft:
+                trainer.accelerator.unwrap_model(trainer.model).save_pretrained(draft)
+                write_json(draft / ORIGIN, {"checkpoints": []})
     trainer.accelerator.wait_for_everyone()
     kind = type(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
     return kind.from_pretrained(folder).to(trainer.args.device)

@@ -12,6 +12,8 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.run_args import RunArguments, complete, complete_best
 from gamma_nlp.settings import read_settings
 
+_METRICS = ("bleu", "loss")
+
 
 @dataclass(kw_only=True)
 class TranslationArguments(RunArguments):
@@ -49,8 +51,12 @@ class TranslationArguments(RunArguments):
     def __post_init__(self) -> None:
         for name in ("max_tokens", "beams", "eval_beams", "average_last", "patience"):
             value = getattr(self, name)
+            if value is None and name != "patience":  # null in YAML
+                raise GammaError(f"{name} is empty; give a number, or leave it out")
             if value is not None and value < 1:
                 raise GammaError(f"{name} must be at least 1, not {value}")
+        if self.length_penalty is None:
+            raise GammaError("length_penalty is empty; give a number, or leave it out")
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[TranslationArguments, Seq2SeqTrainingArguments]:
@@ -72,6 +78,16 @@ def _complete(values: dict[str, Any]) -> None:
     complete(values, output_dir="runs/translation/{decay_policy}-seed{seed}", names={})
     # The best checkpoint is tracked and kept beside those that are averaged.
     limit = values["save_total_limit"]
-    if limit is not None:
-        values["save_total_limit"] = max(limit, values["average_last"] + 1)
+    if limit and limit > 0:  # otherwise all are kept
+        values["save_total_limit"] = max(limit, (values["average_last"] or 1) + 1)
     complete_best(values, "bleu")
+    metric = values["metric_for_best_model"].removeprefix("eval_")
+    if metric not in _METRICS:
+        raise GammaError(f"metric_for_best_model must be {' or '.join(_METRICS)}, not {metric}")
+    if values["load_best_model_at_end"]:
+        raise GammaError(
+            "load_best_model_at_end has no effect here: the final model is the mean of the last "
+            "checkpoints; leave it out (gamma-nlp translate --checkpoint best takes the best one)"
+        )
+    if values["patience"] is not None and values["eval_strategy"] == "no":
+        raise GammaError("patience needs evaluations; set eval_strategy, for example to epoch")

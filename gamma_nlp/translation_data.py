@@ -71,6 +71,8 @@ def _split(folder: Path, name: str, text: TranslationText) -> PairData:
     files = [folder / f"{name}.{text.source_language}", folder / f"{name}.{text.target_language}"]
     source, target = (_lines(file) for file in files)
     _same_length(files[0], source, files[1], target)
+    if not source:
+        raise GammaError(f"{files[0]} is empty; prepare the folder anew, or remove this test set")
     written = folder / "tokens" / files[1].name
     tokens = _lines(written)
     _same_length(files[1], target, written, tokens)

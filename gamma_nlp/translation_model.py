@@ -19,7 +19,8 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
         text: The vocabularies.
 
     Raises:
-        GammaError: No such architecture, no encoder-decoder, or fields that contradict ``text``.
+        GammaError: No such architecture, no encoder-decoder that trains from labels
+            alone, or fields that contradict ``text``.
     """
     import transformers
 
@@ -58,6 +59,11 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
     unknown = [name for name in fields if name not in type(config)().to_dict()]
     if unknown:
         raise GammaError(f"model_config: {kind} has no field {unknown[0]!r}")
+    if not hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        raise GammaError(
+            f"model_config: {kind} does not make decoder inputs from labels, as training needs; "
+            "take marian or bart (post-norm), pegasus or mbart (pre-norm)"
+        )
     return model
 
 

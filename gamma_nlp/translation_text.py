@@ -137,10 +137,11 @@ def read_prepared(
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         languages, recipe = manifest["languages"], manifest["recipe"]
+        lowercase, tokenized = recipe["lowercase"], recipe["tokenized"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GammaError(
-            f"data {path} is not a prepared folder (no manifest.json to read); make one with: "
-            "bash scripts/prepare_iwslt14 INPUT OUTPUT"
+            f"data {path} is not a prepared folder (no manifest.json that says how); make one "
+            "with: bash scripts/prepare_iwslt14 INPUT OUTPUT"
         ) from error
     if {source_language, target_language} != set(languages):
         raise GammaError(
@@ -152,8 +153,8 @@ def read_prepared(
     return TranslationText(
         source_language=source_language,
         target_language=target_language,
-        lowercase=recipe["lowercase"],
-        tokenized=recipe["tokenized"],
+        lowercase=lowercase,
+        tokenized=tokenized,
         codes=read_bytes(path / "codes").decode("utf-8"),
         source=source,
         target=target,

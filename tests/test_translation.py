@@ -35,12 +35,14 @@ from gamma_nlp.averaging import average_checkpoints
 from gamma_nlp.bleu import token_bleu
 from gamma_nlp.decoding import Search, decode
 from gamma_nlp.errors import GammaError
+from gamma_nlp.translation_args import read_arguments
 from gamma_nlp.translation_data import load_splits
 from gamma_nlp.translation_scores import score_translations
 from gamma_nlp.translation_text import TranslationText, read_prepared
 from gamma_nlp.translation_trainer import Patience
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "translation.py"
+EMPTY = "EMPTY"  # stands for null, since experiment() leaves out what is None
 PRENORM = MARIAN | {"model_type": "pegasus"}
 # Checkpoints within epochs as well as at their ends.
 LONG = {"num_train_epochs": 6, "average_last": 2, "save_strategy": "steps", "save_steps": 4}
@@ -310,6 +312,7 @@ def test_a_run_ends_early_and_says_so(data: Path, tmp_path: Path) -> None:
         ({"model_config": {"d_model": 8}}, "model_type is missing"),
         ({"model_config": {"model_type": "no-such"}}, "cannot build 'no-such'"),
         ({"model_config": {"model_type": "bert"}}, "cannot build 'bert'"),
+        ({"model_config": MARIAN | {"model_type": "m2m_100"}}, "m2m_100 does not make decoder in"),
         ({"model_config": MARIAN | {"layers": 3}}, "marian has no field 'layers'"),
         ({"model_config": MARIAN | {"vocab_size": 3}}, "vocab_size follows from the data"),
         (
@@ -323,6 +326,13 @@ def test_a_run_ends_early_and_says_so(data: Path, tmp_path: Path) -> None:
         ({"max_tokens": 5}, r"more than max_tokens=5"),
         ({"beams": 0}, "beams must be at least 1, not 0"),
         ({"average_last": 0}, "average_last must be at least 1, not 0"),
+        ({"average_last": EMPTY}, "average_last is empty"),
+        ({"length_penalty": EMPTY}, "length_penalty is empty"),
+        ({"metric_for_best_model": "accuracy"}, "must be bleu or loss, not accuracy"),
+        ({"load_best_model_at_end": True}, "load_best_model_at_end has no effect"),
+        ({"patience": 2, "eval_strategy": "no"}, "patience needs evaluations"),
+        ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "plateau follows the score"),
+        ({"lr_scheduler_type": "cosine_with_min_lr"}, "cannot be made: .*lr_scheduler_kwargs"),
         ({"decay_policy": "nothing"}, "unknown policy 'nothing'"),
         ({"dose": None, "weight_decay": 0.0}, "weight_decay is 0"),
     ],
@@ -330,8 +340,11 @@ def test_a_run_ends_early_and_says_so(data: Path, tmp_path: Path) -> None:
 def test_bad_input_is_an_error_before_any_step(
     changes: dict[str, Any], message: str, tmp_path: Path, data: Path
 ) -> None:
+    argv = experiment(tmp_path, **({"data": data} | changes))
+    file = Path(argv[0])
+    file.write_text(file.read_text().replace(EMPTY, "null"))
     with pytest.raises(GammaError, match=message):
-        train(experiment(tmp_path, **({"data": data} | changes)))
+        train(argv)
     assert not list(tmp_path.glob("run/checkpoint-*"))
 
 
@@ -341,6 +354,30 @@ def test_sides_of_different_length_are_named(data: Path, tmp_path: Path) -> None
         file.write("one more\n")
     with pytest.raises(GammaError, match=r"test\.de has 7 lines, but .*test\.en has 8"):
         train(experiment(tmp_path, copy))
+
+
+def test_an_empty_test_set_is_named(data: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(data, tmp_path / "copy")
+    for path in copy.rglob("test.*"):
+        path.write_text("")
+    with pytest.raises(GammaError, match=r"test\.de is empty; .* remove this test set"):
+        train(experiment(tmp_path, copy))
+
+
+def test_a_folder_without_test_sets_and_plain_text_will_do(data: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(data, tmp_path / "copy")
+    shutil.rmtree(copy / "raw")
+    for path in copy.rglob("test.*"):
+        path.unlink()
+    found = train(experiment(tmp_path, copy, max_steps=1, beams=1))
+    assert list(found["scores"]) == ["valid"]
+
+
+def test_zero_keeps_all_checkpoints_as_it_does_in_the_trainer(data: Path, tmp_path: Path) -> None:
+    limits = {0: 0, 1: 4, 9: 9}
+    for given, kept in limits.items():
+        argv = experiment(tmp_path, data, save_total_limit=given, average_last=3)
+        assert read_arguments(argv)[1].save_total_limit == kept
 
 
 def test_the_script_runs_on_its_own(

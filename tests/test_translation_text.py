@@ -109,9 +109,10 @@ def test_a_vocabulary_that_holds_a_mark_keeps_the_first_ids() -> None:
 def test_a_folder_that_is_not_prepared_is_named(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match=r"data .* is not a prepared folder .*prepare_iwslt14"):
         read_prepared(tmp_path, "de", "en", joint=True)
-    (tmp_path / "manifest.json").write_text("[]")
-    with pytest.raises(GammaError, match="is not a prepared folder"):
-        read_prepared(tmp_path, "de", "en", joint=True)
+    for content in ("[]", '{"languages": ["de", "en"], "recipe": {}}'):
+        (tmp_path / "manifest.json").write_text(content)
+        with pytest.raises(GammaError, match="is not a prepared folder"):
+            read_prepared(tmp_path, "de", "en", joint=True)
 
 
 def test_wrong_languages_are_named(folder: Path) -> None:
