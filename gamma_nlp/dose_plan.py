@@ -20,10 +20,15 @@ def planned_rates(args: TrainingArguments, batches: int) -> list[float]:
         batches: Batches of an epoch on each process.
 
     Raises:
-        GammaError: The schedule cannot be made, or is none that can be planned.
+        GammaError: No step, or a schedule that cannot be made or planned.
     """
     epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
+    if steps < 1:
+        raise GammaError(
+            f"no step to train: num_train_epochs is {args.num_train_epochs:g}; give more, or "
+            "max_steps"
+        )
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=args.learning_rate)
     name = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
     try:

@@ -68,7 +68,15 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
             ``{decay_policy}`` (with the mode, where one is given) and the keys of ``names`` are
             replaced.
         names: Further names and what stands for them.
+
+    Raises:
+        GammaError: A setting of the Trainer's that a recipe has another way for.
     """
+    if values["resume_from_checkpoint"]:
+        raise GammaError(
+            "resume_from_checkpoint has no effect here; give --resume to go on from the last "
+            "checkpoint in output_dir"
+        )
     folder = values["output_dir"] or output_dir
     policy = Path(values["decay_policy"]).stem
     if values["decay_mode"] is not None:

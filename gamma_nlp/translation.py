@@ -31,7 +31,7 @@ from gamma_nlp.translation_data import PairData, load_splits
 from gamma_nlp.translation_model import build_translator, check_lengths
 from gamma_nlp.translation_resume import check_text, is_trained
 from gamma_nlp.translation_scores import score_translations, write_translations
-from gamma_nlp.translation_text import read_prepared
+from gamma_nlp.translation_text import TranslationText, read_prepared
 from gamma_nlp.translation_trainer import Patience, TranslationTrainer
 
 
@@ -50,28 +50,12 @@ def train_translation(
 
     Raises:
         GammaError: Settings, data, model or output folder are not as they should be; raised
-            before any training step.
+            before any training step. Later: the model's output is not a number any more.
     """
     threads = run_folder.set_threads(recipe.cpu_threads)
     policy = recipe.policy()
-    if recipe.data is None:
-        raise GammaError(
-            "data is missing: give --data FOLDER, made with: bash scripts/prepare_iwslt14 INPUT "
-            "FOLDER"
-        )
-    if recipe.model_config is None:
-        raise GammaError("model_config is missing: give config fields in YAML, or a YAML file")
-    settings = recipe.model_config
-    if isinstance(settings, str):
-        settings = read_yaml(Path(settings))
-    search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
-    text = read_prepared(
-        recipe.data,
-        recipe.source_language,
-        recipe.target_language,
-        joint=recipe.joint_vocabulary,
-    )
-    splits = load_splits(recipe.data, text)
+    settings = _model_settings(recipe)
+    text, splits = _read(recipe)
     transformers.set_seed(args.seed)
     model = build_translator(settings, text)
     check_lengths(model, ((name, max(map(max, data.lengths))) for name, data in splits.items()))
@@ -91,18 +75,17 @@ def train_translation(
     patience = None if recipe.patience is None else Patience(recipe.patience)
     trained = False
     if resume:
-        check_text(output, text, recipe.data)
+        check_text(output, text, str(recipe.data))
         trained = is_trained(
             output,
             len(rates),
             lambda history: patience is not None and patience.spent(args, history),
         )
-    if args.process_index == 0:
-        if not resume:
-            text.save(output)
-        if not quiet:
-            what = f"{text.source_language}-{text.target_language}: {len(splits['train'])} pairs"
-            print(plan_line(what, args, policy, rates, threads), flush=True)
+    elif args.process_index == 0:
+        text.save(output)
+    if args.process_index == 0 and not quiet:
+        what = f"{text.source_language}-{text.target_language}: {len(splits['train'])} pairs"
+        print(plan_line(what, args, policy, rates, threads), flush=True)
     trainer = TranslationTrainer(
         model=model,
         args=args,
@@ -119,17 +102,10 @@ def train_translation(
     if quiet:
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-    start = time.perf_counter()
     last = run_folder.last_checkpoint(output) if resume else None
-    if trained and last is not None:
-        trainer.take_up(last)
-    else:
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    seconds = time.perf_counter() - start
-    history = evaluations(trainer.state.log_history)
-    if not history or history[-1]["step"] < trainer.state.global_step:
-        trainer.evaluate()  # the final score is that of the last step
+    seconds = _train(trainer, last, trained=trained)
     final = _final_model(trainer, output, recipe.average_last)
+    search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
     found = {
         "task": f"{text.source_language}-{text.target_language}",
         "model": model.config.model_type,
@@ -144,6 +120,43 @@ def train_translation(
         resumed=resume,
         smoothing=args.label_smoothing_factor,
     )
+
+
+def _model_settings(recipe: TranslationArguments) -> dict[str, Any]:
+    if recipe.model_config is None:
+        raise GammaError("model_config is missing: give config fields in YAML, or a YAML file")
+    if isinstance(recipe.model_config, str):
+        return read_yaml(Path(recipe.model_config))
+    return recipe.model_config
+
+
+def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, PairData]]:
+    if recipe.data is None:
+        raise GammaError(
+            "data is missing: give --data FOLDER, made with: bash scripts/prepare_iwslt14 INPUT "
+            "FOLDER"
+        )
+    text = read_prepared(
+        recipe.data,
+        recipe.source_language,
+        recipe.target_language,
+        joint=recipe.joint_vocabulary,
+    )
+    return text, load_splits(recipe.data, text)
+
+
+def _train(trainer: TranslationTrainer, last: Path | None, *, trained: bool) -> float:
+    """Train, from the checkpoint ``last`` on if there is one; gives the seconds it took."""
+    start = time.perf_counter()
+    if trained and last is not None:
+        trainer.take_up(last)
+    else:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    seconds = time.perf_counter() - start
+    history = evaluations(trainer.state.log_history)
+    if not history or history[-1]["step"] < trainer.state.global_step:
+        trainer.evaluate()  # the final score is that of the last step
+    return seconds
 
 
 def _width(args: Seq2SeqTrainingArguments) -> int:

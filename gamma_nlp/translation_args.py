@@ -84,6 +84,11 @@ def _complete(values: dict[str, Any]) -> None:
     metric = values["metric_for_best_model"].removeprefix("eval_")
     if metric not in _METRICS:
         raise GammaError(f"metric_for_best_model must be {' or '.join(_METRICS)}, not {metric}")
+    if values["save_strategy"] == "best":
+        raise GammaError(
+            "save_strategy best would leave out the last checkpoints, which the final model is "
+            "the mean of; set it to epoch or steps (the best one is kept all the same)"
+        )
     if values["load_best_model_at_end"]:
         raise GammaError(
             "load_best_model_at_end has no effect here: the final model is the mean of the last "

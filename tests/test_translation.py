@@ -330,6 +330,9 @@ def test_a_run_ends_early_and_says_so(data: Path, tmp_path: Path) -> None:
         ({"length_penalty": EMPTY}, "length_penalty is empty"),
         ({"metric_for_best_model": "accuracy"}, "must be bleu or loss, not accuracy"),
         ({"load_best_model_at_end": True}, "load_best_model_at_end has no effect"),
+        ({"save_strategy": "best"}, "save_strategy best would leave out the last checkpoints"),
+        ({"resume_from_checkpoint": "x"}, "resume_from_checkpoint has no effect here; give --res"),
+        ({"num_train_epochs": 0}, "no step to train: num_train_epochs is 0"),
         ({"patience": 2, "eval_strategy": "no"}, "patience needs evaluations"),
         ({"lr_scheduler_type": "reduce_lr_on_plateau"}, "plateau follows the score"),
         ({"lr_scheduler_type": "cosine_with_min_lr"}, "cannot be made: .*lr_scheduler_kwargs"),
@@ -369,7 +372,7 @@ def test_a_folder_without_test_sets_and_plain_text_will_do(data: Path, tmp_path:
     shutil.rmtree(copy / "raw")
     for path in copy.rglob("test.*"):
         path.unlink()
-    found = train(experiment(tmp_path, copy, max_steps=1, beams=1))
+    found = train(experiment(tmp_path, copy, max_steps=2, beams=1))
     assert list(found["scores"]) == ["valid"]
 
 
