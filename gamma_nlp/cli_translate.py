@@ -16,7 +16,7 @@ from gamma_nlp.decoding import Search, check_sources, decode
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import write_text
 from gamma_nlp.run_folder import set_threads
-from gamma_nlp.run_models import find_model
+from gamma_nlp.run_models import find_model, load_saved
 from gamma_nlp.text_lines import read_bytes, text_lines
 from gamma_nlp.translation_text import TranslationText
 
@@ -75,7 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
             f"gamma-nlp: {arguments.run_folder} is not finished; translating with {folder.name}",
             file=sys.stderr,
         )
-    translate = translator(text, load_model(folder), search, tokens=arguments.tokens)
+    model = load_saved(folder).to("cuda" if torch.cuda.is_available() else "cpu")
+    translate = translator(text, model, search, tokens=arguments.tokens)
     if interactive:
         converse(translate)
         return
@@ -127,22 +128,6 @@ def read_input(file: str | None) -> list[str]:
     if file is None:
         return text_lines(sys.stdin.buffer.read(), STDIN)
     return text_lines(read_bytes(Path(file)), file)
-
-
-def load_model(folder: Path) -> Any:
-    """A saved model on the GPU, where there is one.
-
-    Raises:
-        GammaError: It cannot be loaded.
-    """
-    from transformers import AutoModelForSeq2SeqLM
-
-    try:
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # a damaged file fails in many ways
-        message = " ".join(str(error).split())[:300] or type(error).__name__
-        raise GammaError(f"the model in {folder} cannot be loaded: {message}") from error
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def translator(text: TranslationText, model: Any, search: Search, *, tokens: bool) -> Translate:

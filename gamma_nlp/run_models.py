@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.run_folder import checkpoints
@@ -41,6 +42,22 @@ def find_model(run: str | os.PathLike[str], name: str | None = None) -> Path:
     if name not in saved:
         raise GammaError(f"{run} has no {name}; it has {', '.join(saved)}")
     return saved[name]
+
+
+def load_saved(folder: Path) -> Any:
+    """The encoder-decoder model in a folder that :func:`find_model` gives, on the CPU.
+
+    Raises:
+        GammaError: It cannot be loaded.
+    """
+    from transformers import AutoModelForSeq2SeqLM
+
+    try:
+        # Not asked of the hub, as a folder that does not exist would be.
+        return AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a damaged file fails in many ways
+        message = " ".join(str(error).split())[:300] or type(error).__name__
+        raise GammaError(f"the model in {folder} cannot be loaded: {message}") from error
 
 
 def _best(last: Path) -> str:

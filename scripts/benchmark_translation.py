@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gamma_nlp.decoding import Search, decode
 from gamma_nlp.errors import GammaError
+from gamma_nlp.run_models import find_model, load_saved
 from gamma_nlp.text_lines import read_bytes
 from gamma_nlp.token_batches import PairCollator, TokenBatches
 from gamma_nlp.token_budget import TokenBudget
@@ -304,7 +305,7 @@ def bench_decode(options: argparse.Namespace) -> Iterator[Row]:
         model = build(options.size, text)
     else:
         text, load = TranslationText.load(options.run), "trained model"
-        model = load_run(options.run)
+        model = load_saved(find_model(options.run))
     model.to(options.device)
     data = load_splits(options.data, text)["valid"].source
     chosen = np.random.default_rng(0).permutation(len(data))[: options.sentences]
@@ -335,19 +336,6 @@ def bench_decode(options: argparse.Namespace) -> Iterator[Row]:
     figures = {"seconds": times.tolist(), "sentences": len(sources), "alike": alike}
     what = "decode, batches to one by one"
     yield Row(what, f"{ratio:.2f} x", ">= 3 x", ratio >= 3, detail, figures)
-
-
-def load_run(run: Path) -> Any:
-    try:
-        # Not asked of the hub, as a folder that does not exist would be.
-        return transformers.AutoModelForSeq2SeqLM.from_pretrained(
-            run / "averaged", local_files_only=True
-        )
-    except (OSError, ValueError) as error:
-        raise GammaError(
-            f"run {run} has no model to load in averaged/; give the output_dir of a finished run "
-            "of recipes/translation.py"
-        ) from error
 
 
 BENCHES = {"train": bench_train, "decode": bench_decode}

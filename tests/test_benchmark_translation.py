@@ -168,4 +168,4 @@ def test_missing_folders_are_errors_without_a_traceback(
     read_prepared(prepared, "de", "en", joint=True).save(tmp_path)
     given = ["decode", "--quick", "--data", str(prepared), "--run", str(tmp_path)]
     assert benchmark.main(given) == 2
-    assert "no model to load in averaged/" in capsys.readouterr().err
+    assert "has no model yet" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from tiny_run import POSITIONS, checkpoint, tiny_run
 from gamma_nlp import cli, cli_translate
 from gamma_nlp.decoding import Search, decode
 from gamma_nlp.errors import GammaError
-from gamma_nlp.run_models import find_model
+from gamma_nlp.run_models import find_model, load_saved
 from gamma_nlp.translation_text import TranslationText
 
 Capture = pytest.CaptureFixture[str]
@@ -70,7 +70,7 @@ def expected(run: Path, lines: list[str], model: str = "averaged", **search: Any
     """Tokenised translations, made by hand."""
     text = TranslationText.load(run)
     sources = text.encode_source(text.subwords(lines))
-    return text.decode(decode(cli_translate.load_model(run / model), sources, Search(**search)))
+    return text.decode(decode(load_saved(run / model), sources, Search(**search)))
 
 
 def test_lines_come_out_in_order_and_empty_ones_stay_empty(
