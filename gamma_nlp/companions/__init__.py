@@ -1,0 +1,7 @@
+"""Companion methods, each apart from the others: what weight decay does besides the gains.
+
+* :mod:`gamma_nlp.companions.invariance`: which tensors can be rescaled without any effect.
+* :mod:`gamma_nlp.companions.effective`: how fast such tensors really turn, and where decay leads.
+* :mod:`gamma_nlp.companions.unit_norm`: training with their norm held constant.
+* :mod:`gamma_nlp.companions.rates`: a Trainer callback that logs their rates.
+"""
