@@ -71,9 +71,9 @@ class ScaleInvariance:
         model: The model's class.
         alone: One :class:`Invariance` for each tensor that can be rescaled alone, or some rows of
             which can.
-        joint: Groups of tensors none of which can be rescaled alone. Of groups that overlap, one
-            of the smallest: in a pre-norm Transformer whatever ends a branch can be replaced by
-            the weight before it.
+        joint: Groups of tensors none of which can be rescaled alone, small ones first. Not
+            every one, but each tensor that is in such a group is in one of these. They overlap
+            where tensors can replace one another, as the weights of a branch do.
         no_gradient: Tensors that the outputs do not depend on at all, such as the biases of keys.
         sensitive: All others; members of joint groups are among them.
     """
@@ -97,8 +97,14 @@ class ScaleInvariance:
     def __str__(self) -> str:
         lines = [f"{self.model}: {len(self.alone)} scale-invariant tensors"]
         lines += [f"  {one}" for one in self.alone]
-        lines += [f"together only: {len(self.joint)}"] if self.joint else []
-        lines += [f"  {one}" for one in self.joint]
+        shown: list[Invariance] = []
+        for one in self.joint:
+            if all(set(one.names).isdisjoint(other.names) for other in shown):
+                shown.append(one)
+        lines += [f"together only: {len(self.joint)}"] if shown else []
+        lines += [f"  {one}" for one in shown]
+        if len(shown) < len(self.joint):
+            lines.append(f"  and {len(self.joint) - len(shown)} that overlap with these")
         if self.no_gradient:
             lines.append(f"no gradient: {listed(self.no_gradient)}")
         return "\n".join(lines)
@@ -235,7 +241,7 @@ def _units(
         sums = torch.stack([_sum_rows(one, dim) for one in products]).cpu()
         sizes = torch.stack([_sum_rows([p.abs() for p in one], dim) for one in products]).cpu()
         ranges = row_ranges(sums, sizes)
-        if len(ranges) > len(best[1]) and ranges != [(0, sums.shape[1])]:
+        if len(ranges) > len(best[1]):
             found = judge.confirmed(names, dim, ranges)
             best = (dim, found) if len(found) > len(best[1]) else best
     return best
@@ -265,8 +271,7 @@ def _joint(
     groups: list[Invariance] = []
     for group in sorted(null_groups(torch.stack(slopes)) if names else [], key=len):
         members = tuple(names[i] for i in group)
-        known = {name for one in groups for name in one.names}
-        if not known.isdisjoint(members) or not judge.still(members):
+        if not judge.still(members):
             continue
         dim: int = 0
         units: tuple[Range, ...] = ()

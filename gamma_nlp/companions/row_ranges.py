@@ -17,7 +17,7 @@ def row_ranges(sums: Tensor, sizes: Tensor) -> list[Range]:
 
     Rows without size (tokens that did not occur, units that never fired) say nothing. Where all
     others are runs of one row they are taken for such runs too, else they are in no run of
-    their own.
+    their own. One run of all rows is the whole, and not returned.
 
     Args:
         sums: [observations, rows], the sum of w * grad over each row.
@@ -37,6 +37,8 @@ def row_ranges(sums: Tensor, sizes: Tensor) -> list[Range]:
         if bool(_vanishes(sums[:, start:stop], sizes[:, start:stop]))
     ]
     taken = _apart(runs)
+    if taken == [(0, len(rows))]:
+        return []
     if len(taken) == len(rows) > 0:
         return [(row, row + 1) for row in range(len(loud))]
     return [(int(rows[start]), int(rows[stop - 1]) + 1) for start, stop in taken]

@@ -1,0 +1,236 @@
+"""UnitNorm holds norms, changes no function, and refuses what it would change."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gamma_nlp import GammaError, make_optimizer
+from gamma_nlp.companions.invariance import Invariance, ScaleInvariance, scale_invariant
+from gamma_nlp.companions.unit_norm import UnitNorm
+
+HELD = ["whole", "rows", "columns", "heads"]
+
+
+class Sheet(nn.Module):
+    """Tensors of all kinds of units, and one whose scale matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        for name in [*HELD, "free", "part", "half", "other"]:
+            setattr(self, name, nn.Parameter(torch.randn(12, 6, generator=generator)))
+
+    def loss(self) -> Tensor:
+        return torch.stack([(p - 1).square().sum() for p in self.parameters()]).sum()
+
+
+def blocks(size: int, count: int) -> tuple[tuple[int, int], ...]:
+    return tuple((i * size, (i + 1) * size) for i in range(count))
+
+
+REPORT = ScaleInvariance(
+    model="Sheet",
+    alone=(
+        Invariance(names=("whole",), whole=True),
+        Invariance(names=("rows",), whole=True, units=blocks(1, 12)),
+        Invariance(names=("columns",), whole=True, dim=1, units=blocks(1, 6)),
+        Invariance(names=("heads",), whole=True, units=blocks(4, 3)),
+        Invariance(names=("part",), whole=False, units=blocks(4, 2)),
+    ),
+    joint=(Invariance(names=("half", "other"), whole=True),),
+    no_gradient=(),
+    sensitive=("free", "half", "other"),
+)
+
+
+def adamw(model: nn.Module, **kwargs: Any) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.named_parameters(), lr=0.1, weight_decay=0.1, **kwargs)
+
+
+def norms(model: Any) -> dict[str, Tensor]:
+    return {
+        "whole": model.whole.detach().norm(),
+        "rows": model.rows.detach().norm(dim=1),
+        "columns": model.columns.detach().norm(dim=0),
+        "heads": model.heads.detach().unflatten(0, (3, 4)).flatten(1).norm(dim=1),
+    }
+
+
+def train(model: Any, optimizer: torch.optim.Optimizer, steps: int) -> None:
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model.loss().backward()
+        optimizer.step()
+
+
+def test_each_unit_keeps_its_norm_and_other_tensors_are_left_alone() -> None:
+    model, plain = Sheet(), Sheet()
+    before = norms(model)
+    optimizer = adamw(model)
+    UnitNorm(optimizer, HELD, invariance=REPORT)
+    train(model, optimizer, 5)
+    train(plain, adamw(plain), 5)
+    for name, norm in norms(model).items():
+        torch.testing.assert_close(norm, before[name])
+        assert not torch.allclose(norms(plain)[name], before[name], rtol=1e-3)
+    assert torch.equal(model.free, plain.free)
+
+
+@pytest.mark.parametrize("per", ["unit", "tensor"])
+def test_the_fast_form_equals_the_reference(per: str) -> None:
+    first, second = Sheet(), Sheet()
+    fast = UnitNorm(adamw(first), HELD, invariance=REPORT, per=per)
+    slow = UnitNorm(adamw(second), HELD, invariance=REPORT, per=per)
+    for turn in range(3):
+        for model in (first, second):
+            torch.manual_seed(turn)
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.add_(torch.randn_like(p))
+        fast.apply()
+        slow.apply_reference()
+        for name in HELD:
+            torch.testing.assert_close(getattr(first, name), getattr(second, name))
+
+
+def test_a_norm_of_ones_choice_is_reached_at_once() -> None:
+    model = Sheet()
+    UnitNorm(adamw(model), HELD, invariance=REPORT, norm=2.5)
+    for norm in norms(model).values():
+        torch.testing.assert_close(norm, torch.full_like(norm, 2.5))
+
+
+def test_as_a_whole_a_tensor_keeps_its_norm_while_its_rows_move() -> None:
+    model = Sheet()
+    whole, rows = model.rows.detach().norm(), norms(model)["rows"]
+    optimizer = adamw(model)
+    UnitNorm(optimizer, ["rows"], invariance=REPORT, per="tensor")
+    train(model, optimizer, 5)
+    torch.testing.assert_close(model.rows.detach().norm(), whole)
+    assert not torch.allclose(norms(model)["rows"], rows, rtol=1e-3)
+
+
+def test_half_precision_keeps_its_norm_up_to_rounding() -> None:
+    model = Sheet().bfloat16()
+    before = norms(model.float())["heads"]
+    model = model.bfloat16()
+    optimizer = adamw(model)
+    UnitNorm(optimizer, ["heads"], invariance=REPORT)
+    train(model, optimizer, 20)
+    torch.testing.assert_close(norms(model.float())["heads"], before, rtol=0.01, atol=0)
+
+
+@pytest.mark.parametrize("through", ["plain", "by policy"])
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(through: str, tmp_path: Any) -> None:
+    def start() -> tuple[Any, torch.optim.Optimizer, UnitNorm]:
+        model = Sheet()
+        if through == "plain":
+            optimizer = adamw(model)
+        else:
+            optimizer = make_optimizer(
+                torch.optim.AdamW,
+                model,
+                weight_decay=0.1,
+                lr=0.1,
+                policy="none",
+                table=table_of(model),
+            )
+        return model, optimizer, UnitNorm(optimizer, HELD, invariance=REPORT)
+
+    model, optimizer, held = start()
+    train(model, optimizer, 6)
+    stopped, first, _ = start()
+    train(stopped, first, 3)
+    torch.save([stopped.state_dict(), first.state_dict()], tmp_path / "state")
+    weights, state = torch.load(tmp_path / "state")
+    resumed, second, again = start()
+    with torch.no_grad():
+        resumed.rows.mul_(3)  # norms from another start must not survive the load
+    again.norms["rows"].mul_(3)
+    resumed.load_state_dict(weights)
+    second.load_state_dict(state)
+    train(resumed, second, 3)
+    for name in HELD:
+        assert torch.equal(again.norms[name], held.norms[name])
+        assert torch.equal(getattr(resumed, name), getattr(model, name))
+
+
+def table_of(model: nn.Module) -> Any:
+    from gamma_nlp import GainTable, Role
+
+    return GainTable(gains=(), roles={name: Role.WEIGHT for name, _ in model.named_parameters()})
+
+
+def test_a_state_saved_without_it_loads_and_keeps_the_present_norms() -> None:
+    model = Sheet()
+    optimizer = adamw(model)
+    train(model, optimizer, 1)
+    state = copy.deepcopy(optimizer.state_dict())
+    held = UnitNorm(optimizer, HELD, invariance=REPORT)
+    before = {name: norm.clone() for name, norm in held.norms.items()}
+    optimizer.load_state_dict(state)
+    assert all(torch.equal(held.norms[name], before[name]) for name in HELD)
+    assert "unit_norm" in optimizer.state_dict()
+
+
+def test_let_go_of_tensors_move_freely() -> None:
+    model = Sheet()
+    optimizer = adamw(model)
+    UnitNorm(optimizer, HELD, invariance=REPORT).remove()
+    before = norms(model)["whole"]
+    train(model, optimizer, 5)
+    assert not torch.allclose(norms(model)["whole"], before, rtol=1e-3)
+    assert "unit_norm" not in optimizer.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("free", "its scale matters"),
+        ("half", r"only together with others \(half \+ other\)"),
+        ("part", "only some of its rows are"),
+        ("none", "has no parameter 'none'"),
+    ],
+)
+def test_what_is_not_scale_invariant_is_refused(name: str, said: str) -> None:
+    with pytest.raises(GammaError, match=said):
+        UnitNorm(adamw(Sheet()), [name], invariance=REPORT, force=name == "none")
+
+
+def test_without_a_report_only_force_holds_a_tensor() -> None:
+    model = Sheet()
+    with pytest.raises(GammaError, match="pass invariance=scale_invariant"):
+        UnitNorm(adamw(model), ["free"])
+    optimizer = adamw(model)
+    UnitNorm(optimizer, ["free"], force=True)
+    before = model.free.detach().norm()
+    train(model, optimizer, 5)
+    torch.testing.assert_close(model.free.detach().norm(), before)
+
+
+def test_bad_settings_are_refused() -> None:
+    model = Sheet()
+    with pytest.raises(GammaError, match="norm must be positive"):
+        UnitNorm(adamw(model), HELD, invariance=REPORT, norm=0)
+    with pytest.raises(GammaError, match="'unit' or 'tensor'"):
+        UnitNorm(adamw(model), HELD, invariance=REPORT, per="row")
+    with torch.no_grad():
+        model.rows[3] = 0
+    with pytest.raises(GammaError, match="'rows' has a norm of 0"):
+        UnitNorm(adamw(model), HELD, invariance=REPORT)
+
+
+def test_a_network_computes_the_same_with_its_tensors_held() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.LayerNorm(6, eps=1e-12), nn.Linear(6, 2))
+    x = torch.randn(5, 4)
+    before = net(x)
+    report = scale_invariant(net, x)
+    UnitNorm(adamw(net), [one.names[0] for one in report], invariance=report, norm=1.0)
+    assert float(net[0].weight.detach().norm()) == pytest.approx(1.0)
+    torch.testing.assert_close(net(x), before)
