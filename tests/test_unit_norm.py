@@ -22,7 +22,7 @@ class Sheet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(0)
-        for name in [*HELD, "free", "part", "half", "other"]:
+        for name in [*HELD, "free", "part", "one", "other"]:
             setattr(self, name, nn.Parameter(torch.randn(12, 6, generator=generator)))
 
     def loss(self) -> Tensor:
@@ -42,9 +42,9 @@ REPORT = ScaleInvariance(
         Invariance(names=("heads",), whole=True, units=blocks(4, 3)),
         Invariance(names=("part",), whole=False, units=blocks(4, 2)),
     ),
-    joint=(Invariance(names=("half", "other"), whole=True),),
+    joint=(Invariance(names=("one", "other"), whole=True),),
     no_gradient=(),
-    sensitive=("free", "half", "other"),
+    sensitive=("free", "one", "other"),
 )
 
 
@@ -192,7 +192,7 @@ def test_let_go_of_tensors_move_freely() -> None:
     ("name", "said"),
     [
         ("free", "its scale matters"),
-        ("half", r"only together with others \(half \+ other\)"),
+        ("one", r"only together with others \(one \+ other\)"),
         ("part", "only some of its rows are"),
         ("none", "has no parameter 'none'"),
     ],
