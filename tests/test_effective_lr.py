@@ -117,6 +117,12 @@ def test_decay_by_the_step_hook_counts() -> None:
     assert (rate.rule, rate.weight_decay) == (("adam", "coupled"), 0.1)
 
 
+def test_a_model_gives_names_to_an_optimizer_without() -> None:
+    model = torch.nn.Linear(3, 2)
+    rates = effective_lr(SGD(model.parameters(), lr=0.1), ["weight"], model)
+    assert rates[0].norm == pytest.approx(float(model.weight.detach().norm()))
+
+
 def test_names_and_optimizers_that_are_not_known_are_refused() -> None:
     w = torch.ones(4, requires_grad=True)
     with pytest.raises(GammaError, match=r"no parameter 'q'; it has '0\.0'"):

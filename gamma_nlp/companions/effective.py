@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.errors import GammaError
@@ -63,7 +63,9 @@ class EffectiveRate:
     equilibrium_angle: float
 
 
-def effective_lr(optimizer: Optimizer, names: Iterable[str] | None = None) -> list[EffectiveRate]:
+def effective_lr(
+    optimizer: Optimizer, names: Iterable[str] | None = None, model: nn.Module | None = None
+) -> list[EffectiveRate]:
     """Return the effective learning rate of each tensor, and its equilibrium.
 
     They mean something for scale-invariant tensors only; :func:`.invariance.scale_invariant`
@@ -74,17 +76,18 @@ def effective_lr(optimizer: Optimizer, names: Iterable[str] | None = None) -> li
         optimizer: ``torch.optim`` SGD, Adam, AdamW or RMSprop, with or without this library's hook.
         names: Of the parameters, as in the groups' ``param_names``; by default all. Parameters
             without a name are called ``"0.3"``: group 0, parameter 3.
+        model: Whose names count instead, for an optimizer that was made without names.
 
     Raises:
         GammaError: Another optimizer, or a name that it does not have.
     """
-    known = named_parameters(optimizer)
+    known = named_parameters(optimizer, model)
     chosen = list(known) if names is None else list(names)
     for name in chosen:
         if name not in known:
             raise GammaError(
                 f"the optimizer has no parameter {name!r}; it has {next(iter(known), 'none')!r} "
-                "and others; names come from make_optimizer, param_groups or model.named_parameters"
+                "and others; pass model= to go by the model's names"
             )
     kind = _kind(optimizer)
     measured = _measure(optimizer, kind, [known[name][1] for name in chosen])
@@ -94,13 +97,16 @@ def effective_lr(optimizer: Optimizer, names: Iterable[str] | None = None) -> li
     ]
 
 
-def named_parameters(optimizer: Optimizer) -> dict[str, tuple[dict[str, Any], Tensor]]:
-    """Group and tensor of each parameter by its name in the optimizer."""
+def named_parameters(
+    optimizer: Optimizer, model: nn.Module | None = None
+) -> dict[str, tuple[dict[str, Any], Tensor]]:
+    """Group and tensor of each parameter by its name in the model, else in the optimizer."""
+    known = {} if model is None else {id(p): name for name, p in model.named_parameters()}
     found = {}
     for i, group in enumerate(optimizer.param_groups):
         names = group.get("param_names") or [f"{i}.{j}" for j in range(len(group["params"]))]
         for name, parameter in zip(names, group["params"], strict=True):
-            found[name] = (group, parameter)
+            found[known.get(id(parameter), name)] = (group, parameter)
     return found
 
 
@@ -221,8 +227,3 @@ def equilibrium_norm(
         # Adam divides decay * w by the root mean square of the gradient, |u| / (|w| d**0.5).
         return float((step * unit_gradient * math.sqrt(elements) / (2 * decay)) ** (1 / 3))
     return float(math.sqrt(step**2 * elements / (2 * lr * decay)))
-
-
-def by_name(rates: Iterable[EffectiveRate]) -> Mapping[str, EffectiveRate]:
-    """The same, by the name of the parameter."""
-    return {one.name: one for one in rates}

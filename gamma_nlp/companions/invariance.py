@@ -225,7 +225,8 @@ def _alone(judge: _Judge, name: str, products: Sequence[Tensor], size: float) ->
     dim, units = _units(judge, [name], [[product] for product in products])
     covered = sum(stop - start for start, stop in units)
     candidate = all(abs(float(product.sum())) <= CANDIDATE * size for product in products)
-    whole = covered == products[0].shape[dim] if units else candidate and judge.still([name])
+    rows = products[0].shape[dim] if units else -1
+    whole = covered == rows or (candidate and judge.still([name]))
     return Invariance(names=(name,), whole=whole, dim=dim, units=units) if whole or units else None
 
 

@@ -54,21 +54,33 @@ class EffectiveRateCallback(TrainerCallback):
         callbacks[:] = [self, *(one for one in callbacks if one is not self)]
 
     def on_pre_optimizer_step(
-        self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        optimizer: Any = None,
+        model: Any = None,
+        **kw: Any,
     ) -> None:
         every = self.every or state.logging_steps
         if optimizer is None or every < 1 or (state.global_step + 1) % every:
             return
         bare = inner(optimizer)
-        self._rates = effective_lr(bare, self.names)
-        self._before = [w.detach().clone() for w in self._tensors(bare)]
+        self._rates = effective_lr(bare, self.names, model)
+        self._before = [w.detach().clone() for w in self._tensors(bare, model)]
 
     def on_optimizer_step(
-        self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        optimizer: Any = None,
+        model: Any = None,
+        **kw: Any,
     ) -> None:
         if self._before is None:
             return
-        turned = angles(self._before, self._tensors(inner(optimizer)))
+        turned = angles(self._before, self._tensors(inner(optimizer), model))
         self._before = None
         rates = self._rates
         self.history.append(
@@ -97,8 +109,8 @@ class EffectiveRateCallback(TrainerCallback):
         state.log_history[-1].update(self._new)
         self._new = {}
 
-    def _tensors(self, optimizer: Any) -> list[Tensor]:
-        known = named_parameters(optimizer)
+    def _tensors(self, optimizer: Any, model: Any) -> list[Tensor]:
+        known = named_parameters(optimizer, model)
         return [known[name][1] for name in self.names]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.companions.effective import named_parameters
@@ -50,6 +50,7 @@ class UnitNorm:
         norm: What each unit's norm shall be; by default what it is now, so that nothing changes
             at the start. Initial norms that are zero are refused.
         per: ``"unit"``, or ``"tensor"`` to hold each tensor as a whole.
+        model: Whose names ``params`` are, for an optimizer that was made without names.
         force: Hold tensors that are not known to be scale invariant too; the model then
             computes something else.
 
@@ -77,6 +78,7 @@ class UnitNorm:
         invariance: ScaleInvariance | None = None,
         norm: float | None = None,
         per: str = "unit",
+        model: nn.Module | None = None,
         force: bool = False,
     ) -> None:
         if norm is not None and not norm > 0:
@@ -84,8 +86,10 @@ class UnitNorm:
         if per not in ("unit", "tensor"):
             raise GammaError(f"per must be 'unit' or 'tensor', got {per!r}")
         self.optimizer = optimizer
+        known = {name: w for name, (_, w) in named_parameters(optimizer, model).items()}
         self._held = {
-            name: _place(optimizer, name, _units(name, invariance, per, force)) for name in params
+            name: _place(optimizer, known, name, _units(name, invariance, per, force))
+            for name in params
         }
         now = self._norms()
         for name, value in zip(self._held, now, strict=True):
@@ -196,21 +200,24 @@ def _units(
     sizes = {stop - start for start, stop in found.units}
     if per == "tensor" or not sizes:
         return 0, 0, 0
-    if len(sizes) > 1:
+    uniform = tuple((i, i + min(sizes)) for i in range(0, found.units[-1][1], min(sizes)))
+    if found.units != uniform:
         raise GammaError(
-            f"the units of {name!r} have unequal sizes {sorted(sizes)}; pass per='tensor'"
+            f"the units of {name!r} are not all of one size, side by side ({found}); pass "
+            "per='tensor'"
         )
     return found.dim, found.units[-1][1], sizes.pop()
 
 
-def _place(optimizer: Optimizer, name: str, units: tuple[int, int, int]) -> _Held:
-    known = named_parameters(optimizer)
+def _place(
+    optimizer: Optimizer, known: Mapping[str, Tensor], name: str, units: tuple[int, int, int]
+) -> _Held:
     if name not in known:
         raise GammaError(
             f"the optimizer has no parameter {name!r}; it has {next(iter(known), 'none')!r} and "
-            "others. Give it names: AdamW(model.named_parameters(), ...), or make_optimizer"
+            "others; pass model= to go by the model's names"
         )
-    w = known[name][1]
+    w = known[name]
     dim, stop, size = units
     for number, group in enumerate(optimizer.param_groups):
         for index, other in enumerate(group["params"]):
