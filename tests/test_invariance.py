@@ -10,7 +10,8 @@ from invariant_networks import Chain
 from torch import Tensor, nn
 
 from gamma_nlp import GammaError
-from gamma_nlp.companions.invariance import ScaleInvariance, scale_invariant
+from gamma_nlp.companions.invariance import scale_invariant
+from gamma_nlp.companions.scale_report import ScaleInvariance
 
 
 def found(report: ScaleInvariance) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from gamma_nlp import GammaError, make_optimizer
-from gamma_nlp.companions.invariance import Invariance, ScaleInvariance, scale_invariant
+from gamma_nlp.companions.invariance import scale_invariant
+from gamma_nlp.companions.scale_report import Invariance, ScaleInvariance
 from gamma_nlp.companions.unit_norm import UnitNorm
 
 HELD = ["whole", "rows", "columns", "heads"]
@@ -200,6 +202,15 @@ def test_let_go_of_tensors_move_freely() -> None:
 def test_what_is_not_scale_invariant_is_refused(name: str, said: str) -> None:
     with pytest.raises(GammaError, match=said):
         UnitNorm(adamw(Sheet()), [name], invariance=REPORT, force=name == "none")
+
+
+@pytest.mark.parametrize("units", [((0, 4), (4, 12)), blocks(4, 2)])
+def test_units_that_are_not_alike_or_leave_rows_out_are_refused(units: Any) -> None:
+    found = Invariance(names=("free",), whole=True, units=units)
+    report = dataclasses.replace(REPORT, alone=(found,))
+    with pytest.raises(GammaError, match="pass per='tensor'"):
+        UnitNorm(adamw(Sheet()), ["free"], invariance=report)
+    UnitNorm(adamw(Sheet()), ["free"], invariance=report, per="tensor")
 
 
 def test_without_a_report_only_force_holds_a_tensor() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from gamma_nlp.companions.effective import EffectiveRate, effective_lr, named_parameters
-from gamma_nlp.companions.invariance import ScaleInvariance
+from gamma_nlp.companions.scale_report import ScaleInvariance
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf_optimizer import inner
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.companions.effective import named_parameters
-from gamma_nlp.companions.invariance import ScaleInvariance
+from gamma_nlp.companions.scale_report import ScaleInvariance
 from gamma_nlp.errors import GammaError
 
 KEY = "unit_norm"
@@ -219,6 +219,10 @@ def _place(
         )
     w = known[name]
     dim, stop, size = units
+    if size and stop != w.shape[dim]:
+        raise GammaError(
+            f"the units of {name!r} end at {stop}, the tensor at {w.shape[dim]}; pass per='tensor'"
+        )
     for number, group in enumerate(optimizer.param_groups):
         for index, other in enumerate(group["params"]):
             if other is w:
