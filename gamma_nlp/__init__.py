@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Any
 from gamma_nlp.audit import audit
 from gamma_nlp.categorize import categorize
 from gamma_nlp.category import Category, Role
+from gamma_nlp.companions.effective import effective_lr
+from gamma_nlp.companions.invariance import scale_invariant
+from gamma_nlp.companions.unit_norm import UnitNorm
 from gamma_nlp.dose import decay_dose
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import Gain, GainTable
@@ -27,6 +30,7 @@ from gamma_nlp.precision import gains_to_fp32
 from gamma_nlp.probe import ProbeReport, probe
 
 if TYPE_CHECKING:
+    from gamma_nlp.companions.rates import EffectiveRateCallback
     from gamma_nlp.token_batches import PairCollator, TokenBatches
     from gamma_nlp.token_budget import TokenBudget
     from gamma_nlp.token_trainer import TokenBudgetMixin
@@ -37,6 +41,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Category",
     "DecayPolicy",
+    "EffectiveRateCallback",
     "Gain",
     "GainTable",
     "GammaError",
@@ -49,17 +54,21 @@ __all__ = [
     "TokenBatches",
     "TokenBudget",
     "TokenBudgetMixin",
+    "UnitNorm",
     "__version__",
     "audit",
     "categorize",
     "decay_dose",
+    "effective_lr",
     "gains_to_fp32",
     "make_optimizer",
     "param_groups",
     "probe",
+    "scale_invariant",
 ]
 
 _FOR_TRAINING = {
+    "EffectiveRateCallback": "companions.rates",
     "GammaSeq2SeqTrainer": "trainer",
     "GammaTrainer": "trainer",
     "GammaTrainerMixin": "trainer",
