@@ -25,6 +25,7 @@ def announce(
     steps: int,
     autocast: bool,
     folder: Path,
+    remedy: str | None = None,
 ) -> None:
     """Log the gain table with coefficients and doses, save it, and warn of decay lost to rounding.
 
@@ -37,6 +38,7 @@ def announce(
         steps: Planned optimizer steps.
         autocast: Whether the forward pass casts by itself; decides which remedy is named.
         folder: Where ``gain_table.json`` goes.
+        remedy: What keeps gains in float32 where the Trainer's own ways do not apply.
     """
     coefficients, doses = train_log.for_table(table, plan)
     rates = "unknown: the schedule follows metrics, so do the doses"
@@ -61,4 +63,4 @@ def announce(
     write_json(folder / "gain_table.json", record)
     lost = train_log.rounded_away(table, coefficients, doses, plan.rate_sum)
     if lost:
-        logger.warning(train_log.rounding_warning(lost, autocast))
+        logger.warning(train_log.rounding_warning(lost, autocast, remedy))

@@ -43,6 +43,8 @@ _DECOUPLED = [
     *_family("transformers.optimization", "Adafactor"),
     *_family("torchao.optim.adam", "AdamW8bit AdamW4bit AdamWFp8 _AdamW"),
     *_family("torchao.prototype.low_bit_optim.adam", "AdamW8bit AdamW4bit AdamWFp8 _AdamW"),
+    "fairseq.optim.adam.Adam",
+    *_family("fairseq.optim.fused_adam", "FusedAdamV1 FusedAdamV2"),
     # bitsandbytes shrinks the parameter in its Adam kernels too, whatever the name says.
     *(
         f"bitsandbytes.optim.{name.lower()}.{paged}{name}{bits}"

@@ -158,12 +158,13 @@ def rounded_away(
     ]
 
 
-def rounding_warning(lost: Sequence[Gain], autocast: bool) -> str:
+def rounding_warning(lost: Sequence[Gain], autocast: bool, remedy: str | None = None) -> str:
     """What to tell the user about gains that cannot decay, and the remedy."""
     dtypes = ", ".join(sorted({gain.dtype for gain in lost}))
-    remedy = "load the model with dtype=torch.float32 and train with bf16=True (autocast)"
-    if autocast:
+    if remedy is None and autocast:
         remedy = "call gamma_nlp.gains_to_fp32(model) before making the trainer"
+    elif remedy is None:
+        remedy = "load the model with dtype=torch.float32 and train with bf16=True (autocast)"
     return (
         f"rounding to {dtypes} cancels the decay of {len(lost)} gains ("
         f"{listed(gain.name for gain in lost)}): each step is smaller than half a unit in the "
