@@ -10,6 +10,7 @@ import gamma_nlp
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = [
+    "scripts/install_fairseq",
     "scripts/quickstart",
     "scripts/test",
     "scripts/prepare_iwslt14",
