@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,12 @@ OPTIONS = """
     --num-workers 0 --log-format json --log-interval 1 --max-update 20 --fp16-scale-window 100
 """
 TINY = OPTIONS.split()
+LANGUAGE_MODEL = """
+    --task language_modeling --arch transformer_lm --decoder-layers 2 --decoder-embed-dim 16
+    --decoder-ffn-embed-dim 16 --decoder-attention-heads 2 --decoder-normalize-before
+    --tokens-per-sample 16 --criterion cross_entropy --max-tokens 40 --lr 0.01 --num-workers 0
+    --max-update 20
+""".strip()
 
 
 @contextmanager
@@ -49,7 +55,10 @@ def call(command: str, *words: object) -> int:
 
 
 def make_data(folder: Path) -> Path:
-    """A few sentence pairs, prepared by this library and by fairseq-preprocess."""
+    """A few sentence pairs, prepared by this library and by fairseq-preprocess.
+
+    The folder ``monolingual`` beside what is returned has their German side alone.
+    """
     text = folder / "prepared"
     prepare(
         read_corpus(make_folder(folder), ("de", "en")), Recipe(merges=7, cleaning=Cleaning()), text
@@ -57,6 +66,8 @@ def make_data(folder: Path) -> Path:
     languages = ["--source-lang", "de", "--target-lang", "en", "--joined-dictionary"]
     files = ["--trainpref", text / "train", "--validpref", text / "valid"]
     assert call("preprocess", *languages, *files, "--destdir", folder / "binary") == 0
+    files = ["--trainpref", text / "train.de", "--validpref", text / "valid.de"]
+    assert call("preprocess", "--only-source", *files, "--destdir", folder / "monolingual") == 0
     return folder / "binary"
 
 
@@ -94,17 +105,18 @@ class Session:
         return {name: p.detach().clone().float() for name, p in self.model.named_parameters()}
 
 
-def session(data: Path, folder: Path, *words: object) -> Session:
+def session(data: Path, folder: Path, *words: object, options: Sequence[str] = TINY) -> Session:
     """Build what fairseq-train builds, up to its first update."""
     commands.prepare("fairseq_cli.train")
-    from fairseq import options, tasks, utils
+    from fairseq import options as parsing
+    from fairseq import tasks, utils
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from fairseq.trainer import Trainer
 
     folder.mkdir(parents=True, exist_ok=True)
-    typed = [str(data), *TINY, "--save-dir", str(folder), *map(str, words)]
+    typed = [str(data), *options, "--save-dir", str(folder), *map(str, words)]
     with quiet():
-        args = options.parse_args_and_arch(options.get_training_parser(), input_args=typed)
+        args = parsing.parse_args_and_arch(parsing.get_training_parser(), input_args=typed)
         cfg = convert_namespace_to_omegaconf(args)
         utils.set_torch_seed(1)
         task = tasks.setup_task(cfg.task)

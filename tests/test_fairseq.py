@@ -8,6 +8,8 @@ import importlib.util
 import json
 import logging
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +24,18 @@ from gamma_nlp.fairseq import commands, shims
 if importlib.util.find_spec("fairseq") is None:
     pytest.skip(f"fairseq is not installed: {shims.INSTALL}", allow_module_level=True)
 
-from fairseq_runs import TINY, Session, call, make_data, quiet, session
+from fairseq_runs import LANGUAGE_MODEL, TINY, Session, call, make_data, quiet, session
 from torchrun import two_processes
 
+ROOT = Path(__file__).parent.parent
 ADAM = ["--optimizer", "gamma_adam", "--weight-decay", "1"]
-PRESETS = ["guidelines", "input_only", "none", "all", "all_params"]
+PRESETS = [
+    "guidelines",
+    pytest.param("input_only", marks=pytest.mark.slow),
+    pytest.param("none", marks=pytest.mark.slow),
+    pytest.param("all", marks=pytest.mark.slow),
+    pytest.param("all_params", marks=pytest.mark.slow),
+]
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +142,7 @@ def test_a_run_trains_resumes_and_translates(
     assert {row["category"] for row in table["gains"]} == {"branch_inner", "head"}
     assert table["sum_of_learning_rates"] == pytest.approx(0.02)
     assert caplog.text.index("decay policy 'guidelines'") < caplog.text.index('"num_updates": "1"')
-    assert '"gain_norm/branch_inner": "0.99' in caplog.text
+    assert '"gain_norm/branch_inner": "0.9' in caplog.text
     caplog.clear()
     with caplog.at_level(logging.INFO):
         assert call("train", *train, "--max-update", 4, "--decay-policy", "none") == 0
@@ -196,7 +205,16 @@ def flat_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("flat_on_cpu")
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize(
+    "precision",
+    [
+        "float32",
+        "flat",
+        "memory-efficient",
+        pytest.param("unflattened", marks=pytest.mark.slow),
+        pytest.param("amp", marks=pytest.mark.slow),
+    ],
+)
 def test_silent_gains_shrink_by_the_dose_and_only_where_they_decay(
     begin: Callable[..., Session], precision: str, tmp_path: Path
 ) -> None:
@@ -207,9 +225,8 @@ def test_silent_gains_shrink_by_the_dose_and_only_where_they_decay(
         row["name"]: row["dose"]
         for row in json.loads((tmp_path / "run" / "gain_table.json").read_text())["gains"]
     }
-    assert sorted(set(doses.values()))[0] == 0 and max(doses.values()) == pytest.approx(
-        0.182, abs=0.005
-    )
+    assert min(doses.values()) == 0
+    assert max(doses.values()) == pytest.approx(1 - 0.99**20, abs=0.005)
     for name, value in run.weights().items():
         if is_gain(name) and doses[name] == 0:
             assert torch.equal(value, before[name]), name
@@ -267,11 +284,24 @@ def test_coefficients_of_categories_win_over_the_policy(begin: Callable[..., Ses
     assert decays["encoder.layers.0.fc1.bias"] == 0
 
 
-def test_a_model_without_a_table_is_placed_by_its_graph(
-    begin: Callable[..., Session],
-) -> None:
-    run = begin(*ADAM, "--no-encoder-final-norm", "--encoder-learned-pos")
-    assert len(run.optimizer.param_groups) == 2
+def test_a_model_without_a_table_is_placed_by_its_graph(begin: Callable[..., Session]) -> None:
+    table = begin(*ADAM, "--no-decoder-final-norm").optimizer._plan.table
+    assert {gain.source for gain in table} == {"graph"}
+    assert {str(gain.category) for gain in table} == {"branch_inner"}
+
+
+def test_another_task_and_architecture_is_placed_too(data: Path, tmp_path: Path) -> None:
+    options = LANGUAGE_MODEL.split()
+    run = session(data.parent / "monolingual", tmp_path / "run", *ADAM, options=options)
+    run.train(1)
+    rows = json.loads((tmp_path / "run" / "gain_table.json").read_text())["gains"]
+    assert {row["name"]: row["category"] for row in rows} == {
+        "decoder.layers.0.self_attn_layer_norm.weight": "branch_inner",
+        "decoder.layers.0.final_layer_norm.weight": "branch_inner",
+        "decoder.layers.1.self_attn_layer_norm.weight": "branch_inner",
+        "decoder.layers.1.final_layer_norm.weight": "branch_inner",
+        "decoder.layer_norm.weight": "head",
+    }
 
 
 # Resume.
@@ -373,6 +403,35 @@ def test_the_plugin_knows_the_categories_that_categorize_finds(
 
 
 @pytest.mark.slow
+def test_hydra_train_takes_a_policy_file_beside_the_user(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.json").write_text(json.dumps({"head": 0.5}))
+    config = {
+        "task": {"_name": "translation", "data": str(data)},
+        "model": {"_name": "transformer_iwslt_de_en", "encoder_layers": 1, "decoder_layers": 1},
+        "criterion": {"_name": "label_smoothed_cross_entropy", "label_smoothing": 0.1},
+        "optimizer": {"_name": "gamma_adam", "weight_decay": 1.0, "decay_policy": "own.json"},
+        "optimization": {"lr": [0.01], "max_update": 1},
+        "lr_scheduler": {"_name": "fixed"},
+        "dataset": {"max_tokens": 40, "num_workers": 0, "disable_validation": True},
+        "checkpoint": {"save_dir": str(tmp_path / "run")},
+    }
+    (tmp_path / "run.yaml").write_text(json.dumps(config))  # JSON is YAML
+    words = ["hydra-train", "--config-dir", str(tmp_path), "--config-name", "run"]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "gamma_nlp.fairseq", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    table = json.loads((tmp_path / "run" / "gain_table.json").read_text())
+    coefficients = {row["category"]: row["coefficient"] for row in table["gains"]}
+    assert coefficients["head"] == 0.5
+
+
+@pytest.mark.slow
 def test_two_processes_train_what_one_trains_with_twice_the_batches(
     data: Path, tmp_path: Path
 ) -> None:
@@ -380,7 +439,7 @@ def test_two_processes_train_what_one_trains_with_twice_the_batches(
     words = [data, *TINY, *ADAM, "--max-update", 2, "--disable-validation"]
     one, two = tmp_path / "one", tmp_path / "two"
     assert call("train", *words, "--update-freq", 2, "--save-dir", one) == 0
-    distributed = ["--ddp-backend", "legacy_ddp", "--distributed-world-size", 2]
+    distributed = ["--ddp-backend", "legacy_ddp", "--distributed-backend", "gloo"]
     two_processes(str(script), *map(str, [*words, *distributed, "--save-dir", two]))
     weights = [_checkpoint(folder) for folder in (one, two)]
     for name, value in weights[0].items():
