@@ -448,5 +448,6 @@ def test_two_processes_train_what_one_trains_with_twice_the_batches(
 
 
 def _checkpoint(folder: Path) -> dict[str, torch.Tensor]:
-    state = torch.load(folder / "checkpoint_last.pt", map_location="cpu")
-    return {name: value for name, value in state["model"].items() if value.is_floating_point()}
+    state = torch.load(folder / "checkpoint_last.pt", map_location="cpu")["model"]
+    # A buffer whose memory fairseq never fills, and the version numbers of its layouts.
+    return {name: v for name, v in state.items() if "_float_tensor" not in name}

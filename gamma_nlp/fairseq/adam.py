@@ -36,7 +36,7 @@ def _coefficient(category: str) -> Any:
 
 # fairseq makes options from these hints, and knows `Optional[float]`, not `float | None`.
 @dataclass
-class GammaAdamConfig(FairseqAdamConfig):  # type: ignore[misc]
+class GammaAdamConfig(FairseqAdamConfig):
     """The options of ``gamma_adam``."""
 
     decay_policy: str = field(
@@ -53,7 +53,7 @@ class GammaAdamConfig(FairseqAdamConfig):  # type: ignore[misc]
 
 
 @register_optimizer("gamma_adam", dataclass=GammaAdamConfig)
-class GammaAdam(FairseqAdam):  # type: ignore[misc]
+class GammaAdam(FairseqAdam):
     """fairseq's adam over the groups of a decay policy."""
 
     def __init__(self, cfg: Any, params: Any) -> None:

@@ -193,7 +193,8 @@ def _settings(
                 "default), so nothing would decay; give --weight-decay, for example 1e-4, or "
                 "--decay-policy none"
             )
-        policy = dataclasses.replace(policy, kinds={}, **dict.fromkeys(CATEGORY_KEYS, 0.0))
+        none: dict[str, Any] = {"kinds": {}, **dict.fromkeys(CATEGORY_KEYS, 0.0)}
+        policy = dataclasses.replace(policy, **none)
     settings = assign(table, policy, weight_decay)
     for gain in table:
         if str(gain.category) in own:

@@ -13,7 +13,7 @@ METRIC = ("reduce_lr_on_plateau", "pass_through", "manual")
 """Schedules that look at scores, or leave the learning rate to something else."""
 
 
-class StandIn(FairseqOptimizer):  # type: ignore[misc]
+class StandIn(FairseqOptimizer):
     """An optimizer of one number, for a scheduler to set the learning rate of."""
 
     def __init__(self, rate: float) -> None:

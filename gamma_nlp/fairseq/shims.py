@@ -96,7 +96,8 @@ def _put(shims: Sequence[Shim]) -> None:
 
 
 def _let_dataclasses_default_to_dataclasses() -> None:
-    if sys.version_info < (3, 11):
+    python: tuple[int, ...] = sys.version_info[:2]
+    if python < (3, 11):
         return
     stock = dataclasses.dataclass
 
@@ -110,7 +111,7 @@ def _let_dataclasses_default_to_dataclasses() -> None:
 
         return make if cls is None else make(cls)
 
-    dataclasses.dataclass = dataclass  # type: ignore[assignment]
+    dataclasses.dataclass = dataclass
 
 
 def _is_fairseqs(cls: type) -> bool:
@@ -124,10 +125,11 @@ def _defaults(cls: type) -> list[Any]:
     return [one.default if isinstance(one, dataclasses.Field) else one for one in found]
 
 
-def _pass_as_hashable(cls: type) -> None:
+def _pass_as_hashable(cls: Any) -> None:
     # Python takes "has no hash" for "is mutable". Hashing stays the error that it was.
-    if dataclasses.is_dataclass(cls) and cls.__hash__ is None:
-        cls.__hash__ = _no_hash  # type: ignore[method-assign,assignment]
+    known = bool(dataclasses.is_dataclass(cls))
+    if known and cls.__hash__ is None:
+        cls.__hash__ = _no_hash
 
 
 def _no_hash(self: Any) -> int:
