@@ -132,9 +132,9 @@ def finetune(
     start = time.perf_counter()
     last = run_folder.last_checkpoint(output) if resume else None
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    seconds = time.perf_counter() - start
     if not evaluations(trainer.state.log_history):
         trainer.evaluate()
+    seconds = time.perf_counter() - start
 
     found = {"task": task.name, "model": recipe.model or model.config.model_type}
     return report(trainer, recipe, rates, seconds, found=found, resumed=resume)

@@ -146,17 +146,16 @@ def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, Pair
 
 
 def _train(trainer: TranslationTrainer, last: Path | None, *, trained: bool) -> float:
-    """Train, from the checkpoint ``last`` on if there is one; gives the seconds it took."""
+    """Train and evaluate, from the checkpoint ``last`` on if there is one; gives the seconds."""
     start = time.perf_counter()
     if trained and last is not None:
         trainer.take_up(last)
     else:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    seconds = time.perf_counter() - start
     history = evaluations(trainer.state.log_history)
     if not history or history[-1]["step"] < trainer.state.global_step:
         trainer.evaluate()  # the final score is that of the last step
-    return seconds
+    return time.perf_counter() - start
 
 
 def _width(args: Seq2SeqTrainingArguments) -> int:

@@ -39,7 +39,7 @@ from gamma_nlp.translation_args import read_arguments
 from gamma_nlp.translation_data import load_splits
 from gamma_nlp.translation_scores import score_translations
 from gamma_nlp.translation_text import TranslationText, read_prepared
-from gamma_nlp.translation_trainer import Patience
+from gamma_nlp.translation_trainer import Patience, TranslationTrainer
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "translation.py"
 EMPTY = "EMPTY"  # stands for null, since experiment() leaves out what is None
@@ -252,6 +252,23 @@ def test_decay_acts_where_the_policy_says_on_a_pre_norm_model(data: Path, tmp_pa
     assert norms["branch_inner"] == pytest.approx(0.8, rel=0.01)
     assert norms["head"] == pytest.approx(1.0, rel=1e-4)
     assert weights(tmp_path / "run" / "averaged")  # without checkpoints: the model at hand
+
+
+def test_speed_counts_training_alone_also_where_the_only_evaluation_comes_last(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = TranslationTrainer.evaluation_loop
+
+    def slow(*args: Any, **kwargs: Any) -> Any:
+        time.sleep(1.5)
+        return loop(*args, **kwargs)
+
+    monkeypatch.setattr(TranslationTrainer, "evaluation_loop", slow)
+    found = train(experiment(tmp_path, data, eval_strategy="no", save_strategy="no", beams=1))
+    assert len(found["history"]) == 1
+    (runtime,) = [entry["train_runtime"] for entry in found["log"] if "train_runtime" in entry]
+    assert found["evaluation_seconds"] > 1.5
+    assert found["train_seconds"] >= runtime - 0.01  # it is rounded
 
 
 def test_coupled_decay_is_an_option(data: Path, tmp_path: Path) -> None:
