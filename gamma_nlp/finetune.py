@@ -13,7 +13,6 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
@@ -53,10 +52,6 @@ class FinetuneTrainer(RunCounts, GammaTrainer):
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_eval_sampler(eval_dataset)
         return SortedSampler(eval_dataset.lengths)
-
-    def counted(self, inputs: Any) -> torch.Tensor:
-        mask: torch.Tensor = inputs["attention_mask"]
-        return mask
 
 
 def finetune(

@@ -30,8 +30,12 @@ class RunCounts(_Base):
     _evaluating = False
 
     def counted(self, inputs: Any) -> torch.Tensor:
-        """Of a batch, a tensor of shape (sentences, width): 1 where a token counts."""
-        raise NotImplementedError
+        """Of a batch, a tensor of shape (sentences, width): 1 where a token counts.
+
+        The attention mask, unless a subclass counts something else.
+        """
+        mask: torch.Tensor = inputs["attention_mask"]
+        return mask
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         mask = self.counted(inputs)

@@ -13,6 +13,7 @@ transformers = pytest.importorskip("transformers")
 
 from safetensors import SafetensorError, safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
+from tiny_marian import tiny_marian  # noqa: E402
 
 from gamma_nlp.averaging import average_checkpoints, last_checkpoints  # noqa: E402
 from gamma_nlp.errors import GammaError  # noqa: E402
@@ -38,27 +39,6 @@ def mean(tmp_path: Path, *values: Any, dtype: torch.dtype = torch.float32) -> to
     ]
     average_checkpoints(folders, tmp_path / "averaged")
     return load_file(tmp_path / "averaged" / "model.safetensors")["w"]
-
-
-def marian(seed: int, **changes: Any) -> Any:
-    torch.manual_seed(seed)
-    config = transformers.MarianConfig(
-        vocab_size=24,
-        d_model=8,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=16,
-        decoder_ffn_dim=16,
-        max_position_embeddings=16,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=1,
-        forced_eos_token_id=None,
-        **changes,
-    )
-    return transformers.MarianMTModel(config)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -107,7 +87,7 @@ def test_other_integers_that_differ_are_refused(tmp_path: Path) -> None:
 
 
 def test_model_loads_with_its_ties_and_the_mean_of_its_weights(tmp_path: Path) -> None:
-    models = [marian(seed) for seed in range(3)]
+    models = [tiny_marian(seed) for seed in range(3)]
     for step, model in enumerate(models):
         model.generation_config.num_beams = step + 1
         save(model, tmp_path / f"checkpoint-{step}")
@@ -128,8 +108,8 @@ def test_model_loads_with_its_ties_and_the_mean_of_its_weights(tmp_path: Path) -
 
 def test_shards_and_whole_files_give_the_same_mean(tmp_path: Path) -> None:
     for seed in range(2):
-        save(marian(seed), tmp_path / "whole" / f"checkpoint-{seed}")
-        save(marian(seed), tmp_path / "shards" / f"checkpoint-{seed}", max_shard_size="2KB")
+        save(tiny_marian(seed), tmp_path / "whole" / f"checkpoint-{seed}")
+        save(tiny_marian(seed), tmp_path / "shards" / f"checkpoint-{seed}", max_shard_size="2KB")
     assert len(list((tmp_path / "shards" / "checkpoint-1").glob("*.safetensors"))) > 2
     found = []
     for kind in ("whole", "shards"):

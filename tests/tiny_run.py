@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
 from parallel_corpora import make_folder
-from transformers import MarianConfig, MarianMTModel
+from tiny_marian import tiny_marian
 
 from gamma_nlp.parallel_text import Cleaning
 from gamma_nlp.prepare import prepare, read_corpus
@@ -28,26 +27,13 @@ def prepared(tmp_path: Path) -> Path:
 
 def random_model(text: TranslationText, seed: int = 0) -> Any:
     """A random Marian model of the text's vocabularies."""
-    torch.manual_seed(seed)
-    return MarianMTModel(
-        MarianConfig(
-            vocab_size=len(text.source),
-            decoder_vocab_size=len(text.target),
-            share_encoder_decoder_embeddings=text.joint,
-            d_model=16,
-            encoder_layers=1,
-            decoder_layers=1,
-            encoder_attention_heads=2,
-            decoder_attention_heads=2,
-            encoder_ffn_dim=16,
-            decoder_ffn_dim=16,
-            max_position_embeddings=POSITIONS,
-            pad_token_id=0,
-            eos_token_id=1,
-            decoder_start_token_id=1,
-            forced_eos_token_id=None,
-            init_std=0.5,
-        )
+    return tiny_marian(
+        seed,
+        vocab_size=len(text.source),
+        decoder_vocab_size=len(text.target),
+        share_encoder_decoder_embeddings=text.joint,
+        max_position_embeddings=POSITIONS,
+        init_std=0.5,
     )
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from gamma_nlp.parallel_text import Cleaning
 from gamma_nlp.prepare import prepare, read_corpus
@@ -13,6 +17,7 @@ from gamma_nlp.recipe import Recipe
 from gamma_nlp.translation import train_translation
 from gamma_nlp.translation_args import read_arguments
 
+RECIPE = Path(__file__).parents[1] / "recipes" / "translation.py"
 MARIAN = {
     "model_type": "marian",
     "d_model": 16,
@@ -25,6 +30,8 @@ MARIAN = {
     "max_position_embeddings": 32,
     "dropout": 0.1,
 }
+# Checkpoints within epochs as well as at their ends.
+LONG = {"num_train_epochs": 6, "average_last": 2, "save_strategy": "steps", "save_steps": 4}
 _WORDS = (("Hund", "dog"), ("Katze", "cat"), ("Frau", "woman"), ("Mann", "man"), ("Ball", "ball"))
 _VERBS = (("sieht", "sees"), ("sucht", "seeks"), ("ruft", "calls"))
 
@@ -80,3 +87,28 @@ def experiment(folder: Path, data: Path | str | None, **changes: Any) -> list[st
 
 def train(argv: list[str]) -> dict[str, Any]:
     return train_translation(*read_arguments(argv), quiet=True)
+
+
+def recipe() -> ModuleType:
+    """The script, as a module."""
+    spec = importlib.util.spec_from_file_location("translation", RECIPE)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def finished_run(folder: Path, data: Path) -> Path:
+    """The folder of a run by ``LONG`` that nothing stopped."""
+    train(experiment(folder, data, **LONG))
+    return folder / "run"
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def same(one: Path, other: Path) -> bool:
+    """Whether two saved models are equal bit for bit."""
+    first, second = weights(one), weights(other)
+    return first.keys() == second.keys() and all(first[n].equal(second[n]) for n in first)
