@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.positions import keep_positions
 from gamma_nlp.run_folder import checkpoints
 
 AVERAGED = "averaged"
@@ -54,10 +55,12 @@ def load_saved(folder: Path) -> Any:
 
     try:
         # Not asked of the hub, as a folder that does not exist would be.
-        return AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file fails in many ways
         message = " ".join(str(error).split())[:300] or type(error).__name__
         raise GammaError(f"the model in {folder} cannot be loaded: {message}") from error
+    keep_positions(model)
+    return model
 
 
 def _best(last: Path) -> str:

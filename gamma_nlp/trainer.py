@@ -25,6 +25,7 @@ from gamma_nlp.loss_scale import LossScale, loss_scale
 from gamma_nlp.native import native_mode
 from gamma_nlp.optim import attach, check_hookable, decay_groups
 from gamma_nlp.policy import DecayPolicy
+from gamma_nlp.positions import keep_positions
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -226,6 +227,10 @@ class GammaTrainerMixin(_Base):
             norms = train_log.gain_norms(self.model, self.gain_table)
             logs.update({f"gain_norm/{category}": norm for category, norm in norms.items()})
         super().log(logs, *args, **kwargs)
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        keep_positions(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
+        super()._save(*args, **kwargs)
 
     def _announce(self) -> None:
         """Log and save the table with what is planned for this run."""

@@ -28,17 +28,7 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
     kind = fields.pop("model_type", None)
     if kind is None:
         raise GammaError("model_config: model_type is missing, for example `model_type: marian`")
-    ids = text.target.get_vocab()
-    fixed: dict[str, Any] = {
-        "vocab_size": len(text.source),
-        "pad_token_id": ids[PAD],
-        "bos_token_id": ids[END],
-        "eos_token_id": ids[END],
-        # The decoder starts with the end mark, as fairseq's does.
-        "decoder_start_token_id": ids[END],
-        "forced_bos_token_id": None,
-        "forced_eos_token_id": None,
-    }
+    fixed = vocabulary_fields(text)
     if kind == "marian":
         fixed |= {
             "decoder_vocab_size": len(text.target),
@@ -65,6 +55,21 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
             "take marian or bart (post-norm), pegasus or mbart (pre-norm)"
         )
     return model
+
+
+def vocabulary_fields(text: TranslationText) -> dict[str, Any]:
+    """The config fields of every architecture that follow from the vocabularies."""
+    ids = text.target.get_vocab()
+    return {
+        "vocab_size": len(text.source),
+        "pad_token_id": ids[PAD],
+        "bos_token_id": ids[END],
+        "eos_token_id": ids[END],
+        # The decoder starts with the end mark, as fairseq's does.
+        "decoder_start_token_id": ids[END],
+        "forced_bos_token_id": None,
+        "forced_eos_token_id": None,
+    }
 
 
 def check_lengths(model: Any, lengths: Iterable[tuple[str, int]]) -> None:
