@@ -4,8 +4,10 @@
 
 The sides are recipes/translation.py with recipes/multi30k_de_en_prenorm.yaml, and
 recipes/fairseq/multi30k_de_en.sh: same data, sizes, budget of a batch, schedule and decay policy,
-the model of the last epoch, one CPU thread each. They run one after the other, whole, so only a
-quiet machine gives speeds worth reading. PREPARED is a folder that scripts/prepare_iwslt14 wrote.
+the model of the last epoch, one CPU thread each. Both start from the same weights, those of this
+library converted for fairseq; with ``--own-start`` each draws its own. They run one after the
+other, whole, so only a quiet machine gives speeds worth reading. PREPARED is a folder that
+scripts/prepare_iwslt14 wrote.
 
 Speed is in target tokens that are no padding per second of training, without evaluation. BLEU is
 over tokens, beam 5. The exit code is 1 if a goal is missed. ``--quick`` trains tiny models for one
@@ -58,11 +60,8 @@ class Side:
 
 def here(options: argparse.Namespace) -> Side:
     """Run the recipe of this library."""
-    recipe, run = RECIPE, options.output / "gamma_nlp"
-    if options.quick:
-        recipe = options.output / "quick.yaml"
-        recipe.write_text(_tiny(RECIPE.read_text(encoding="utf-8")), encoding="utf-8")
-    command = [sys.executable, ROOT / "recipes" / "translation.py", recipe]
+    run = options.output / "gamma_nlp"
+    command = [sys.executable, ROOT / "recipes" / "translation.py", options.recipe]
     command += ["--data", options.prepared, "--output_dir", run, "--seed", options.seed]
     command += ["--num_train_epochs", options.epochs, "--average_last", 1, "--cpu_threads", 1]
     command += ["--weight_decay", 0.03, "--use_cpu", "true", "--disable_tqdm", "true"]
@@ -91,7 +90,7 @@ def fairseq(options: argparse.Namespace) -> Side:
             command += [f"--{side}-embed-dim", 16, f"--{side}-ffn-embed-dim", 16]
             command += [f"--{side}-layers", 1]
     log = options.output / "fairseq.log"
-    _run(command, log)
+    _run(command, log, **({} if options.start is None else {"START": options.start}))
     names = (run / "data" / "tests").read_text(encoding="utf-8").split()
     updates, speed = read_training(log.read_text(encoding="utf-8"))
     return Side(
@@ -100,6 +99,32 @@ def fairseq(options: argparse.Namespace) -> Side:
         tokens_per_second=round(speed, 1),
         bleu={name: _bleu(run / f"{name}.log") for name in names},
     )
+
+
+def start(options: argparse.Namespace) -> Path:
+    """What this library's recipe starts from, with fairseq's positions, as a checkpoint for it."""
+    import transformers
+
+    from gamma_nlp.fairseq import commands, convert, convert_files
+    from gamma_nlp.positions import keep_positions
+    from gamma_nlp.run_models import AVERAGED
+    from gamma_nlp.settings import read_yaml
+    from gamma_nlp.translation_model import build_translator
+    from gamma_nlp.translation_text import read_prepared
+
+    commands.prepare()
+    untrained, found = options.output / "untrained", options.output / "start"
+    text = read_prepared(options.prepared, "de", "en", joint=True)
+    transformers.set_seed(options.seed)
+    model = build_translator(read_yaml(options.recipe)["model_config"], text)
+    for side in (model.model.encoder, model.model.decoder):
+        table = side.embed_positions.weight
+        table.data.copy_(convert.sinusoids(*table.shape))
+    text.save(untrained)
+    keep_positions(model)
+    model.save_pretrained(untrained / AVERAGED)
+    convert_files.from_transformers(untrained, found)
+    return found
 
 
 def read_training(log: str) -> tuple[int, float]:
@@ -132,11 +157,12 @@ def _tiny(text: str) -> str:
     return text
 
 
-def _run(command: Sequence[object], log: Path) -> None:
+def _run(command: Sequence[object], log: Path, **variables: object) -> None:
     """Run a command whose output goes to a file."""
     words = [str(word) for word in command]
-    print("+", " ".join(words), f"> {log}", flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    more = {name: str(value) for name, value in variables.items()}
+    print("+", *(f"{name}={value}" for name, value in more.items()), *words, f"> {log}", flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(
             words, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False
@@ -176,6 +202,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("output", type=Path, help="new folder for both runs, their logs and results.json")
     add("--epochs", type=int, default=6)
     add("--seed", type=int, default=1)
+    add("--own-start", action="store_true", help="each side draws its own initial weights")
     add("--quick", action="store_true", help="tiny models, one epoch, nothing is judged")
     options = parser.parse_args(argv)
     if options.epochs < 1:
@@ -189,7 +216,12 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     options = arguments(argv)
     options.output.mkdir(parents=True, exist_ok=True)
+    options.recipe = RECIPE
+    if options.quick:
+        options.recipe = options.output / "quick.yaml"
+        options.recipe.write_text(_tiny(RECIPE.read_text(encoding="utf-8")), encoding="utf-8")
     try:
+        options.start = None if options.own_start else start(options)
         sides = [here(options), fairseq(options)]
     except GammaError as error:
         print(f"error: {error}", file=sys.stderr)
