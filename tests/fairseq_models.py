@@ -31,7 +31,8 @@ class Corpus:
 
 def binarised(prepared: Path, folder: Path) -> Corpus:
     languages = ["--source-lang", "de", "--target-lang", "en"]
-    files = ["--trainpref", prepared / "train", "--testpref", prepared / "test"]
+    names = ("train", "valid", "test")
+    files = [word for name in names for word in (f"--{name}pref", prepared / name)]
     for name, joined in (("joined", ["--joined-dictionary"]), ("separate", [])):
         done = call("preprocess", *languages, *files, *joined, "--destdir", folder / name)
         assert done == 0

@@ -156,6 +156,20 @@ def test_weights_that_plain_fairseq_saves_and_never_uses_are_left_out(
     assert same(convert(state, corpus.joined, corpus, tmp_path / "plain"), expected)
 
 
+def test_languages_come_from_the_names_of_the_data_where_the_run_was_not_told(
+    corpus: Corpus, tmp_path: Path
+) -> None:
+    state = model_state(corpus.joined, *SHARING["all"])
+    for name in ("source_lang", "target_lang"):
+        state["cfg"]["task"][name] = None
+    text = TranslationText.load(convert(state, corpus.joined, corpus, tmp_path))
+    assert (text.source_language, text.target_language) == ("de", "en")
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    with pytest.raises(GammaError, match=r"nor the files in .*bare tell the languages"):
+        to_transformers(tmp_path / "checkpoint_best.pt", bare, corpus.prepared, tmp_path / "other")
+
+
 def same(one: Path, other: Path) -> bool:
     first, second = (load_file(run / "averaged" / "model.safetensors") for run in (one, other))
     return first.keys() == second.keys() and all(first[n].equal(second[n]) for n in first)
@@ -330,8 +344,7 @@ def test_a_trained_model_translates_the_same_there_here_and_back_there(
     filled = told.replace("PREPARED", str(corpus.prepared)).replace("DATA_BIN", f"{tmp_path}/bin")
     steps = [line.split() for line in filled.splitlines() if line.startswith("  gamma-fairseq-")]
     preprocess, generate, train = (step[1:] for step in steps)
-    missing = preprocess.index("--validpref")
-    assert call("preprocess", *preprocess[:missing], *preprocess[missing + 2 :]) == 0
+    assert call("preprocess", *preprocess) == 0
     raw = corpus.prepared / "raw" / "test.de"
     for beams in (1, 4):
         search = ["--gen-subset", "test", "--beam", beams, "--remove-bpe", "--cpu"]
@@ -353,7 +366,7 @@ def test_a_trained_model_translates_the_same_there_here_and_back_there(
     save_dir = ["--save-dir", tmp_path / "restored", "--max-update", 1]
     assert call("train", *restored, *training, *save_dir) == 0
     first, second = (
-        load(tmp_path / name / "checkpoint_last.pt", out).state_dict()
+        load(tmp_path / name / "checkpoint_last.pt", tmp_path / "bin").state_dict()
         for name in ("on", "restored")
     )
     assert all(torch.equal(first[n], second[n]) for n in first if "_float_tensor" not in n)
@@ -453,6 +466,7 @@ def test_wrong_files_and_folders_are_named(corpus: Corpus, tmp_path: Path) -> No
     for place, wrong, message in (
         (0, tmp_path / "no.pt", "there is no checkpoint .*no.pt; give a .pt file"),
         (0, junk, "junk.pt cannot be loaded as a model of fairseq's transformer: "),
+        (1, tmp_path / "no", "there is no folder .*no; give the --destdir"),
         (1, tmp_path, "--data .* has no dict.de.txt; give the --destdir"),
         (1, corpus.separate, "the encoder of .* tokens, the dictionary in .*; give the --data"),
         (2, tmp_path, "is not a prepared folder"),

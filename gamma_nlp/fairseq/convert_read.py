@@ -31,7 +31,7 @@ def read_checkpoint(checkpoint: Path, data: Path) -> tuple[Any, Any]:
     cfg = state["cfg"]
     _check_kind(checkpoint, cfg)
     config_fields(TransformerConfig.from_namespace(cfg.model))
-    for language in (cfg.task.source_lang, cfg.task.target_lang):
+    for language in _languages(cfg.task, checkpoint, data):
         if not (data / f"dict.{language}.txt").is_file():
             raise GammaError(
                 f"--data {data} has no dict.{language}.txt; give the --destdir of "
@@ -81,6 +81,24 @@ def _check_kind(checkpoint: Path, cfg: Any) -> None:
         )
     if isinstance(cfg.model, Namespace):
         base_architecture(cfg.model)  # what an older release did not know yet
+
+
+def _languages(task: Any, checkpoint: Path, data: Path) -> tuple[str, str]:
+    """Both languages; a run that was not told them leaves them to the names of the data's files."""
+    from fairseq.data.data_utils import infer_language_pair
+
+    if not data.is_dir():
+        raise GammaError(
+            f"there is no folder {data}; give the --destdir of gamma-fairseq-preprocess"
+        )
+    if task.source_lang is None or task.target_lang is None:
+        task.source_lang, task.target_lang = infer_language_pair(str(data))
+    if task.source_lang is None or task.target_lang is None:
+        raise GammaError(
+            f"neither {checkpoint} nor the files in {data} tell the languages; give the --destdir "
+            "of gamma-fairseq-preprocess, with train.*.bin"
+        )
+    return task.source_lang, task.target_lang
 
 
 def _check_sizes(checkpoint: Path, data: Path, weights: Any, task: Any) -> None:
