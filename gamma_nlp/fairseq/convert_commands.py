@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from collections.abc import Callable, Sequence
 
@@ -30,13 +31,14 @@ def to_transformers(argv: Sequence[str] | None = None) -> int:
     def convert() -> None:
         from gamma_nlp.fairseq.convert_files import to_transformers
 
-        to_transformers(given.checkpoint, given.data, given.prepared, given.output)
+        kind = to_transformers(given.checkpoint, given.data, given.prepared, given.output)
         print(f"wrote {given.output}; translate with:\n  gamma-nlp translate {given.output} FILE")
-        print(
-            "Positions are fairseq's, as a table in the file. Before you save the model anew by\n"
-            "other means than this library's trainers, call gamma_nlp.positions.keep_positions(\n"
-            "model): transformers leaves Marian's table out of a file."
-        )
+        if kind == "marian":
+            print(
+                "Its positions are fairseq's, a table in the file. transformers leaves the table\n"
+                "out when Marian is saved anew: unless this library's trainers do it, call\n"
+                "gamma_nlp.positions.keep_positions(model) before model.save_pretrained(...)."
+            )
 
     return _reported(convert)
 
@@ -88,9 +90,14 @@ def _reported(convert: Callable[[], None]) -> int:
     from gamma_nlp.cli import hush
 
     hush()
+    chatter = logging.getLogger("fairseq")
+    before = chatter.level
+    chatter.setLevel(logging.WARNING)
     try:
         convert()
     except GammaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    finally:
+        chatter.setLevel(before)
     return 0

@@ -40,7 +40,7 @@ def to_transformers(
     data: str | os.PathLike[str],
     prepared: str | os.PathLike[str],
     output: str | os.PathLike[str],
-) -> None:
+) -> str:
     """Write a checkpoint of fairseq's ``transformer`` as a folder for ``gamma-nlp translate``.
 
     ``output/averaged`` is for ``from_pretrained``: Marian for post-norm, Pegasus for pre-norm, in
@@ -59,6 +59,9 @@ def to_transformers(
         data: What ``fairseq-preprocess`` wrote; its dictionaries are needed.
         prepared: The folder of ``scripts/prepare_iwslt14`` that ``data`` was made from.
         output: A new folder.
+
+    Returns:
+        ``marian`` or ``pegasus``.
 
     Raises:
         GammaError: A file or folder is not what it should be, or the model has something that
@@ -80,6 +83,7 @@ def to_transformers(
         keep_positions(converted)
         converted.save_pretrained(draft / AVERAGED)
         write_json(draft / AVERAGED / ORIGIN, {"checkpoints": [Path(checkpoint).name]})
+    return str(converted.config.model_type)
 
 
 def from_transformers(
