@@ -1,0 +1,1 @@
+"""Experiments that show the companion methods' effects; recipes/ holds their commands."""
