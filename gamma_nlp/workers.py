@@ -17,8 +17,9 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -68,18 +69,55 @@ def call_all(
     Raises:
         GammaError: ``jobs`` below 1, or ``seconds`` that are not above 0.
     """
+    pool = _pool(function, len(calls), jobs, seconds)
+    return _in_order(pool, calls)
+
+
+def call_each(
+    function: str,
+    calls: Sequence[Sequence[Any]],
+    *,
+    jobs: int | None = None,
+    seconds: float = SECONDS,
+) -> Iterator[tuple[int, Answer]]:
+    """As :func:`call_all`, but each answer as soon as it is there, with the number of its call."""
+    pool = _pool(function, len(calls), jobs, seconds)
+    return _as_they_come(pool, calls)
+
+
+Submit = Callable[[Sequence[Any]], "Future[Answer]"]
+
+
+def _in_order(
+    pool: AbstractContextManager[Submit], calls: Sequence[Sequence[Any]]
+) -> Iterator[Answer]:
+    with pool as submit:
+        for future in [submit(call) for call in calls]:
+            yield future.result()
+
+
+def _as_they_come(
+    pool: AbstractContextManager[Submit], calls: Sequence[Sequence[Any]]
+) -> Iterator[tuple[int, Answer]]:
+    with pool as submit:
+        futures = {submit(call): i for i, call in enumerate(calls)}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+
+
+def _pool(
+    function: str, calls: int, jobs: int | None, seconds: float
+) -> AbstractContextManager[Submit]:
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 1:
         raise GammaError(f"--jobs must be at least 1, got {jobs}")
     if not 0 < seconds <= threading.TIMEOUT_MAX:
         raise GammaError(f"--seconds must be above 0, got {seconds:g}")
-    workers = [Worker(function) for _ in range(min(jobs, len(calls)))]
-    return _answers(workers, calls, seconds)
+    return _running([Worker(function) for _ in range(min(jobs, calls))], seconds)
 
 
-def _answers(
-    workers: Sequence[Worker], calls: Sequence[Sequence[Any]], seconds: float
-) -> Iterator[Answer]:
+@contextlib.contextmanager
+def _running(workers: Sequence[Worker], seconds: float) -> Iterator[Submit]:
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
     for worker in workers:
         idle.put(worker)
@@ -93,7 +131,7 @@ def _answers(
 
     threads = ThreadPoolExecutor(max(1, len(workers)))
     try:
-        yield from threads.map(call, calls)
+        yield lambda arguments: threads.submit(call, arguments)
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
         for worker in workers:
