@@ -8,6 +8,12 @@ multiplier mu, to 1e-6 of its norm. The same with noise on the pixels: the share
 that falls on noise, and what is left of least squares along each eigen-direction. Small networks
 (784-64-10, the first 20,000 training images, SGD): mu of every hidden unit over training.
 
+In the tables: "gap" is the largest difference between a unit and its closed form over the unit's
+norm, with the noise that was drawn; "off theory" is the distance to the closed form with the
+noise's exact covariance, in standard deviations of the output; "corr." and "scale" compare with
+the ridge of strength tau**2 on clean pixels; "noise share" is the part of the penalty that falls
+on noise, from theory, from v, and with the noise's covariance estimated from pairs.
+
 MNIST_FOLDER holds MNIST's four idx files; by default it is mnist below GAMMA_NLP_DATA.
 
 Writes results.json, unit.png and network.png into the output folder; about 5 minutes on two

@@ -31,7 +31,8 @@ def plot_unit(done: Sequence[Done], path: Path, title: str) -> None:
 
 
 def _gains(axis: Any, cells: Sequence[Done]) -> None:
-    free = next(c.result["gain"] for c in cells if c.cell["gain"] is None and not c.cell["decay"])
+    fixed = next(c.result for c in cells if c.cell["gain"] is not None)
+    free = fixed["gain"] * (1 + fixed["predicted_mu"])  # what least squares has, from the data
     low = min([c.result["gain"] for c in cells] + [free / 4])
     high = max([c.result["gain"] for c in cells] + [2 * free])
     span = [low * (high / low) ** (i / 100) for i in range(101)]

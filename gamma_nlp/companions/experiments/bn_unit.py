@@ -3,6 +3,11 @@
 Labels are 1 and -1, the loss is E(y - output)**2 / 2 over all images at once, in float64. L-BFGS
 trains the unit to rest. It works on inputs made white: the variances of clean pixels span so many
 decades that in pixels it would not arrive. What is compared are the units in pixels.
+
+Under squared loss the constraint v'Sv = g**2 changes the length of v and never its direction [R]:
+a unit with batch norm is least squares on the data it sees, divided by 1 + mu. So what noise on
+the inputs takes from directions with little signal it takes by way of the loss, as without a norm
+(ridge of strength t**2); the penalty's own preference shows where the norm alone sees the noise.
 """
 
 from __future__ import annotations
