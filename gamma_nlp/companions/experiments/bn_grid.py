@@ -139,7 +139,7 @@ def noisy_table(done: Sequence[Done]) -> list[str]:
 def network_table(done: Sequence[Done]) -> list[str]:
     lines = [
         f"{'gains':10} {'decay':>6} {'test accuracy':>16} {'loss':>7} {'gain':>6}"
-        f" {'mu measured':>12} {'decay a^2/g^2':>14} {'log correlation':>16}"
+        f" {'mu measured':>12} {'decay a^2/g^2':>14} {'ratio, quartiles':>18}"
     ]
     for (name, _, _, decay), cells in arms(done, "network").items():
         last = [one.result["history"][-1] for one in cells]
@@ -148,16 +148,14 @@ def network_table(done: Sequence[Done]) -> list[str]:
             f" {mean(cells, 'loss'):7.4f} {statistics.fmean(h['gain'] for h in last):6.3f}"
             f" {statistics.fmean(h['mu'][1] for h in last):12.2e}"
             f" {statistics.fmean(h['mu_of_decay'] for h in last):14.2e}"
-            f" {_agreement(units_of(cells)):>16}"
+            f" {_ratios(units_of(cells)):>18}"
         )
     return lines
 
 
-def _agreement(pairs: Sequence[tuple[float, float]]) -> str:
-    """Correlation of the logarithms, where both are positive."""
-    import torch
-
-    both = torch.tensor([pair for pair in pairs if min(pair) > 0])
-    if len(both) < 3:
+def _ratios(pairs: Sequence[tuple[float, float]]) -> str:
+    """Quartiles over the units of measured over predicted."""
+    ratios = [measured / predicted for predicted, measured in pairs if predicted]
+    if len(ratios) < 2:
         return "-"
-    return f"{float(torch.corrcoef(both.log().T)[0, 1]):.3f}"
+    return " ".join(f"{one:.2f}" for one in statistics.quantiles(ratios))
