@@ -16,9 +16,10 @@ from torch.nn.functional import cross_entropy
 pytest.importorskip("matplotlib")
 
 from gamma_nlp.companions.covariance import quadratic, ridge
+from gamma_nlp.companions.experiments.bn_closed import constrained, shrinkage
 from gamma_nlp.companions.experiments.bn_grid import grid, rule
 from gamma_nlp.companions.experiments.bn_network import Network, gain_policy
-from gamma_nlp.companions.experiments.bn_unit import Unit, constrained, fit, half_square, shrinkage
+from gamma_nlp.companions.experiments.bn_unit import Unit, fit, half_square
 from gamma_nlp.companions.multipliers import multipliers
 from gamma_nlp.optim import make_optimizer
 

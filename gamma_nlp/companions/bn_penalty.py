@@ -19,6 +19,8 @@ L(v) + mu / 2 (v'Sv - g**2) holds a ridge penalty in the data's own metric. mu i
   mu / 2 (v'S_signal v + v'Nv). N = t**2 I makes the second part a plain ridge of strength mu t**2.
 
 A mu below 0 says that the gain is larger than the loss asks for: the unit is blown up, not shrunk.
+Where only a ReLU stands between the norm and weights a, these can make up for any gain: a fixed
+gain then binds through their decay alone, mu = decay |a|**2 / g**2 at rest [D].
 """
 
 from __future__ import annotations
@@ -128,10 +130,9 @@ def bn_penalty(
             [examples, channels, ...]), whose units see patches.
         inputs: What the layer is given, noise included; one tensor or batches of it.
         norm: The batch norm that follows; by default one with gain 1 and eps 0.
-        targets: What the units shall output, in the shape of the layer's outputs, batch by batch
-            like ``inputs``. They give ``mu`` under squared loss, and the explicit ridge.
-        multiplier: mu [units] as :func:`.multipliers.multipliers` measures it, under any loss;
-            goes before that of the targets.
+        targets: What the units shall output, in the shape of their outputs, batch by batch like
+            ``inputs``. They give ``mu`` under squared loss, and the explicit ridge.
+        multiplier: mu [units] as :func:`.multipliers.multipliers` measures it; wins over targets.
         noise: Covariance of the noise that is part of ``inputs``: a variance, variances
             [channels] (independent from place to place), a matrix [d, d] or [groups, d, d], or
             :func:`.input_noise.estimate_noise` of repeated inputs.
@@ -178,8 +179,7 @@ def bn_penalty(
         best = ridge(covariance, cross, 0.0, rtol=rtol)
         mu = quadratic(covariance, best).sqrt() / variance.sqrt() - 1
         rank = eigen(covariance, rtol)[2].sum(-1)
-    if multiplier is not None:
-        mu = _multiplier(multiplier, mu)
+    mu = mu if multiplier is None else _multiplier(multiplier, mu)
     if targets is not None:
         explicit = ridge(covariance, cross, mu, rtol=rtol).flatten(0, 1)
     return BatchNormPenalty(

@@ -86,12 +86,14 @@ def plot_network(done: Sequence[Done], path: Path, title: str) -> None:
             for which in range(3)
         )
         style = "-" if decay else "--"
-        course.plot(epochs, middle, style, color=colour, label=label)
-        course.fill_between(epochs, low, high, color=colour, alpha=0.12, lw=0)
+        # At the start mu is noise of both signs; of arms without decay the medians say enough.
+        course.plot(epochs[1:], middle[1:], style, color=colour, label=label)
+        if decay:
+            course.fill_between(epochs[1:], low[1:], high[1:], color=colour, alpha=0.12, lw=0)
         if decay:
             pairs = [pair for pair in units_of(cells) if min(pair) > 0]
             end.plot(*zip(*pairs, strict=True), ".", color=colour, ms=4, label=label)
-    course.set(yscale="symlog", xlabel="epoch", ylabel="mu: median and quartiles over the units")
+    course.set(xlabel="epoch", ylabel="mu: median and quartiles over the units")
     course.set_yscale("symlog", linthresh=1e-4)
     course.axhline(0.0, color="#444444", lw=0.6)
     course.set_title("Multipliers over training")
@@ -101,5 +103,5 @@ def plot_network(done: Sequence[Done], path: Path, title: str) -> None:
     lows, highs = zip(end.get_xlim(), end.get_ylim(), strict=True)
     span = [max(lows), min(highs)]
     end.plot(span, span, color="#444444", lw=0.8, label="equal")
-    end.legend(frameon=False, fontsize=9)
+    end.legend(frameon=False, fontsize=9, markerscale=3)
     _finish(plt, figure, (course, end), title, path)

@@ -20,14 +20,18 @@ import torch
 from torch import Tensor, nn
 
 from gamma_nlp.companions.bn_penalty import bn_penalty
-from gamma_nlp.companions.covariance import Moments, eigen, quadratic, ridge
+from gamma_nlp.companions.covariance import eigen, quadratic, ridge
+from gamma_nlp.companions.experiments.bn_closed import (
+    constrained,
+    covariance_of,
+    cross_of,
+    shrinkage,
+)
 from gamma_nlp.companions.experiments.images import ImageSet
 from gamma_nlp.companions.input_noise import estimate_noise
 from gamma_nlp.companions.multipliers import multipliers
 
 DIGITS = (3, 8)
-BINS = 12
-"""Eigen-directions are put together by their signal-to-noise ratio in that many bins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +102,7 @@ def fit(
         seed: Of the start.
     """
     seen = x if statistics is None else statistics
-    values, vectors, kept = eigen(_covariance(seen))
+    values, vectors, kept = eigen(covariance_of(seen))
     white = vectors[:, kept] / values[kept].sqrt()
     unit = Unit(white.shape[1], gain, seed)
     inside, outside = x @ white, None if statistics is None else statistics @ white
@@ -141,7 +145,7 @@ def clean_unit(cell: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
     layer, norm, measured = fit(data.x, data.y, gain=cell["gain"], decay=cell["decay"])
     found = bn_penalty(layer, data.x, norm=norm, targets=data.y)
     predicted = cell["decay"] if cell["gain"] is None else float(found.mu)
-    covariance, cross = found.covariance[0], _cross(data.x, data.y)
+    covariance, cross = found.covariance[0], cross_of(data.x, data.y)
     explicit = ridge(covariance, cross, predicted)
     plain = ridge(covariance, cross, float(found.plain_strength), metric="plain")
     v = found.weight[0]
@@ -169,18 +173,18 @@ def noisy_unit(cell: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(cell["seed"])
     x, y = data.x.repeat(cell["copies"], 1), data.y.repeat(cell["copies"], 1)
     noisy = x + tau * torch.randn(x.shape, generator=generator, dtype=torch.float64)
-    signal, cross = _covariance(data.x), _cross(data.x, data.y)
+    signal, cross = covariance_of(data.x), cross_of(data.x, data.y)
     whole = signal + tau**2 * torch.eye(len(signal), dtype=torch.float64)
     if cell["where"] == "data":
         layer, norm, measured = fit(noisy, y, gain=gain, seed=cell["seed"])
-        sample = ridge(_covariance(noisy), _cross(noisy, y), 0.0)
-        in_sample = sample * gain / quadratic(_covariance(noisy), sample[None]).sqrt()
+        sample = ridge(covariance_of(noisy), cross_of(noisy, y), 0.0)
+        in_sample = sample * gain / quadratic(covariance_of(noisy), sample[None]).sqrt()
         predicted = ridge(whole, cross, 0.0)
         mu = float(quadratic(whole, predicted[None]).sqrt()) / gain - 1
         predicted = predicted / (1 + mu)
     else:
         layer, norm, measured = fit(x, y, gain=gain, statistics=noisy, seed=cell["seed"])
-        _, in_sample = constrained(signal, _covariance(noisy), cross, gain)
+        _, in_sample = constrained(signal, covariance_of(noisy), cross, gain)
         mu, predicted = constrained(signal, whole, cross, gain)
     known = bn_penalty(layer, noisy, norm=norm, noise=tau**2)
     again = data.x + tau * torch.randn(data.x.shape, generator=generator, dtype=torch.float64)
@@ -204,57 +208,6 @@ def noisy_unit(cell: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
         "accuracy_classical_ridge": _accuracy(data, classical),
         "shrinkage": shrinkage(signal, cross, v, predicted),
     }
-
-
-def constrained(signal: Tensor, whole: Tensor, cross: Tensor, gain: float) -> tuple[float, Tensor]:
-    """Least squares on clean inputs under v'(whole)v = gain**2: mu by bisection, and v."""
-    values, vectors, kept = eigen(whole)
-    white = vectors[:, kept] / values[kept].sqrt()
-    a, turned = torch.linalg.eigh(white.T @ signal @ white)
-    b = turned.T @ white.T @ cross
-    low, high = 0.0, float(b.norm()) / gain
-    for _ in range(200):
-        mu = (low + high) / 2
-        low, high = (mu, high) if float((b / (a + mu)).norm()) > gain else (low, mu)
-    return mu, white @ turned @ (b / (a + mu))
-
-
-def shrinkage(signal: Tensor, cross: Tensor, v: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
-    """How much of the clean least squares unit is left, by the variance of its directions.
-
-    Directions are eigenvectors of the clean covariance, in bins of equal width in the logarithm
-    of their variance. Within a bin those count more in which least squares puts more output.
-    """
-    values, vectors, kept = eigen(signal)
-    values, vectors = values[kept], vectors[:, kept]
-    least, own, wanted = vectors.T @ ridge(signal, cross, 0.0), vectors.T @ v, vectors.T @ predicted
-    edges = torch.linspace(float(values[0].log()), float(values[-1].log()), BINS + 1)
-    place = torch.bucketize(values.log(), edges[1:-1])
-    rows = []
-    for which in range(BINS):
-        inside = place == which
-        weight = values[inside] * least[inside]
-        total = float((weight * least[inside]).sum())
-        if not total:
-            continue
-        rows.append(
-            {
-                "variance": float(values[inside].log().mean().exp()),
-                "measured": float((weight * own[inside]).sum()) / total,
-                "predicted": float((weight * wanted[inside]).sum()) / total,
-            }
-        )
-    return rows
-
-
-def _covariance(x: Tensor) -> Tensor:
-    moments = Moments()
-    moments.add(x.unsqueeze(0))
-    return moments.covariance[0]
-
-
-def _cross(x: Tensor, y: Tensor) -> Tensor:
-    return ((x - x.mean(0)).T @ (y - y.mean(0)) / len(x)).squeeze(1)
 
 
 def _cosine(covariance: Tensor, one: Tensor, other: Tensor) -> float:
