@@ -166,3 +166,29 @@ def test_norms_with_statistics_of_their_own_are_batch_norms_otherwise() -> None:
     unit, x, y = Unit(3, gain=0.7, seed=0), normal(9, 3), normal(9, 1, seed=1)
     torch.testing.assert_close(unit(x), unit(x, x))
     assert float(half_square(unit(x), y).detach()) > 0
+
+
+@pytest.mark.parametrize("gain", [0.3, 2.0])
+@pytest.mark.parametrize("decay", [0.0, 0.05])
+def test_a_fixed_gain_binds_through_the_decay_of_the_next_weights_alone(
+    gain: float, decay: float
+) -> None:
+    torch.manual_seed(0)
+    net = Network(3, 4, gain=gain).double()  # the shifts are 0
+    net.norm.eps = 1e-30
+    x, y = normal(60, 3), normal(60, 10, seed=1)
+    optimizer = torch.optim.LBFGS(
+        net.after.parameters(), max_iter=300, tolerance_grad=1e-12, tolerance_change=0.0
+    )
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        loss = half_square(net(x), y) + decay / 2 * net.after.weight.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    mu = multipliers(net, lambda net, x: half_square(net(x), y), [x])["norm"]
+    after = net.after.weight.detach()
+    torch.testing.assert_close(mu, decay * after.square().sum(0) / gain**2, rtol=1e-6, atol=1e-9)
+    assert decay == 0 or float(mu.max()) > 1e-4
