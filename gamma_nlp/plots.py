@@ -41,7 +41,7 @@ def plot_run(
         score: Key of the score, such as ``eval_accuracy``.
         smoothing: Label smoothing of the training loss, which the evaluation's has not.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, (loss, mark, norm) = plt.subplots(
         1, 3, figsize=(13.5, 4.2), layout="constrained", dpi=110
     )
@@ -84,7 +84,7 @@ def plot_arms(
         title: Heading of the picture.
         score: Key of the score.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(
         len(arms), 2, figsize=(12.5, 3.9 * len(arms)), layout="constrained", dpi=110, squeeze=False
     )
@@ -138,7 +138,8 @@ def _norm(axis: Any, title: str) -> None:
     axis.axhline(0.0, color="#444444", linewidth=0.6)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """``matplotlib.pyplot`` that needs no screen; a :class:`GammaError` where it is missing."""
     try:
         import matplotlib
     except ImportError as error:
