@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gamma_nlp import GammaError, make_optimizer
 from gamma_nlp.companions.invariance import scale_invariant
 from gamma_nlp.companions.scale_report import Invariance, ScaleInvariance
-from gamma_nlp.companions.unit_norm import UnitNorm
+from gamma_nlp.companions.unit_norm import WITHIN, UnitNorm
 
 HELD = ["whole", "rows", "columns", "heads"]
 
@@ -245,3 +245,18 @@ def test_a_network_computes_the_same_with_its_tensors_held() -> None:
     UnitNorm(adamw(net), [one.names[0] for one in report], invariance=report, norm=1.0)
     assert float(net[0].weight.detach().norm()) == pytest.approx(1.0)
     torch.testing.assert_close(net(x), before)
+
+
+def test_norms_that_are_off_by_no_more_than_rounding_cost_no_writing() -> None:
+    model = Sheet()
+    held = UnitNorm(adamw(model), HELD, invariance=REPORT)
+    with torch.no_grad():
+        model.whole.mul_(1 + WITHIN / 2)
+        model.rows[3].mul_(1 + 2 * WITHIN)  # one row is enough for the tensor
+        model.heads.mul_(1 - 2 * WITHIN)
+    before = {name: getattr(model, name).detach().clone() for name in HELD}
+    held.apply()
+    changed = [name for name in HELD if not torch.equal(getattr(model, name), before[name])]
+    assert changed == ["rows", "heads"]
+    for name in changed:
+        torch.testing.assert_close(norms(model)[name].flatten(), held.norms[name].flatten())

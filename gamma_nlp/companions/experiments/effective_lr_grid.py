@@ -57,7 +57,7 @@ FULL = (
         network="conv",
         optimizer="sgd",
         lrs=decades(0.0316, 1, 2),
-        decays=decades(1e-4, 1e-1, 2),
+        decays=decades(1e-4, 1e-1, 1),
         seeds=3,
         epochs=4,
     ),

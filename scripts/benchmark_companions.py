@@ -1,0 +1,126 @@
+"""Time what the companion methods add to an AdamW step, and hold it against the goal.
+
+    python scripts/benchmark_companions.py [unit_norm|all] [--repeats N] [--json FILE]
+
+unit_norm   norms held after each step, on BERT-base: 72 matrices of the encoder, or 24 (q and k)
+
+All on one CPU thread, in CPU time. In each repeat all gradients are drawn anew, then the optimizer
+steps, then the companion's hook runs, each timed by itself; the figure is the median over the
+repeats of the hook's time as a part of the step's. The goal counts against torch's own choice of
+AdamW for CPU tensors, one tensor after the other; foreach and fused are shown beside it, and so is
+a whole training step. BERT's matrices are held by force: it is their sizes that matter here.
+``--quick`` runs everything on tiny sizes and judges nothing. The exit code is 1 if a goal is
+missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from benchmark import Row, build, report
+from torch import nn
+
+from gamma_nlp.companions.unit_norm import UnitNorm
+
+GOAL = 0.05
+LR = 1e-4  # of BERT's pre-training; the larger, the further norms move in a step
+FORMS: dict[str, dict[str, bool]] = {"default": {}, "foreach": {"foreach": True}}
+FORMS["fused"] = {"fused": True}
+BATCH, LENGTH = 8, 128
+
+
+def bench_unit_norm(options: argparse.Namespace) -> Iterator[Row]:
+    model = build("BertForSequenceClassification", options.quick, ())
+    matrices = [name for name, w in model.named_parameters() if ".layer." in name and w.dim() == 2]
+    some = [name for name in matrices if ".query." in name or ".key." in name]
+    whole = training_step(model, options)
+    for names, what in ((matrices, "encoder"), (some, "q and k")):
+        for form, kwargs in FORMS.items():
+            optimizer = torch.optim.AdamW(model.named_parameters(), lr=LR, **kwargs)
+            held = UnitNorm(optimizer, names, force=True)
+            held.remove()  # timed apart from the step
+            title = f"UnitNorm, {what}, {len(names)}, {form}"
+            goal = GOAL if form == "default" else None
+            yield row(title, goal, timed(model, optimizer, held.apply, options.repeats), whole)
+
+
+def row(what: str, goal: float | None, times: np.ndarray, whole: float) -> Row:
+    """One line of the report from seconds of shape (repeats, step and hook)."""
+    step, hook = np.median(times, axis=0)
+    part = float(np.median(times[:, 1] / times[:, 0]))
+    detail = (
+        f"{1000 * hook:.1f} ms to a step's {1000 * step:.1f} ms; "
+        f"{hook / (whole + step):.2%} with forward and backward of {BATCH} x {LENGTH} tokens"
+    )
+    passed = None if goal is None else part <= goal
+    text = "" if goal is None else f"<= {goal:.0%}"
+    return Row(what, f"{part:.1%}", text, passed, detail, {"seconds": times.tolist()})
+
+
+def timed(
+    model: nn.Module, optimizer: torch.optim.Optimizer, hook: Callable[[], Any], repeats: int
+) -> np.ndarray:
+    """CPU seconds of shape (repeats, step and hook)."""
+    times = np.empty((repeats, 2))
+    for i in range(-2, repeats):  # the first two make the states and warm up
+        for w in model.parameters():
+            w.grad = torch.randn_like(w) if w.grad is None else w.grad.normal_()
+        times[i] = [cpu_seconds(optimizer.step), cpu_seconds(hook)]
+    return times
+
+
+def training_step(model: Any, options: argparse.Namespace) -> float:
+    """CPU seconds of a forward and a backward pass, the median of three."""
+    length = min(LENGTH, 16) if options.quick else LENGTH
+    tokens = torch.randint(10, 90, (BATCH, length))
+    labels = torch.zeros(BATCH, dtype=torch.long)
+    model.train()
+
+    def once() -> None:
+        model(input_ids=tokens, labels=labels).loss.backward()
+
+    return float(np.median([cpu_seconds(once) for _ in range(3)]))
+
+
+def cpu_seconds(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+Bench = Callable[[argparse.Namespace], Iterator[Row]]
+BENCHES: dict[str, Bench] = {"unit_norm": bench_unit_norm}
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("part", nargs="?", default="all", choices=(*BENCHES, "all"))
+    add("--repeats", type=int, default=15, help="default: %(default)s, at least 5")
+    add("--json", type=Path, metavar="FILE", help="write every measured time there")
+    add("--quick", action="store_true", help="tiny sizes, nothing is judged")
+    options = parser.parse_args(argv)
+    options.repeats = 2 if options.quick else max(5, options.repeats)
+    options.threads, options.cuda = 1, False
+    return options
+
+
+def main(argv: Sequence[str]) -> int:
+    transformers.logging.set_verbosity_error()
+    options = arguments(argv)
+    parts = BENCHES if options.part == "all" else [options.part]
+    torch.manual_seed(0)
+    return report(options, [BENCHES[part] for part in parts])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
