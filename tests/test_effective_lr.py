@@ -12,71 +12,24 @@ import torch
 import gamma_nlp
 from gamma_nlp import DecayPolicy, GammaError
 from gamma_nlp.companions.effective import EffectiveRate, effective_lr
+from gamma_nlp.companions.experiments.equilibrium import ALLOWED, THEORY, Point, fit, simulate
 
-ROWS, SIZE = 16, 64
 SGD, ADAM, ADAMW = torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW
 
 
-def settled(cls: Any, lr: float, decay: float, **kwargs: Any) -> tuple[EffectiveRate, float, float]:
-    """What is predicted once the norm has settled, the norm, and the angle per step.
-
-    All start at a norm of 3. The loss of each row is <noise, w / |w|>, with new noise at every
-    step. Averages are taken over the second half.
-    """
-    generator = torch.Generator().manual_seed(0)
-    w = torch.randn(ROWS, SIZE, generator=generator) * (3 / SIZE**0.5)
-    optimizer = cls([("w", w.requires_grad_())], lr=lr, weight_decay=decay, **kwargs)
-    steps = int(3.5 / (lr * decay))
-    norms, turns = [], []
-    for step in range(steps):
-        noise = torch.randn(ROWS, SIZE, generator=generator)
-        with torch.no_grad():
-            length = w.norm(dim=1, keepdim=True)
-            unit = w / length
-            w.grad = (noise - unit * (noise * unit).sum(1, keepdim=True)) / length
-        optimizer.step()
-        if step > steps // 2:
-            after = w.detach()
-            norms.append(after.norm())
-            turns.append(
-                2 * ((after / after.norm(dim=1, keepdim=True) - unit).norm(dim=1) / 2).asin()
-            )
-    return (
-        effective_lr(optimizer)[0],
-        float(torch.stack(norms).mean()),
-        float(torch.stack(turns).square().mean().sqrt()),
-    )
-
-
-CASES = {
-    # optimizer, its arguments, exponents of |w| and of the rate in (lr, decay), allowed part off
-    "sgd": (SGD, {}, (1 / 4, -1 / 4), (1 / 2, 1 / 2), 0.10),
-    "momentum": (SGD, {"momentum": 0.9}, (1 / 4, -1 / 4), (1 / 2, 1 / 2), 0.10),
-    "adamw": (ADAMW, {"betas": (0.9, 0.95)}, (1 / 2, -1 / 2), (1 / 2, 1 / 2), 0.10),
-    "adam": (ADAM, {"betas": (0.9, 0.95)}, (1 / 3, -1 / 3), (2 / 3, 1 / 3), 0.15),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_exponents_of_norm_and_rate_are_those_of_theory(case: str) -> None:
-    cls, kwargs, of_norm, of_rate, allowed = CASES[case]
-    low, high = (0.02, 0.05), (0.08, 0.2)
-    runs = {
-        (lr, decay): settled(cls, lr, decay, **kwargs)
-        for lr, decay in [low, (high[0], low[1]), (low[0], high[1])]
-    }
-    power = 2 if cls is SGD else 1
-    norms = {point: norm for point, (_, norm, _) in runs.items()}
-    rates = {point: point[0] / norms[point] ** power for point in runs}
-    for which, point in enumerate([(high[0], low[1]), (low[0], high[1])]):
-        ratio = math.log(high[which] / low[which])
-        norm_exponent = math.log(norms[point] / norms[low]) / ratio
-        rate_exponent = math.log(rates[point] / rates[low]) / ratio
-        assert norm_exponent == pytest.approx(of_norm[which], rel=allowed)
-        assert rate_exponent == pytest.approx(of_rate[which], rel=allowed)
-    for predicted, norm, turned in runs.values():
-        assert norm == pytest.approx(predicted.equilibrium_norm, rel=0.05)
-        assert turned == pytest.approx(predicted.equilibrium_angle, rel=0.08)
+@pytest.mark.parametrize("rule", THEORY)
+def test_exponents_of_norm_and_rate_are_those_of_theory(rule: str) -> None:
+    points = []
+    for lr, decay in [(0.02, 0.05), (0.08, 0.05), (0.02, 0.2)]:
+        cell = {"rule": rule, "lr": lr, "decay": decay, "seed": 0}
+        run = simulate(cell, {"turnovers": 3.5})
+        assert run["norm"] == pytest.approx(run["predicted"]["norm"], rel=0.05)
+        assert run["rate"] == pytest.approx(run["predicted"]["rate"], rel=0.10)
+        assert run["angle"] == pytest.approx(run["predicted"]["angle"], rel=0.08)
+        points.append(Point(tensor="w", lr=lr, decay=decay, norm=run["norm"], rate=run["rate"]))
+    fitted = fit(points)
+    assert fitted is not None
+    assert fitted.off(THEORY[rule]) < ALLOWED[rule]
 
 
 def one(optimizer: Any) -> EffectiveRate:

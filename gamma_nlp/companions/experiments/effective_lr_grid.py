@@ -59,7 +59,7 @@ FULL = (
         lrs=decades(0.0316, 1, 2),
         decays=decades(1e-4, 1e-1, 1),
         seeds=3,
-        epochs=4,
+        epochs=3,
     ),
     Sweep(
         network="conv",
@@ -67,7 +67,7 @@ FULL = (
         lrs=decades(1e-3, 3.16e-2, 2),
         decays=decades(1e-4, 1e-1, 1),
         seeds=1,
-        epochs=4,
+        epochs=3,
     ),
     Sweep(
         network="conv",
@@ -75,7 +75,7 @@ FULL = (
         lrs=decades(1e-3, 3.16e-2, 2),
         decays=decades(1e-2, 1e1, 1),
         seeds=1,
-        epochs=4,
+        epochs=3,
     ),
     Sweep(
         network="transformer",
@@ -83,7 +83,7 @@ FULL = (
         lrs=decades(1e-3, 1e-2, 2),
         decays=decades(1e-2, 1e1, 1),
         seeds=1,
-        epochs=3,
+        epochs=2,
     ),
 )
 SMOKE = tuple(

@@ -14,7 +14,7 @@ from gamma_nlp.errors import GammaError
 
 EPS = 1e-8
 CLASSES = 10
-CHANNELS = (12, 24, 48, 48)
+CHANNELS = (8, 16, 32, 32)
 STRIDES = (2, 2, 2, 1)
 
 
