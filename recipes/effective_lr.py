@@ -94,10 +94,12 @@ def run(options: argparse.Namespace) -> None:
     }
     write_json(options.output / "results.json", results)
     data = "made-up images" if options.smoke else "CIFAR-10, 10,000 images to train, 1,000 to test"
+    made = f"python recipes/effective_lr.py on a CPU, torch {torch.__version__}"
     for sweep in sweeps:
-        note = f"{data}; {sweep.epochs} epochs, mean of {sweep.seeds} seed(s)"
+        seeds = "one seed" if sweep.seeds == 1 else f"mean of {sweep.seeds} seeds"
+        note = f"{data}; constant rates, {sweep.epochs} epoch(s), {seeds}; {made}"
         plot_heat_maps(done, sweep, options.output / f"{sweep.name}.png", note)
-    plot_norms(done, sweeps, options.output / "norms.png", data)
+    plot_norms(done, sweeps, options.output / "norms.png", f"{data}; {made}")
     print(
         "", *report.spread_lines(spreads, sweeps), "", *report.exponent_lines(exponents), sep="\n"
     )

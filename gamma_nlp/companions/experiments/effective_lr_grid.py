@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from statistics import fmean, pstdev, stdev
+from statistics import fmean, stdev
 from typing import Any
 
 from gamma_nlp.companions.experiments.cells import Done
@@ -175,22 +175,3 @@ def settled_points(done: Sequence[Done], sweep: Sweep) -> list[Point]:
         for w in one.result["weights"]
         if w["turnovers"] >= SETTLED
     ]
-
-
-def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float:
-    """Spearman's, without ties; ``nan`` for fewer than three pairs."""
-    if len(pairs) < 3:
-        return math.nan
-
-    def ranks(values: list[float]) -> list[float]:
-        order = sorted(range(len(values)), key=values.__getitem__)
-        places = [0.0] * len(values)
-        for rank, i in enumerate(order):
-            places[i] = float(rank)
-        return places
-
-    x, y = ranks([a for a, _ in pairs]), ranks([b for _, b in pairs])
-    mean = fmean(x)
-    return fmean((a - mean) * (b - mean) for a, b in zip(x, y, strict=True)) / (
-        pstdev(x) * pstdev(y)
-    )
