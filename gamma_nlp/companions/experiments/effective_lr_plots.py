@@ -48,8 +48,8 @@ def plot_heat_maps(done: Sequence[Done], sweep: Sweep, path: Path, note: str) ->
                 fontsize=9, color="white" if dark else "black",
             )  # fmt: skip
         axis.set(title=how, xlabel="weight decay", xlim=(x[0], x[-1]), ylim=(y[0], y[-1]))
-        axis.set_xticks([math.log10(d) for d in sweep.decays], [f"{d:g}" for d in sweep.decays])
-        axis.set_yticks([math.log10(lr) for lr in sweep.lrs], [f"{lr:g}" for lr in sweep.lrs])
+        axis.set_xticks([math.log10(d) for d in sweep.decays], [f"{d:.2g}" for d in sweep.decays])
+        axis.set_yticks([math.log10(lr) for lr in sweep.lrs], [f"{lr:.2g}" for lr in sweep.lrs])
         if len(sweep.decays) > 5:
             axis.tick_params(axis="x", rotation=40)
     axes[0].set_ylabel("learning rate")

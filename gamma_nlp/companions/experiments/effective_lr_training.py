@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -79,21 +79,13 @@ def train_cell(
     optimizer = make_optimizer(one, network, held)
     if one.unit_norm:
         UnitNorm(optimizer, held, invariance=report, model=network)
-    generator = torch.Generator().manual_seed(one.seed)
     sizes = [network.get_parameter(name).numel() for name in held]
     per_epoch = len(images.train_labels) // batch
     steps, errors, readings = per_epoch * one.epochs, [], []
     loss = torch.zeros(())
-    for step in range(1, steps + 1):
-        if (step - 1) % per_epoch == 0:
-            order = torch.randperm(len(images.train_labels), generator=generator)
-        at = (step - 1) % per_epoch * batch
-        rows = order[at : at + batch]
-        flip = torch.rand(batch, 1, 1, 1, generator=generator) < 0.5
-        x = images.train_images[rows]
-        x = torch.where(flip, x.flip(3), x)
+    for step, (x, y) in enumerate(batches(images, batch, one.epochs, one.seed), start=1):
         optimizer.zero_grad()
-        loss = F.cross_entropy(network(x), images.train_labels[rows])
+        loss = F.cross_entropy(network(x), y)
         if not torch.isfinite(loss):
             break
         loss.backward()
@@ -101,15 +93,26 @@ def train_cell(
         if step > 0.75 * steps and step % max(1, steps // READINGS) == 0:
             readings.append(effective_lr(optimizer, held, network))
         if step > steps - per_epoch and (steps - step) % max(1, per_epoch // TESTS) == 0:
-            errors.append(test_error(network, images))
+            errors.append(error_rate(network, images))
     finite = bool(torch.isfinite(loss))
     return {
-        "error": math.fsum(errors) / len(errors) if finite else test_error(network, images),
+        "error": math.fsum(errors) / len(errors) if finite else error_rate(network, images),
         "diverged": not finite,
         "steps": steps,
         "weights": summary(readings, steps, sizes) if finite else [],
         "cpu_seconds": round(time.process_time() - start, 2),
     }
+
+
+def batches(images: ImageSet, size: int, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images in random order, half of them mirrored, and labels; what is left over is dropped."""
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(epochs):
+        order = torch.randperm(len(images.train_labels), generator=generator)
+        for rows in order.split(size)[: len(order) // size]:
+            mirror = torch.rand(size, 1, 1, 1, generator=generator) < 0.5
+            x = images.train_images[rows]
+            yield torch.where(mirror, x.flip(3), x), images.train_labels[rows]
 
 
 def make_optimizer(cell: Cell, network: nn.Module, decayed: list[str]) -> torch.optim.Optimizer:
@@ -157,7 +160,7 @@ def loss_per_step(rate: EffectiveRate, elements: int) -> float:
 
 
 @torch.no_grad()
-def test_error(network: nn.Module, images: ImageSet) -> float:
+def error_rate(network: nn.Module, images: ImageSet) -> float:
     """Percent of the test images that are classed wrongly; the network stays in training mode."""
     network.eval()
     wrong = sum(
