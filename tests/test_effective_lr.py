@@ -26,7 +26,10 @@ def test_exponents_of_norm_and_rate_are_those_of_theory(rule: str) -> None:
         assert run["norm"] == pytest.approx(run["predicted"]["norm"], rel=0.05)
         assert run["rate"] == pytest.approx(run["predicted"]["rate"], rel=0.10)
         assert run["angle"] == pytest.approx(run["predicted"]["angle"], rel=0.08)
-        points.append(Point(tensor="w", lr=lr, decay=decay, norm=run["norm"], rate=run["rate"]))
+        settled, rate = run["predicted"]["norm"], run["rate"]
+        points.append(
+            Point(tensor="w", lr=lr, decay=decay, norm=run["norm"], predicted=settled, rate=rate)
+        )
     fitted = fit(points)
     assert fitted is not None
     assert fitted.off(THEORY[rule]) < ALLOWED[rule]

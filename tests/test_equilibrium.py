@@ -16,7 +16,12 @@ GRID = [*product((0.1, 0.3), (0.01, 0.05))]
 def points(factors: dict[str, float]) -> list[Point]:
     return [
         Point(
-            tensor=name, lr=lr, decay=decay, norm=f * lr**0.4 * decay**-0.3, rate=f / lr * decay**2
+            tensor=name,
+            lr=lr,
+            decay=decay,
+            norm=f * lr**0.4 * decay**-0.3,
+            predicted=1.0,
+            rate=f / lr * decay**2,
         )
         for (name, f), (lr, decay) in product(factors.items(), GRID)
     ]
@@ -47,6 +52,7 @@ def test_only_plain_runs_that_settled_count() -> None:
     def done(optimizer: str, unit_norm: bool, turnovers: float, norm: float) -> Done:
         cell = {"network": "conv", "optimizer": optimizer, "unit_norm": unit_norm}
         weight = {"name": "w", "norm": norm, "rate": 2.0, "turnovers": turnovers}
+        weight["equilibrium_norm"] = 1.5
         cell |= {"lr": 0.1, "decay": 0.01}
         return Done(cell=cell, result={"weights": [weight]}, seconds=1.0)
 
@@ -57,5 +63,5 @@ def test_only_plain_runs_that_settled_count() -> None:
         done("adam", False, 9.0, 4.0),
     ]
     assert settled_points(cells, sweep) == [
-        Point(tensor="w", lr=0.1, decay=0.01, norm=1.0, rate=2.0)
+        Point(tensor="w", lr=0.1, decay=0.01, norm=1.0, predicted=1.5, rate=2.0)
     ]

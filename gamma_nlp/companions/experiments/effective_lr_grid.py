@@ -168,6 +168,7 @@ def settled_points(done: Sequence[Done], sweep: Sweep) -> list[Point]:
             lr=one.cell["lr"],
             decay=one.cell["decay"],
             norm=w["norm"],
+            predicted=w["equilibrium_norm"],
             rate=w["rate"],
         )
         for one in of_sweep(done, sweep)

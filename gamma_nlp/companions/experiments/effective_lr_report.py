@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
+from statistics import median
 from typing import Any
 
 from gamma_nlp.companions.experiments.cells import Done
@@ -65,6 +66,7 @@ def exponents(
                 lr=one.cell["lr"],
                 decay=one.cell["decay"],
                 norm=one.result["norm"],
+                predicted=one.result["predicted"]["norm"],
                 rate=one.result["rate"],
             )
             for one in simulated
@@ -80,8 +82,10 @@ def exponents(
 
 def _compared(points: Sequence[Point], theory: Exponents, allowed: float) -> dict[str, Any]:
     fitted = fit(points)
+    parts = sorted(p.norm / p.predicted for p in points)
     return {
         "points": len(points),
+        "norm_to_predicted": [parts[0], median(parts), parts[-1]] if parts else None,
         "predicted": asdict(theory),
         "fitted": None if fitted is None else asdict(fitted),
         "largest_difference": None if fitted is None else fitted.off(theory),
@@ -119,7 +123,7 @@ def exponent_lines(found: dict[str, dict[str, Any]]) -> list[str]:
     lines = [
         "exponents at equilibrium, predicted | fitted",
         f"{'':24} {'|w| in lr':>14} {'|w| in decay':>14} {'rate in lr':>14} {'rate in decay':>14}"
-        f"  {'off by':>6} points",
+        f"  {'off by':>6} points  |w| to predicted",
     ]
     for name, one in found.items():
         cells = []
@@ -128,6 +132,11 @@ def exponent_lines(found: dict[str, dict[str, Any]]) -> list[str]:
             cells.append(f"{one['predicted'][of][i]:.3f} | {fitted}".rjust(14))
         off = one["largest_difference"]
         worst = "-" if off is None else f"{off:.1%}"
-        lines.append(f"{name:24} {' '.join(cells)}  {worst:>6} {one['points']:6}")
-    lines.append(f"trainings count from {SETTLED:g} turnovers on: steps x loss of norm per step")
-    return lines
+        parts = one["norm_to_predicted"]
+        part = "-" if parts is None else "{:.2f}..{:.2f}..{:.2f}".format(*parts)
+        lines.append(f"{name:24} {' '.join(cells)}  {worst:>6} {one['points']:6}  {part}")
+    return [
+        *lines,
+        "last: |w| as a part of what is predicted from the gradients the run had (least, median,",
+        f"most). Trainings count from {SETTLED:g} turnovers on: steps x loss of norm per step.",
+    ]

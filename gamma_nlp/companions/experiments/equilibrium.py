@@ -118,12 +118,22 @@ def _forgets(rule: str, lr: float, decay: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What one run measured of one tensor; ``tensor`` says which, each has an intercept."""
+    """What one run measured of one tensor.
+
+    Attributes:
+        tensor: Which one; each has an intercept of its own.
+        lr: Learning rate.
+        decay: Coefficient.
+        norm: |w| as measured.
+        predicted: |w| at equilibrium, from the size of the gradients that the run had.
+        rate: The effective learning rate as measured.
+    """
 
     tensor: str
     lr: float
     decay: float
     norm: float
+    predicted: float
     rate: float
 
 
