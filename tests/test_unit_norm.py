@@ -117,6 +117,17 @@ def test_as_a_whole_a_tensor_keeps_its_norm_while_its_rows_move() -> None:
     assert not torch.allclose(norms(model)["rows"], rows, rtol=1e-3)
 
 
+def test_norms_are_put_back_every_so_many_steps() -> None:
+    model = Sheet()
+    optimizer = adamw(model)
+    held = UnitNorm(optimizer, HELD, invariance=REPORT, every=3)
+    kept = []
+    for _ in range(7):
+        train(model, optimizer, 1)
+        kept.append(torch.allclose(norms(model)["whole"], held.norms["whole"], rtol=1e-4))
+    assert kept == [False, False, True, False, False, True, False]
+
+
 def test_half_precision_keeps_its_norm_up_to_rounding() -> None:
     model = Sheet().bfloat16()
     before = norms(model.float())["heads"]
@@ -127,8 +138,11 @@ def test_half_precision_keeps_its_norm_up_to_rounding() -> None:
     torch.testing.assert_close(norms(model.float())["heads"], before, rtol=0.01, atol=0)
 
 
+@pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("through", ["plain", "by policy"])
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(through: str, tmp_path: Any) -> None:
+def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(
+    through: str, every: int, tmp_path: Any
+) -> None:
     def start() -> tuple[Any, torch.optim.Optimizer, UnitNorm]:
         model = Sheet()
         if through == "plain":
@@ -142,7 +156,7 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(through: str, tmp_path: 
                 policy="none",
                 table=table_of(model),
             )
-        return model, optimizer, UnitNorm(optimizer, HELD, invariance=REPORT)
+        return model, optimizer, UnitNorm(optimizer, HELD, invariance=REPORT, every=every)
 
     model, optimizer, held = start()
     train(model, optimizer, 6)
@@ -228,6 +242,8 @@ def test_bad_settings_are_refused() -> None:
     model = Sheet()
     with pytest.raises(GammaError, match="norm must be positive"):
         UnitNorm(adamw(model), HELD, invariance=REPORT, norm=0)
+    with pytest.raises(GammaError, match="every must be at least 1, got 0"):
+        UnitNorm(adamw(model), HELD, invariance=REPORT, every=0)
     with pytest.raises(GammaError, match="'unit' or 'tensor'"):
         UnitNorm(adamw(model), HELD, invariance=REPORT, per="row")
     with torch.no_grad():

@@ -22,6 +22,8 @@ from gamma_nlp.errors import GammaError
 
 KEY = "unit_norm"
 """Where the norms stand in the optimizer's ``state_dict``."""
+COUNT = "unit_norm_steps"
+"""Where the steps since the norms were last put back stand, if ``every`` is above 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,9 @@ class UnitNorm:
         invariance: What :func:`.invariance.scale_invariant` found of the model.
         norm: What each unit's norm shall be; by default what it is now, so that nothing changes
             at the start. Initial norms that are zero are refused.
+        every: Put norms back after each ``every``-th step only. In between they move by half the
+            square of the angle per step, so a few steps change the rate little, and the cost is
+            shared among them.
         per: ``"unit"``, or ``"tensor"`` to hold each tensor as a whole.
         model: Whose names ``params`` are, for an optimizer that was made without names.
         force: Hold tensors that are not known to be scale invariant too; the model then
@@ -83,6 +88,7 @@ class UnitNorm:
         invariance: ScaleInvariance | None = None,
         norm: float | None = None,
         per: str = "unit",
+        every: int = 1,
         model: nn.Module | None = None,
         force: bool = False,
     ) -> None:
@@ -90,7 +96,9 @@ class UnitNorm:
             raise GammaError(f"norm must be positive, got {norm!r}")
         if per not in ("unit", "tensor"):
             raise GammaError(f"per must be 'unit' or 'tensor', got {per!r}")
-        self.optimizer = optimizer
+        if every < 1:
+            raise GammaError(f"every must be at least 1, got {every!r}")
+        self.optimizer, self.every, self._since = optimizer, every, 0
         known = {name: w for name, (_, w) in named_parameters(optimizer, model).items()}
         self._held = {
             name: _place(optimizer, known, name, _units(name, invariance, per, force))
@@ -107,7 +115,7 @@ class UnitNorm:
         if norm is not None:
             self.apply()
         self._hooks = [
-            optimizer.register_step_post_hook(lambda *_: self.apply()),
+            optimizer.register_step_post_hook(lambda *_: self._count()),
             optimizer.register_state_dict_post_hook(self._save),
             # First, since other hooks may hand on a state without our entry.
             optimizer.register_load_state_dict_pre_hook(self._load, prepend=True),
@@ -117,6 +125,11 @@ class UnitNorm:
         """Let go of the tensors."""
         for hook in self._hooks:
             hook.remove()
+
+    def _count(self) -> None:
+        self._since = (self._since + 1) % self.every
+        if self._since == 0:
+            self.apply()
 
     def _views(self) -> list[Tensor]:
         """Each tensor as it is in the groups now, its units along the first dimension."""
@@ -170,7 +183,9 @@ class UnitNorm:
                 unit.mul_((norm / unit.float().norm()).to(unit.dtype))
 
     def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-        return {**state_dict, KEY: {name: norm.clone() for name, norm in self.norms.items()}}
+        count = {} if self.every == 1 else {COUNT: self._since}
+        norms = {name: norm.clone() for name, norm in self.norms.items()}
+        return {**state_dict, KEY: norms, **count}
 
     def _load(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         saved: Mapping[str, Tensor] = state_dict.get(KEY, {})
@@ -183,7 +198,8 @@ class UnitNorm:
                     f"{tuple(self.norms[name].shape)}: it was held with another per="
                 )
         self.norms |= {n: v.to(self.norms[n]) for n, v in saved.items() if n in self.norms}
-        return {key: value for key, value in state_dict.items() if key != KEY}
+        self._since = int(state_dict.get(COUNT, 0)) % self.every
+        return {key: value for key, value in state_dict.items() if key not in (KEY, COUNT)}
 
 
 def _is_off(factors: Tensor) -> bool:

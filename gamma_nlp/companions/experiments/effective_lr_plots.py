@@ -63,8 +63,9 @@ def plot_heat_maps(done: Sequence[Done], sweep: Sweep, path: Path, note: str) ->
     figure.colorbar(mesh, ax=axes, label="test error (%)")
     figure.suptitle(f"{NETWORKS[sweep.network]}, {TITLES[sweep.optimizer]}: test error (%)")
     figure.supxlabel(
-        f"white: equal predicted effective rate; left {product}, at equilibrium (right of the "
-        f"red line the run is long enough for it)\n{note}",
+        f"dashed: equal effective rate by theory (plain: {product} constant, once norms have "
+        f"settled; UnitNorm: lr alone).\nRight of the red line the run is long enough for norms to "
+        f"settle.\n{note}",
         fontsize=8,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
