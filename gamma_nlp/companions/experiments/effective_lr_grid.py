@@ -64,7 +64,7 @@ FULL = (
     Sweep(
         network="conv",
         optimizer="adam",
-        lrs=decades(1e-3, 3.16e-2, 2),
+        lrs=(0.00316, 0.01, 0.0316),
         decays=decades(1e-4, 1e-1, 1),
         seeds=1,
         epochs=3,
@@ -72,7 +72,7 @@ FULL = (
     Sweep(
         network="conv",
         optimizer="adamw",
-        lrs=decades(1e-3, 3.16e-2, 2),
+        lrs=(0.00316, 0.01, 0.0316),
         decays=decades(1e-2, 1e1, 1),
         seeds=1,
         epochs=3,
@@ -80,7 +80,7 @@ FULL = (
     Sweep(
         network="transformer",
         optimizer="adamw",
-        lrs=decades(1e-3, 1e-2, 2),
+        lrs=(0.00316, 0.01),
         decays=decades(1e-2, 1e1, 1),
         seeds=1,
         epochs=2,
