@@ -66,7 +66,7 @@ def plot_run(
             norm.plot(steps, _change(values), color=_COLOURS[category.value], label=label)
             norm.legend(frameon=False)
     _norm(norm, "Gains per category")
-    _finish(plt, figure, (loss, mark, norm), title, path)
+    finish(plt, figure, (loss, mark, norm), title, path)
 
 
 def plot_arms(
@@ -100,7 +100,7 @@ def plot_arms(
         mark.legend(frameon=False, title="policy")
         _norm(norm, f"{model}: gains per category")
         norm.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    _finish(plt, figure, axes.flat, title, path)
+    finish(plt, figure, axes.flat, title, path)
 
 
 def _score(axis: Any, log: Log, key: str, colour: str, label: str | None) -> None:
@@ -150,7 +150,7 @@ def pyplot() -> Any:
     return plt
 
 
-def _finish(plt: Any, figure: Any, axes: Any, title: str, path: str | os.PathLike[str]) -> None:
+def finish(plt: Any, figure: Any, axes: Any, title: str, path: str | os.PathLike[str]) -> None:
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

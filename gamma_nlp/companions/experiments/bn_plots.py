@@ -9,14 +9,14 @@ from typing import Any
 
 from gamma_nlp.companions.experiments.bn_grid import arms, units_of
 from gamma_nlp.companions.experiments.cells import Done
-from gamma_nlp.plots import _finish, _pyplot
+from gamma_nlp.plots import finish, pyplot
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#8456a8", "#666666", "#e69f00", "#56b4e9", "#cc79a7")
 
 
 def plot_unit(done: Sequence[Done], path: Path, title: str) -> None:
     """The unit's multiplier against its gain; what noise leaves of least squares, by direction."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, (mu, data, alone) = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained", dpi=110)
     _gains(mu, [cell for cells in arms(done, "clean").values() for cell in cells])
     for axis, where, name in (
@@ -27,7 +27,7 @@ def plot_unit(done: Sequence[Done], path: Path, title: str) -> None:
         axis.set(title=name, xlabel="variance of the eigen-direction, clean pixels")
         axis.legend(frameon=False, title="noise; lines: theory")
     data.set_ylabel("part of clean least squares that is left")
-    _finish(plt, figure, (mu, data, alone), title, path)
+    finish(plt, figure, (mu, data, alone), title, path)
 
 
 def _gains(axis: Any, cells: Sequence[Done]) -> None:
@@ -73,7 +73,7 @@ def _directions(axis: Any, done: Sequence[Done], where: str) -> None:
 
 def plot_network(done: Sequence[Done], path: Path, title: str) -> None:
     """Multipliers over training, and of every unit at its end against what theory has."""
-    plt = _pyplot()
+    plt = pyplot()
     figure, (course, end) = plt.subplots(1, 2, figsize=(14, 5), layout="constrained", dpi=110)
     for ((name, _, _, decay), cells), colour in zip(
         arms(done, "network").items(), COLOURS, strict=False
@@ -104,4 +104,4 @@ def plot_network(done: Sequence[Done], path: Path, title: str) -> None:
     span = [max(lows), min(highs)]
     end.plot(span, span, color="#444444", lw=0.8, label="equal")
     end.legend(frameon=False, fontsize=9, markerscale=3)
-    _finish(plt, figure, (course, end), title, path)
+    finish(plt, figure, (course, end), title, path)
