@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 from gamma_nlp.audit import audit
 from gamma_nlp.categorize import categorize
 from gamma_nlp.category import Category, Role
+from gamma_nlp.companions.bn_penalty import bn_penalty
 from gamma_nlp.companions.effective import effective_lr
 from gamma_nlp.companions.invariance import scale_invariant
+from gamma_nlp.companions.multipliers import multipliers
 from gamma_nlp.companions.unit_norm import UnitNorm
 from gamma_nlp.dose import decay_dose
 from gamma_nlp.errors import GammaError
@@ -57,11 +59,13 @@ __all__ = [
     "UnitNorm",
     "__version__",
     "audit",
+    "bn_penalty",
     "categorize",
     "decay_dose",
     "effective_lr",
     "gains_to_fp32",
     "make_optimizer",
+    "multipliers",
     "param_groups",
     "probe",
     "scale_invariant",

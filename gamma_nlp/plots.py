@@ -151,6 +151,7 @@ def pyplot() -> Any:
 
 
 def finish(plt: Any, figure: Any, axes: Any, title: str, path: str | os.PathLike[str]) -> None:
+    """Give ``figure`` a title and its ``axes`` a grid, write it as a PNG file, and close it."""
     for axis in axes:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

@@ -4,4 +4,6 @@
 * :mod:`gamma_nlp.companions.effective`: how fast such tensors really turn, and where decay leads.
 * :mod:`gamma_nlp.companions.unit_norm`: training with their norm held constant.
 * :mod:`gamma_nlp.companions.rates`: a Trainer callback that logs their rates.
+* :mod:`gamma_nlp.companions.bn_penalty`: the ridge penalty that a batch norm amounts to.
+* :mod:`gamma_nlp.companions.multipliers`: its strength in a network, from one backward pass.
 """
