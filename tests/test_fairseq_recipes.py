@@ -47,11 +47,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "prepared"
 
 
-def run(recipe: str, *words: object) -> subprocess.CompletedProcess[str]:
+def run(recipe: str, *words: object, **variables: object) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    more = {name: str(value) for name, value in variables.items()}
     return subprocess.run(
         ["bash", str(RECIPES / recipe), *map(str, words)],
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **more},
         capture_output=True,
         text=True,
         check=False,
@@ -76,12 +77,32 @@ def test_data_that_is_missing_or_other_is_refused(prepared: Path, tmp_path: Path
     done = run(recipe, tmp_path / "none", tmp_path / "run")
     assert done.returncode == 2
     assert "type: bash scripts/prepare_iwslt14 INPUT" in done.stderr
+    assert not (tmp_path / "run").exists()
     other = tmp_path / "run" / "data" / "SHA256SUMS"
     other.parent.mkdir(parents=True, exist_ok=True)
     other.write_text("of other text\n")
     done = run(recipe, prepared, tmp_path / "run")
     assert done.returncode == 2
     assert "was made from other text" in done.stderr
+
+
+def test_weights_to_start_from_come_with_the_dictionaries_of_the_data(
+    prepared: Path, tmp_path: Path
+) -> None:
+    start, output = tmp_path / "start", tmp_path / "run"
+    done = run("multi30k_de_en.sh", prepared, output, START=start)
+    assert done.returncode == 2
+    assert "lacks checkpoint.pt; make it with: gamma-fairseq-from-transformers" in done.stderr
+    start.mkdir()
+    (start / "checkpoint.pt").touch()
+    for folder, word in ((start, "eins"), (output / "data", "zwei")):
+        folder.mkdir(parents=True, exist_ok=True)
+        for language in ("de", "en"):
+            (folder / f"dict.{language}.txt").write_text(f"{word} 1\n")
+    shutil.copy(prepared / "SHA256SUMS", output / "data")  # binarised before, without START
+    done = run("multi30k_de_en.sh", prepared, output, START=start)
+    assert done.returncode == 2
+    assert f"other dictionaries than START={start}; give a new output folder" in done.stderr
 
 
 def test_a_failing_step_names_its_log(prepared: Path, tmp_path: Path) -> None:

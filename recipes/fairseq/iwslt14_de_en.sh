@@ -16,7 +16,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 [ $# -ge 2 ] || fail "usage: bash $0 PREPARED OUTPUT [options of fairseq-train]"
 prepared=$1 output=$2
 shift 2
-mkdir -p "$output"
 binarise "$prepared" "$output/data"
 
 # 50,000 updates, the length for which the stock score is quoted.

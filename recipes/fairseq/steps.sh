@@ -28,6 +28,7 @@ binarise() {
     for file in "$prepared"/test*.de; do
         tests+=("${file%.de}")
     done
+    mkdir -p "$(dirname "$binary")" || fail "give another output folder"
     say "binarising $prepared into $binary"
     rm -rf "$binary"
     gamma-fairseq-preprocess --source-lang de --target-lang en \
