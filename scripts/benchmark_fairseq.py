@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -105,6 +107,7 @@ def start(options: argparse.Namespace) -> Path:
     """What this library's recipe starts from, with fairseq's positions, as a checkpoint for it."""
     import transformers
 
+    from gamma_nlp.cli import hush
     from gamma_nlp.fairseq import commands, convert, convert_files
     from gamma_nlp.positions import keep_positions
     from gamma_nlp.run_models import AVERAGED
@@ -112,6 +115,8 @@ def start(options: argparse.Namespace) -> Path:
     from gamma_nlp.translation_model import build_translator
     from gamma_nlp.translation_text import read_prepared
 
+    hush()
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
     commands.prepare()
     untrained, found = options.output / "untrained", options.output / "start"
     text = read_prepared(options.prepared, "de", "en", joint=True)
@@ -161,7 +166,8 @@ def _run(command: Sequence[object], log: Path, **variables: object) -> None:
     """Run a command whose output goes to a file."""
     words = [str(word) for word in command]
     more = {name: str(value) for name, value in variables.items()}
-    print("+", *(f"{name}={value}" for name, value in more.items()), *words, f"> {log}", flush=True)
+    said = ["env", *(f"{name}={value}" for name, value in more.items()), *words] if more else words
+    print("+", shlex.join(said), ">", shlex.quote(str(log)), flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -370,6 +371,22 @@ def test_a_trained_model_translates_the_same_there_here_and_back_there(
         for name in ("on", "restored")
     )
     assert all(torch.equal(first[n], second[n]) for n in first if "_float_tensor" not in n)
+
+
+def test_commands_that_are_printed_can_be_pasted(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = our_run(corpus, tmp_path / "my run", "marian", joint=True), tmp_path / "my out"
+    assert command("from-transformers", run, "--output", out) == 0
+    lines = [shlex.split(line) for line in capsys.readouterr().out.splitlines()[2:5]]
+    assert [line[-1] for line in lines] == ["DATA_BIN", "--remove-bpe", "..."]
+    assert f"{out}/dict.de.txt" in lines[0] and f"{out}/dict.en.txt" in lines[0]
+    assert all(f"{out}/checkpoint.pt" in line for line in lines[1:])
+    back = tmp_path / "and back"
+    words = ["--data", out, "--prepared", corpus.prepared, "--output", back]
+    assert command("to-transformers", out / "checkpoint.pt", *words) == 0
+    told = shlex.split(capsys.readouterr().out.splitlines()[1])
+    assert told == ["gamma-nlp", "translate", str(back), "FILE"]
 
 
 def test_learned_positions_are_announced(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 
@@ -32,7 +33,8 @@ def to_transformers(argv: Sequence[str] | None = None) -> int:
         from gamma_nlp.fairseq.convert_files import to_transformers
 
         kind = to_transformers(given.checkpoint, given.data, given.prepared, given.output)
-        print(f"wrote {given.output}; translate with:\n  gamma-nlp translate {given.output} FILE")
+        print(f"wrote {given.output}; translate with:")
+        print(f"  gamma-nlp translate {shlex.quote(given.output)} FILE")
         if kind == "marian":
             print(
                 "Its positions are fairseq's, a table in the file. transformers leaves the table\n"
@@ -70,16 +72,19 @@ def from_transformers(argv: Sequence[str] | None = None) -> int:
 
 def _next(output: str, source: str, target: str, words: Sequence[str]) -> str:
     learned = "--encoder-learned-pos" in words
+    checkpoint, *dictionaries = (
+        shlex.quote(f"{output}/{name}")
+        for name in ("checkpoint.pt", f"dict.{source}.txt", f"dict.{target}.txt")
+    )
     lines = [
         f"wrote {output}. Make the data anew with its dictionaries, then translate or train on",
         "(PREPARED is the folder of scripts/prepare_iwslt14, DATA_BIN a new one):",
         f"  gamma-fairseq-preprocess --source-lang {source} --target-lang {target}"
-        f" --srcdict {output}/dict.{source}.txt --tgtdict {output}/dict.{target}.txt"
+        f" --srcdict {dictionaries[0]} --tgtdict {dictionaries[1]}"
         " --trainpref PREPARED/train --validpref PREPARED/valid --testpref PREPARED/test"
         " --destdir DATA_BIN",
-        f"  gamma-fairseq-generate DATA_BIN --path {output}/checkpoint.pt --beam 5 --remove-bpe",
-        f"  gamma-fairseq-train DATA_BIN --finetune-from-model {output}/checkpoint.pt"
-        f" {' '.join(words)} ...",
+        f"  gamma-fairseq-generate DATA_BIN --path {checkpoint} --beam 5 --remove-bpe",
+        f"  gamma-fairseq-train DATA_BIN --finetune-from-model {checkpoint} {' '.join(words)} ...",
     ]
     if learned:
         lines.append("Positions became learned ones, which fairseq goes on to train.")
