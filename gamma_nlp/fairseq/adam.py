@@ -177,16 +177,53 @@ def _as_trained(plan: Plan, groups: Any) -> Any:
     return replace(plan.table, gains=tuple(gains))
 
 
+def _is_chosen(trainer: Any) -> bool:
+    return getattr(trainer.cfg.optimizer, "_name", None) == "gamma_adam"
+
+
 _stock_build = Trainer._build_optimizer
 
 
 @functools.wraps(_stock_build)
 def _build_optimizer(self: Any) -> None:
-    if getattr(self.cfg.optimizer, "_name", None) != "gamma_adam":
+    if not _is_chosen(self):
         _stock_build(self)
         return
+    _check_flat(self.cfg.common)
     with present(make_plan(self)):
         _stock_build(self)
 
 
+def _check_flat(common: Any) -> None:
+    """Refuse the flat tensor of ``--fp16``, which fairseq puts on a GPU, where there is none."""
+    other = (common.fp16_no_flatten_grads, common.memory_efficient_fp16, common.amp, common.bf16)
+    if not common.fp16 or any(other):
+        return
+    try:
+        torch.cuda.current_device()
+    except (AssertionError, RuntimeError) as error:
+        raise GammaError(
+            f"--fp16 keeps its flat tensor on a GPU, and torch finds none ({error}); {UNFLATTEN}"
+        ) from error
+
+
+_stock_load = Trainer.load_checkpoint
+
+
+@functools.wraps(_stock_load)
+def _load_checkpoint(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return _stock_load(self, filename, *args, **kwargs)
+    except AssertionError as error:
+        if "does not match" not in str(error) or not _is_chosen(self):
+            raise
+        what, names = str(error).partition(";")[0], str(error).rpartition(". ")[2]
+        raise GammaError(
+            f"{filename}: {what} ({names}), so its moments cannot be used; go on with the optimizer, "
+            "criterion and precision that it was trained with, or add --reset-optimizer to keep its "
+            "weights alone: moments start anew, and updates are counted from 0"
+        ) from error
+
+
 Trainer._build_optimizer = _build_optimizer
+Trainer.load_checkpoint = _load_checkpoint

@@ -82,7 +82,7 @@ def make_plan(trainer: Any) -> Plan:
     policy = load_policy(options.decay_policy)
     own = {key: getattr(options, OWN[key]) for key in CATEGORY_KEYS}
     own = {key: value for key, value in own.items() if value is not None}
-    _check_numbers(own)
+    _check_numbers({"weight_decay": options.weight_decay, **{OWN[k]: v for k, v in own.items()}})
     table = _with_criterion(place_gains(trainer), trainer)
     _check_named(table, own, options.decay_policy)
     settings = _settings(table, policy, float(options.weight_decay), own)
@@ -162,11 +162,10 @@ def _with_criterion(table: GainTable, trainer: Any) -> GainTable:
     return dataclasses.replace(table, roles={**table.roles, **extra})
 
 
-def _check_numbers(own: Mapping[str, float]) -> None:
-    for key, value in own.items():
+def _check_numbers(given: Mapping[str, float]) -> None:
+    for name, value in given.items():
         if not 0 <= value < float("inf"):
-            option = "--" + OWN[key].replace("_", "-")
-            raise GammaError(f"{option} must be a number >= 0, not {value}")
+            raise GammaError(f"--{name.replace('_', '-')} must be a number >= 0, not {value}")
 
 
 def _check_named(table: GainTable, own: Mapping[str, float], source: str) -> None:
