@@ -9,6 +9,7 @@ import json
 import logging
 import math
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -386,9 +387,7 @@ def test_a_checkpoint_of_another_optimizer_is_refused_without_a_reset(
 ) -> None:
     file = saved(begin("--optimizer", "adam"), tmp_path)
     ours = begin(*ADAM)
-    with pytest.raises(
-        GammaError, match=r"saved.pt: .*FairseqAdam vs GammaAdam.*add --reset"
-    ):
+    with pytest.raises(GammaError, match=r"saved.pt: .*FairseqAdam vs GammaAdam.*add --reset"):
         ours.trainer.load_checkpoint(file)
     ours.trainer.load_checkpoint(file, reset_optimizer=True)
     with pytest.raises(AssertionError, match="GammaAdam vs FairseqAdam"):
@@ -488,15 +487,24 @@ def test_hydra_train_takes_a_policy_file_beside_the_user(data: Path, tmp_path: P
         "checkpoint": {"save_dir": str(tmp_path / "run")},
     }
     (tmp_path / "run.yaml").write_text(json.dumps(config))  # JSON is YAML
-    words = ["hydra-train", "--config-dir", str(tmp_path), "--config-name", "run"]
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "gamma_nlp.fairseq", *words],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
+
+    def hydra_train(*words: str) -> subprocess.CompletedProcess[str]:
+        config = ["--config-dir", str(tmp_path), "--config-name", "run"]
+        command = [sys.executable, "-W", "ignore", "-m", "gamma_nlp.fairseq", "hydra-train"]
+        return subprocess.run(
+            [*command, *config, *words],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    done = hydra_train("optimizer.decay_policy=other.json")
+    assert done.returncode == 2
+    assert re.search(r"^error: policy file '.*other\.json' does not exist$", done.stderr, re.M)
+    assert "Traceback" not in done.stderr
+    done = hydra_train()
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     table = json.loads((tmp_path / "run" / "gain_table.json").read_text())
     coefficients = {row["category"]: row["coefficient"] for row in table["gains"]}

@@ -219,8 +219,8 @@ def _load_checkpoint(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any
             raise
         what, names = str(error).partition(";")[0], str(error).rpartition(". ")[2]
         raise GammaError(
-            f"{filename}: {what} ({names}), so its moments cannot be used; go on with the optimizer, "
-            "criterion and precision that it was trained with, or add --reset-optimizer to keep its "
+            f"{filename}: {what} ({names}), so its moments cannot be used; go on with the "
+            "optimizer, criterion and precision of that run, or add --reset-optimizer to keep its "
             "weights alone: moments start anew, and updates are counted from 0"
         ) from error
 

@@ -10,6 +10,7 @@ import importlib.util
 import multiprocessing
 import sys
 from types import ModuleType
+from typing import Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.fairseq import shims
@@ -22,11 +23,24 @@ def run(command: str) -> int:
     """Run one of :data:`COMMANDS` with the words of ``sys.argv``; return its exit status."""
     try:
         module = prepare(f"fairseq_cli.{command}")
+        if command == "hydra_train":
+            module.pre_main = _train_under_hydra  # type: ignore[attr-defined]
         module.cli_main()
     except GammaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _failed(error)
     return 0
+
+
+def _failed(error: GammaError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _train_under_hydra(cfg: Any, **kwargs: Any) -> None:
+    try:
+        importlib.import_module("fairseq_cli.train").main(cfg, **kwargs)
+    except GammaError as error:  # hydra would print a traceback, and not go on to `run`
+        sys.exit(_failed(error))
 
 
 def prepare(entry: str = "fairseq") -> ModuleType:
