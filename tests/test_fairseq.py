@@ -173,6 +173,27 @@ def test_a_run_trains_resumes_and_translates(
     assert "Generate valid with beam=2: BLEU = " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ["inverse_sqrt", "--warmup-updates", 3],
+        ["polynomial_decay", "--total-num-update", 6, "--warmup-updates", 2],
+    ],
+)
+def test_planned_rates_are_those_of_the_run(
+    begin: Callable[..., Session], schedule: list[Any]
+) -> None:
+    from gamma_nlp.fairseq.rates import planned_rates
+
+    run = begin(*ADAM, "--lr-scheduler", *schedule, "--max-update", 6)
+    planned, seen = planned_rates(run.trainer), []
+    for _ in range(6):
+        seen.append(run.trainer.get_lr())
+        run.train(1)
+    assert planned == pytest.approx(seen)
+    assert len(set(seen)) > 2
+
+
 def test_all_params_is_stock_adam_bit_for_bit(begin: Callable[..., Session]) -> None:
     stock = begin("--optimizer", "adam", "--weight-decay", 1)
     ours = begin(*ADAM, "--decay-policy", "all_params")
