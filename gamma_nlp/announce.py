@@ -41,7 +41,9 @@ def announce(
         remedy: What keeps gains in float32 where the Trainer's own ways do not apply.
     """
     coefficients, doses = train_log.for_table(table, plan)
-    rates = "unknown: the schedule follows metrics, so do the doses"
+    rates = (
+        "unknown before the run (no end or a schedule that follows scores), and so are the doses"
+    )
     if plan.rate_sum is not None:
         rates = f"{plan.rate_sum:.4g}"
     logger.info(

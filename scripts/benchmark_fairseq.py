@@ -26,9 +26,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
+import torch
+
+from gamma_nlp import run_folder
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import write_json
 from gamma_nlp.translations import read_log
@@ -234,7 +238,15 @@ def main(argv: Sequence[str]) -> int:
         return 2
     print(table(sides))
     goals = judge(*sides)
-    write_json(options.output / "results.json", {"sides": [asdict(side) for side in sides]})
+    found = {
+        "command": " ".join(map(shlex.quote, [Path(__file__).name, *argv])),
+        "seed": options.seed,
+        "epochs": options.epochs,
+        "versions": run_folder.versions() | {"fairseq": version("fairseq")},
+        "hardware": run_folder.hardware(torch.device("cpu")) | {"threads": 1},
+        "sides": [asdict(side) for side in sides],
+    }
+    write_json(options.output / "results.json", found)
     if options.quick:
         return 0
     for text, met in goals:

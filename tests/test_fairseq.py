@@ -435,6 +435,7 @@ def test_a_state_of_another_optimizer_is_refused(begin: Callable[..., Session]) 
     [
         (["--optimizer", "gamma_adam"], "--weight-decay is 0 .* for example 1e-4"),
         ([*ADAM, "--decay-branch-last", 1], "--decay-branch-last: no gain of .* branch_last"),
+        ([*ADAM, "--decay-branch-last", 0], "--decay-branch-last: no gain of .* branch_last"),
         ([*ADAM, "--decay-head", -1], "--decay-head must be a number >= 0"),
         ([*ADAM, "--weight-decay", "nan"], "--weight-decay must be a number >= 0, not nan"),
         ([*ADAM, "--decay-policy", "guidline"], "unknown policy 'guidline'.*'guidelines'"),

@@ -169,9 +169,9 @@ def _check_numbers(given: Mapping[str, float]) -> None:
 
 
 def _check_named(table: GainTable, own: Mapping[str, float], source: str) -> None:
-    """Refuse a category that was asked to decay by name where it is empty."""
+    """Refuse a category that was named where it is empty; a file may name it with 0."""
     found = {str(gain.category) for gain in table}
-    asked = {key: "--" + OWN[key].replace("_", "-") for key, value in own.items() if value > 0}
+    asked = {key: "--" + OWN[key].replace("_", "-") for key in own}
     for key in policy_file.decayed_categories(_where(source)):
         asked.setdefault(key, f"--decay-policy {source}")
     for key, option in asked.items():
