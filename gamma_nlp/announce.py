@@ -42,7 +42,7 @@ def announce(
     """
     coefficients, doses = train_log.for_table(table, plan)
     rates = (
-        "unknown before the run (no end or a schedule that follows scores), and so are the doses"
+        "unknown before the run (no end, or a schedule by scores), like the doses"
     )
     if plan.rate_sum is not None:
         rates = f"{plan.rate_sum:.4g}"

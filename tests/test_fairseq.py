@@ -171,6 +171,11 @@ def test_a_run_trains_resumes_and_translates(
     words = ["--gen-subset", "valid", "--beam", 2, "--max-len-a", 0, "--max-len-b", 5]
     assert call("generate", data, "--path", checkpoint, *words, "--scoring", "sacrebleu") == 0
     assert "Generate valid with beam=2: BLEU = " in capsys.readouterr().out
+    typed = tmp_path / "typed"
+    typed.write_text("ein\n", encoding="utf-8")
+    words = ["--beam", 2, "--max-len-a", 0, "--max-len-b", 5, "--input", typed]
+    assert call("interactive", data, "--path", checkpoint, *words) == 0
+    assert "\nH-0\t" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
