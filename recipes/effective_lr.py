@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> None:
     made = f"python recipes/effective_lr.py on a CPU, torch {torch.__version__}"
     for sweep in sweeps:
         seeds = "one seed" if sweep.seeds == 1 else f"mean of {sweep.seeds} seeds"
-        note = f"{data}; constant rates, {sweep.epochs} epoch(s), {seeds}; {made}"
+        note = f"{data}; constant rates, epochs: {sweep.epochs}, {seeds}; {made}"
         plot_heat_maps(done, sweep, options.output / f"{sweep.name}.png", note)
     plot_norms(done, sweeps, options.output / "norms.png", f"{data}; {made}")
     print(

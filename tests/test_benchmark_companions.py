@@ -44,7 +44,7 @@ def test_quick_run_measures_every_form_of_adamw_and_judges_none(
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     assert [row["what"] for row in rows] == [
         f"UnitNorm, {what}, {form}"
-        for what in ("q and k, 8, every 1", "encoder, 24, every 1", "encoder, 24, every 8")
+        for what in ("q and k, 8, every 1", "encoder, 24, every 1", "encoder, 24, every 16")
         for form in ("default", "foreach", "fused")
     ]
     assert all(row["passed"] is None for row in rows)

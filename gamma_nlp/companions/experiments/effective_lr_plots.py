@@ -131,10 +131,10 @@ def _edges(values: Sequence[float]) -> list[float]:
 
 
 def _diagonals(axis: Any, sweep: Sweep, power: float) -> None:
-    """Lines lr**power * decay = constant, a decade apart."""
+    """Lines lr**power * decay = constant, a decade apart, beside the numbers in the cells."""
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
     first, last = math.ceil(power * low + left), math.floor(power * high + right)
-    for exponent in range(first, last + 1):
+    for exponent in (whole + 0.25 * power for whole in range(first - 1, last + 1)):
         axis.plot(
             [left, right], [(exponent - left) / power, (exponent - right) / power],
             color="white", linewidth=1.2, linestyle="--",
