@@ -16,7 +16,6 @@ from gamma_nlp.plots import pyplot
 TITLES = {"sgd": "SGD", "adam": "Adam, coupled L2", "adamw": "AdamW"}
 NETWORKS = {"conv": "4-layer ConvNet", "transformer": "Transformer with q/k norm"}
 _TURNS = {"sgd": (1.0, "lr·decay"), "adam": (2.0, "lr²·decay"), "adamw": (1.0, "lr·decay")}
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#8456a8")
 
 
 def plot_heat_maps(done: Sequence[Done], sweep: Sweep, path: Path, note: str) -> None:
