@@ -20,7 +20,12 @@ from gamma_nlp.companions.strong_reference import (
     decide_reference,
     shrink_reference,
 )
-from gamma_nlp.companions.strong_rules import Strength, measure
+from gamma_nlp.companions.strong_rules import (
+    Strength,
+    measure,
+    shrink_at_once,
+    shrink_unseen,
+)
 
 NAMES = ["0.weight", "2.weight", "4.weight"]
 
@@ -122,6 +127,26 @@ def test_what_is_measured_is_accurate_in_every_precision(dtype: torch.dtype) -> 
         assert square == pytest.approx(float((g * g).sum()), rel=1e-4)
         assert inner == pytest.approx(float((g * r).sum()), rel=1e-3, abs=1e-5)
         assert own == pytest.approx(float((r * r).sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_both_ways_to_shrink_do_the_same(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = [torch.randn(size, generator=generator).to(dtype) for size in (5, 40, 7, 300)]
+    second = [w.clone() for w in first]
+    zeros = [[torch.zeros_like(w, dtype=torch.bool) for w in first] for _ in range(2)]
+    doses = torch.tensor([0.5, 0.25, 0.125, 0.0625])
+    for turn, acts in enumerate([[1, 1, 0, 1], [0, 1, 0, 0], [1, 1, 1, 1]]):
+        chosen = torch.tensor(acts, dtype=torch.bool)
+        for w, other in zip(first, second, strict=True):
+            noise = torch.randn(w.shape, generator=generator).to(dtype)
+            w.add_(noise, alpha=0.1)
+            other.add_(noise, alpha=0.1)
+        shrink_at_once(first, doses, 0.5, 0.25 * turn, chosen, zeros[0])
+        shrink_unseen(second, doses, 0.5, 0.25 * turn, chosen, zeros[1])
+        for a, b in zip([*first, *zeros[0]], [*second, *zeros[1]], strict=True):
+            torch.testing.assert_close(a, b)
+    assert sum(int((w == 0).sum()) for w in first) > 10
 
 
 def test_l1_makes_exact_zeros_without_a_sign() -> None:

@@ -133,7 +133,7 @@ class StrongRegularizer:
         self._calls = 0
         self._steps: int | Tensor = 0
         self._dose: list[Any] = [0.0] * len(optimizer.param_groups)
-        self._masks: dict[str, Tensor] = {}
+        self._zeros: dict[str, Tensor] = {}
         self._due: tuple[list[int], Tensor, Tensor | None] | None = None
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
@@ -172,8 +172,8 @@ class StrongRegularizer:
     def restore_zeros(self) -> None:
         """Put back to 0 what the last shrinking made 0 and the optimizer has moved since."""
         for name, w in zip(self._places, self._tensors(), strict=True):
-            if name in self._masks:
-                w.masked_fill_(~self._masks[name].to(w.device), 0.0)
+            if name in self._zeros:
+                w.masked_fill_(self._zeros[name].to(w.device), 0.0)
 
     def _tensors(self) -> list[Tensor]:
         """As they are in the groups now: sharded data parallel replaces them."""
@@ -289,7 +289,7 @@ class StrongRegularizer:
             l1=self.how.l1,
             l2=self.how.l2,
             acts=acts,
-            masks=[self._mask(places[i][0], tensors[i]) for i in live] if self._holds else None,
+            zeros=[self._zeros_of(places[i][0], tensors[i]) for i in live] if self._holds else None,
         )
         self._dose = [0.0 if keep is None else dose * (1 - keep) for dose in self._dose]
 
@@ -299,19 +299,19 @@ class StrongRegularizer:
         steady = self.how.rule in ("always", "delayed") and self.how.every == 1
         return bool(self.how.l1) and not steady
 
-    def _mask(self, name: str, w: Tensor) -> Tensor:
-        mask = self._masks.get(name)
-        if mask is None or mask.device != w.device:
-            new = torch.ones_like(w, dtype=torch.bool)
-            mask = self._masks[name] = new if mask is None else mask.to(w.device)
-        return mask
+    def _zeros_of(self, name: str, w: Tensor) -> Tensor:
+        found = self._zeros.get(name)
+        if found is None or found.device != w.device:
+            new = torch.zeros_like(w, dtype=torch.bool)
+            found = self._zeros[name] = new if found is None else found.to(w.device)
+        return found
 
     def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
         state = {
             "calls": self._calls,
             "steps": int(self._steps),
             "dose": [float(dose) for dose in self._dose],
-            "masks": {name: mask.clone() for name, mask in self._masks.items()},
+            "zeros": {name: zero.clone() for name, zero in self._zeros.items()},
             "record": self._record.state(),
         }
         return {**state_dict, KEY: state}
@@ -324,14 +324,14 @@ class StrongRegularizer:
 
     def _take(self, state: Mapping[str, Any]) -> None:
         shapes = {name: w.shape for name, w in zip(self._places, self._tensors(), strict=True)}
-        masks = {name: mask for name, mask in state["masks"].items() if name in shapes}
-        for name, mask in masks.items():
-            if mask.shape != shapes[name]:
+        zeros = {name: zero for name, zero in state["zeros"].items() if name in shapes}
+        for name, zero in zeros.items():
+            if zero.shape != shapes[name]:
                 raise GammaError(
-                    f"the saved zeros of {name!r} have shape {tuple(mask.shape)}, the tensor has "
+                    f"the saved zeros of {name!r} have shape {tuple(zero.shape)}, the tensor has "
                     f"{tuple(shapes[name])}: the state is of another model"
                 )
-        self._masks = {name: mask.clone() for name, mask in masks.items()}
+        self._zeros = {name: zero.clone() for name, zero in zeros.items()}
         self._calls, self._steps = int(state["calls"]), int(state["steps"])
         same = len(state["dose"]) == len(self._dose)
         self._dose = list(state["dose"]) if same else [0.0] * len(self._dose)

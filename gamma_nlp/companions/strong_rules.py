@@ -162,19 +162,34 @@ def shrink(
     l1: float,
     l2: float,
     acts: Tensor,
-    masks: Sequence[Tensor] | None = None,
+    zeros: list[Tensor] | None = None,
 ) -> None:
     """Shrink weights in place: ``w *= 1 - dose l2``, then ``w = sign(w) max(|w| - dose l1, 0)``.
 
     Args:
         weights: The tensors.
-        doses: The sum of learning rates that is due, shape [tensors]; 0 where nothing is.
+        doses: The sum of learning rates that is due, shape [tensors].
         l1: Coefficient of L1.
         l2: Coefficient of L2.
         acts: Bool of shape [tensors]: which are shrunk.
-        masks: Bool tensors, False where the last shrinking left a zero. Such weights are put
-            back to 0 where this one does not act; where it does, the mask is made anew.
+        zeros: Bool tensors: what the last shrinking made 0. Such weights are put back to 0 where
+            this one does not act; where it does, they are marked anew.
     """
+    if acts.device.type == "cpu":  # reading a decision waits for nothing there
+        shrink_at_once(weights, doses, l1, l2, acts, zeros)
+    else:
+        shrink_unseen(weights, doses, l1, l2, acts, zeros)
+
+
+def shrink_unseen(
+    weights: list[Tensor],
+    doses: Tensor,
+    l1: float,
+    l2: float,
+    acts: Tensor,
+    zeros: list[Tensor] | None,
+) -> None:
+    """:func:`shrink` without looking at the decisions, many tensors per call."""
     doses = doses * acts
     for some in bundles(weights):
         w, device = weights[some], weights[some.start].device
@@ -187,7 +202,27 @@ def shrink(
             taken = torch._foreach_maximum(w, (-limits).unbind())
             torch._foreach_minimum_(taken, limits.unbind())
             torch._foreach_sub_(w, taken)
-        if masks is not None:
-            for one, mask, act in zip(w, masks[some], acts[some].to(device).unbind(), strict=True):
-                one.masked_fill_(~(mask | act), 0.0)
-                mask.copy_(torch.where(act, one != 0, mask))
+        if zeros is not None:
+            for one, marked, act in zip(w, zeros[some], acts[some].to(device), strict=True):
+                one.masked_fill_(marked & ~act, 0.0)
+                marked.copy_(torch.where(act, one == 0, marked))
+
+
+def shrink_at_once(
+    weights: list[Tensor],
+    doses: Tensor,
+    l1: float,
+    l2: float,
+    acts: Tensor,
+    zeros: list[Tensor] | None,
+) -> None:
+    """:func:`shrink` with the decisions read, so that only what is needed is done."""
+    for i, (w, dose, act) in enumerate(zip(weights, doses.tolist(), acts.tolist(), strict=True)):
+        if act and l2:
+            w.mul_(1 - l2 * dose)
+        if act and l1:
+            w.sub_(w.clamp(-l1 * dose, l1 * dose))
+        if zeros is not None and act:
+            torch.eq(w, 0, out=zeros[i])
+        elif zeros is not None:
+            w.masked_fill_(zeros[i], 0.0)
