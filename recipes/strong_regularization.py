@@ -3,10 +3,11 @@
     python recipes/strong_regularization.py --data MNIST_FOLDER --cifar CIFAR10_FOLDER \\
         --output runs/strong
 
-Trains LeNet-300-100 on MNIST and a small VGG without normalisation on CIFAR-10 over a grid of
-L1 coefficients: always regularised, after a delay, only while the direction of the gradient
-survives, only while the penalty's gradient is not too large. Prints accuracy and compression of
-each, where ``always`` falls to chance, and what the others make of the same coefficient.
+Trains an MLP with five hidden layers on MNIST and a small VGG without normalisation on CIFAR-10
+over a grid of L1 coefficients: always regularised, after a delay, only while the direction of the
+gradient survives, only while the penalty's gradient is not too large. Prints accuracy and
+compression of each, where ``always`` falls to chance, and what the others make of the same
+coefficient.
 
 MNIST_FOLDER holds MNIST's four idx files, CIFAR10_FOLDER the python batches or the subset of PNG
 files (the first 10,000 training and 1,000 test images are used). They default to mnist and

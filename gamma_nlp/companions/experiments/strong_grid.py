@@ -50,13 +50,13 @@ MNIST = Task(
     network="mlp",
     train=60_000,
     test=10_000,
-    epochs=2,
-    batch=256,
-    lr=0.1,
+    epochs=3,
+    batch=128,
+    lr=0.05,
     momentum=0.9,
     flip=False,
-    delay=0.5,
-    threshold=0.0,
+    delay=0.3,
+    threshold=0.3,
     ratio=4.0,
 )
 CIFAR10 = Task(
@@ -65,22 +65,22 @@ CIFAR10 = Task(
     train=10_000,
     test=1_000,
     epochs=5,
-    batch=128,
-    lr=0.03,
+    batch=64,
+    lr=0.05,
     momentum=0.9,
     flip=True,
-    delay=0.5,
-    threshold=0.0,
+    delay=0.3,
+    threshold=0.3,
     ratio=4.0,
 )
 FULL = (
     Grid(
         name="mnist",
         folder="mnist",
-        title="LeNet-300-100 on MNIST",
+        title="MLP with five hidden layers on MNIST",
         task=MNIST,
-        l1=(1e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1),
-        seeds=3,
+        l1=(0.002, 0.005, 0.01, 0.02),
+        seeds=2,
     ),
     Grid(
         name="cifar10",
@@ -92,7 +92,7 @@ FULL = (
         mark=9.9,
     ),
 )
-_TINY: dict[str, Any] = {"data": "synthetic", "train": 256, "test": 128, "epochs": 2, "batch": 32}
+_TINY: dict[str, Any] = {"data": "synthetic", "train": 512, "test": 100, "epochs": 6, "batch": 32}
 SMOKE = tuple(
     Grid(
         name=grid.name,

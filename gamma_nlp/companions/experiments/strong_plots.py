@@ -48,23 +48,27 @@ def plot_grid(
         rows = [row for row in table if row.rule == rule]
         style: Any = {"color": _COLOURS[rule], "marker": _MARKS[rule], "markersize": 5}
         l1 = [row.l1 for row in rows]
-        score.plot(l1, [row.accuracy for row in rows], label=rule, **style)
+        score.plot(l1, [_error(row.accuracy) for row in rows], label=rule, **style)
         for one in done:
             if one.cell["rule"] == rule:
-                score.plot(
-                    one.cell["l1"], one.result["accuracy"], ".", color=_COLOURS[rule], alpha=0.4
-                )
+                error = _error(one.result["accuracy"])
+                score.plot(one.cell["l1"], error, ".", color=_COLOURS[rule], alpha=0.4)
         learned = [row for row in rows if row.accuracy > 2 * CHANCE]
         size.plot([r.l1 for r in learned], [r.compression for r in learned], label=rule, **style)
-    score.axhline(verdict.dense, color="#444444", linewidth=1, linestyle="--")
-    score.annotate(
-        f"dense {verdict.dense:.1f}", (0.02, verdict.dense), xycoords=("axes fraction", "data"),
-        xytext=(0, 3), textcoords="offset points", fontsize=9,
-    )  # fmt: skip
-    score.axhline(CHANCE, color="#888888", linewidth=1, linestyle=":")
-    score.set(title="Accuracy", xlabel="l1", ylabel="test accuracy (%)", xscale="log")
-    score.set_ylim(0, 104)
-    score.legend(frameon=False, loc="lower left", bbox_to_anchor=(0.0, 0.13))
+    low = min(_error(row.accuracy) for row in table)
+    dense = _error(verdict.dense)
+    for error, said in ((dense, f"dense {100 - verdict.dense:.1f}"), (100 - CHANCE, "chance")):
+        score.axhline(error, color="#444444", linewidth=1, linestyle="--")
+        score.annotate(
+            said, (0.99, error), xycoords=("axes fraction", "data"), xytext=(0, 3),
+            textcoords="offset points", fontsize=9, ha="right",
+        )  # fmt: skip
+    score.set(title="Error", xlabel="l1", ylabel="test error (%)", xscale="log", yscale="log")
+    marks = [one for one in (0.5, 1, 2, 3, 5, 10, 20, 30, 40, 60, 90) if one >= 0.7 * low]
+    score.set_yticks(marks, [f"{one:g}" for one in marks])
+    score.set_ylim(0.8 * low, 110)
+    score.minorticks_off()
+    score.legend(frameon=False, loc="center left")
     size.set(title="Compression where it learns", xlabel="l1", xscale="log", yscale="log")
     size.set_ylabel("parameters / nonzeros")
     size.set_xlim(score.get_xlim())
@@ -92,12 +96,17 @@ def plot_grid(
     plt.close(figure)
 
 
+def _error(accuracy: float) -> float:
+    """In percent, and never 0 on a logarithmic axis."""
+    return max(100 - accuracy, 0.1)
+
+
 def _shade(axis: Any, tolerance: float | None, fails: float) -> None:
     low, high = axis.get_xlim()
     start = (fails * (tolerance or fails)) ** 0.5  # half-way, on a logarithmic axis
     axis.axvspan(start, high, color="#d55e00", alpha=0.08, linewidth=0)
     axis.annotate(
-        "'always' fails", (start, 0.03), xycoords=("data", "axes fraction"), xytext=(5, 0),
+        "'always' fails", (start, 0.94), xycoords=("data", "axes fraction"), xytext=(5, 0),
         textcoords="offset points", fontsize=9, color="#b04a00",
     )  # fmt: skip
     axis.set_xlim(low, high)

@@ -60,34 +60,34 @@ class Task:
 def images_of(data: str, folder: str | None) -> ImageSet:
     """The data set, read once a process."""
     if data == "synthetic" or folder is None:
-        return synthetic()
+        return synthetic(512, 100)
     return mnist(folder) if data == "mnist" else cifar10(folder)
 
 
 def make_network(kind: str, shape: tuple[int, ...]) -> nn.Sequential:
-    """A network without normalisation, with He's initialisation: ``mlp`` or ``vgg``.
+    """A network without normalisation, with torch's own initialisation: ``mlp`` or ``vgg``.
 
     Args:
-        kind: ``mlp``: LeNet-300-100. ``vgg``: four 3 x 3 convolutions with max-pooling between
-            them, two linear layers.
+        kind: ``mlp``: hidden layers of 300, 100, 100, 100, 100. ``vgg``: four 3 x 3 convolutions,
+            two of them with stride 2, max-pooling before the last, two linear layers.
         shape: Channels, height and width of an image.
     """
     channels, height, width = shape
     layers: list[nn.Module] = []
     if kind == "mlp":
-        layers = [nn.Flatten(), nn.Linear(channels * height * width, 300), nn.ReLU()]
-        layers += [nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)]
+        layers, before = [nn.Flatten()], channels * height * width
+        for wide in (300, 100, 100, 100, 100):
+            layers += [nn.Linear(before, wide), nn.ReLU()]
+            before = wide
+        layers += [nn.Linear(before, 10)]
     else:
-        for wide in (16, 32, 64):
-            layers += [nn.Conv2d(channels, wide, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        for wide, stride in ((16, 2), (32, 2), (64, 1)):
+            layers += [nn.Conv2d(channels, wide, 3, padding=1, stride=stride), nn.ReLU()]
             channels = wide
-        layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Flatten()]
-        layers += [nn.Linear(64 * (height // 8) * (width // 8), 256), nn.ReLU()]
+        layers += [nn.MaxPool2d(2), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Flatten()]
+        height, width = -(-height // 4) // 2, -(-width // 4) // 2
+        layers += [nn.Linear(64 * height * width, 256), nn.ReLU()]
         layers += [nn.Linear(256, 10)]
-    for layer in layers:
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.constant_(layer.get_parameter("bias"), 0.0)
     return nn.Sequential(*layers)
 
 
