@@ -137,7 +137,7 @@ class StrongRegularizer:
         self._due: tuple[list[int], Tensor, Tensor | None] | None = None
         self._hooks = [
             optimizer.register_step_pre_hook(self._before),
-            optimizer.register_step_post_hook(self._after),
+            optimizer.register_step_post_hook(lambda *_: self.after_step()),
             optimizer.register_state_dict_post_hook(self._save),
             # First, since other hooks may hand on a state without our entry.
             optimizer.register_load_state_dict_pre_hook(self._load, prepend=True),
@@ -203,7 +203,7 @@ class StrongRegularizer:
         # As in gamma_nlp.hook: a closure makes the gradients inside the step.
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
-            self._observe()
+            self.before_step()
             return None
         once = partial(self._run_then_observe, closure, [])
         if "closure" in kwargs:
@@ -214,11 +214,12 @@ class StrongRegularizer:
         loss = closure()
         if not seen:  # some optimizers call it several times in one step
             seen.append(True)
-            self._observe()
+            self.before_step()
         return loss
 
     @torch.no_grad()
-    def _observe(self) -> None:
+    def before_step(self) -> None:
+        """Decide, from the gradients there are now; the hook calls it."""
         found_inf = getattr(self.optimizer, "found_inf", None)
         keep = None if found_inf is None else (found_inf == 0).to(torch.float32).reshape(())
         one: Any = 1 if keep is None else keep
@@ -276,7 +277,8 @@ class StrongRegularizer:
         return found
 
     @torch.no_grad()
-    def _after(self, *_: Any) -> None:
+    def after_step(self) -> None:
+        """Shrink what was decided on; the hook calls it."""
         if self._due is None:
             return
         live, acts, keep = self._due
