@@ -3,7 +3,7 @@
     python recipes/strong_regularization.py --data MNIST_FOLDER --cifar CIFAR10_FOLDER \\
         --output runs/strong
 
-Trains an MLP with five hidden layers on MNIST and a small VGG without normalisation on CIFAR-10
+Trains an MLP with six hidden layers on MNIST and a small VGG without normalisation on CIFAR-10
 over a grid of L1 coefficients: always regularised, after a delay, only while the direction of the
 gradient survives, only while the penalty's gradient is not too large. Prints accuracy and
 compression of each, where ``always`` falls to chance, and what the others make of the same
