@@ -30,13 +30,19 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.category import Role
 from gamma_nlp.companions.effective import named_parameters
+from gamma_nlp.companions.strong_places import (
+    check,
+    gradients_of,
+    places_of,
+    unscaled,
+    vector,
+    weights_of,
+)
 from gamma_nlp.companions.strong_record import Record, Span, StrongReport, StrongRow
 from gamma_nlp.companions.strong_rules import Rule, Scope, Strength, decide, measure, shrink
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import GainTable
-from gamma_nlp.groups import listed, plain_names, table_for
 
 KEY = "strong_regularization"
 """Where the state stands in the optimizer's ``state_dict``."""
@@ -124,11 +130,9 @@ class StrongRegularizer:
         self.optimizer = optimizer
         known = named_parameters(optimizer, model)
         if params is None:
-            params = _weights(known, model, table, example_inputs)
-        self._places = _places(optimizer, known, list(params))
-        if not self._places:
-            raise GammaError("there is no tensor to regularise; name some with params=")
-        self._check()
+            params = weights_of(known, model, table, example_inputs)
+        self._places = places_of(optimizer, known, list(params))
+        check(optimizer, self._places, self.how)
         self._record = Record(list(self._places), every)
         self._calls = 0
         self._steps: int | Tensor = 0
@@ -180,22 +184,6 @@ class StrongRegularizer:
         groups = self.optimizer.param_groups
         return [groups[group]["params"][index].detach() for group, index in self._places.values()]
 
-    def _check(self) -> None:
-        for name, (number, index) in self._places.items():
-            group = self.optimizer.param_groups[number]
-            if self.how.l2 and (group.get("weight_decay") or group.get("gamma_decay")):
-                raise GammaError(
-                    f"l2={self.how.l2} would act beside the optimizer's own weight decay on "
-                    f"{name!r}; set that to 0 for the tensors that are regularised here, or l2 to 0"
-                )
-            if "lr" not in group:
-                raise GammaError("the optimizer has no lr, by which the regularisation would go")
-            if hasattr(group["params"][index], "to_local"):
-                raise GammaError(
-                    f"{name!r} is sharded (a DTensor), which strong regularisation cannot follow; "
-                    "use plain data parallel"
-                )
-
     def _before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
@@ -233,7 +221,7 @@ class StrongRegularizer:
         if self._calls % self.how.every:
             return
         tensors = self._tensors()
-        gradients = self._gradients()
+        gradients = gradients_of(self.optimizer, self._places)
         live = [i for i, g in enumerate(gradients) if g is not None]
         if not live:
             return
@@ -243,38 +231,13 @@ class StrongRegularizer:
             l1=self.how.l1,
             l2=self.how.l2,
         )
-        acts, coherence = decide(self._unscaled(found, live), self.how, started)
+        groups = [group for group, _ in self._places.values()]
+        found = unscaled(found, self.optimizer, [groups[i] for i in live])
+        acts, coherence = decide(found, self.how, started)
         if keep is not None:
             acts = acts & (keep != 0).to(acts.device)
         self._record.add(live, acts, coherence, keep)
         self._due = live, acts, keep
-
-    def _gradients(self) -> list[Tensor | None]:
-        groups = self.optimizer.param_groups
-        found: list[Tensor | None] = []
-        for name, (group, index) in self._places.items():
-            gradient = groups[group]["params"][index].grad
-            if gradient is not None and gradient.is_sparse:
-                raise GammaError(
-                    f"parameter {name!r} has a sparse gradient, which strong regularisation "
-                    "cannot read; make its layer with sparse=False, or leave it out of params"
-                )
-            found.append(gradient)
-        return found
-
-    def _unscaled(self, found: Tensor, live: list[int]) -> Tensor:
-        """What was measured, as of the gradient of the loss: no loss scale, no ascent."""
-        scale = getattr(self.optimizer, "grad_scale", None)
-        if scale is not None:
-            scale = scale.to(found.device).reshape(())
-            found = found / torch.stack([scale**2, scale, torch.ones_like(scale)])
-        places = list(self._places.values())
-        ascent = [bool(self.optimizer.param_groups[places[i][0]].get("maximize")) for i in live]
-        if any(ascent):
-            signs = torch.tensor([-1.0 if one else 1.0 for one in ascent], device=found.device)
-            found = found.clone()
-            found[:, 1] *= signs
-        return found
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -287,7 +250,7 @@ class StrongRegularizer:
         doses = [self._dose[places[i][1][0]] for i in live]
         shrink(
             [tensors[i] for i in live],
-            _vector(doses, acts.device),
+            vector(doses, acts.device),
             l1=self.how.l1,
             l2=self.how.l2,
             acts=acts,
@@ -338,46 +301,3 @@ class StrongRegularizer:
         same = len(state["dose"]) == len(self._dose)
         self._dose = list(state["dose"]) if same else [0.0] * len(self._dose)
         self._record.load(state["record"])
-
-
-def _vector(values: list[Any], device: torch.device) -> Tensor:
-    if any(isinstance(value, Tensor) for value in values):
-        parts = [torch.as_tensor(value, dtype=torch.float32) for value in values]
-        return torch.stack([part.to(device).reshape(()) for part in parts])
-    return torch.tensor(values, dtype=torch.float32, device=device)
-
-
-def _weights(
-    known: Mapping[str, Any], model: nn.Module | None, table: GainTable | None, inputs: Any
-) -> list[str]:
-    """Names of the weights by their role, as the decay policies see them."""
-    if model is None:
-        raise GammaError(
-            "which tensors? Pass model=, whose weights are then regularised, or their names as "
-            "params="
-        )
-    roles = table_for(model, inputs, table).roles
-    by_plain_name = {plain: roles[name] for name, plain in plain_names(roles).items()}
-    own = plain_names(name for name, _ in model.named_parameters())
-    return [
-        name
-        for name, plain in own.items()
-        if roles.get(name, by_plain_name.get(plain)) is Role.WEIGHT and name in known
-    ]
-
-
-def _places(
-    optimizer: Optimizer, known: Mapping[str, Any], names: list[str]
-) -> dict[str, tuple[int, int]]:
-    """Group and index of each tensor."""
-    if missing := [name for name in names if name not in known]:
-        raise GammaError(
-            f"the optimizer has no parameter {listed(missing)}; it has "
-            f"{next(iter(known), 'none')!r} and others; pass model= to go by the model's names"
-        )
-    at = {
-        id(parameter): (number, index)
-        for number, group in enumerate(optimizer.param_groups)
-        for index, parameter in enumerate(group["params"])
-    }
-    return {name: at[id(known[name][1])] for name in names}
