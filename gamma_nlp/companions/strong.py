@@ -16,6 +16,10 @@ direction      only if cos(g, g + r) >= ``threshold``
 magnitude      only if |r| <= ``ratio`` |g|
 =============  ============================================
 
+[D] Where r has nothing to do with g, as in a network with many weights, cos(g, g + r) is
+1 / (1 + |r|**2 / |g|**2)**0.5: ``direction`` at ``threshold`` t is then ``magnitude`` at ``ratio``
+(1 / t**2 - 1)**0.5.
+
 [D] The collapse needs a network without normalisation: there a layer's gradient scales with the
 product of the other layers' norms, and all of them shrink together.
 """
@@ -108,8 +112,8 @@ class StrongRegularizer:
         l2: float = 0.0,
         rule: Rule = "direction",
         delay_steps: int = 0,
-        threshold: float = 0.5,
-        ratio: float = 1.0,
+        threshold: float = 0.3,
+        ratio: float = 3.0,
         scope: Scope = "global",
         every: int = 1,
         params: Iterable[str] | None = None,

@@ -37,8 +37,8 @@ class Strength:
     l2: float = 0.0
     rule: Rule = "direction"
     delay_steps: int = 0
-    threshold: float = 0.5
-    ratio: float = 1.0
+    threshold: float = 0.3
+    ratio: float = 3.0
     scope: Scope = "global"
     every: int = 1
 

@@ -86,23 +86,22 @@ def train_cell(
     dose = _train(network, optimizer, train, settings, steps)
     accuracy = _accuracy(network, dev, tokenizer.pad_token_id)
     path = Path(output) / f"{cell['rule']}-{cell['l1']:g}-{seed}.safetensors"
-    report = save_compressed(network, path)
+    file = save_compressed(network, path)
+    report = None if strong is None else strong.report()
     again = load_classifier(model, task, tokenizer)
     load_compressed(path, again)
     return {
         "accuracy": accuracy,
         "loaded_accuracy": _accuracy(again, dev, tokenizer.pad_token_id),
         "sum_of_rates": dose,
-        "dense_bytes": report.dense_bytes,
-        "file_bytes": report.file_bytes,
-        "compression": report.compression,
-        "sparsity": report.sparsity,
-        "weights": None if strong is None else strong.report().sparsity,
-        "weights_elements": None
-        if strong is None
-        else sum(row.elements for row in strong.report().rows),
-        "acted": None if strong is None else strong.report().acted,
-        "coherence": None if strong is None else strong.report().coherence,
+        "dense_bytes": file.dense_bytes,
+        "file_bytes": file.file_bytes,
+        "compression": file.compression,
+        "sparsity": file.sparsity,
+        "weights": report and report.sparsity,
+        "weights_elements": report and sum(row.elements for row in report.rows),
+        "acted": report and report.acted,
+        "coherence": report and report.coherence,
         "steps": steps,
         "cpu_seconds": round(time.process_time() - start, 2),
     }
