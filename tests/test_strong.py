@@ -22,6 +22,7 @@ from gamma_nlp.companions.strong_reference import (
 )
 from gamma_nlp.companions.strong_rules import (
     Strength,
+    decide,
     measure,
     shrink_at_once,
     shrink_unseen,
@@ -127,6 +128,17 @@ def test_what_is_measured_is_accurate_in_every_precision(dtype: torch.dtype) -> 
         assert square == pytest.approx(float((g * g).sum()), rel=1e-4)
         assert inner == pytest.approx(float((g * r).sum()), rel=1e-3, abs=1e-5)
         assert own == pytest.approx(float((r * r).sum()), rel=1e-4)
+
+
+def test_direction_is_magnitude_where_the_penalty_has_nothing_to_do_with_the_loss() -> None:
+    sizes = torch.linspace(0.1, 6.0, 40)
+    found = torch.stack([torch.ones(40), torch.zeros(40), sizes**2], dim=1)
+    for threshold in (0.2, 0.3, 0.7):
+        ratio = (1 / threshold**2 - 1) ** 0.5
+        how = {"l1": 1.0, "scope": "tensor"}
+        acts, _ = decide(found, Strength(rule="direction", threshold=threshold, **how), True)
+        same, _ = decide(found, Strength(rule="magnitude", ratio=ratio, **how), True)
+        assert torch.equal(acts, same) and 0 < int(acts.sum()) < 40
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
