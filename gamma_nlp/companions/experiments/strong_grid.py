@@ -79,7 +79,7 @@ FULL = (
         folder="mnist",
         title="MLP with six hidden layers on MNIST",
         task=MNIST,
-        l1=(0.002, 0.004, 0.006),
+        l1=(0.002, 0.004, 0.006, 0.01),
         seeds=2,
     ),
     Grid(
@@ -87,7 +87,7 @@ FULL = (
         folder="cifar10_subset",
         title="Small VGG without normalisation on CIFAR-10",
         task=CIFAR10,
-        l1=(0.003, 0.01),
+        l1=(0.001, 0.003, 0.01),
         seeds=2,
         mark=9.9,
     ),

@@ -67,19 +67,22 @@ def plot_grid(
     marks = [one for one in (0.5, 1, 2, 3, 5, 10, 20, 30, 40, 60, 90) if one >= 0.7 * low]
     score.set_yticks(marks, [f"{one:g}" for one in marks])
     score.set_ylim(0.8 * low, 110)
-    score.minorticks_off()
-    score.legend(frameon=False, loc="center left")
     size.set(title="Compression where it learns", xlabel="l1", xscale="log", yscale="log")
     size.set_ylabel("parameters / nonzeros")
     size.set_xlim(score.get_xlim())
-    highest = max([row.compression for row in table if row.accuracy > 2 * CHANCE] + [10.0])
+    highest = max([row.compression for row in table if row.accuracy > 2 * CHANCE] + [mark or 1.0])
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if tick <= 1.5 * highest]
     size.set_yticks(ticks, [str(tick) for tick in ticks])
-    size.minorticks_off()
+    size.set_ylim(0.9, 1.7 * highest)
+    size.legend(frameon=False, loc="lower right")
+    values = sorted({row.l1 for row in table if row.rule != "none"})
+    for axis in (score, size):
+        axis.set_xticks(values, [f"{value:g}" for value in values])
+        axis.minorticks_off()
     if mark is not None:
         size.axhline(mark, color="#444444", linewidth=1, linestyle="--")
         size.annotate(
-            f"{mark:g}, reported by Park et al.", (0.02, mark), xytext=(0, 3), fontsize=9,
+            f"{mark:g} (Park et al., other networks)", (0.02, mark), xytext=(0, 3), fontsize=9,
             xycoords=("axes fraction", "data"), textcoords="offset points",
         )  # fmt: skip
     _coherence(time, done, verdict)
@@ -106,7 +109,7 @@ def _shade(axis: Any, tolerance: float | None, fails: float) -> None:
     start = (fails * (tolerance or fails)) ** 0.5  # half-way, on a logarithmic axis
     axis.axvspan(start, high, color="#d55e00", alpha=0.08, linewidth=0)
     axis.annotate(
-        "'always' fails", (start, 0.94), xycoords=("data", "axes fraction"), xytext=(5, 0),
+        "'always' fails", (start, 0.88), xycoords=("data", "axes fraction"), xytext=(5, 0),
         textcoords="offset points", fontsize=9, color="#b04a00",
     )  # fmt: skip
     axis.set_xlim(low, high)
