@@ -18,9 +18,12 @@ from gamma_nlp.audit import audit
 from gamma_nlp.categorize import categorize
 from gamma_nlp.category import Category, Role
 from gamma_nlp.companions.bn_penalty import bn_penalty
+from gamma_nlp.companions.compressed import load_compressed, save_compressed
 from gamma_nlp.companions.effective import effective_lr
 from gamma_nlp.companions.invariance import scale_invariant
 from gamma_nlp.companions.multipliers import multipliers
+from gamma_nlp.companions.sparsity import sparsity_report
+from gamma_nlp.companions.strong import StrongRegularizer
 from gamma_nlp.companions.unit_norm import UnitNorm
 from gamma_nlp.dose import decay_dose
 from gamma_nlp.errors import GammaError
@@ -33,6 +36,7 @@ from gamma_nlp.probe import ProbeReport, probe
 
 if TYPE_CHECKING:
     from gamma_nlp.companions.rates import EffectiveRateCallback
+    from gamma_nlp.companions.strong_log import StrongCallback
     from gamma_nlp.token_batches import PairCollator, TokenBatches
     from gamma_nlp.token_budget import TokenBudget
     from gamma_nlp.token_trainer import TokenBudgetMixin
@@ -53,6 +57,8 @@ __all__ = [
     "PairCollator",
     "ProbeReport",
     "Role",
+    "StrongCallback",
+    "StrongRegularizer",
     "TokenBatches",
     "TokenBudget",
     "TokenBudgetMixin",
@@ -64,11 +70,14 @@ __all__ = [
     "decay_dose",
     "effective_lr",
     "gains_to_fp32",
+    "load_compressed",
     "make_optimizer",
     "multipliers",
     "param_groups",
     "probe",
+    "save_compressed",
     "scale_invariant",
+    "sparsity_report",
 ]
 
 _FOR_TRAINING = {
@@ -77,6 +86,7 @@ _FOR_TRAINING = {
     "GammaTrainer": "trainer",
     "GammaTrainerMixin": "trainer",
     "PairCollator": "token_batches",
+    "StrongCallback": "companions.strong_log",
     "TokenBatches": "token_batches",
     "TokenBudget": "token_budget",
     "TokenBudgetMixin": "token_trainer",

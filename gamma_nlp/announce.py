@@ -41,9 +41,7 @@ def announce(
         remedy: What keeps gains in float32 where the Trainer's own ways do not apply.
     """
     coefficients, doses = train_log.for_table(table, plan)
-    rates = (
-        "unknown before the run (no end, or a schedule by scores), like the doses"
-    )
+    rates = "unknown before the run (no end, or a schedule by scores), like the doses"
     if plan.rate_sum is not None:
         rates = f"{plan.rate_sum:.4g}"
     logger.info(
