@@ -1,16 +1,18 @@
 """Time what the companion methods add to an AdamW step, and hold it against the goal.
 
-    python scripts/benchmark_companions.py [unit_norm|all] [--repeats N] [--json FILE]
+    python scripts/benchmark_companions.py [unit_norm|strong|all] [--repeats N] [--json FILE]
 
 unit_norm   norms held, on BERT-base: all 72 matrices of the encoder, or the 24 of q and k
+strong      L1 by the rule ``direction`` on the 72 matrices, acting at each of its decisions
 
 All on one CPU thread, in CPU time. In each repeat all gradients are drawn anew, then the optimizer
 steps, then the companion's hook runs, each timed by itself; the figure is the median over the
 repeats of the hook's time as a part of the step's, for each form that torch has of AdamW: default
-(on a CPU one tensor after the other), foreach, fused. The goal counts with norms put back after
-every 16th step; each step's are shown beside it, and so is a whole training step. BERT's matrices
-are held by force: it is their sizes that matter here. ``--quick`` runs everything on tiny sizes and
-judges nothing. The exit code is 1 if a goal is missed.
+(on a CPU one tensor after the other), foreach, fused. To read every matrix at each step is dear in
+itself, so the goal counts with norms put back after every 16th step, and L1 with a decision every
+20th (fused: 100th). Each step's are shown beside it, and so is a whole training step. BERT's
+matrices are held by force: it is their sizes that matter here. ``--quick`` runs everything on tiny
+sizes and judges nothing. The exit code is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ import transformers
 from benchmark import Row, build, report
 from torch import nn
 
+from gamma_nlp.companions.strong import StrongRegularizer
 from gamma_nlp.companions.unit_norm import UnitNorm
 
 GOAL = 0.05
 SELDOM = 16
+DECIDE = {"default": 20, "foreach": 20, "fused": 100}
 LR = 1e-4  # of BERT's pre-training; the larger, the further norms move in a step
 FORMS: dict[str, dict[str, bool]] = {"default": {}, "foreach": {"foreach": True}}
 FORMS["fused"] = {"fused": True}
@@ -43,7 +47,11 @@ def bench_unit_norm(options: argparse.Namespace) -> Iterator[Row]:
     matrices = [name for name, w in model.named_parameters() if ".layer." in name and w.dim() == 2]
     some = [name for name in matrices if ".query." in name or ".key." in name]
     whole = training_step(model, options)
-    whats = ((some, "q and k", 1), (matrices, "encoder", 1), (matrices, "encoder", SELDOM))
+    whats = (
+        (some, "q and k", 1),
+        (matrices, "encoder", 1),
+        (matrices, "encoder", SELDOM),
+    )
     for names, what, every in whats:
         for form, kwargs in FORMS.items():
             optimizer = torch.optim.AdamW(model.named_parameters(), lr=LR, **kwargs)
@@ -52,6 +60,34 @@ def bench_unit_norm(options: argparse.Namespace) -> Iterator[Row]:
             title = f"UnitNorm, {what}, {len(names)}, every {every}, {form}"
             times = timed(model, optimizer, held.apply, options.repeats, every)
             yield row(title, None if every == 1 else GOAL, times, whole)
+
+
+def bench_strong(options: argparse.Namespace) -> Iterator[Row]:
+    model = build("BertForSequenceClassification", options.quick, ())
+    matrices = [name for name, w in model.named_parameters() if ".layer." in name and w.dim() == 2]
+    whole = training_step(model, options)
+    for seldom in (False, True):
+        for form, kwargs in FORMS.items():
+            every = DECIDE[form] if seldom else 1
+            optimizer = torch.optim.AdamW(model.named_parameters(), lr=LR, **kwargs)
+            strong = StrongRegularizer(
+                optimizer,
+                params=matrices,
+                l1=0.1,
+                rule="direction",
+                threshold=-1.0,
+                every=every,
+            )
+            strong.remove()  # timed apart from the step
+
+            def hook(strong: StrongRegularizer = strong, every: int = every) -> None:
+                for _ in range(every):  # one of these decides
+                    strong.before_step()
+                    strong.after_step()
+
+            title = f"StrongRegularizer, encoder, {len(matrices)}, every {every}, {form}"
+            times = timed(model, optimizer, hook, options.repeats, every)
+            yield row(title, GOAL if seldom else None, times, whole)
 
 
 def row(what: str, goal: float | None, times: np.ndarray, whole: float) -> Row:
@@ -104,7 +140,7 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
 
 
 Bench = Callable[[argparse.Namespace], Iterator[Row]]
-BENCHES: dict[str, Bench] = {"unit_norm": bench_unit_norm}
+BENCHES: dict[str, Bench] = {"unit_norm": bench_unit_norm, "strong": bench_strong}
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -51,6 +51,19 @@ def test_quick_run_measures_every_form_of_adamw_and_judges_none(
     assert all(t > 0 for row in rows for pair in row["figures"]["seconds"] for t in pair)
 
 
+def test_quick_run_measures_strong_regularisation_at_each_step_and_seldom(
+    benchmark: ModuleType, tmp_path: Path
+) -> None:
+    path = tmp_path / "times.json"
+    assert benchmark.main(["strong", "--quick", "--json", str(path)]) == 0
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert [row["what"].rpartition("24, ")[2] for row in rows] == [
+        *(f"every 1, {form}" for form in ("default", "foreach", "fused")),
+        *("every 20, default", "every 20, foreach", "every 100, fused"),
+    ]
+    assert all(t > 0 for row in rows for pair in row["figures"]["seconds"] for t in pair)
+
+
 def test_the_figure_is_the_median_share_of_the_step(benchmark: ModuleType) -> None:
     times = np.array([[1.0, 0.04], [2.0, 0.06], [1.0, 0.9]])
     row = benchmark.row("what", 0.05, times, whole=9.0)
