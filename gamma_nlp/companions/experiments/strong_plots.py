@@ -18,6 +18,9 @@ _COLOURS = {
 }
 _MARKS = {"always": "o", "delayed": "^", "direction": "s", "magnitude": "D"}
 
+_PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+"""Behind words that lines may cross."""
+
 
 def plot_grid(
     done: Sequence[Done],
@@ -61,7 +64,7 @@ def plot_grid(
         score.axhline(error, color="#444444", linewidth=1, linestyle="--")
         score.annotate(
             said, (0.99, error), xycoords=("axes fraction", "data"), xytext=(0, 3),
-            textcoords="offset points", fontsize=9, ha="right",
+            textcoords="offset points", fontsize=9, ha="right", bbox=_PAPER,
         )  # fmt: skip
     score.set(title="Error", xlabel="l1", ylabel="test error (%)", xscale="log", yscale="log")
     marks = [one for one in (0.5, 1, 2, 3, 5, 10, 20, 30, 40, 60, 90) if one >= 0.7 * low]
@@ -83,7 +86,7 @@ def plot_grid(
         size.axhline(mark, color="#444444", linewidth=1, linestyle="--")
         size.annotate(
             f"{mark:g} (Park et al., other networks)", (0.02, mark), xytext=(0, 3), fontsize=9,
-            xycoords=("axes fraction", "data"), textcoords="offset points",
+            xycoords=("axes fraction", "data"), textcoords="offset points", bbox=_PAPER,
         )  # fmt: skip
     _coherence(time, done, verdict)
     for axis in (score, size):
