@@ -35,5 +35,6 @@ def _is_foreign(model: Any, name: str) -> bool:
     if not hasattr(table, "create_weight"):
         return False
     first = table.weight.detach()[:2].cpu()
-    own = type(table)(*first.shape).create_weight()
-    return not torch.equal(first, own.to(first.dtype))
+    with torch.device("meta"):  # else its random start would change what a run draws next
+        own = type(table)(*first.shape)
+    return not torch.equal(first, own.create_weight().to(first.dtype))

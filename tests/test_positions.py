@@ -61,3 +61,10 @@ def test_a_table_survives_loading_saving_and_a_trainers_checkpoint(tmp_path: Pat
 def test_other_models_are_left_alone(model: nn.Module) -> None:
     keep_positions(model)
     assert not hasattr(model, "_keys_to_ignore_on_save")
+
+
+def test_nothing_random_is_drawn_in_the_middle_of_a_run() -> None:
+    model = with_foreign_table()
+    before = torch.get_rng_state()
+    keep_positions(model)
+    assert torch.get_rng_state().equal(before)
