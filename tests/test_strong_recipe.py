@@ -90,6 +90,15 @@ def test_the_smoke_run_writes_its_files_and_goes_on_from_them(
     assert (tmp_path / "mnist" / "cells.jsonl").read_bytes() == before
 
 
+def test_a_grid_can_run_alone_with_rare_decisions(tmp_path: Path) -> None:
+    words = ["--smoke", "--only", "mnist", "--every", "3", "--jobs", "1"]
+    assert recipe().main([*words, "--output", str(tmp_path)]) == 0
+    results = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert results["mnist"]["task"]["every"] == 3 and "cifar10" not in results
+    with pytest.raises(SystemExit):
+        recipe().main(["--every", "0"])
+
+
 def test_missing_data_are_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,7 +125,7 @@ def run_grid(
         f"{task.train:,} training and {task.test:,} test images, {task.epochs} epochs of SGD with "
         f"momentum, lr {task.lr:g} falling to 0; mean of {grid.seeds} seed(s), dots are runs; "
         f"delayed: first {task.delay:.0%} without; direction: cos >= {task.threshold:g}; "
-        f"magnitude: |r| <= {task.ratio:g} |g|"
+        f"magnitude: |r| <= {task.ratio:g} |g|; decided every {task.every} step(s)"
     )
     plot_grid(
         done,

@@ -40,6 +40,7 @@ class Task:
         delay: Of ``delayed``: share of the steps.
         threshold: Of ``direction``.
         ratio: Of ``magnitude``.
+        every: Steps from one decision to the next.
     """
 
     data: str
@@ -54,6 +55,7 @@ class Task:
     delay: float
     threshold: float
     ratio: float
+    every: int = 1
 
 
 @cache
@@ -122,8 +124,11 @@ def train_cell(
             delay_steps=round(task.delay * steps) if cell["rule"] == "delayed" else 0,
             threshold=task.threshold,
             ratio=task.ratio,
+            every=task.every,
         )
     losses = _train(network, optimizer, task, x, images.train_labels, steps)
+    if strong is not None:
+        strong.restore_zeros()
     test = (images.test_images.float() - mean) / deviation
     return {
         "accuracy": 100 * _accuracy(network, test, images.test_labels),
