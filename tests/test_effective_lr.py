@@ -85,3 +85,31 @@ def test_names_and_optimizers_that_are_not_known_are_refused() -> None:
         effective_lr(SGD([w], lr=0.1), ["q"])
     with pytest.raises(GammaError, match="Adagrad; known are SGD"):
         effective_lr(torch.optim.Adagrad([w]))
+
+
+def test_a_gradient_of_zero_has_an_equilibrium_of_zero_and_no_angle() -> None:
+    for make in (SGD, ADAM):
+        w = torch.ones(4, requires_grad=True)
+        w.grad = torch.zeros(4)
+        rate = one(make([w], lr=0.1, weight_decay=0.1))
+        assert (rate.equilibrium_norm, rate.equilibrium_rate) == (0.0, math.inf)
+        assert math.isnan(rate.equilibrium_angle)
+
+
+def test_what_cannot_be_meant_is_refused() -> None:
+    w: Any = torch.ones(4, requires_grad=True)
+    with pytest.raises(GammaError, match=r"momentum 1\.0 never forgets"):
+        effective_lr(SGD([w], lr=0.1, momentum=1.0))
+    with pytest.raises(GammaError, match=r"names must be a list of names.*write \['0\.0'\]"):
+        effective_lr(SGD([w], lr=0.1), "0.0")
+    with pytest.raises(GammaError, match="optimizer is a Tensor; expected one of torch"):
+        effective_lr(w)
+
+
+def test_an_optimizer_that_accelerate_prepared_has_the_rates_of_the_bare_one() -> None:
+    from accelerate import Accelerator
+
+    w = torch.ones(4, requires_grad=True)
+    w.grad = torch.ones(4)
+    bare = SGD([w], lr=0.1, weight_decay=0.1)
+    assert effective_lr(Accelerator(cpu=True).prepare(bare)) == effective_lr(bare)

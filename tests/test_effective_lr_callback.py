@@ -124,6 +124,11 @@ def test_small_angles_are_exact() -> None:
 def test_nothing_to_look_at_is_an_error() -> None:
     with pytest.raises(GammaError, match="no scale-invariant tensor"):
         EffectiveRateCallback([])
+    with pytest.raises(GammaError, match=r"tensors must be a list of names, got 'first\.weight'"):
+        EffectiveRateCallback("first.weight")
+    for every in (0, -1, 1.5):
+        with pytest.raises(GammaError, match=f"every must be a whole number.*got {every}"):
+            EffectiveRateCallback(["first.weight"], every=every)  # type: ignore[arg-type]
 
 
 def test_a_name_that_the_optimizer_does_not_have_is_an_error(tmp_path: Path) -> None:

@@ -531,3 +531,46 @@ def test_strong_l1_stops_a_deep_network_and_the_rules_rescue_it() -> None:
     for settings in ({"rule": "direction", "threshold": 0.3}, {"rule": "magnitude", "ratio": 4}):
         error, sparsity = trained(**settings)
         assert error < 0.15 and sparsity > 0.3
+
+
+def test_two_of_them_with_one_optimizer_save_their_states_apart() -> None:
+    def start() -> tuple[nn.Module, list[StrongRegularizer]]:
+        model = network()
+        optimizer = adamw(model)
+        return model, [
+            StrongRegularizer(
+                optimizer, params=[name], l1=l1, rule="delayed", delay_steps=delay, every=2
+            )
+            for name, l1, delay in (("0.weight", 0.5, 4), ("2.weight", 1.0, 9))
+        ]
+
+    model, (one, other) = start()
+    train(model, one.optimizer, 20)
+    stopped, (first, _) = start()
+    train(stopped, first.optimizer, 7)
+    resumed, (second, third) = start()
+    resumed.load_state_dict(stopped.state_dict())
+    second.optimizer.load_state_dict(copy.deepcopy(first.optimizer.state_dict()))
+    train(resumed, second.optimizer, 13, first=7)
+    assert same(resumed, model) and zeros(model) > 0
+    assert [str(second.report()), str(third.report())] == [str(one.report()), str(other.report())]
+
+
+def test_an_optimizer_that_accelerate_prepared_is_followed() -> None:
+    from accelerate import Accelerator
+
+    model, prepared = network(), network()
+    optimizer: Any = Accelerator(cpu=True).prepare(sgd(prepared))
+    StrongRegularizer(optimizer, params=NAMES, l1=0.05, rule="always")
+    train(prepared, optimizer, 5)
+    bare = sgd(model)
+    StrongRegularizer(bare, params=NAMES, l1=0.05, rule="always")
+    train(model, bare, 5)
+    assert same(prepared, model) and zeros(model) > 0
+
+
+def test_what_is_no_optimizer_or_no_list_of_names_is_refused() -> None:
+    with pytest.raises(GammaError, match="optimizer is a Sequential; expected one of torch"):
+        StrongRegularizer(network(), params=NAMES, l1=0.05)  # type: ignore[arg-type]
+    with pytest.raises(GammaError, match=r"params must be a list of names.*\['0\.weight'\]"):
+        StrongRegularizer(sgd(network()), params="0.weight", l1=0.05)

@@ -240,10 +240,22 @@ def test_without_a_report_only_force_holds_a_tensor() -> None:
 
 def test_bad_settings_are_refused() -> None:
     model = Sheet()
-    with pytest.raises(GammaError, match="norm must be positive"):
-        UnitNorm(adamw(model), HELD, invariance=REPORT, norm=0)
-    with pytest.raises(GammaError, match="every must be at least 1, got 0"):
-        UnitNorm(adamw(model), HELD, invariance=REPORT, every=0)
+    wrong: Any
+    for wrong in (0, -1, float("inf"), float("nan"), "1", True):
+        with pytest.raises(GammaError, match=f"norm must be a positive number, got {wrong!r}"):
+            UnitNorm(adamw(model), HELD, invariance=REPORT, norm=wrong)
+    for wrong in (0, 1.5, "1", True):
+        with pytest.raises(GammaError, match=f"every must be a whole number.*got {wrong!r}"):
+            UnitNorm(adamw(model), HELD, invariance=REPORT, every=wrong)
+    wrong = model
+    with pytest.raises(GammaError, match="invariance is a Sheet; expected what scale_invariant"):
+        UnitNorm(adamw(model), HELD, invariance=wrong)
+    with pytest.raises(GammaError, match=r"params must be a list of names.*write \['rows'\]"):
+        UnitNorm(adamw(model), "rows", invariance=REPORT)
+    with pytest.raises(GammaError, match="params must be a list of names, got a Invariance"):
+        UnitNorm(adamw(model), list(REPORT), invariance=REPORT)  # type: ignore[arg-type]
+    with pytest.raises(GammaError, match="optimizer is None; expected one of torch"):
+        UnitNorm(None, HELD, invariance=REPORT)  # type: ignore[arg-type]
     with pytest.raises(GammaError, match="'unit' or 'tensor'"):
         UnitNorm(adamw(model), HELD, invariance=REPORT, per="row")
     with torch.no_grad():
@@ -276,3 +288,52 @@ def test_norms_that_are_off_by_no_more_than_rounding_cost_no_writing() -> None:
     assert changed == ["rows", "heads"]
     for name in changed:
         torch.testing.assert_close(norms(model)[name].flatten(), held.norms[name].flatten())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_unit_that_has_become_zero_stays_zero_and_the_others_are_held(dtype: Any) -> None:
+    model = Sheet().to(dtype)
+    held = UnitNorm(adamw(model), ["rows"], invariance=REPORT)
+    for apply in (held.apply, held.apply_reference):
+        with torch.no_grad():
+            model.rows[3] = 0
+            model.rows[4] *= 2
+        apply()
+        now = norms(model)["rows"].float()
+        assert float(now[3]) == 0.0
+        torch.testing.assert_close(now[4], held.norms["rows"].flatten()[4], rtol=2e-3, atol=0)
+
+
+def test_two_of_them_with_one_optimizer_save_their_norms_apart() -> None:
+    def start() -> tuple[Any, torch.optim.Optimizer, list[UnitNorm]]:
+        model = Sheet()
+        optimizer = adamw(model)
+        pair = [
+            UnitNorm(optimizer, [name], invariance=REPORT, norm=norm, every=every)
+            for name, norm, every in (("rows", 1.0, 2), ("whole", 5.0, 3))
+        ]
+        return model, optimizer, pair
+
+    model, optimizer, _ = start()
+    train(model, optimizer, 5)
+    stopped, first, _ = start()
+    train(stopped, first, 2)
+    resumed, second, pair = start()
+    for held in pair:  # norms from another start must not survive the load
+        for norm in held.norms.values():
+            norm.mul_(3)
+    resumed.load_state_dict(stopped.state_dict())
+    second.load_state_dict(first.state_dict())
+    train(resumed, second, 3)
+    assert torch.equal(resumed.rows, model.rows) and torch.equal(resumed.whole, model.whole)
+
+
+def test_an_optimizer_that_accelerate_prepared_is_followed() -> None:
+    from accelerate import Accelerator
+
+    model = Sheet()
+    optimizer: Any = Accelerator(cpu=True).prepare(adamw(model))
+    held = UnitNorm(optimizer, HELD, invariance=REPORT)
+    train(model, optimizer, 5)
+    for name, norm in norms(model).items():
+        torch.testing.assert_close(norm.flatten(), held.norms[name].flatten(), rtol=1e-4, atol=0)

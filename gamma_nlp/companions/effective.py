@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from gamma_nlp.companions.given import bare, name_list
 from gamma_nlp.errors import GammaError
 from gamma_nlp.native import native_mode
 from gamma_nlp.policy import Mode
@@ -47,9 +48,9 @@ class EffectiveRate:
         norm: |w| now.
         rate: The effective learning rate now.
         equilibrium_norm: Where |w| goes under this ``lr`` and ``weight_decay``; infinite without
-            decay, since the norm then grows for ever.
+            decay, since the norm then grows for ever; 0 where the gradient is 0.
         equilibrium_rate: The effective learning rate there; 0 without decay.
-        equilibrium_angle: What w turns per step there, in radians.
+        equilibrium_angle: What w turns per step there, in radians; ``nan`` where the norm is 0.
     """
 
     name: str
@@ -73,16 +74,18 @@ def effective_lr(
     needs it for the equilibrium, Adam takes what it needs from its second moments.
 
     Args:
-        optimizer: ``torch.optim`` SGD, Adam, AdamW or RMSprop, with or without this library's hook.
+        optimizer: ``torch.optim`` SGD, Adam, AdamW or RMSprop, with or without this library's
+            hook, also as accelerate prepared it.
         names: Of the parameters, as in the groups' ``param_names``; by default all. Parameters
             without a name are called ``"0.3"``: group 0, parameter 3.
         model: Whose names count instead, for an optimizer that was made without names.
 
     Raises:
-        GammaError: Another optimizer, or a name that it does not have.
+        GammaError: Another optimizer, or a name that it does not have, or a momentum of 1.
     """
+    optimizer = bare(optimizer)
     known = named_parameters(optimizer, model)
-    chosen = list(known) if names is None else list(names)
+    chosen = list(known) if names is None else name_list(names, "names")
     for name in chosen:
         if name not in known:
             raise GammaError(
@@ -172,8 +175,10 @@ def _rate(
         kind, mode, lr=lr, decay=decay, unit_gradient=unit, elements=w.numel(), step=lr * gain
     )
     power = 2 if kind == "sgd" else 1
-    moved = lr * gain * (unit / settled if kind == "sgd" else math.sqrt(w.numel()))
-    angle = moved / settled * math.sqrt((1 - memory) / (1 + memory))
+    angle = math.nan
+    if settled:
+        moved = lr * gain * (unit / settled if kind == "sgd" else math.sqrt(w.numel()))
+        angle = moved / settled * math.sqrt((1 - memory) / (1 + memory))
     return EffectiveRate(
         name=name,
         rule=(kind, mode),
@@ -192,6 +197,8 @@ def _memory(kind: str, group: Mapping[str, Any]) -> tuple[float, float]:
     if kind == "adam" and "betas" in group:
         return float(group["betas"][0]), 1.0
     momentum = float(group.get("momentum", 0.0))
+    if momentum >= 1:
+        raise GammaError(f"momentum {momentum} never forgets a step, so no rate is effective")
     kept = 1 - float(group.get("dampening", 0.0)) if momentum else 1.0
     return momentum, kept / (1 - momentum)
 

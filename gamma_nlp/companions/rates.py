@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from gamma_nlp.companions.effective import EffectiveRate, effective_lr, named_parameters
+from gamma_nlp.companions.given import name_list, whole_number
 from gamma_nlp.companions.scale_report import ScaleInvariance
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf_optimizer import inner
@@ -32,17 +34,17 @@ class EffectiveRateCallback(TrainerCallback):
         history: Of each measured step: ``step``, ``angles`` and ``rates`` by parameter name.
 
     Raises:
-        GammaError: There is no tensor to look at, or (when training starts) one that the
-            optimizer does not have.
+        GammaError: There is no tensor to look at, ``every`` counts no steps, or (at the first
+            measurement) the optimizer does not have one.
     """
 
     def __init__(self, tensors: ScaleInvariance | Iterable[str], every: int | None = None) -> None:
         if isinstance(tensors, ScaleInvariance):
             tensors = [one.names[0] for one in tensors if one.whole]
-        self.names = list(tensors)
+        self.names = name_list(tensors, "tensors")
         if not self.names:
             raise GammaError("there is no scale-invariant tensor to look at")
-        self.every = every
+        self.every = None if every is None else whole_number(every, "every")
         self.history: list[dict[str, Any]] = []
         self._before: list[Tensor] | None = None
         self._rates: list[EffectiveRate] = []
@@ -94,7 +96,8 @@ class EffectiveRateCallback(TrainerCallback):
             "effective_lr": statistics.median(one.rate for one in rates),
             "effective_lr_predicted": statistics.median(one.equilibrium_rate for one in rates),
             "norm_to_equilibrium": statistics.median(
-                one.norm / one.equilibrium_norm for one in rates
+                one.norm / one.equilibrium_norm if one.equilibrium_norm else math.inf
+                for one in rates
             ),
             "angle": statistics.median(turned),
             "angle_predicted": statistics.median(one.equilibrium_angle for one in rates),

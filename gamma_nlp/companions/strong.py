@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.companions.effective import named_parameters
+from gamma_nlp.companions.given import bare, free_key, name_list
 from gamma_nlp.companions.strong_places import (
     check,
     gradients_of,
@@ -71,7 +72,8 @@ class StrongRegularizer:
     pickled optimizer loses the hooks: make a new one for it.
 
     Args:
-        optimizer: Any of ``torch.optim``'s kind, with an ``lr`` in its groups.
+        optimizer: Any of ``torch.optim``'s kind, with an ``lr`` in its groups, also as accelerate
+            prepared it.
         l1: Coefficient of L1.
         l2: Coefficient of L2.
         rule: ``always``, ``delayed``, ``direction`` or ``magnitude``.
@@ -131,11 +133,12 @@ class StrongRegularizer:
             scope=scope,
             every=every,
         )
-        self.optimizer = optimizer
+        self.optimizer = optimizer = bare(optimizer)
+        self.key = free_key(optimizer, KEY)
         known = named_parameters(optimizer, model)
         if params is None:
             params = weights_of(known, model, table, example_inputs)
-        self._places = places_of(optimizer, known, list(params))
+        self._places = places_of(optimizer, known, name_list(params, "params"))
         check(optimizer, self._places, self.how)
         self._record = Record(list(self._places), every)
         self._calls = 0
@@ -283,13 +286,13 @@ class StrongRegularizer:
             "zeros": {name: zero.clone() for name, zero in self._zeros.items()},
             "record": self._record.state(),
         }
-        return {**state_dict, KEY: state}
+        return {**state_dict, self.key: state}
 
     def _load(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-        state: Mapping[str, Any] | None = state_dict.get(KEY)
+        state: Mapping[str, Any] | None = state_dict.get(self.key)
         if state is not None:
             self._take(state)
-        return {key: value for key, value in state_dict.items() if key != KEY}
+        return {key: value for key, value in state_dict.items() if key != self.key}
 
     def _take(self, state: Mapping[str, Any]) -> None:
         shapes = {name: w.shape for name, w in zip(self._places, self._tensors(), strict=True)}

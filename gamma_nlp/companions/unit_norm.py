@@ -8,6 +8,7 @@ schedule alone then sets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,16 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.companions.effective import named_parameters
+from gamma_nlp.companions.given import bare, free_key, name_list, whole_number
 from gamma_nlp.companions.scale_report import ScaleInvariance
 from gamma_nlp.errors import GammaError
 
 KEY = "unit_norm"
 """Where the norms stand in the optimizer's ``state_dict``."""
-COUNT = "unit_norm_steps"
-"""Where the steps since the norms were last put back stand, if ``every`` is above 1."""
+COUNT = "_steps"
+"""What is added to it, for the steps since norms were last put back, if ``every`` is above 1."""
+LARGEST = 6e4
+"""The largest factor, which half precision can hold. A unit that has become 0 stays 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +55,7 @@ class UnitNorm:
     Decay of a held tensor has no lasting effect; leave it out of the decayed groups.
 
     Args:
-        optimizer: Any whose groups hold the tensors.
+        optimizer: Any whose groups hold the tensors, also as accelerate prepared it.
         params: Their names, as in the groups' ``param_names``.
         invariance: What :func:`.invariance.scale_invariant` found of the model.
         norm: What each unit's norm shall be; by default what it is now, so that nothing changes
@@ -66,7 +70,8 @@ class UnitNorm:
 
     Raises:
         GammaError: A name that the optimizer does not have, a tensor that is not scale
-            invariant, units of unequal size, a norm that is not positive.
+            invariant, units of unequal size, a norm that is not positive, settings that mean
+            nothing.
 
     Example:
         >>> from torch import nn
@@ -92,17 +97,22 @@ class UnitNorm:
         model: nn.Module | None = None,
         force: bool = False,
     ) -> None:
-        if norm is not None and not norm > 0:
-            raise GammaError(f"norm must be positive, got {norm!r}")
+        if norm is not None and not (_is_number(norm) and 0 < norm < math.inf):
+            raise GammaError(f"norm must be a positive number, got {norm!r}")
         if per not in ("unit", "tensor"):
             raise GammaError(f"per must be 'unit' or 'tensor', got {per!r}")
-        if every < 1:
-            raise GammaError(f"every must be at least 1, got {every!r}")
-        self.optimizer, self.every, self._since = optimizer, every, 0
+        if not isinstance(invariance, ScaleInvariance | None):
+            raise GammaError(
+                f"invariance is a {type(invariance).__name__}; expected what "
+                "scale_invariant(model, inputs) returns"
+            )
+        self.optimizer = optimizer = bare(optimizer)
+        self.every, self._since = whole_number(every, "every"), 0
+        self.key = free_key(optimizer, KEY)
         known = {name: w for name, (_, w) in named_parameters(optimizer, model).items()}
         self._held = {
             name: _place(optimizer, known, name, _units(name, invariance, per, force))
-            for name in params
+            for name in name_list(params, "params")
         }
         now = self._norms()
         for name, value in zip(self._held, now, strict=True):
@@ -169,6 +179,7 @@ class UnitNorm:
         if not self._held:
             return
         factors = torch._foreach_div(list(self.norms.values()), self._norms())
+        torch._foreach_clamp_max_(factors, LARGEST)
         due = [(f, v) for f, v in zip(factors, self._views(), strict=True) if _is_off(f)]
         if due:
             torch._foreach_mul_([v for _, v in due], [f.to(v.dtype) for f, v in due])
@@ -180,15 +191,15 @@ class UnitNorm:
             w = self.optimizer.param_groups[one.group]["params"][one.index]
             units = w.detach().chunk(one.count, dim=one.dim)
             for unit, norm in zip(units, self.norms[name].flatten(), strict=True):
-                unit.mul_((norm / unit.float().norm()).to(unit.dtype))
+                unit.mul_((norm / unit.float().norm()).clamp(max=LARGEST).to(unit.dtype))
 
     def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-        count = {} if self.every == 1 else {COUNT: self._since}
+        count = {} if self.every == 1 else {self.key + COUNT: self._since}
         norms = {name: norm.clone() for name, norm in self.norms.items()}
-        return {**state_dict, KEY: norms, **count}
+        return {**state_dict, self.key: norms, **count}
 
     def _load(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-        saved: Mapping[str, Tensor] = state_dict.get(KEY, {})
+        saved: Mapping[str, Tensor] = state_dict.get(self.key, {})
         for name, norm in saved.items():
             if name not in self.norms:
                 continue
@@ -198,8 +209,13 @@ class UnitNorm:
                     f"{tuple(self.norms[name].shape)}: it was held with another per="
                 )
         self.norms |= {n: v.to(self.norms[n]) for n, v in saved.items() if n in self.norms}
-        self._since = int(state_dict.get(COUNT, 0)) % self.every
-        return {key: value for key, value in state_dict.items() if key not in (KEY, COUNT)}
+        self._since = int(state_dict.get(self.key + COUNT, 0)) % self.every
+        own = (self.key, self.key + COUNT)
+        return {key: value for key, value in state_dict.items() if key not in own}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _is_off(factors: Tensor) -> bool:
