@@ -138,3 +138,25 @@ def test_a_model_that_cannot_be_called_is_an_error_that_says_so() -> None:
         scale_invariant(nn.Linear(3, 4), torch.randn(5, 2))
     with pytest.raises(GammaError, match="nothing that depends on its parameters"):
         scale_invariant(nn.Linear(3, 4), loss_fn=lambda net: torch.ones(3))
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_no_gradients_are_needed_around_it(mode: Any) -> None:
+    net, x = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 2)), torch.randn(5, 4)
+    expected = scale_invariant(net, x)
+    with mode():
+        assert scale_invariant(net, x) == expected
+
+
+def test_what_would_give_a_wrong_report_is_refused() -> None:
+    net, x = nn.Linear(3, 4), torch.randn(5, 3)
+    with pytest.raises(GammaError, match="must call that one"):
+        scale_invariant(net, loss_fn=lambda copy: net(x).sum())
+    with pytest.raises(GammaError, match="inputs or loss_fn, not both"):
+        scale_invariant(net, x, loss_fn=lambda copy: copy(x.double()).sum())
+    with pytest.raises(GammaError, match="nothing that is finite"):
+        scale_invariant(net, x * float("nan"))
+    with pytest.raises(GammaError, match="gradients that are not finite"):
+        scale_invariant(net, loss_fn=lambda copy: (copy(x.double()) * 0).abs().sqrt())
+    with pytest.raises(GammaError, match="on the meta device"):
+        scale_invariant(nn.Linear(3, 4, device="meta"), x)

@@ -34,6 +34,8 @@ SILENT = 1e-10
 """Tensors that noise moves the outputs less than this for, as a part of the outputs, are mute."""
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def scale_invariant(
     model: nn.Module,
     inputs: Any = None,
@@ -59,7 +61,7 @@ def scale_invariant(
 
     Raises:
         GammaError: The model cannot be copied or called, or nothing it returns depends on its
-            parameters.
+            parameters, or that is not finite; both ``inputs`` and ``loss_fn``.
 
     Example:
         >>> from torch import nn

@@ -45,6 +45,10 @@ class Reaction:
     def __init__(
         self, model: nn.Module, inputs: Any = None, run: Run | None = None, seed: int = 0
     ) -> None:
+        if run is not None and inputs is not None:
+            raise GammaError("pass inputs or loss_fn, not both: loss_fn calls the model itself")
+        if any(p.is_meta for p in model.parameters()):
+            raise GammaError(f"{type(model).__name__} is on the meta device; load its values first")
         given = None if run is not None else cast(arguments(unwrap(model), inputs), torch.float64)
         self._twin, named = duplicate(model, torch.float64)
         for module in self._twin.modules():
@@ -95,6 +99,10 @@ class Reaction:
         row = torch.cat(leaves)
         if self._known is None:
             self._known = row.detach().isfinite()  # masked scores are minus infinity
+            if not bool(self._known.any()):
+                raise GammaError(
+                    f"{type(self._twin).__name__} returned nothing that is finite; check the inputs"
+                )
             self._sizes = torch.cat([_size(leaf) for leaf in leaves])[self._known]
         if row.shape != self._known.shape:
             raise GammaError(
@@ -131,6 +139,16 @@ class Reaction:
                     [self.weights[name] for name in names],
                     retain_graph=left > 1,
                     allow_unused=True,
+                )
+            if all(g is None for g in gradients):
+                raise GammaError(
+                    "what loss_fn returned does not depend on the model that it is given, a copy "
+                    f"of the {type(self._twin).__name__}; it must call that one"
+                )
+            if not all(bool(g.isfinite().all()) for g in gradients if g is not None):
+                raise GammaError(
+                    f"{type(self._twin).__name__} has gradients that are not finite; check its "
+                    "inputs and weights"
                 )
             pairs = zip(names, gradients, strict=True)
             found.append(
