@@ -334,6 +334,12 @@ nn.init.constant_(BROKEN.weight, torch.nan)
         ({"inputs": torch.zeros(3)}, "inputs are (3,); the layer takes [..., 3]"),
         ({"inputs": [[1.0]]}, "inputs must be tensors, got list"),
         ({"inputs": X / 0}, "inputs are not finite"),
+        ({"inputs": X.to(torch.complex64)}, "inputs must be real numbers"),
+        ({"inputs": 3.0}, "inputs must be a tensor or batches of it, got 3.0"),
+        ({"targets": 3.0}, "targets must be a tensor or batches of it, got 3.0"),
+        ({"targets": [1.0]}, "targets must be tensors of real numbers"),
+        ({"noise": "a"}, "noise must be a number or a tensor, got 'a'"),
+        ({"rtol": -1.0}, "rtol must be a number from 0 to 1, got -1.0"),
         ({"inputs": X[:1]}, "inputs have 1 rows; a covariance needs 2"),
         ({"inputs": []}, "inputs have 0 rows"),
         ({"layer": CONV, "inputs": X}, "the layer takes [examples, 3, 2 of space]"),
@@ -402,6 +408,8 @@ def test_multipliers_need_norms_batches_and_a_loss() -> None:
 
     with pytest.raises(GammaError, match="Linear has no batch norm"):
         multipliers(LINEAR, loss_fn, [X])
+    with pytest.raises(GammaError, match=r"batches is a Tensor; expected .*: \[batch\] for one"):
+        multipliers(net, loss_fn, X)
     with pytest.raises(GammaError, match="batches are empty"):
         multipliers(net, loss_fn, [])
     with pytest.raises(GammaError, match="one finite number"):
@@ -412,3 +420,15 @@ def test_multipliers_need_norms_batches_and_a_loss() -> None:
         multipliers(net, lambda net, x: net(x).sum().detach(), [X])
     with pytest.raises(GammaError, match="does not depend on the norm '1'"):
         multipliers(net, lambda net, x: (net(x) * 0).detach().sum() + net[0](x).sum(), [X])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_multipliers_need_no_gradients_around_them(mode: Any) -> None:
+    net, x = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), normal(9, 3).float()
+
+    def loss_fn(net: nn.Module, x: Tensor) -> Tensor:
+        return (net(x) - x[:, :2]).square().mean()
+
+    expected = multipliers(net, loss_fn, [x])["1"]
+    with mode():
+        assert torch.equal(multipliers(net, loss_fn, [x])["1"], expected)

@@ -145,7 +145,7 @@ def bn_penalty(
     Raises:
         GammaError: A layer or norm of another type, a norm of another width, inputs or targets
             of a wrong shape, too few of them, values that are not finite, more noise than there
-            is variance.
+            is variance, an ``rtol`` that is no part.
 
     Example:
         >>> layer, norm = nn.Linear(2, 1, bias=False), nn.BatchNorm1d(1, eps=0)
@@ -156,6 +156,8 @@ def bn_penalty(
         (1.0, 0.4)
     """
     layer = check_layer(layer)
+    if not (isinstance(rtol, (int, float)) and 0 <= rtol < 1):
+        raise GammaError(f"rtol must be a number from 0 to 1, got {rtol!r}")
     moments, noisy = _collect(layer, inputs, targets, noise)
     w, size = weight_rows(layer), layer.weight[0].numel()
     gain, eps = _norm(layer, norm)
@@ -211,11 +213,11 @@ def _collect(
 
 
 def _pairs(inputs: Batches, targets: Batches | None) -> Iterator[tuple[Tensor, Tensor | None]]:
-    xs = [inputs] if isinstance(inputs, Tensor) else inputs
+    xs = _batches(inputs, "inputs")
     if targets is None:
         yield from ((x, None) for x in xs)
         return
-    ys = iter([targets] if isinstance(targets, Tensor) else targets)
+    ys = iter(_batches(targets, "targets"))
     for x in xs:
         y = next(ys, None)
         if y is None:
@@ -223,6 +225,14 @@ def _pairs(inputs: Batches, targets: Batches | None) -> Iterator[tuple[Tensor, T
         yield x, y
     if next(ys, None) is not None:
         raise GammaError("inputs end before targets; expected one tensor for each of inputs")
+
+
+def _batches(given: Batches, what: str) -> Iterable[Tensor]:
+    if isinstance(given, Tensor):
+        return [given]
+    if not isinstance(given, Iterable):
+        raise GammaError(f"{what} must be a tensor or batches of it, got {given!r}")
+    return given
 
 
 def _norm(layer: Layer, norm: nn.Module | None) -> tuple[Tensor, float]:

@@ -67,6 +67,8 @@ def noise_covariance(layer: Layer, noise: Noise, inputs: Tensor) -> Tensor:
             symmetric.
     """
     count, size = groups(layer), layer.weight[0].numel()
+    if not isinstance(noise, (int, float, Tensor)):
+        raise GammaError(f"noise must be a number or a tensor, got {noise!r}")
     given = torch.as_tensor(noise, dtype=torch.float64, device=inputs.device).detach()
     channels = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
     if not bool(given.isfinite().all()):

@@ -89,6 +89,8 @@ def pieces(
         return
     shape = _output_shape(layer, inputs)
     if targets is not None:
+        if not isinstance(targets, Tensor) or targets.is_complex():
+            raise GammaError("targets must be tensors of real numbers")
         if targets.shape == shape[:-1] and shape[-1] == 1:
             targets = targets.unsqueeze(-1)
         if targets.shape != shape:
@@ -112,6 +114,8 @@ def _units(layer: Layer) -> int:
 def _check_inputs(layer: Layer, inputs: Tensor) -> None:
     if not isinstance(inputs, Tensor):
         raise GammaError(f"inputs must be tensors, got {type(inputs).__name__}")
+    if inputs.is_complex():
+        raise GammaError("inputs must be real numbers, got complex ones")
     if isinstance(layer, nn.Linear):
         expected = f"[..., {layer.in_features}]"
         fits = inputs.dim() > 1 and inputs.shape[-1] == layer.in_features

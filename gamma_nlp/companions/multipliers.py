@@ -54,13 +54,18 @@ def multipliers(
         >>> round(float(found["1"]), 4)  # least squares has v = 3, the norm makes it sqrt(2)
         1.1213
     """
+    if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
+        raise GammaError(
+            f"batches is a {type(batches).__name__}; expected several batches, each as loss_fn "
+            "takes it: [batch] for one"
+        )
     norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
     if not norms:
         raise GammaError(f"{type(model).__name__} has no batch norm")
     felt: dict[str, Tensor] = {}
     spread: dict[str, Tensor] = {}
     count = 0
-    with _watched(norms) as outputs, torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), _watched(norms) as outputs:
         for count, batch in enumerate(batches, 1):  # noqa: B007
             loss = loss_fn(model, batch)
             if not isinstance(loss, Tensor) or loss.numel() != 1 or not bool(loss.isfinite()):
