@@ -181,6 +181,17 @@ def test_a_file_that_is_cut_short_or_foreign_is_refused(zoo: Zoo, tmp_path: Path
         load_compressed(path, zoo)
 
 
+def test_where_nothing_can_be_written_is_said_and_nothing_is_left(tmp_path: Path) -> None:
+    layer = nn.Linear(2, 2)
+    with pytest.raises(GammaError, match="is a folder; name a file in it"):
+        save_compressed(layer, tmp_path)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(GammaError, match="cannot be written"):
+        save_compressed(layer, tmp_path / "file" / "below")
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def edited(path: Path, change: Any) -> None:
     """Rewrite the index in a file's header."""
     whole = path.read_bytes()

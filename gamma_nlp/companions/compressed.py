@@ -35,9 +35,10 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityR
         The report, with the file's true size.
 
     Raises:
-        GammaError: The model's state holds something else than plain tensors.
+        GammaError: The model's state holds something else than plain tensors, or the file
+            cannot be written.
     """
-    save_file, _ = _safetensors()
+    save_file, _, failure = _safetensors()
     content: dict[str, Tensor] = {}
     index: list[dict[str, Any]] = []
     for names, tensor in tensors(model).items():
@@ -52,14 +53,19 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityR
             # safetensors refuses tensors that share memory, as views of one buffer do.
             content[key] = data.clone() if part == "dense" else data
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise GammaError(f"{str(path)!r} is a folder; name a file in it")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         header = {"format": FORMAT, "tensors": json.dumps(index)}
         save_file(content, draft, metadata=header)
         os.replace(draft, path)
+    except (OSError, failure) as error:
+        raise GammaError(f"{str(path)!r} cannot be written ({error})") from None
     finally:
-        draft.unlink(missing_ok=True)
+        if draft.parent.is_dir():
+            draft.unlink(missing_ok=True)
     return replace(sparsity_report(model), file_bytes=path.stat().st_size)
 
 
@@ -102,7 +108,7 @@ def _key(name: str, part: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    _, safe_open = _safetensors()
+    _, safe_open, _ = _safetensors()
     if not path.is_file():
         raise GammaError(f"there is no file {str(path)!r}; save_compressed(model, path) writes one")
     try:
@@ -132,14 +138,14 @@ def _read(path: Path) -> dict[str, Tensor]:
     return read
 
 
-def _safetensors() -> tuple[Any, Any]:
-    """Its ways to write a file and to open one."""
+def _safetensors() -> tuple[Any, Any, type[Exception]]:
+    """Its ways to write a file and to open one, and its error."""
     try:
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
         from safetensors.torch import save_file
     except ImportError as error:
         raise GammaError(
             "compressed files need safetensors, which comes with transformers: "
             "pip install 'gamma_nlp[hf]'"
         ) from error
-    return save_file, safe_open
+    return save_file, safe_open, SafetensorError
