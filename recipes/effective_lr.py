@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
     from gamma_nlp.companions.experiments.effective_lr_grid import FULL, SMOKE
     from gamma_nlp.companions.experiments.effective_lr_plots import plot_heat_maps, plot_norms
     from gamma_nlp.companions.experiments.equilibrium import TURNOVERS
-    from gamma_nlp.companions.experiments.images import data_folder
+    from gamma_nlp.companions.experiments.images import cifar10, data_folder
     from gamma_nlp.files import write_json
     from gamma_nlp.run_folder import hardware, versions
 
@@ -67,19 +67,20 @@ def run(options: argparse.Namespace) -> None:
     if not options.smoke:
         folder = str(data_folder(options.data, "cifar10_subset", "--data").resolve())
         settings, sweeps = {"train": 10_000, "test": 1_000, "batch": 50}, FULL
-    simulated = run_cells(
-        f"{MODULES}.equilibrium:simulate",
-        report.simulations(options.smoke),
-        options.output / "simulation",
-        settings={"turnovers": TURNOVERS},
-        jobs=options.jobs,
-    )
+        cifar10(folder)  # what is wrong with it shall be said at once, and not for each cell
     done = run_cells(
         f"{MODULES}.effective_lr_training:train_cell",
         [cell for sweep in sweeps for cell in sweep.cells()],
         options.output / "training",
         settings={"data": "made-up" if options.smoke else "CIFAR-10", **settings},
         arguments=[folder],
+        jobs=options.jobs,
+    )
+    simulated = run_cells(
+        f"{MODULES}.equilibrium:simulate",
+        report.simulations(options.smoke),
+        options.output / "simulation",
+        settings={"turnovers": TURNOVERS},
         jobs=options.jobs,
     )
     spreads = report.spreads(done, sweeps)

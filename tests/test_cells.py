@@ -16,7 +16,7 @@ import os, torch
 def compute(cell, settings, log):
     with open(log, "a") as file:
         print(cell["x"], file=file)
-    if cell["x"] == 13:
+    if cell["x"] % 13 == 0:
         raise ValueError("an unlucky number")
     if cell["x"] == 14:
         os._exit(1)
@@ -84,6 +84,13 @@ def test_cells_that_fail_are_named_and_the_others_kept(run: Any) -> None:
     assert '{"x": 14}: its process died' in str(raised.value)
     assert run(1, 2) == [2, 4]
     assert run.computed() == [1, 13, 14, 2]
+
+
+def test_cells_that_fail_alike_are_told_of_once(run: Any) -> None:
+    with pytest.raises(GammaError, match="3 of 3 cells failed") as raised:
+        run(13, 26, 39)
+    assert str(raised.value).count("an unlucky number") == 1
+    assert "(and 2 more cells like it)" in str(raised.value)
 
 
 def test_cells_that_are_alike_are_refused(run: Any) -> None:

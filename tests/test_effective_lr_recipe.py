@@ -142,6 +142,8 @@ def test_without_data_the_recipe_says_what_to_give(
     monkeypatch.delenv("GAMMA_NLP_DATA", raising=False)
     assert recipe.main(["--output", str(tmp_path / "out")]) == 2
     assert "--data" in capsys.readouterr().err
+    assert recipe.main(["--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert "data_batch_1 is missing" in capsys.readouterr().err  # before anything is computed
     assert not (tmp_path / "out").exists()
 
 

@@ -83,25 +83,35 @@ def run_cells(
     done = _open(path, settings)
     todo = [cell for cell, key in zip(cells, keys, strict=True) if key not in done]
     tell = say or _print
-    failed = []
+    failed: dict[str, list[str]] = {}
     progress = _Progress(len(cells), len(todo))
     calls = [(dict(cell), dict(settings), *arguments) for cell in todo]
     with path.open("a", encoding="utf-8", newline="\n") as file:
         for i, answer in call_each(function, calls, jobs=jobs, seconds=seconds):
             key = _key(todo[i])
             if answer.problem:
-                failed.append(f"{key}: {answer.problem}")
+                failed.setdefault(answer.problem, []).append(key)
             else:
                 done[key] = _line(todo[i], answer)
                 print(json.dumps(done[key]), file=file, flush=True)
             tell(progress.step(key, answer))
     if failed:
-        more = f"; and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+        count = sum(map(len, failed.values()))
         raise GammaError(
-            f"{len(failed)} of {len(cells)} cells failed: {'; '.join(failed[:SHOWN])}{more}. "
+            f"{count} of {len(cells)} cells failed: {_reasons(failed)}. "
             f"{path} keeps the others; the same command tries these again"
         )
     return [Done(**done[key]) for key in keys]
+
+
+def _reasons(failed: Mapping[str, Sequence[str]]) -> str:
+    """What went wrong, each once, with the first cell that it happened to."""
+    said = [
+        f"{keys[0]}: {problem}" + (f" (and {len(keys) - 1} more cells like it)" if keys[1:] else "")
+        for problem, keys in list(failed.items())[:SHOWN]
+    ]
+    more = f"; and {len(failed) - SHOWN} other reasons" if len(failed) > SHOWN else ""
+    return "; ".join(said) + more
 
 
 def _key(cell: Cell) -> str:
