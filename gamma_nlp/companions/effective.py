@@ -1,5 +1,8 @@
 """How fast scale-invariant tensors really turn, and where learning rate and decay lead them.
 
+[S] Decay of weights before a norm only sets |w|, and with it their effective learning rate (van
+Laarhoven, arXiv:1706.05350).
+
 With w scale invariant, let u be the gradient at w / |w|; then the gradient at w is u / |w| and is
 orthogonal to w. Each step adds to |w|**2 what it moves w, decay takes from it; where both are
 equal the norm stays. s = lr / (1 - momentum), d = number of elements. Means over noise, angles
@@ -8,15 +11,15 @@ small.
 ==============  ===================  =================================  =====================
 rule            rate                 |w| at equilibrium [D]             rate there [D], as
 ==============  ===================  =================================  =====================
-SGD, coupled    s / |w|**2 [S]       (s |u|**2 / (2 decay))**(1/4)      (lr decay)**(1/2)
+SGD, coupled    s / |w|**2 [D]       (s |u|**2 / (2 decay))**(1/4)      (lr decay)**(1/2)
 Adam, coupled   lr / |w| [D]         (lr |u| d**0.5 / (2 decay))**(1/3) (lr**2 decay)**(1/3)
 AdamW           lr / |w| [D]         (lr d / (2 decay))**(1/2)          (lr decay)**(1/2)
 ==============  ===================  =================================  =====================
 
-[S] is stated by van Laarhoven (arXiv:1706.05350), [D] derived and checked by simulation. SGD with
-decoupled decay (a step hook's) has s**2 / lr in place of s [D]. The constants assume gradients
-that are independent from step to step; for Adam also that the elements of w have gradients of
-similar size. Where gradients agree from step to step the norm settles higher.
+[D] is derived and checked by simulation. SGD with decoupled decay (a step hook's) has s**2 / lr in
+place of s [D]. The constants assume gradients that are independent from step to step; for Adam also
+that the elements of w have gradients of similar size. Where gradients agree from step to step the
+norm settles higher.
 """
 
 from __future__ import annotations

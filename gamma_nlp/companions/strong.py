@@ -57,10 +57,10 @@ class StrongRegularizer:
     """Adds L1 and L2 to an optimizer, at the steps at which a rule allows it.
 
     A step hook decides from the gradients before the optimizer changes anything; after its step,
-    weights are shrunk: ``w *= 1 - lr l2``, then ``w = sign(w) max(|w| - lr l1, 0)``, the proximal
-    step of L1, which makes exact zeros. Both are decoupled: as parts of the gradient, Adam would
-    divide them by the size of the gradient, and zeros would not appear. With momentum m, SGD goes
-    1 / (1 - m) times as far for a gradient, so l1 and l2 weigh 1 - m of a penalty in the loss.
+    weights are shrunk [R]: ``w *= 1 - lr l2``, then ``w = sign(w) max(|w| - lr l1, 0)``, the
+    proximal step of L1, which makes exact zeros. Both are decoupled: as parts of the gradient, Adam
+    would divide them by the size of the gradient, and zeros would not appear. With momentum m, SGD
+    goes 1 / (1 - m) times as far for a gradient, so l1 and l2 weigh 1 - m of a penalty in the loss.
 
     A weight that it made 0 stays 0 until it acts again; then the optimizer's step can bring it
     back. Between decisions (``every`` > 1) such weights move; :meth:`restore_zeros` puts them
