@@ -93,6 +93,12 @@ def test_cells_that_fail_alike_are_told_of_once(run: Any) -> None:
     assert "(and 2 more cells like it)" in str(raised.value)
 
 
+def test_a_folder_that_cannot_be_made_is_named(run: Any) -> None:
+    run.file.parent.write_text("a file where the folder would be")
+    with pytest.raises(GammaError, match=r"out.*cannot be written .*another output folder"):
+        run(1)
+
+
 def test_cells_that_are_alike_are_refused(run: Any) -> None:
     with pytest.raises(GammaError, match=r'\{"x": 1\} is there twice'):
         run(1, 2, 1)

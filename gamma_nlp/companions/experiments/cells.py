@@ -72,8 +72,8 @@ def run_cells(
         say: Takes the lines about progress; by default they are printed.
 
     Raises:
-        GammaError: The folder holds cells of other settings or is not readable as such, two
-            cells are alike, or some cells failed.
+        GammaError: The folder holds cells of other settings, is not readable as such or cannot
+            be made, two cells are alike, or some cells failed.
     """
     keys = [_key(cell) for cell in cells]
     if len(set(keys)) < len(keys):
@@ -132,8 +132,13 @@ def _open(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     text = path.read_bytes() if path.exists() else b""
     whole = text[: text.rfind(b"\n") + 1]
     if not whole:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"settings": now}) + "\n", encoding="utf-8", newline="\n")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps({"settings": now}) + "\n", encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise GammaError(
+                f"{path} cannot be written ({error.strerror}); give another output folder"
+            ) from None
         return {}
     try:
         before, *lines = [json.loads(line) for line in whole.splitlines()]
