@@ -160,3 +160,21 @@ def test_what_would_give_a_wrong_report_is_refused() -> None:
         scale_invariant(net, loss_fn=lambda copy: (copy(x.double()) * 0).abs().sqrt())
     with pytest.raises(GammaError, match="on the meta device"):
         scale_invariant(nn.Linear(3, 4, device="meta"), x)
+
+
+def test_a_loss_may_call_the_copy_with_inputs_of_any_precision() -> None:
+    net, x = nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 2)), torch.randn(5, 4)
+    labels = torch.tensor([0, 1, 1, 0, 1])
+
+    def loss(copy: nn.Module) -> Tensor:
+        return nn.functional.cross_entropy(copy(x), labels)
+
+    assert scale_invariant(net, loss_fn=loss).joint == scale_invariant(net, x).joint
+
+
+def test_a_loss_may_call_the_copy_with_what_comes_from_its_own_parameters() -> None:
+    net: Any = nn.Linear(4, 6)
+    net.factor = nn.Parameter(torch.rand(4))
+    x = torch.randn(5, 4)
+    report = scale_invariant(net, loss_fn=lambda copy: copy(copy.factor * x.double()))
+    assert set(report.sensitive) == {"factor", "weight", "bias"}

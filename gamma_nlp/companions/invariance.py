@@ -54,7 +54,8 @@ def scale_invariant(
         inputs: What it is called with: a tensor, a tuple of positional or a dict of keyword
             arguments; models of transformers need none. Random numbers will do.
         loss_fn: Instead of ``inputs``: takes the copy of the model, calls it and returns a loss or
-            outputs. What matters is then what this returns.
+            outputs. What matters is then what this returns. The copy casts what it is called with
+            to float64.
         joint: Look for groups of tensors too. It takes about as many backward passes as there
             are tensors, the rest takes a few.
         seed: Of the random weights.

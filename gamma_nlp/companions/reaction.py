@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from gamma_nlp.call import arguments, unwrap
 from gamma_nlp.companions.exact import Exact
@@ -51,6 +51,10 @@ class Reaction:
             raise GammaError(f"{type(model).__name__} is on the meta device; load its values first")
         given = None if run is not None else cast(arguments(unwrap(model), inputs), torch.float64)
         self._twin, named = duplicate(model, torch.float64)
+        if run is not None:  # the user's own inputs are of the user's precision
+            self._twin.register_forward_pre_hook(
+                lambda _, args, kwargs: tree_map(_widened, (args, kwargs)), with_kwargs=True
+            )
         for module in self._twin.modules():
             if isinstance(module, _NormBase):
                 module.train()
@@ -168,6 +172,11 @@ class Reaction:
             for name, value in kept.items():
                 self.weights[name].copy_(value)
         return distance if distance == distance else float("inf")
+
+
+def _widened(leaf: Any) -> Any:
+    # Not detached: what a model is called with may come from its own parameters.
+    return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 
 
 def _size(leaf: Tensor) -> Tensor:
