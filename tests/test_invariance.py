@@ -61,6 +61,14 @@ def test_in_bert_no_tensor_is_invariant_alone_and_the_embeddings_are_together() 
     assert names in [one.names for one in report.joint]
 
 
+@pytest.mark.parametrize(
+    ("kind", "cls"), [("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM")]
+)
+def test_in_gpt2_and_llama_no_tensor_is_invariant_alone(kind: str, cls: str) -> None:
+    report = small(kind, cls)
+    assert len(report) == 0 and report.sensitive
+
+
 def test_query_and_key_weights_of_qwen3_are_invariant_head_by_head() -> None:
     report = small("qwen3", "Qwen3ForCausalLM")
     heads = tuple((8 * i, 8 * i + 8) for i in range(4))
