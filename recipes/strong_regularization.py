@@ -68,6 +68,7 @@ def run(options: argparse.Namespace) -> None:
 
     from gamma_nlp.companions.experiments import strong_finetune, strong_grid
     from gamma_nlp.companions.experiments.images import data_folder
+    from gamma_nlp.companions.experiments.strong_training import images_of
     from gamma_nlp.files import write_json
     from gamma_nlp.run_folder import hardware, versions
 
@@ -83,8 +84,14 @@ def run(options: argparse.Namespace) -> None:
         folder, option = given[grid.folder]
         found = None if options.smoke else data_folder(folder, grid.folder, option).resolve()
         folders[grid.name] = found and str(found)
+        images_of(grid.task.data, folders[grid.name])  # what is wrong with it is said at once
     texts = None
     if options.minilm and options.only is None:
+        if not (Path(options.minilm) / "config.json").is_file():
+            raise GammaError(
+                f"--minilm {options.minilm} has no config.json; give a folder that save_pretrained "
+                "wrote"
+            )
         texts = [
             str(Path(options.minilm).resolve()),
             str(data_folder(options.sst2, "glue", "--sst2").resolve()),

@@ -108,5 +108,9 @@ def test_missing_data_are_asked_for(
     monkeypatch.setenv("GAMMA_NLP_DATA", str(tmp_path))
     (tmp_path / "mnist").mkdir()
     assert recipe().main(["--output", str(tmp_path / "out")]) == 2
-    assert "--cifar" in capsys.readouterr().err
+    assert str(tmp_path / "mnist") in capsys.readouterr().err  # there, but empty
+    assert not (tmp_path / "out").exists()
+    words = ["--smoke", "--minilm", str(tmp_path), "--output", str(tmp_path / "out")]
+    assert recipe().main(words) == 2
+    assert "has no config.json" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

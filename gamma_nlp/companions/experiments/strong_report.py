@@ -14,6 +14,8 @@ CHANCE = 10.0
 """Percent, of ten classes."""
 FAILED = 15.0
 """A mean accuracy up to here counts as chance."""
+ACTED = 0.01
+"""The least share of decisions at which a rule acted for its row to count."""
 LOST = 1.0
 """Points of accuracy that a compressed network may lose."""
 
@@ -101,7 +103,8 @@ def judge(table: Sequence[Row]) -> Verdict:
     learned = [
         row.l1 for row in table if row.rule == "always" and (fails is None or row.l1 < fails)
     ]
-    penalised = [row for row in table if row.rule != "none"]
+    # A rule that never let the penalty act has rescued nothing.
+    penalised = [row for row in table if row.rule != "none" and row.acted >= ACTED]
     return Verdict(
         dense=dense,
         tolerance=max(learned, default=None) if failed else None,
