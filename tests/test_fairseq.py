@@ -550,7 +550,8 @@ def test_two_processes_train_what_one_trains_with_twice_the_batches(
     two_processes(str(script), *map(str, [*words, *distributed, "--save-dir", two]))
     weights = [_checkpoint(folder) for folder in (one, two)]
     for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
+        if not name.endswith("k_proj.bias"):  # its gradient is rounding, of which Adam makes steps
+            torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5, msg=name)
     assert json.loads((two / "gain_table.json").read_text())["weight_decay"] == 1
 
 

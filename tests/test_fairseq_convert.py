@@ -342,7 +342,8 @@ def test_a_trained_model_translates_the_same_there_here_and_back_there(
     assert command("from-transformers", tmp_path / "run", "--output", out) == 0
     told = capsys.readouterr().out
     # What the command tells to do next, with the folders filled in.
-    filled = told.replace("PREPARED", str(corpus.prepared)).replace("DATA_BIN", f"{tmp_path}/bin")
+    filled = told.replace("PREPARED/TEST", "PREPARED/test")
+    filled = filled.replace("PREPARED", str(corpus.prepared)).replace("DATA_BIN", f"{tmp_path}/bin")
     steps = [line.split() for line in filled.splitlines() if line.startswith("  gamma-fairseq-")]
     preprocess, generate, train = (step[1:] for step in steps)
     assert call("preprocess", *preprocess) == 0

@@ -574,3 +574,10 @@ def test_what_is_no_optimizer_or_no_list_of_names_is_refused() -> None:
         StrongRegularizer(network(), params=NAMES, l1=0.05)  # type: ignore[arg-type]
     with pytest.raises(GammaError, match=r"params must be a list of names.*\['0\.weight'\]"):
         StrongRegularizer(sgd(network()), params="0.weight", l1=0.05)
+
+
+def test_a_report_before_the_first_decision_says_that_there_was_none() -> None:
+    net = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    said = str(StrongRegularizer(optimizer, model=net, params=["weight"], l1=1).report())
+    assert "after 0 steps" in said and said.endswith("no decision yet") and "nan%" not in said

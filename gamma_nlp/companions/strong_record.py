@@ -81,11 +81,14 @@ class StrongReport:
         for row in self.rows:
             lines.append(
                 f"{row.name:<{width}}  {row.elements:>10,}  {row.zeros / row.elements:>7.1%}  "
-                f"{row.acted:>7.1%}  {row.coherence:>11.3f}"
+                f"{_percent(row.acted):>7}  {row.coherence:>11.3f}"
             )
+        acted = "no decision yet"
+        if self.acted == self.acted:  # no nan
+            acted = f"acted {self.acted:.1%}, cos(g, g+r) {self.coherence:.3f}"
         lines.append(
             f"after {self.steps} steps: {self.sparsity:.1%} zeros, compression "
-            f"{self.compression:.1f}, acted {self.acted:.1%}, cos(g, g+r) {self.coherence:.3f}"
+            f"{self.compression:.1f}, {acted}"
         )
         return "\n".join(lines)
 
@@ -175,3 +178,7 @@ class Record:
             if name in places:
                 self.sums[:, i] = saved[:, places[name]]
         self.sums[:, -1] = saved[:, -1]
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share == share else "-"

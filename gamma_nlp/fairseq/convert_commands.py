@@ -78,10 +78,11 @@ def _next(output: str, source: str, target: str, words: Sequence[str]) -> str:
     )
     lines = [
         f"wrote {output}. Make the data anew with its dictionaries, then translate or train on",
-        "(PREPARED is the folder of scripts/prepare_iwslt14, DATA_BIN a new one):",
+        "(PREPARED is the folder of scripts/prepare_iwslt14, TEST one of its test sets such as\n"
+        "test_2016_flickr, DATA_BIN a new folder):",
         f"  gamma-fairseq-preprocess --source-lang {source} --target-lang {target}"
         f" --srcdict {dictionaries[0]} --tgtdict {dictionaries[1]}"
-        " --trainpref PREPARED/train --validpref PREPARED/valid --testpref PREPARED/test"
+        " --trainpref PREPARED/train --validpref PREPARED/valid --testpref PREPARED/TEST"
         " --destdir DATA_BIN",
         f"  gamma-fairseq-generate DATA_BIN --path {checkpoint} --beam 5 --remove-bpe",
         f"  gamma-fairseq-train DATA_BIN --finetune-from-model {checkpoint} {' '.join(words)} ...",
