@@ -78,8 +78,7 @@ def _next(output: str, source: str, target: str, words: Sequence[str]) -> str:
     )
     lines = [
         f"wrote {output}. Make the data anew with its dictionaries, then translate or train on",
-        "(PREPARED is the folder of scripts/prepare_iwslt14, TEST one of its test sets such as\n"
-        "test_2016_flickr, DATA_BIN a new folder):",
+        "(PREPARED: what scripts/prepare_iwslt14 wrote, TEST: a test set of it, DATA_BIN: new):",
         f"  gamma-fairseq-preprocess --source-lang {source} --target-lang {target}"
         f" --srcdict {dictionaries[0]} --tgtdict {dictionaries[1]}"
         " --trainpref PREPARED/train --validpref PREPARED/valid --testpref PREPARED/TEST"
