@@ -14,33 +14,33 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.audit import audit
-from gamma_nlp.categorize import categorize
-from gamma_nlp.category import Category, Role
-from gamma_nlp.companions.bn_penalty import bn_penalty
-from gamma_nlp.companions.compressed import load_compressed, save_compressed
-from gamma_nlp.companions.effective import effective_lr
-from gamma_nlp.companions.invariance import scale_invariant
-from gamma_nlp.companions.multipliers import multipliers
-from gamma_nlp.companions.sparsity import sparsity_report
-from gamma_nlp.companions.strong import StrongRegularizer
-from gamma_nlp.companions.unit_norm import UnitNorm
-from gamma_nlp.dose import decay_dose
+from gamma_nlp.check.audit import audit
+from gamma_nlp.check.probe.probe import ProbeReport, probe
+from gamma_nlp.companions.batch_norm.multipliers import multipliers
+from gamma_nlp.companions.batch_norm.penalty import bn_penalty
+from gamma_nlp.companions.effective_rate.invariance import scale_invariant
+from gamma_nlp.companions.effective_rate.rate import effective_lr
+from gamma_nlp.companions.effective_rate.unit_norm import UnitNorm
+from gamma_nlp.companions.strong.compressed import load_compressed, save_compressed
+from gamma_nlp.companions.strong.regularizer import StrongRegularizer
+from gamma_nlp.companions.strong.sparsity import sparsity_report
+from gamma_nlp.decay.dose import decay_dose
+from gamma_nlp.decay.groups import param_groups
+from gamma_nlp.decay.optimizer import make_optimizer
+from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.decay.precision import gains_to_fp32
 from gamma_nlp.errors import GammaError
-from gamma_nlp.gains import Gain, GainTable
-from gamma_nlp.groups import param_groups
-from gamma_nlp.optim import make_optimizer
-from gamma_nlp.policy import DecayPolicy
-from gamma_nlp.precision import gains_to_fp32
-from gamma_nlp.probe import ProbeReport, probe
+from gamma_nlp.gains.category import Category, Role
+from gamma_nlp.gains.placement import categorize
+from gamma_nlp.gains.table import Gain, GainTable
 
 if TYPE_CHECKING:
-    from gamma_nlp.companions.rates import EffectiveRateCallback
-    from gamma_nlp.companions.strong_log import StrongCallback
-    from gamma_nlp.token_batches import PairCollator, TokenBatches
-    from gamma_nlp.token_budget import TokenBudget
-    from gamma_nlp.token_trainer import TokenBudgetMixin
-    from gamma_nlp.trainer import GammaSeq2SeqTrainer, GammaTrainer, GammaTrainerMixin
+    from gamma_nlp.companions.effective_rate.callback import EffectiveRateCallback
+    from gamma_nlp.companions.strong.callback import StrongCallback
+    from gamma_nlp.hf.batches.budget import TokenBudget
+    from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
+    from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
+    from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer, GammaTrainer, GammaTrainerMixin
 
 __version__ = "0.1.0"
 
@@ -81,15 +81,15 @@ __all__ = [
 ]
 
 _FOR_TRAINING = {
-    "EffectiveRateCallback": "companions.rates",
-    "GammaSeq2SeqTrainer": "trainer",
-    "GammaTrainer": "trainer",
-    "GammaTrainerMixin": "trainer",
-    "PairCollator": "token_batches",
-    "StrongCallback": "companions.strong_log",
-    "TokenBatches": "token_batches",
-    "TokenBudget": "token_budget",
-    "TokenBudgetMixin": "token_trainer",
+    "EffectiveRateCallback": "companions.effective_rate.callback",
+    "GammaSeq2SeqTrainer": "hf.trainer",
+    "GammaTrainer": "hf.trainer",
+    "GammaTrainerMixin": "hf.trainer",
+    "PairCollator": "hf.batches.by_tokens",
+    "StrongCallback": "companions.strong.callback",
+    "TokenBatches": "hf.batches.by_tokens",
+    "TokenBudget": "hf.batches.budget",
+    "TokenBudgetMixin": "hf.batches.token_trainer",
 }
 
 

@@ -176,7 +176,13 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            env={
+                **os.environ,
+                # The function may lie where only this process looks, as in a checkout.
+                "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+                "OMP_NUM_THREADS": "1",
+                "HF_HUB_OFFLINE": "1",
+            },
         )
         self.lines = queue.Queue()
         self.reader = threading.Thread(target=_read, args=(self.process, self.lines), daemon=True)

@@ -21,12 +21,12 @@ from gamma_nlp.errors import GammaError
 
 def main(argv: Sequence[str]) -> int:
     try:
-        from gamma_nlp.run_folder import check_processes
+        from gamma_nlp.tasks.run.folder import check_processes
 
         check_processes()
-        from gamma_nlp.finetune import finetune
-        from gamma_nlp.finetune_args import read_arguments
-        from gamma_nlp.run_report import gain_lines
+        from gamma_nlp.tasks.glue.arguments import read_arguments
+        from gamma_nlp.tasks.glue.train import finetune
+        from gamma_nlp.tasks.run.report import gain_lines
 
         recipe, args = read_arguments(argv)
         results = finetune(recipe, args)

@@ -22,12 +22,12 @@ from gamma_nlp.errors import GammaError
 
 def main(argv: Sequence[str]) -> int:
     try:
-        from gamma_nlp.run_folder import check_processes
+        from gamma_nlp.tasks.run.folder import check_processes
 
         check_processes()
-        from gamma_nlp.run_report import gain_lines
-        from gamma_nlp.translation import train_translation
-        from gamma_nlp.translation_args import read_arguments
+        from gamma_nlp.tasks.run.report import gain_lines
+        from gamma_nlp.tasks.translation.arguments import read_arguments
+        from gamma_nlp.tasks.translation.train import train_translation
 
         recipe, args = read_arguments(argv)
         results = train_translation(recipe, args)

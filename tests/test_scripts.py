@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
 import gamma_nlp
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 SCRIPTS = [
     "scripts/install_fairseq",
     "scripts/quickstart",

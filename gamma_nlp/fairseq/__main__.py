@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from gamma_nlp.fairseq import commands, convert_commands
+from gamma_nlp.fairseq import commands
+from gamma_nlp.fairseq.convert import commands as convert_commands
 
 _CONVERT = {
     "to_transformers": convert_commands.to_transformers,

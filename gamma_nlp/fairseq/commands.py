@@ -46,7 +46,7 @@ def _train_under_hydra(cfg: Any, **kwargs: Any) -> None:
 def prepare(entry: str = "fairseq") -> ModuleType:
     """Import a module of fairseq with the shims in place and ``gamma_adam`` registered."""
     module = shims.apply(entry)
-    importlib.import_module("gamma_nlp.fairseq.adam")
+    importlib.import_module("gamma_nlp.fairseq.optimizer")
     return module
 
 

@@ -16,12 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from gamma_nlp import find, policy_file
-from gamma_nlp.categorize import categorize
+from gamma_nlp.decay import policy_file
+from gamma_nlp.decay.groups import Setting, assign, listed
+from gamma_nlp.decay.policy import CATEGORY_KEYS, DecayPolicy
 from gamma_nlp.errors import GammaError
-from gamma_nlp.gains import GainTable
-from gamma_nlp.groups import Setting, assign, listed
-from gamma_nlp.policy import CATEGORY_KEYS, DecayPolicy
+from gamma_nlp.gains import roles
+from gamma_nlp.gains.placement import categorize
+from gamma_nlp.gains.table import GainTable
 
 OWN = {key: f"decay_{key}" for key in CATEGORY_KEYS}
 """The option of ``gamma_adam`` that sets the coefficient of each category."""
@@ -156,7 +157,7 @@ def _with_criterion(table: GainTable, trainer: Any) -> GainTable:
     known = {gain.name for gain in table} | set(table.roles)
     extra = {
         f"criterion.{name}": role
-        for name, role in find.static_roles(trainer._criterion).items()
+        for name, role in roles.static_roles(trainer._criterion).items()
         if f"criterion.{name}" in named_parameters(trainer).keys() - known
     }
     return dataclasses.replace(table, roles={**table.roles, **extra})

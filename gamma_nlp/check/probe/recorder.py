@@ -1,0 +1,213 @@
+"""Write a tape: watch the operations of a forward pass where PyTorch dispatches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from gamma_nlp.check.probe.tape import Ref, Step, Tape
+from gamma_nlp.errors import GammaError
+
+
+def record(
+    run: Callable[[], Any],
+    where: Callable[[], str],
+    dtype: torch.dtype = torch.float32,
+    strangers: Iterable[Tensor] = (),
+) -> Tape:
+    """Write down what ``run`` does.
+
+    Args:
+        run: A forward pass on tensors that nobody else needs unchanged.
+        where: Returns the name of the module that is running.
+        dtype: The lowest precision; what the model would cast to less stays in this one.
+        strangers: Tensors that the pass must not touch.
+
+    Raises:
+        GammaError: Tensors without memory of their own (meta, sparse), which cannot be replayed,
+            or a stranger.
+    """
+    recorder = _Recorder(where, {low: dtype for low in LOW[dtype]}, strangers)
+    usual = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(dtype)
+        with torch.no_grad(), recorder:
+            output = run()
+    finally:
+        torch.set_default_dtype(usual)
+    recorder.tape.outputs = tuple(
+        recorder.ref(leaf) for leaf in _outputs(output) if leaf.is_floating_point()
+    )
+    return recorder.tape
+
+
+_HALF = (torch.float16, torch.bfloat16)
+LOW = {torch.float64: (*_HALF, torch.float32), torch.float32: _HALF}
+"""Precisions below another."""
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(
+        self,
+        where: Callable[[], str],
+        raised: Mapping[torch.dtype, torch.dtype],
+        strangers: Iterable[Tensor],
+    ) -> None:
+        super().__init__()
+        self._strangers = {tensor.untyped_storage()._cdata for tensor in strangers}
+        self.tape = Tape()
+        self._raised = raised
+        self._where = where
+        self._blocks = self.tape.blocks
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if kwargs.get("dtype") in self._raised:
+            kwargs["dtype"] = self._raised[kwargs["dtype"]]
+        name = func.overloadpacket.__name__.rstrip("_")
+        if name in _SPLIT:
+            with self:
+                return _in_parts(func, name, args, kwargs)
+        flat = not kwargs and not any(isinstance(arg, (list, tuple, dict)) for arg in args)
+        leaves, spec = (list(args), None) if flat else tree_flatten((args, kwargs))
+        seen = [self.ref(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        written = _written(func, args, kwargs)
+        for tensor in written:
+            versions = self.tape.memory[self.ref(tensor).key[0]]
+            versions[-1] = tensor.untyped_storage().clone()
+        known = len(self.tape.memory)
+        output = func(*args, **kwargs)
+        writes: list[Ref] = []
+        results: list[int | None] = []
+        blocks = set()
+        for tensor in written:
+            block = self._blocks[tensor.untyped_storage()._cdata]
+            if block not in blocks:
+                self.tape.memory[block].append(tensor.untyped_storage())
+                blocks.add(block)
+            writes.append(self.ref(tensor))
+            results.append(None)
+        for place, leaf in enumerate(tree_flatten(output)[0]):
+            if isinstance(leaf, Tensor):
+                ref = self.ref(leaf)
+                if ref.key[0] >= known:
+                    writes.append(ref)
+                    results.append(place)
+        if writes:
+            self.tape.add(
+                Step(
+                    index=len(self.tape.steps),
+                    name=name,
+                    foreign=func.namespace not in ("aten", "prims"),
+                    reads=tuple(leaf for leaf in seen if isinstance(leaf, Ref)),
+                    writes=tuple(writes),
+                    replaces=tuple((block, len(self.tape.memory[block]) - 2) for block in blocks),
+                    module=self._where(),
+                    func=func,
+                    leaves=tuple(seen),
+                    spec=spec,
+                    results=tuple(results),
+                    # Fused attention has a dropout argument; it is off in eval mode.
+                    random=torch.Tag.nondeterministic_seeded in func.tags
+                    and not ("attention" in name or "rnn" in name),
+                )
+            )
+        return output
+
+    def ref(self, tensor: Tensor) -> Ref:
+        if tensor.is_meta or tensor.layout is not torch.strided:
+            raise GammaError(
+                f"the probe needs values in ordinary memory, and module {self._where()!r} has a "
+                f"tensor on {tensor.device} with layout {tensor.layout}. Build the model on the "
+                "CPU, or trust table and graph: categorize(model, example_inputs)"
+            )
+        storage = tensor.untyped_storage()
+        if storage._cdata in self._strangers:
+            raise GammaError(
+                f"the probe works on a copy, and module {self._where()!r} of the copy still uses a "
+                "tensor of the original. A function that the model keeps refers to the original "
+                "model; let it take the module as an argument, or check table against graph "
+                "instead: categorize(model, example_inputs)"
+            )
+        block = self._blocks.get(storage._cdata)
+        if block is None:
+            # Held by the tape, so that no later memory gets the same address.
+            block = self._blocks[storage._cdata] = len(self.tape.memory)
+            self.tape.memory.append([storage])
+        return Ref(
+            key=(block, len(self.tape.memory[block]) - 1),
+            dtype=tensor.dtype,
+            size=tuple(tensor.shape),
+            stride=tensor.stride(),
+            offset=int(tensor.storage_offset()),
+        )
+
+
+def _sum_and_product(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def split(bias: Tensor, one: Tensor, two: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
+        result = product(one, two)
+        result = result if alpha == 1 else result * alpha
+        return bias + result if beta == 1 else bias * beta + result
+
+    return split
+
+
+def _addcmul(start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
+    return start + (one * two if value == 1 else value * one * two)
+
+
+def _addcdiv(start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
+    return start + (one / two if value == 1 else value * one / two)
+
+
+def _lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
+    return (1 - weight) * start + weight * end
+
+
+# Operations that are a sum and a product at once are taken apart, so that each part can be held.
+_SPLIT: dict[str, Callable[..., Tensor]] = {
+    "addmm": _sum_and_product(torch.mm),
+    "baddbmm": _sum_and_product(torch.bmm),
+    "addbmm": _sum_and_product(lambda one, two: torch.bmm(one, two).sum(0)),
+    "addmv": _sum_and_product(torch.mv),
+    "addr": _sum_and_product(torch.outer),
+    "addcmul": _addcmul,
+    "addcdiv": _addcdiv,
+    "lerp": _lerp,
+}
+
+
+def _in_parts(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """The same result, written where the operation would have written it."""
+    out = kwargs.pop("out", args[0] if func._schema.is_mutable else None)
+    result = _SPLIT[name](*args, **kwargs)
+    if out is None:
+        return result
+    if out.shape != result.shape:
+        out.resize_(result.shape)
+    written: Tensor = out.copy_(result)
+    return written
+
+
+def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+    found: list[Tensor] = []
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            given = args[i] if i < len(args) else kwargs.get(argument.name)
+            found += [leaf for leaf in tree_flatten(given)[0] if isinstance(leaf, Tensor)]
+    return found
+
+
+def _outputs(value: Any) -> Iterable[Tensor]:
+    return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]

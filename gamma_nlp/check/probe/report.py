@@ -1,0 +1,80 @@
+"""The findings of a probe as text to read: layers that agree in everything share a row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from gamma_nlp.check.probe.finding import Finding
+from gamma_nlp.rows import align, ranges
+
+COLUMNS = ("gain", "n", "category", "verdict", "measured", "deviation", "tolerance", "why")
+MEANINGS = {
+    "agrees": "the category is what the experiment shows",
+    "contradicts": "the experiment shows another category",
+    "inconclusive": "nothing moved, so nothing is shown",
+}
+
+
+def report(model: str, additions: int, dtype: str, findings: Sequence[Finding], full: bool) -> str:
+    """A row per gain (``full``) or per group of layers, then the counts and the reasons."""
+    if not findings:
+        return f"{model}: no gains"
+    groups: dict[tuple[str, str, str, str, str], list[Finding]] = {}
+    for finding in findings:
+        name = finding.name if full else _numberless(finding.name)
+        claimed, measured = _places(finding)
+        key = (name, str(finding.verdict), claimed, measured, _numberless(finding.why))
+        groups.setdefault(key, []).append(finding)
+    numbers: dict[str, int] = {}
+    lines = []
+    for key, members in groups.items():
+        why = _spanning([finding.why for finding in members])
+        number = numbers.setdefault(why, len(numbers) + 1)
+        lines.append(
+            [
+                _spanning([finding.name for finding in members]),
+                str(len(members)),
+                key[2],
+                key[1],
+                key[3],
+                _span([finding.deviation for finding in members]),
+                f"{members[0].tolerance:g}",
+                str(number),
+            ]
+        )
+    head = f"{model}: {len(findings)} gains, {additions} residual additions, {dtype}"
+    verdicts = [
+        [verdict, str(sum(f.verdict == verdict for f in findings)), meaning]
+        for verdict, meaning in MEANINGS.items()
+    ]
+    parts = [head, align(COLUMNS, lines, right={"n", "deviation", "tolerance", "why"})]
+    parts += ["", align(("verdict", "gains", ""), verdicts, right={"gains"})]
+    parts += ["", "why", *(f"  {number}  {why}" for why, number in numbers.items())]
+    return "\n".join(parts)
+
+
+def _places(finding: Finding) -> tuple[str, str]:
+    claimed = finding.claimed.value if finding.claimed else "unused"
+    if finding.measured is not None:
+        return claimed, finding.measured.value
+    return claimed, "unused" if finding.verdict == "agrees" else "-"
+
+
+def _numberless(text: str) -> str:
+    return re.sub(r"\d+", "#", text)
+
+
+def _spanning(texts: Sequence[str]) -> str:
+    """One text for all, each number that differs written as its range."""
+    parts = [re.split(r"(\d+)", text) for text in texts]
+    out = []
+    for i, variants in enumerate(zip(*parts, strict=True)):
+        differs = i % 2 == 1 and len(set(variants)) > 1
+        out.append(ranges(map(int, variants)) if differs else variants[0])
+    return "".join(out)
+
+
+def _span(values: Sequence[float]) -> str:
+    low, high = f"{min(values):.2g}", f"{max(values):.2g}"
+    return low if low == high else f"{low}..{high}"

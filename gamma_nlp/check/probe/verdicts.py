@@ -1,0 +1,291 @@
+"""What changing one gain does, and what that makes of its category.
+
+Each use of a gain is changed by itself, every channel by its own factor, with the totals of all
+counted additions held: so what moves is what the gain reaches up to its first addition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from gamma_nlp.check.probe.additions import Sum
+from gamma_nlp.check.probe.finding import Finding, Verdict
+from gamma_nlp.check.probe.noise import Signals
+from gamma_nlp.check.probe.tape import Key, Play, Ref, Step
+from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.table import Gain
+
+CAUTION = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRANCH_INNER)
+"""Of several uses the first of these decides."""
+
+TRIES = (1.0, 1.0, 4.0, 4.0, 1e2, 1e2, 1e4, 1e4)
+"""How strongly a gain is changed to turn over a choice, such as the experts that a router picks."""
+
+CLEAR = 1e-3
+"""A movement by a strong change is one only above this; below, tiny weights may hide others."""
+
+EMPTY = 1e-6
+"""What may be left of a branch whose gain is 0, relative to the branch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Use:
+    category: Category | None
+    deviation: float
+    why: str
+    route: frozenset[tuple[str, str]] | None = None
+    """The modules and operations behind the gain; ``None`` for what may not be overlooked."""
+
+
+def _overlooked(use: _Use, heard: list[_Use]) -> bool:
+    """A loop over queries may have one with nothing to choose from."""
+    route = use.route
+    return route is not None and any(route <= other.route for other in heard if other.route)
+
+
+class Judge:
+    """Experiments on the gains of one tape, whose parameters have this dtype."""
+
+    def __init__(
+        self, signals: Signals, counted: list[Sum], mute: list[int], dtype: torch.dtype
+    ) -> None:
+        self.signals, self.counted, self.mute = signals, counted, mute
+        self.tape, self.facts = signals.tape, signals.facts
+        self.totals = {addition.step for addition in counted}
+        self.dtype = dtype
+
+    def judge(self, gain: Gain, key: Key | None) -> Finding:
+        """Hold one row of a gain table against what the gain does."""
+        uses = [] if key is None else self._reads(gain.name, key)
+        if not uses:
+            verdict: Verdict = "agrees" if gain.category is None else "inconclusive"
+            return self._finding(gain, None, verdict, 0.0, "no operation reads it")
+        assert key is not None
+        measured = [self._use(gain, key, step, position) for step, position in uses]
+        heard = [use for use in measured if use.category is not None]
+        if not any(use.category is CAUTION[0] for use in heard):
+            for use in measured:
+                if use.category is None and not _overlooked(use, heard):
+                    return self._finding(gain, None, "inconclusive", use.deviation, use.why)
+        place = min((use.category for use in heard if use.category), key=CAUTION.index)
+        use = next(use for use in heard if use.category is place)
+        verdict = "agrees" if place is gain.category else "contradicts"
+        return self._finding(gain, place, verdict, use.deviation, use.why)
+
+    def _finding(
+        self,
+        gain: Gain,
+        measured: Category | None,
+        verdict: Verdict,
+        deviation: float,
+        why: str,
+    ) -> Finding:
+        return Finding(
+            name=gain.name,
+            claimed=gain.category,
+            measured=measured,
+            verdict=verdict,
+            deviation=deviation,
+            tolerance=self.signals.tolerance,
+            why=why,
+        )
+
+    def _reads(self, name: str, key: Key) -> list[tuple[Step, int]]:
+        """Where the signal meets the gain, or something made of the gain alone."""
+        return [
+            (step, position)
+            for step in self.tape.steps
+            if step.index in self.facts.active_steps
+            for position, ref in enumerate(step.reads)
+            if ref.key not in self.facts.active and name in self.facts.origin.get(ref.key, ())
+        ]
+
+    def _use(self, gain: Gain, key: Key, step: Step, position: int) -> _Use:
+        place = (step.index, position)
+        factors = self._factors(key)
+        changed = {place: self._operand(gain, key, place, factors)}
+        play = self._play(changed, hold=self.totals)
+        found = self._settle(play, changed)
+        if found is None:
+            found = self._harder(changed) or self._muted(play) or self._dropped(play)
+        if found is None:
+            found = _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
+        elif found.category is None:
+            return found
+        elif found.category is Category.BRANCH_LAST:
+            found = self._vanishes(gain, key, place, found)
+        makers = (self.facts.maker[key] for key in play.live)
+        return replace(found, route=frozenset((step.module, step.name) for step in makers))
+
+    def _settle(
+        self, play: Play, changed: dict[tuple[int, int], Tensor] | None = None
+    ) -> _Use | None:
+        """What a change reaches first.
+
+        Without the operands that were changed, the play followed choices, which count as weights.
+        """
+        by = "" if changed else " by a choice"
+        skips = self._moved(play, [(a, a.skip) for a in self.counted])
+        if skips:
+            return self._moving(Category.SHORTCUT, f"the skip moves{by}", skips)
+        if muted := self._muted(play):
+            return muted
+        branches = self._moved(play, [(a, a.branch) for a in self.counted])
+        if branches and changed:
+            near = self._play(changed, hold=self.totals | self.facts.weights)
+            straight = self._moved(near, [(a, a.branch) for a in self.counted])
+            if straight:
+                return self._moving(Category.BRANCH_LAST, "the branch moves", straight)
+        if branches:
+            why = f"the branch moves{by or ' through a weight'}"
+            return self._moving(Category.BRANCH_INNER, why, branches)
+        outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
+        if outputs <= self.signals.tolerance:
+            return None
+        if not self.counted and (self._renormalised(play) if changed else self._reaches_norm(play)):
+            what = "weight" if changed else "choice"
+            why = f"no addition in the model; a {what} and a norm follow"
+            return _Use(category=Category.BRANCH_INNER, deviation=outputs, why=why)
+        why = f"the output moves{by} and no addition does"
+        return _Use(category=Category.HEAD, deviation=outputs, why=why)
+
+    def _harder(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
+        """What moves when signs change too, and then when choices follow the gain.
+
+        A norm undoes a change of size alone; indices and masks turn over only now and then.
+        """
+        generator = torch.Generator().manual_seed(2)
+        for strength in TRIES:
+            stronger = {
+                place: strength * torch.randn(old.shape, generator=generator).to(old) * old
+                for place, old in changed.items()
+            }
+            held = self._play(stronger, hold=self.totals)
+            if movement := self._largest(held):
+                found = self._settle(held, stronger) if movement > CLEAR else None
+                if found is not None:
+                    return found
+                continue  # not by a choice alone
+            try:
+                play = self._play(stronger, hold=self.totals, choices=True)
+            except (RuntimeError, IndexError):  # a choice that changes the shapes of what follows
+                continue
+            if found := self._settle(play):
+                return found
+        return None
+
+    def _muted(self, play: Play) -> _Use | None:
+        """Whether a sum moves that may be a residual addition, but for a silent side."""
+        for index in self.mute:
+            step = self.tape.steps[index]
+            if any(self.signals.moves(play, ref) for ref in self.signals.operands(step)):
+                place = f" in {step.module!r}" if step.module else ""
+                why = f"it moves an addition{place} whose other side nothing moves"
+                return _Use(category=None, deviation=0.0, why=why)
+        return None
+
+    def _dropped(self, play: Play) -> _Use | None:
+        """Whether all that the gain reaches moves and comes to an end."""
+        moved = []
+        for key in play.live:
+            for index in self.tape.readers(key):
+                step = self.tape.steps[index]
+                if not all(ref.is_float for ref in step.writes):
+                    return None  # a choice is made of it
+                moved.append(max(play.moved(ref) for ref in step.writes))
+        moved += [max(play.moved(r) for r in self.facts.maker[k].writes) for k in play.live]
+        if not moved or min(moved) <= self.signals.tolerance:
+            return None
+        why = "no addition and no output is made of it"
+        return _Use(category=Category.HEAD, deviation=max(moved), why=why)
+
+    def _moved(self, play: Play, operands: list[tuple[Sum, Ref]]) -> list[tuple[Sum, float]]:
+        moved = [(addition, play.moved(ref)) for addition, ref in operands]
+        return [(a, movement) for a, movement in moved if movement > self.signals.tolerance]
+
+    def _moving(self, category: Category, what: str, moved: list[tuple[Sum, float]]) -> _Use:
+        addition, movement = moved[0]
+        module = self.tape.steps[addition.step].module
+        why = f"{what} at the addition in {module!r}" if module else what
+        return _Use(category=category, deviation=movement, why=why)
+
+    def _vanishes(self, gain: Gain, key: Key, place: tuple[int, int], found: _Use) -> _Use:
+        """Whether the summand is 0 where the gain and the shifts after it are."""
+        zero = {place: self._operand(gain, key, place, 0.0)}
+        hold = self.totals | self.facts.weights
+        near = self._play(zero, hold=hold)
+        zero |= self._shifts(near, place)
+        play = self._play(zero, hold=hold)
+        left = []
+        for addition in self.counted:
+            if near.moved(addition.branch) > self.signals.tolerance:
+                before = self.tape.value(addition.branch).abs().max()
+                left.append(float(play.value(addition.branch).abs().max() / before))
+        if left and left[0] <= EMPTY:
+            why = found.why.replace("the branch moves", "with the gain at 0 the branch is 0")
+            return _Use(category=found.category, deviation=left[0], why=why)
+        why = found.why.replace("moves", "moves without a weight, beside other parts,")
+        return _Use(category=found.category, deviation=found.deviation, why=why)
+
+    def _shifts(self, near: Play, place: tuple[int, int]) -> dict[tuple[int, int], Tensor]:
+        """Zeros for what parameters add to the signal after the gain."""
+        found = {}
+        for step in self.tape.steps:
+            reached = step.index == place[0] or any(ref.key in near.live for ref in step.reads)
+            fused = step.index in self.facts.norms and step.index == place[0]
+            if not reached or not (fused or step.name in ("add", "sub")):
+                continue
+            for position, ref in enumerate(step.reads):
+                constant = ref.key not in self.facts.active and self.facts.origin.get(ref.key)
+                if constant and (step.index, position) != place:
+                    found[step.index, position] = torch.zeros_like(self.tape.value(ref))
+        return found
+
+    def _renormalised(self, play: Play) -> bool:
+        """Whether a norm follows a weight that the gain moves."""
+        values = {}
+        reached = {i for i in self.facts.weights if self.tape.steps[i].writes[0].key in play.live}
+        for index in reached:
+            key = self.tape.steps[index].writes[0].key
+            values[key] = play.live[key]
+        further = self.tape.play(values, hold=reached)
+        return self._reaches_norm(further)
+
+    def _largest(self, play: Play) -> float:
+        """The largest movement of an operand of an addition or of an output."""
+        refs = [ref for addition in self.counted for ref in (addition.skip, addition.branch)]
+        return max((play.moved(ref) for ref in (*refs, *self.tape.outputs)), default=0.0)
+
+    def _reaches_norm(self, play: Play) -> bool:
+        return any(
+            self.signals.moves(play, ref)
+            for index in self.facts.norms
+            for ref in self.tape.steps[index].reads
+        )
+
+    def _play(
+        self,
+        operands: dict[tuple[int, int], Tensor],
+        hold: set[int],
+        choices: bool = False,
+    ) -> Play:
+        return self.tape.play(operands=operands, hold=hold, choices=choices)
+
+    def _factors(self, key: Key) -> Tensor:
+        """One factor for each channel, between 0.5 and 2 and never near 1."""
+        row = self.tape.whole(key, self.dtype)
+        generator = torch.Generator().manual_seed(1)
+        draws = torch.rand(row.shape, generator=generator).to(row)
+        return torch.where(draws < 0.5, 0.5 + 0.6 * draws, 0.6 + 1.4 * draws)
+
+    def _operand(
+        self, gain: Gain, key: Key, place: tuple[int, int], factors: Tensor | float
+    ) -> Tensor:
+        """The operand that is read at a place, made of (offset + gain) times the factors."""
+        weight = self.tape.whole(key, self.dtype)
+        changed = (gain.offset + weight) * factors - gain.offset
+        play = self.tape.play({key: changed.untyped_storage()}, hold=self.facts.active_steps)
+        return play.value(self.tape.steps[place[0]].reads[place[1]])

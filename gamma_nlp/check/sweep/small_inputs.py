@@ -1,0 +1,84 @@
+"""What to call the small models with: token ids, and pictures or sound for their towers.
+
+A section of ``small_models.ini`` says what a type needs besides token ids: ``inputs.NAME`` is the
+shape of a random tensor, or an object that :func:`_tensor` reads; ``placeholders.FIELD`` is how
+often the token that the config field names stands among the token ids, for a tower's output.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from gamma_nlp.check.sweep import small_models
+from gamma_nlp.graph import inputs as call
+
+ENCODED = 6
+"""How many states a cross-attention reads where a decoder runs without its encoder."""
+
+
+def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
+    """Keyword arguments of one forward pass: random values, the same at every call."""
+    config: Any = model.config
+    options = small_models.options(model_type, type(model).__name__)
+    wanted = inspect.signature(model.forward).parameters
+    own = {name: value for name, value in options.get("inputs", {}).items() if name in wanted}
+    generator = torch.Generator().manual_seed(0)
+    found = {} if "inputs_embeds" in own or "inputs" in own else call.example_inputs(model)
+    if set(own) & _TOWERS:
+        _insert(found, config, options.get("placeholders", {}))
+    for name, value in own.items():
+        found[name] = _tensor(value, generator)
+    if "encoder_hidden_states" in wanted and _reads_an_encoder(model):
+        width = getattr(config, "cross_attention_hidden_size", None) or config.hidden_size
+        shape = [1, ENCODED, width]
+        found.setdefault("encoder_hidden_states", torch.randn(shape, generator=generator))
+    return found
+
+
+_TOWERS = {"pixel_values", "image_pixel_values", "image_patches", "input_features", "input_values"}
+
+
+def _insert(found: dict[str, Any], config: Any, placeholders: Mapping[str, Any]) -> None:
+    """Put placeholders behind the first token."""
+    for field, count in placeholders.items():
+        token = getattr(config, field)
+        if isinstance(count, Mapping):
+            _insert(found, token, count)
+            continue
+        ids = found["input_ids"]
+        places = torch.full((ids.shape[0], count), token, dtype=ids.dtype)
+        found["input_ids"] = torch.cat([ids[:, :1], places, ids[:, 1:]], dim=1)
+
+
+def _reads_an_encoder(model: nn.Module) -> bool:
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    return bool(names & {"encoder_attn", "crossattention", "cross_attn"})
+
+
+def _tensor(value: Any, generator: torch.Generator) -> Any:
+    """A tensor from its description.
+
+    A list of integers is the shape of a random float tensor; ``{"value": ...}`` gives the values,
+    ``{"fill": v, "shape": [...]}`` one value everywhere, ``{"ids": n, "shape": [...]}`` random
+    integers below n; ``{"tuple": [...]}`` and any other object nest. ``"bool": true`` converts.
+    """
+    if isinstance(value, list):
+        return torch.randn(value, generator=generator)
+    if not isinstance(value, Mapping):
+        return value
+    if "tuple" in value:
+        return tuple(_tensor(item, generator) for item in value["tuple"])
+    if "value" in value:
+        tensor = torch.tensor(value["value"])
+    elif "fill" in value:
+        tensor = torch.full(value["shape"], value["fill"])
+    elif "ids" in value:
+        tensor = torch.randint(value["ids"], value["shape"], generator=generator)
+    else:
+        return {name: _tensor(item, generator) for name, item in value.items()}
+    return tensor.bool() if value.get("bool") else tensor

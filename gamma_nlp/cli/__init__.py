@@ -1,0 +1,1 @@
+"""The ``gamma-nlp`` command: one file a command."""

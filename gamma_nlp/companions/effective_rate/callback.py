@@ -1,0 +1,132 @@
+"""A Trainer callback that logs how fast scale-invariant tensors turn."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from gamma_nlp.companions.arguments import name_list, whole_number
+from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr, named_parameters
+from gamma_nlp.companions.effective_rate.report import ScaleInvariance
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.optimizer import inner
+
+
+class EffectiveRateCallback(TrainerCallback):
+    """Logs effective learning rates, norms and the angle that one step turns the tensors.
+
+    Only steps that are logged cost anything: a copy of the tensors and a few sums. The log gets
+    medians over the tensors: ``effective_lr``, ``effective_lr_predicted`` (at equilibrium),
+    ``norm_to_equilibrium`` (1 once it is reached), ``angle`` and ``angle_predicted`` (radians).
+    A reporter sees them if the callback stands before it: :meth:`put_first`.
+
+    Args:
+        tensors: What :func:`.invariance.scale_invariant` found, or parameter names.
+        every: Measure at steps that this divides; by default ``logging_steps``.
+
+    Attributes:
+        history: Of each measured step: ``step``, ``angles`` and ``rates`` by parameter name.
+
+    Raises:
+        GammaError: There is no tensor to look at, ``every`` counts no steps, or (at the first
+            measurement) the optimizer does not have one.
+    """
+
+    def __init__(self, tensors: ScaleInvariance | Iterable[str], every: int | None = None) -> None:
+        if isinstance(tensors, ScaleInvariance):
+            tensors = [one.names[0] for one in tensors if one.whole]
+        self.names = name_list(tensors, "tensors")
+        if not self.names:
+            raise GammaError("there is no scale-invariant tensor to look at")
+        self.every = None if every is None else whole_number(every, "every")
+        self.history: list[dict[str, Any]] = []
+        self._before: list[Tensor] | None = None
+        self._rates: list[EffectiveRate] = []
+        self._new: dict[str, float] = {}
+
+    def put_first(self, trainer: Any) -> None:
+        """Move to the front of a trainer's callbacks, so that TensorBoard and others see it."""
+        callbacks = trainer.callback_handler.callbacks
+        callbacks[:] = [self, *(one for one in callbacks if one is not self)]
+
+    def on_pre_optimizer_step(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        optimizer: Any = None,
+        model: Any = None,
+        **kw: Any,
+    ) -> None:
+        every = self.every or state.logging_steps
+        if optimizer is None or every < 1 or (state.global_step + 1) % every:
+            return
+        bare = inner(optimizer)
+        self._rates = effective_lr(bare, self.names, model)
+        self._before = [w.detach().clone() for w in self._tensors(bare, model)]
+
+    def on_optimizer_step(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        optimizer: Any = None,
+        model: Any = None,
+        **kw: Any,
+    ) -> None:
+        if self._before is None:
+            return
+        turned = angles(self._before, self._tensors(inner(optimizer), model))
+        self._before = None
+        rates = self._rates
+        self.history.append(
+            {
+                "step": state.global_step + 1,
+                "angles": dict(zip(self.names, turned, strict=True)),
+                "rates": {one.name: one for one in rates},
+            }
+        )
+        self._new = {
+            "effective_lr": statistics.median(one.rate for one in rates),
+            "effective_lr_predicted": statistics.median(one.equilibrium_rate for one in rates),
+            "norm_to_equilibrium": statistics.median(
+                one.norm / one.equilibrium_norm if one.equilibrium_norm else math.inf
+                for one in rates
+            ),
+            "angle": statistics.median(turned),
+            "angle_predicted": statistics.median(one.equilibrium_angle for one in rates),
+        }
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any
+    ) -> None:
+        if not self._new or logs is None or "loss" not in logs:
+            return
+        logs.update(self._new)
+        state.log_history[-1].update(self._new)
+        self._new = {}
+
+    def _tensors(self, optimizer: Any, model: Any) -> list[Tensor]:
+        known = named_parameters(optimizer, model)
+        return [known[name][1] for name in self.names]
+
+
+@torch.no_grad()
+def angles(before: list[Tensor], after: list[Tensor]) -> list[float]:
+    """Angle between each tensor and what it was, in radians, exact for small ones too."""
+    if not before:
+        return []
+    units = []
+    for tensors in (before, after):
+        wide = [t.detach().float() for t in tensors]
+        units.append(torch._foreach_div(wide, torch._foreach_norm(wide)))
+    gaps = torch._foreach_norm(torch._foreach_sub(*units))
+    home = gaps[0].device
+    half = torch.stack([gap.to(home) / 2 for gap in gaps]).clamp(max=1)
+    return [float(one) for one in (2 * half.asin()).tolist()]

@@ -1,0 +1,276 @@
+"""Training with the norm of scale-invariant tensors held where it is.
+
+[S] Forcing |w| to a constant removes the effect that weight decay has on the effective learning
+rate, and with it a hyperparameter (van Laarhoven, arXiv:1706.05350). The function does not change,
+since it ignores the norm; what remains is the rate lr / |w|**2 (SGD) or lr / |w| (Adam), which the
+schedule alone then sets.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gamma_nlp.companions.arguments import bare, free_key, name_list, whole_number
+from gamma_nlp.companions.effective_rate.rate import named_parameters
+from gamma_nlp.companions.effective_rate.report import ScaleInvariance
+from gamma_nlp.errors import GammaError
+
+KEY = "unit_norm"
+"""Where the norms stand in the optimizer's ``state_dict``."""
+COUNT = "_steps"
+"""What is added to it, for the steps since norms were last put back, if ``every`` is above 1."""
+LARGEST = 6e4
+"""The largest factor, which half precision can hold. A unit that has become 0 stays 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """One tensor: its place in the optimizer, its units as [count, size] rows along ``dim``."""
+
+    group: int
+    index: int
+    dim: int
+    count: int
+
+
+WITHIN = 5e-5
+"""Relative. Of a matrix of a million elements the float32 norm itself is no more exact."""
+
+
+class UnitNorm:
+    """Puts tensors back to their norm after each step of an optimizer.
+
+    On a CPU they are held to within :data:`WITHIN`, elsewhere to rounding. Tensors with units (rows
+    before a batch norm, heads before a q/k norm) are held unit by unit.
+    The norms are saved with the optimizer's ``state_dict`` and come back from it. A copied or
+    pickled optimizer loses the hook: make a new one for it.
+
+    Decay of a held tensor has no lasting effect; leave it out of the decayed groups.
+
+    Args:
+        optimizer: Any whose groups hold the tensors, also as accelerate prepared it.
+        params: Their names, as in the groups' ``param_names``.
+        invariance: What :func:`.invariance.scale_invariant` found of the model.
+        norm: What each unit's norm shall be; by default what it is now, so that nothing changes
+            at the start. Initial norms that are zero are refused.
+        every: Put norms back after each ``every``-th step only. In between they move by half the
+            square of the angle per step, so a few steps change the rate little, and the cost is
+            shared among them.
+        per: ``"unit"``, or ``"tensor"`` to hold each tensor as a whole.
+        model: Whose names ``params`` are, for an optimizer that was made without names.
+        force: Hold tensors that are not known to be scale invariant too; the model then
+            computes something else.
+
+    Raises:
+        GammaError: A name that the optimizer does not have, a tensor that is not scale
+            invariant, units of unequal size, a norm that is not positive, settings that mean
+            nothing.
+
+    Example:
+        >>> from torch import nn
+        >>> from gamma_nlp.companions.effective_rate.invariance import scale_invariant
+        >>> net = nn.Sequential(nn.Linear(4, 6, bias=False), nn.LayerNorm(6), nn.Linear(6, 2))
+        >>> optimizer = torch.optim.SGD(net.named_parameters(), lr=0.1)
+        >>> held = UnitNorm(
+        ...     optimizer, ["0.weight"], invariance=scale_invariant(net, torch.randn(5, 4)), norm=1
+        ... )
+        >>> round(float(net[0].weight.detach().norm()), 4)
+        1.0
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        params: Iterable[str],
+        *,
+        invariance: ScaleInvariance | None = None,
+        norm: float | None = None,
+        per: str = "unit",
+        every: int = 1,
+        model: nn.Module | None = None,
+        force: bool = False,
+    ) -> None:
+        if norm is not None and not (_is_number(norm) and 0 < norm < math.inf):
+            raise GammaError(f"norm must be a positive number, got {norm!r}")
+        if per not in ("unit", "tensor"):
+            raise GammaError(f"per must be 'unit' or 'tensor', got {per!r}")
+        if not isinstance(invariance, ScaleInvariance | None):
+            raise GammaError(
+                f"invariance is a {type(invariance).__name__}; expected what "
+                "scale_invariant(model, inputs) returns"
+            )
+        self.optimizer = optimizer = bare(optimizer)
+        self.every, self._since = whole_number(every, "every"), 0
+        self.key = free_key(optimizer, KEY)
+        known = {name: w for name, (_, w) in named_parameters(optimizer, model).items()}
+        self._held = {
+            name: _place(optimizer, known, name, _units(name, invariance, per, force))
+            for name in name_list(params, "params")
+        }
+        now = self._norms()
+        for name, value in zip(self._held, now, strict=True):
+            if not bool((value > 0).all()):
+                raise GammaError(f"{name!r} has a norm of 0 somewhere, which cannot be held")
+        self.norms: dict[str, Tensor] = {
+            name: value.clone() if norm is None else torch.full_like(value, norm)
+            for name, value in zip(self._held, now, strict=True)
+        }
+        if norm is not None:
+            self.apply()
+        self._hooks = [
+            optimizer.register_step_post_hook(lambda *_: self._count()),
+            optimizer.register_state_dict_post_hook(self._save),
+            # First, since other hooks may hand on a state without our entry.
+            optimizer.register_load_state_dict_pre_hook(self._load, prepend=True),
+        ]
+
+    def remove(self) -> None:
+        """Let go of the tensors."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def _count(self) -> None:
+        self._since = (self._since + 1) % self.every
+        if self._since == 0:
+            self.apply()
+
+    def _views(self) -> list[Tensor]:
+        """Each tensor as it is in the groups now, its units along the first dimension."""
+        groups = self.optimizer.param_groups
+        found = []
+        for one in self._held.values():
+            w = groups[one.group]["params"][one.index].detach()
+            found.append(
+                w.movedim(one.dim, 0).unflatten(0, (one.count, -1)) if one.count > 1 else w
+            )
+        return found
+
+    @torch.no_grad()
+    def _norms(self) -> list[Tensor]:
+        views, counts = self._views(), [one.count for one in self._held.values()]
+        plain = iter(
+            torch._foreach_norm([v for v, n in zip(views, counts, strict=True) if n == 1], 2)
+            if 1 in counts
+            else []
+        )
+        return [
+            next(plain).float()
+            if count == 1
+            else torch.linalg.vector_norm(
+                view, dim=tuple(range(1, view.dim())), keepdim=True, dtype=torch.float32
+            )
+            for view, count in zip(views, counts, strict=True)
+        ]
+
+    @torch.no_grad()
+    def apply(self) -> None:
+        """Put all tensors back to their norms; nothing waits for the device.
+
+        On a CPU, where that costs a pass over memory that is worth sparing, a tensor all of whose
+        norms are within :data:`WITHIN` of their values is left as it is.
+        """
+        if not self._held:
+            return
+        factors = torch._foreach_div(list(self.norms.values()), self._norms())
+        torch._foreach_clamp_max_(factors, LARGEST)
+        due = [(f, v) for f, v in zip(factors, self._views(), strict=True) if _is_off(f)]
+        if due:
+            torch._foreach_mul_([v for _, v in due], [f.to(v.dtype) for f, v in due])
+
+    @torch.no_grad()
+    def apply_reference(self) -> None:
+        """The same as :meth:`apply` in its plainest form, unit by unit, for the tests."""
+        for name, one in self._held.items():
+            w = self.optimizer.param_groups[one.group]["params"][one.index]
+            units = w.detach().chunk(one.count, dim=one.dim)
+            for unit, norm in zip(units, self.norms[name].flatten(), strict=True):
+                unit.mul_((norm / unit.float().norm()).clamp(max=LARGEST).to(unit.dtype))
+
+    def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        count = {} if self.every == 1 else {self.key + COUNT: self._since}
+        norms = {name: norm.clone() for name, norm in self.norms.items()}
+        return {**state_dict, self.key: norms, **count}
+
+    def _load(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        saved: Mapping[str, Tensor] = state_dict.get(self.key, {})
+        for name, norm in saved.items():
+            if name not in self.norms:
+                continue
+            if norm.shape != self.norms[name].shape:
+                raise GammaError(
+                    f"the saved norms of {name!r} are {tuple(norm.shape)}, here they are "
+                    f"{tuple(self.norms[name].shape)}: it was held with another per="
+                )
+        self.norms |= {n: v.to(self.norms[n]) for n, v in saved.items() if n in self.norms}
+        self._since = int(state_dict.get(self.key + COUNT, 0)) % self.every
+        own = (self.key, self.key + COUNT)
+        return {key: value for key, value in state_dict.items() if key not in own}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_off(factors: Tensor) -> bool:
+    return not factors.is_cpu or float((factors - 1).abs().max()) > WITHIN
+
+
+def _units(
+    name: str, invariance: ScaleInvariance | None, per: str, force: bool
+) -> tuple[int, int, int]:
+    """Dimension, start to stop of the units, and size of one; (0, 0, 0) for the whole."""
+    found = None if invariance is None else invariance.of(name)
+    if force and (found is None or not found.whole):
+        return 0, 0, 0
+    if invariance is None:
+        raise GammaError(
+            f"whether {name!r} is scale invariant is not known; pass "
+            "invariance=scale_invariant(model, inputs), or force=True"
+        )
+    if found is None or not found.whole:
+        group = next((one for one in invariance.joint if name in one.names), None)
+        why = f"only together with others ({group})" if group else "its scale matters"
+        if found is not None:
+            why = f"only some of its rows are ({found})"
+        raise GammaError(
+            f"{name!r} is not scale invariant: {why}, so holding its norm would change what the "
+            "model can learn; leave it out, or pass force=True"
+        )
+    sizes = {stop - start for start, stop in found.units}
+    if per == "tensor" or not sizes:
+        return 0, 0, 0
+    uniform = tuple((i, i + min(sizes)) for i in range(0, found.units[-1][1], min(sizes)))
+    if found.units != uniform:
+        raise GammaError(
+            f"the units of {name!r} are not all of one size, side by side ({found}); pass "
+            "per='tensor'"
+        )
+    return found.dim, found.units[-1][1], sizes.pop()
+
+
+def _place(
+    optimizer: Optimizer, known: Mapping[str, Tensor], name: str, units: tuple[int, int, int]
+) -> _Held:
+    if name not in known:
+        raise GammaError(
+            f"the optimizer has no parameter {name!r}; it has {next(iter(known), 'none')!r} and "
+            "others; pass model= to go by the model's names"
+        )
+    w = known[name]
+    dim, stop, size = units
+    if size and stop != w.shape[dim]:
+        raise GammaError(
+            f"the units of {name!r} end at {stop}, the tensor at {w.shape[dim]}; pass per='tensor'"
+        )
+    for number, group in enumerate(optimizer.param_groups):
+        for index, other in enumerate(group["params"]):
+            if other is w:
+                return _Held(group=number, index=index, dim=dim, count=stop // size if size else 1)
+    raise AssertionError(name)

@@ -1,0 +1,151 @@
+"""A model's state in a file without its zeros, that loads back bit for bit.
+
+The file is safetensors: each tensor in the smallest of the forms of
+:mod:`gamma_nlp.companions.strong.sparse_forms`, under its name (dense) or its name and a part
+(``fc.weight#values``). The header says what belongs together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gamma_nlp.companions.strong.sparse_forms import PARTS, Packed, pack, unpack
+from gamma_nlp.companions.strong.sparsity import SparsityReport, sparsity_report, tensors
+from gamma_nlp.decay.groups import listed
+from gamma_nlp.errors import GammaError
+
+FORMAT = "gamma_nlp.compressed.1"
+
+
+def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityReport:
+    """Write a model's parameters and saved buffers without their zeros.
+
+    Args:
+        model: Any module; tied tensors are written once.
+        path: The file, such as ``model.sparse.safetensors``; its folder is made if absent.
+
+    Returns:
+        The report, with the file's true size.
+
+    Raises:
+        GammaError: The model's state holds something else than plain tensors, or the file
+            cannot be written.
+    """
+    save_file, _, failure = _safetensors()
+    content: dict[str, Tensor] = {}
+    index: list[dict[str, Any]] = []
+    for names, tensor in tensors(model).items():
+        packed = pack(tensor)
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        entry = {"names": names, "form": packed.form, "shape": list(tensor.shape), "dtype": dtype}
+        index.append(entry)
+        for part, data in packed.parts.items():
+            key = _key(names[0], part)
+            if key in content:
+                raise GammaError(f"two tensors would be written as {key!r}; rename one of them")
+            # safetensors refuses tensors that share memory, as views of one buffer do.
+            content[key] = data.clone() if part == "dense" else data
+    path = Path(path)
+    if path.is_dir():
+        raise GammaError(f"{str(path)!r} is a folder; name a file in it")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = {"format": FORMAT, "tensors": json.dumps(index)}
+        save_file(content, draft, metadata=header)
+        os.replace(draft, path)
+    except (OSError, failure) as error:
+        raise GammaError(f"{str(path)!r} cannot be written ({error})") from None
+    finally:
+        if draft.parent.is_dir():
+            draft.unlink(missing_ok=True)
+    return replace(sparsity_report(model), file_bytes=path.stat().st_size)
+
+
+def load_compressed(path: str | os.PathLike[str], model: nn.Module) -> None:
+    """Load what :func:`save_compressed` wrote into a model of the same make.
+
+    Nothing is changed unless everything fits.
+
+    Raises:
+        GammaError: No such file, one that is cut short or something else, or tensors of other
+            names, shapes or dtypes than the model's.
+    """
+    read = _read(Path(path))
+    own = model.state_dict()
+    missing, strange = own.keys() - read.keys(), read.keys() - own.keys()
+    if missing or strange:
+        said = [f"it lacks {listed(sorted(missing))}"] if missing else []
+        said += [f"the model has no {listed(sorted(strange))}"] if strange else []
+        raise GammaError(f"{path} is of another model: {'; '.join(said)}")
+    for name, tensor in own.items():
+        found = read[name]
+        if found.shape != tensor.shape or found.dtype != tensor.dtype:
+            raise GammaError(
+                f"{path}: {name!r} is {_said(found)}, the model's is {_said(tensor)}; make the "
+                "model with the settings and the dtype it was saved with"
+            )
+        if tensor.device.type == "meta":
+            raise GammaError(f"{name!r} is on the meta device; call model.to_empty(device=...)")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(read[name])
+
+
+def _said(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+
+
+def _key(name: str, part: str) -> str:
+    return name if part == "dense" else f"{name}#{part}"
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    _, safe_open, _ = _safetensors()
+    if not path.is_file():
+        raise GammaError(f"there is no file {str(path)!r}; save_compressed(model, path) writes one")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except Exception as error:  # its own error class, or the operating system's
+        raise GammaError(f"{path} is no whole safetensors file ({error})") from None
+    if header.get("format") != FORMAT:
+        raise GammaError(
+            f"{path} was not written by save_compressed (its format is {header.get('format')!r}, "
+            f"expected {FORMAT!r})"
+        )
+    read: dict[str, Tensor] = {}
+    name = "its index"
+    try:
+        for entry in json.loads(header["tensors"]):
+            name, form = entry["names"][0], entry["form"]
+            parts = {part: content[_key(name, part)] for part in PARTS[form]}
+            dtype = getattr(torch, entry["dtype"])
+            tensor = unpack(Packed(form=form, parts=parts), tuple(entry["shape"]), dtype)
+            read |= dict.fromkeys(entry["names"], tensor)
+    except GammaError as error:
+        raise GammaError(f"{path} is damaged at {name!r}: {error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise GammaError(f"{path} is damaged: {type(error).__name__} {error}") from None
+    return read
+
+
+def _safetensors() -> tuple[Any, Any, type[Exception]]:
+    """Its ways to write a file and to open one, and its error."""
+    try:
+        from safetensors import SafetensorError, safe_open
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise GammaError(
+            "compressed files need safetensors, which comes with transformers: "
+            "pip install 'gamma_nlp[hf]'"
+        ) from error
+    return save_file, safe_open, SafetensorError

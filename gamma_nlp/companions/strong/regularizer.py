@@ -1,0 +1,310 @@
+"""Strong L1 and L2 that does not stop the learning: regularise only while the gradients allow it.
+
+[S] Beyond a tolerance level, strong L1 or L2 stops the learning of a deep network completely,
+because the gradient of the loss vanishes. Remedies: begin without it ("Achieving Strong
+Regularization for Deep Neural Networks"), or impose it only while the gradients stay coherent in
+its presence (Park et al., "Gradient-Coherent Strong Regularization for Deep Neural Networks",
+arXiv:1811.08056).
+
+[R] The rules are our reading, with g the gradient of the loss, r = l1 sign(w) + l2 w (with L1,
+both over the weights that are not 0):
+
+=============  ============================================
+always         at every step, as everybody does
+delayed [S]    after the first ``delay_steps`` steps
+direction      only if cos(g, g + r) >= ``threshold``
+magnitude      only if |r| <= ``ratio`` |g|
+=============  ============================================
+
+[D] Where r has nothing to do with g, as in a network with many weights, cos(g, g + r) is
+1 / (1 + |r|**2 / |g|**2)**0.5: ``direction`` at ``threshold`` t is then ``magnitude`` at ``ratio``
+(1 / t**2 - 1)**0.5.
+
+[D] The collapse needs a network without normalisation: there a layer's gradient scales with the
+product of the other layers' norms, and all of them shrink together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from gamma_nlp.companions.arguments import bare, free_key, name_list
+from gamma_nlp.companions.effective_rate.rate import named_parameters
+from gamma_nlp.companions.strong.history import Record, Span, StrongReport, StrongRow
+from gamma_nlp.companions.strong.rules import Rule, Scope, Strength, decide, measure, shrink
+from gamma_nlp.companions.strong.targets import (
+    check,
+    gradients_of,
+    places_of,
+    unscaled,
+    vector,
+    weights_of,
+)
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.table import GainTable
+
+KEY = "strong_regularization"
+"""Where the state stands in the optimizer's ``state_dict``."""
+
+
+class StrongRegularizer:
+    """Adds L1 and L2 to an optimizer, at the steps at which a rule allows it.
+
+    A step hook decides from the gradients before the optimizer changes anything; after its step,
+    weights are shrunk [R]: ``w *= 1 - lr l2``, then ``w = sign(w) max(|w| - lr l1, 0)``, the
+    proximal step of L1, which makes exact zeros. Both are decoupled: as parts of the gradient, Adam
+    would divide them by the size of the gradient, and zeros would not appear. With momentum m, SGD
+    goes 1 / (1 - m) times as far for a gradient, so l1 and l2 weigh 1 - m of a penalty in the loss.
+
+    A weight that it made 0 stays 0 until it acts again; then the optimizer's step can bring it
+    back. Between decisions (``every`` > 1) such weights move; :meth:`restore_zeros` puts them
+    back, and belongs before saving and at the end.
+
+    Half-precision weights lose steps that are below their rounding: keep them in float32.
+
+    The state is saved with the optimizer's ``state_dict`` and comes back from it. A copied or
+    pickled optimizer loses the hooks: make a new one for it.
+
+    Args:
+        optimizer: Any of ``torch.optim``'s kind, with an ``lr`` in its groups, also as accelerate
+            prepared it.
+        l1: Coefficient of L1.
+        l2: Coefficient of L2.
+        rule: ``always``, ``delayed``, ``direction`` or ``magnitude``.
+        delay_steps: Steps without regularisation at the start, under any rule.
+        threshold: Of ``direction``: the least cosine.
+        ratio: Of ``magnitude``: how long r may be, in lengths of g.
+        scope: ``global`` decides for all tensors together, ``tensor`` for each.
+        every: Decide at each step that this divides, for all steps since the last decision:
+            what is shrunk goes by the sum of their learning rates. Saves time.
+        params: Names of the tensors. By default the model's weights: what is contracted with the
+            signal (matrices, convolutions), without gains, shifts, biases, embeddings.
+        model: Whose names ``params`` are, and whose weights are meant without ``params``.
+        table: The model's gain table, if it is at hand already.
+        example_inputs: For :func:`categorize`, where it cannot make inputs itself.
+
+    Raises:
+        GammaError: Settings that mean nothing, a name that the optimizer does not have, no tensor
+            at all, ``l2`` on tensors that the optimizer decays itself.
+
+    Example:
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 2))
+        >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        >>> strong = StrongRegularizer(
+        ...     optimizer, model=net, params=["0.weight"], l1=10, rule="always"
+        ... )
+        >>> net(torch.ones(3, 20)).sum().backward()
+        >>> optimizer.step()
+        >>> strong.report().sparsity
+        1.0
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        rule: Rule = "direction",
+        delay_steps: int = 0,
+        threshold: float = 0.3,
+        ratio: float = 3.0,
+        scope: Scope = "global",
+        every: int = 1,
+        params: Iterable[str] | None = None,
+        model: nn.Module | None = None,
+        table: GainTable | None = None,
+        example_inputs: Any = None,
+    ) -> None:
+        self.how = Strength(
+            l1=l1,
+            l2=l2,
+            rule=rule,
+            delay_steps=delay_steps,
+            threshold=threshold,
+            ratio=ratio,
+            scope=scope,
+            every=every,
+        )
+        self.optimizer = optimizer = bare(optimizer)
+        self.key = free_key(optimizer, KEY)
+        known = named_parameters(optimizer, model)
+        if params is None:
+            params = weights_of(known, model, table, example_inputs)
+        self._places = places_of(optimizer, known, name_list(params, "params"))
+        check(optimizer, self._places, self.how)
+        self._record = Record(list(self._places), every)
+        self._calls = 0
+        self._steps: int | Tensor = 0
+        self._dose: list[Any] = [0.0] * len(optimizer.param_groups)
+        self._zeros: dict[str, Tensor] = {}
+        self._due: tuple[list[int], Tensor, Tensor | None] | None = None
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(lambda *_: self.after_step()),
+            optimizer.register_state_dict_post_hook(self._save),
+            # First, since other hooks may hand on a state without our entry.
+            optimizer.register_load_state_dict_pre_hook(self._load, prepend=True),
+        ]
+
+    def remove(self) -> None:
+        """Stop regularising; zeros are free to move from here on."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def report(self) -> StrongReport:
+        """What it did so far, tensor by tensor, and the zeros there are now."""
+        zeros = torch.stack([(w == 0).sum().cpu() for w in self._tensors()]).tolist()
+        *each, (acted, coherence) = self._record.means()
+        rows = [
+            StrongRow(name=name, elements=w.numel(), zeros=zero, acted=one[0], coherence=one[1])
+            for name, w, zero, one in zip(self._places, self._tensors(), zeros, each, strict=True)
+        ]
+        return StrongReport(
+            rows=tuple(rows), acted=acted, coherence=coherence, steps=int(self._steps)
+        )
+
+    def history(self) -> list[Span]:
+        """How often it acted and how coherent the gradients were, over the run."""
+        return self._record.history()
+
+    def totals(self) -> tuple[float, float, float]:
+        """Over the decisions so far, all tensors: sums of acted and of coherence, their number."""
+        return self._record.totals()
+
+    @torch.no_grad()
+    def restore_zeros(self) -> None:
+        """Put back to 0 what the last shrinking made 0 and the optimizer has moved since."""
+        for name, w in zip(self._places, self._tensors(), strict=True):
+            if name in self._zeros:
+                w.masked_fill_(self._zeros[name].to(w.device), 0.0)
+
+    def _tensors(self) -> list[Tensor]:
+        """As they are in the groups now: sharded data parallel replaces them."""
+        groups = self.optimizer.param_groups
+        return [groups[group]["params"][index].detach() for group, index in self._places.values()]
+
+    def _before(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        self._due = None
+        # As in gamma_nlp.decay.step_hook: a closure makes the gradients inside the step.
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self.before_step()
+            return None
+        once = partial(self._run_then_observe, closure, [])
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": once}
+        return (args[0], once, *args[2:]), kwargs
+
+    def _run_then_observe(self, closure: Any, seen: list[bool]) -> Any:
+        loss = closure()
+        if not seen:  # some optimizers call it several times in one step
+            seen.append(True)
+            self.before_step()
+        return loss
+
+    @torch.no_grad()
+    def before_step(self) -> None:
+        """Decide, from the gradients there are now; the hook calls it."""
+        found_inf = getattr(self.optimizer, "found_inf", None)
+        keep = None if found_inf is None else (found_inf == 0).to(torch.float32).reshape(())
+        one: Any = 1 if keep is None else keep
+        started = self._steps >= self.how.delay_steps
+        self._steps = self._steps + one
+        self._calls += 1
+        for number, group in enumerate(self.optimizer.param_groups):
+            lr = group["lr"]
+            lr = lr.detach() if isinstance(lr, Tensor) else lr
+            self._dose[number] = self._dose[number] + lr * one
+        if self._calls % self.how.every:
+            return
+        tensors = self._tensors()
+        gradients = gradients_of(self.optimizer, self._places)
+        live = [i for i, g in enumerate(gradients) if g is not None]
+        if not live:
+            return
+        found = measure(
+            [tensors[i] for i in live],
+            [g for g in gradients if g is not None],
+            l1=self.how.l1,
+            l2=self.how.l2,
+        )
+        groups = [group for group, _ in self._places.values()]
+        found = unscaled(found, self.optimizer, [groups[i] for i in live])
+        acts, coherence = decide(found, self.how, started)
+        if keep is not None:
+            acts = acts & (keep != 0).to(acts.device)
+        self._record.add(live, acts, coherence, keep)
+        self._due = live, acts, keep
+
+    @torch.no_grad()
+    def after_step(self) -> None:
+        """Shrink what was decided on; the hook calls it."""
+        if self._due is None:
+            return
+        live, acts, keep = self._due
+        self._due = None
+        tensors, places = self._tensors(), list(self._places.items())
+        doses = [self._dose[places[i][1][0]] for i in live]
+        shrink(
+            [tensors[i] for i in live],
+            vector(doses, acts.device),
+            l1=self.how.l1,
+            l2=self.how.l2,
+            acts=acts,
+            zeros=[self._zeros_of(places[i][0], tensors[i]) for i in live] if self._holds else None,
+        )
+        self._dose = [0.0 if keep is None else dose * (1 - keep) for dose in self._dose]
+
+    @property
+    def _holds(self) -> bool:
+        """Whether there can be steps after which zeros have to be put back."""
+        steady = self.how.rule in ("always", "delayed") and self.how.every == 1
+        return bool(self.how.l1) and not steady
+
+    def _zeros_of(self, name: str, w: Tensor) -> Tensor:
+        found = self._zeros.get(name)
+        if found is None or found.device != w.device:
+            new = torch.zeros_like(w, dtype=torch.bool)
+            found = self._zeros[name] = new if found is None else found.to(w.device)
+        return found
+
+    def _save(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        state = {
+            "calls": self._calls,
+            "steps": int(self._steps),
+            "dose": [float(dose) for dose in self._dose],
+            "zeros": {name: zero.clone() for name, zero in self._zeros.items()},
+            "record": self._record.state(),
+        }
+        return {**state_dict, self.key: state}
+
+    def _load(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        state: Mapping[str, Any] | None = state_dict.get(self.key)
+        if state is not None:
+            self._take(state)
+        return {key: value for key, value in state_dict.items() if key != self.key}
+
+    def _take(self, state: Mapping[str, Any]) -> None:
+        shapes = {name: w.shape for name, w in zip(self._places, self._tensors(), strict=True)}
+        zeros = {name: zero for name, zero in state["zeros"].items() if name in shapes}
+        for name, zero in zeros.items():
+            if zero.shape != shapes[name]:
+                raise GammaError(
+                    f"the saved zeros of {name!r} have shape {tuple(zero.shape)}, the tensor has "
+                    f"{tuple(shapes[name])}: the state is of another model"
+                )
+        self._zeros = {name: zero.clone() for name, zero in zeros.items()}
+        self._calls, self._steps = int(state["calls"]), int(state["steps"])
+        same = len(state["dose"]) == len(self._dose)
+        self._dose = list(state["dose"]) if same else [0.0] * len(self._dose)
+        self._record.load(state["record"])

@@ -1,0 +1,194 @@
+"""The dose: how far decay alone would pull a gain over a planned run.
+
+Most published coefficients pull gains by a tenth of a per cent, and half precision can round that
+to nothing; a comparison of policies means little before its doses are known.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from gamma_nlp.decay.known_optimizers import native_mode
+from gamma_nlp.decay.policy import Mode
+from gamma_nlp.errors import GammaError
+
+
+def decay_dose(
+    coefficient: float,
+    lrs: float | Iterable[float],
+    *,
+    dtype: torch.dtype = torch.float32,
+    mode: Mode = "decoupled",
+    adaptive: bool = True,
+    momentum: float = 0.0,
+    start: float = 1.0,
+    offset: float = 0.0,
+) -> float | None:
+    """Return the fraction of a gain that decay removes over a run if its gradient stays zero.
+
+    Decoupled decay leaves the factor prod(1 - lr_t * coefficient), which is close to
+    exp(-coefficient * sum(lr_t)); the dose is 1 minus that. L2 in the gradient of plain SGD gives
+    the same, with momentum m at learning rates divided by 1 - m. Inside an optimizer that divides
+    by the size of the gradient (Adam) L2 has no closed form.
+
+    Args:
+        coefficient: The decay coefficient of the gain: ``weight_decay`` times its multiplier.
+        lrs: The learning rate of every step; or, as one number, their sum: then the closed form
+            is used and rounding is left out.
+        dtype: The gain's dtype. The parameter is rounded to it after every step, as training
+            does: steps below half a unit in the last place are lost.
+        mode: ``decoupled`` or ``coupled``.
+        adaptive: For coupled decay: whether the optimizer is of Adam's kind. False means SGD.
+        momentum: Of SGD, for coupled decay.
+        start: The gain at the start.
+        offset: 1 where the gain is 1 + parameter, else 0. It matters to rounding only.
+
+    Returns:
+        The dose, 0.1 for a pull of 10 %; ``None`` where there is no closed form.
+
+    Raises:
+        GammaError: A number out of range, a step that decays by more than everything, a dtype
+            that is none of float16, bfloat16, float32, float64, or momentum with decoupled decay.
+
+    Example:
+        >>> round(decay_dose(0.01, 11.1), 3)
+        0.105
+        >>> decay_dose(3.4, [1e-5] * 3000, dtype=torch.bfloat16)
+        0.0
+    """
+    total = isinstance(lrs, (int, float))
+    steps = [float(lrs)] if total else [float(lr) for lr in lrs]  # type: ignore[arg-type,union-attr]
+    _check(coefficient, steps, momentum, start, mode)
+    if dtype not in _ROUND:
+        raise GammaError(f"no dose for dtype {dtype}; use one of {', '.join(map(str, _ROUND))}")
+    if coefficient == 0:
+        return 0.0
+    if mode == "coupled":
+        if adaptive:
+            return None
+        steps = [lr / (1 - momentum) for lr in steps]
+    if total:
+        return -math.expm1(-coefficient * steps[0])
+    if max(steps, default=0.0) * coefficient > 1:
+        raise GammaError(
+            f"lr * coefficient reaches {max(steps) * coefficient:g}: one step would decay by more "
+            "than the whole gain; lower the coefficient or the learning rate"
+        )
+    return 1 - _end(coefficient, steps, _ROUND[dtype], start, offset) / start
+
+
+def optimizer_doses(
+    optimizer: Optimizer, lrs: Sequence[float], *, native_decay: str | None = None
+) -> dict[str, float | None]:
+    """Return the dose of every parameter of an optimizer made by this library, by name.
+
+    Args:
+        optimizer: From :func:`gamma_nlp.make_optimizer`.
+        lrs: The planned learning rate of every step, the same for all groups.
+        native_decay: As given to :func:`gamma_nlp.make_optimizer`.
+    """
+    done: dict[tuple[Any, ...], float | None] = {}
+    doses: dict[str, float | None] = {}
+    for group in optimizer.param_groups:
+        options = _options(optimizer, group, native_decay)
+        for name, parameter in zip(group["param_names"], group["params"], strict=True):
+            key = (parameter.dtype, *options.values())
+            if key not in done:
+                own_rate = bool(group.get("relative_step") or group.get("scale_parameter"))
+                known = parameter.dtype in _ROUND and not (own_rate and options["coefficient"])
+                done[key] = decay_dose(lrs=lrs, dtype=parameter.dtype, **options) if known else None
+            doses[name] = done[key]
+    return doses
+
+
+def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
+    """Whether rounding takes more than half of a dose; ``exact`` is the one in float64."""
+    return dose is not None and exact is not None and dose < 0.5 * exact
+
+
+def _options(
+    optimizer: Optimizer, group: Mapping[str, Any], native_decay: str | None
+) -> dict[str, Any]:
+    kind = type(optimizer)
+    adaptive = kind.__qualname__ not in ("SGD", "SGD8bit", "SGD32bit")
+    momentum = 0.0 if adaptive else float(group.get("momentum", 0.0))
+    if group.get("gamma_decay"):
+        coefficient, offset = group["gamma_decay"], group["gamma_offset"]
+        mode = group["gamma_mode"]
+    else:
+        made_with = {"adam_w_mode": getattr(optimizer, "adam_w_mode", True), **group}
+        coefficient, offset = group["weight_decay"], 0.0
+        mode = native_mode(kind, made_with, native_decay)
+    if mode == "decoupled":
+        momentum = 0.0
+    elif momentum and group.get("dampening"):
+        coefficient *= 1 - group["dampening"]
+    return {
+        "coefficient": float(coefficient),
+        "mode": mode,
+        "adaptive": adaptive,
+        "momentum": momentum,
+        "offset": float(offset),
+    }
+
+
+def _end(
+    coefficient: float,
+    lrs: Sequence[float],
+    rounded: Callable[[float], float],
+    start: float,
+    offset: float,
+) -> float:
+    """Return the gain after all steps of w <- round(w - lr * coefficient * (offset + w))."""
+    largest = max(lrs, default=0.0) * coefficient
+    w = rounded(start - offset)
+
+    def step(w: float, pull: float) -> float:
+        return rounded(w - pull * (rounded(offset + w) if offset else w))
+
+    for lr in lrs:
+        new = step(w, lr * coefficient)
+        if new == w and step(w, largest) == w:
+            break  # no later step can be larger: rounding has stopped the decay for good
+        w = new
+    return offset + w
+
+
+def _to_bfloat16(value: float) -> float:
+    (bits,) = struct.unpack("<I", struct.pack("<f", value))
+    bits += 0x7FFF + ((bits >> 16) & 1)  # to nearest, ties to even
+    return float(struct.unpack("<f", struct.pack("<I", bits & 0xFFFF0000))[0])
+
+
+_ROUND: Mapping[torch.dtype, Callable[[float], float]] = {
+    torch.float64: lambda value: value,
+    torch.float32: lambda value: struct.unpack("<f", struct.pack("<f", value))[0],
+    torch.float16: lambda value: struct.unpack("<e", struct.pack("<e", value))[0],
+    torch.bfloat16: _to_bfloat16,
+}
+
+
+def _check(
+    coefficient: float, lrs: Sequence[float], momentum: float, start: float, mode: str
+) -> None:
+    if mode not in ("decoupled", "coupled"):
+        raise GammaError(f"mode must be 'decoupled' or 'coupled', got {mode!r}")
+    if not math.isfinite(coefficient) or coefficient < 0:
+        raise GammaError(f"coefficient must be finite and >= 0, got {coefficient!r}")
+    if bad := [lr for lr in lrs if not math.isfinite(lr) or lr < 0]:
+        raise GammaError(f"learning rates must be finite and >= 0, got {bad[0]!r}")
+    if not 0 <= momentum < 1:
+        raise GammaError(f"momentum must be at least 0 and below 1, got {momentum!r}")
+    if momentum and mode == "decoupled":
+        raise GammaError(
+            "decoupled decay does not pass through the momentum; leave momentum out, or pass "
+            "mode='coupled', adaptive=False for L2 in SGD"
+        )
+    if not math.isfinite(start) or start == 0:
+        raise GammaError(f"start must be finite and not 0, got {start!r}")

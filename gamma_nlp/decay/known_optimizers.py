@@ -1,0 +1,118 @@
+"""Which weight decay each optimizer class has of its own, read in its source.
+
+Classes are recognised by their exact qualified name, so nothing is imported, and a subclass, which
+may replace the step, is unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch.optim import Optimizer
+
+from gamma_nlp.decay.policy import Mode
+from gamma_nlp.errors import GammaError
+
+
+def _by_flag(flag: str, default: bool) -> Callable[[Mapping[str, Any]], Mode]:
+    return lambda kwargs: "decoupled" if kwargs.get(flag, default) else "coupled"
+
+
+def _family(module: str, names: str) -> list[str]:
+    return [f"{module}.{name}" for name in names.split()]
+
+
+_BNB_BITS = ("", "8bit", "32bit")
+_COUPLED = [
+    *_family("torch.optim.sgd", "SGD"),
+    *_family("torch.optim.rmsprop", "RMSprop"),
+    *_family("torch.optim.adagrad", "Adagrad"),
+    *_family("torch.optim.adadelta", "Adadelta"),
+    *_family("torch.optim.adamax", "Adamax"),
+    *_family("torch.optim.asgd", "ASGD"),
+    *_family("torchao.optim.adam", "Adam8bit Adam4bit AdamFp8"),
+    *_family("torchao.prototype.low_bit_optim.adam", "Adam8bit Adam4bit AdamFp8"),
+    *(f"bitsandbytes.optim.sgd.SGD{bits}" for bits in _BNB_BITS),
+    *(f"bitsandbytes.optim.rmsprop.RMSprop{bits}" for bits in _BNB_BITS),
+    *(f"bitsandbytes.optim.adagrad.Adagrad{bits}" for bits in _BNB_BITS),
+]
+_DECOUPLED = [
+    *_family("torch.optim.adamw", "AdamW"),
+    *_family("torch.optim", "Adafactor"),
+    *_family("transformers.optimization", "Adafactor"),
+    *_family("torchao.optim.adam", "AdamW8bit AdamW4bit AdamWFp8 _AdamW"),
+    *_family("torchao.prototype.low_bit_optim.adam", "AdamW8bit AdamW4bit AdamWFp8 _AdamW"),
+    "fairseq.optim.adam.Adam",
+    *_family("fairseq.optim.fused_adam", "FusedAdamV1 FusedAdamV2"),
+    # bitsandbytes shrinks the parameter in its Adam kernels too, whatever the name says.
+    *(
+        f"bitsandbytes.optim.{name.lower()}.{paged}{name}{bits}"
+        for name in ("Adam", "AdamW", "Lion", "AdEMAMix")
+        for paged in ("", "Paged")
+        for bits in _BNB_BITS
+    ),
+]
+NATIVE: Mapping[str, Mode | Callable[[Mapping[str, Any]], Mode]] = {
+    **dict.fromkeys(_COUPLED, "coupled"),
+    **dict.fromkeys(_DECOUPLED, "decoupled"),
+    **{
+        f"torch.optim.{name.lower()}.{name}": _by_flag("decoupled_weight_decay", False)
+        for name in ("Adam", "NAdam", "RAdam")
+    },
+    "apex.optimizers.fused_adam.FusedAdam": _by_flag("adam_w_mode", True),
+}
+"""Which decay each optimizer class has of its own, read in its source. Keys are qualified names,
+so that nothing is imported."""
+
+REFUSED: Mapping[str, str] = {
+    "torch.optim.lbfgs.LBFGS": "it takes no parameter groups",
+    "torch.optim.rprop.Rprop": "it has no weight decay",
+    "torch.optim.sparse_adam.SparseAdam": "it has no weight decay and takes sparse gradients only",
+    "torch.optim.Muon": "it takes matrices only, so no gain can be in it",
+}
+
+
+def native_mode(
+    optimizer_class: type[Optimizer],
+    kwargs: Mapping[str, Any] | None = None,
+    native_decay: str | None = None,
+) -> Mode:
+    """Return which weight decay an optimizer class has itself.
+
+    Args:
+        optimizer_class: The class; subclasses of known classes are unknown, since they may
+            replace the step.
+        kwargs: The arguments it will be made with (``decoupled_weight_decay`` of Adam decides).
+        native_decay: What to take for a class this library does not know.
+
+    Raises:
+        GammaError: Not an optimizer class, one that cannot have decay per group, or an unknown
+            one without ``native_decay``.
+    """
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
+        raise GammaError(
+            f"expected a class of torch.optim.Optimizer such as torch.optim.AdamW, "
+            f"got {optimizer_class!r}; give its arguments as keywords of make_optimizer"
+        )
+    if native_decay not in (None, "coupled", "decoupled"):
+        raise GammaError(f"native_decay must be 'coupled' or 'decoupled', got {native_decay!r}")
+    name = f"{optimizer_class.__module__}.{optimizer_class.__qualname__}"
+    if name in REFUSED:
+        raise GammaError(f"{name} cannot be used with a decay policy: {REFUSED[name]}")
+    known = NATIVE.get(name)
+    if known is not None:
+        mode = known(kwargs or {}) if callable(known) else known
+        if native_decay not in (None, mode):
+            raise GammaError(
+                f"{name} has {mode} weight decay, but native_decay={native_decay!r} was given; "
+                "leave it out"
+            )
+        return mode
+    if native_decay is None:
+        raise GammaError(
+            f"{name} is not among the optimizers whose weight decay this library knows; read in "
+            "its step how group['weight_decay'] is used, and pass native_decay='decoupled' if it "
+            "shrinks the parameter, native_decay='coupled' if it is added to the gradient"
+        )
+    return native_decay  # type: ignore[return-value]

@@ -1,0 +1,227 @@
+"""Any known optimizer with a decay policy: groups it can do itself, the step hook for the rest."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gamma_nlp.decay.groups import (
+    PolicyLike,
+    listed,
+    merged_groups,
+    plain_names,
+    settings_for,
+    table_for,
+    trainable,
+)
+from gamma_nlp.decay.known_optimizers import native_mode
+from gamma_nlp.decay.policy import Mode
+from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict
+from gamma_nlp.decay.step_hook import step_hook
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.table import Gain, GainTable
+
+logger = logging.getLogger("gamma_nlp")
+
+
+def make_optimizer(
+    optimizer_class: type[Optimizer],
+    model: nn.Module,
+    *,
+    weight_decay: float,
+    lr: float | torch.Tensor | None,
+    policy: PolicyLike = "guidelines",
+    example_inputs: Any = None,
+    table: GainTable | None = None,
+    native_decay: str | None = None,
+    **kwargs: Any,
+) -> Optimizer:
+    """Make an optimizer that decays each parameter of ``model`` as ``policy`` says.
+
+    Where the optimizer's own decay can do it (AdamW under a decoupled policy, say), it is a plain
+    optimizer with groups. Otherwise a step hook decays: gains stored as 1 + weight, or a policy
+    whose mode is not the optimizer's. Saved states load by parameter name, and the policy given
+    here wins over the saved one.
+
+    Args:
+        optimizer_class: Such as ``torch.optim.AdamW``; the known ones are listed in
+            :mod:`gamma_nlp.decay.known_optimizers`.
+        model: The model to train.
+        weight_decay: The coefficient that the policy multiplies.
+        lr: Learning rate, passed on.
+        policy: A preset's name, a file, or a :class:`DecayPolicy`.
+        example_inputs: For :func:`categorize`, where it cannot make inputs itself.
+        table: The model's gain table, if it is at hand already.
+        native_decay: ``coupled`` or ``decoupled``, for an optimizer class that is not known.
+        **kwargs: Everything else the class takes (``betas``, ``fused``, ...).
+
+    Raises:
+        GammaError: An optimizer that is unknown or takes no decay per group; whatever
+            :func:`assign` refuses.
+
+    Example:
+        >>> optimizer = make_optimizer(torch.optim.AdamW, model, weight_decay=0.01, lr=2e-5)
+        ... # doctest: +SKIP
+    """
+    native = native_mode(optimizer_class, kwargs, native_decay)
+    groups, labels = decay_groups(
+        model,
+        native=native,
+        weight_decay=weight_decay,
+        policy=policy,
+        example_inputs=example_inputs,
+        table=table,
+    )
+    if any("gamma_decay" in group for group in groups):
+        check_hookable(optimizer_class, lr, kwargs)
+    return attach(optimizer_class(groups, lr=lr, **kwargs), labels)  # type: ignore[call-arg]
+
+
+def decay_groups(
+    model: nn.Module,
+    *,
+    native: Mode,
+    weight_decay: float,
+    policy: PolicyLike = "guidelines",
+    example_inputs: Any = None,
+    table: GainTable | None = None,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Return groups for an optimizer with ``native`` decay, and each parameter's label for logs.
+
+    For callers that make the optimizer themselves; they pass both on to :func:`attach`.
+    """
+    table = table_for(model, example_inputs, table)
+    settings = settings_for(model, weight_decay=weight_decay, policy=policy, table=table)
+    labels = {name: str(role) for name, role in table.roles.items()}
+    labels |= {gain.name: _label(gain) for gain in table}
+    plain = plain_names(labels)
+    groups = merged_groups(trainable(model, settings), settings, native=native)
+    return groups, {plain[name]: label for name, label in labels.items()}
+
+
+def attach(optimizer: Optimizer, labels: Mapping[str, str] | None = None) -> Optimizer:
+    """Give an optimizer made from :func:`decay_groups` its hooks; returns the same optimizer.
+
+    The hooks decay before each step where a group asks for it, load saved states by parameter
+    name with the present decay, and follow the optimizer through deep copies and pickling.
+    """
+    _hang(optimizer, dict(labels or {}))
+    return optimizer
+
+
+def _hang(optimizer: Optimizer, labels: dict[str, str]) -> None:
+    if any("gamma_decay" in group for group in optimizer.param_groups):
+        optimizer.register_step_pre_hook(step_hook)
+    loading = _Loading(labels)
+    if type(optimizer).load_state_dict is Optimizer.load_state_dict:
+        optimizer.register_load_state_dict_pre_hook(loading.before)
+        optimizer.register_load_state_dict_post_hook(loading.after)
+    else:  # bitsandbytes has its own load_state_dict, which runs no hooks
+        optimizer.__dict__["load_state_dict"] = partial(loading.run, optimizer)
+    # Copied and pickled optimizers lose their hooks, and would then silently not decay.
+    optimizer.__dict__["__reduce_ex__"] = partial(_reduce, optimizer, labels)
+
+
+def _reduce(optimizer: Optimizer, labels: dict[str, str], protocol: Any) -> tuple[Any, ...]:
+    return _revive, (type(optimizer), optimizer.__getstate__(), labels)
+
+
+def _revive(
+    optimizer_class: type[Optimizer], state: dict[str, Any], labels: dict[str, str]
+) -> Optimizer:
+    optimizer = optimizer_class.__new__(optimizer_class)
+    optimizer.__setstate__(state)
+    _hang(optimizer, labels)
+    return optimizer
+
+
+class _Loading:
+    """Loads a saved state by parameter name, under the decay that the optimizer has now."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self.labels = labels
+        self.present: list[dict[str, Any]] = []
+        self.loaded: dict[str, dict[str, Any]] = {}
+
+    def before(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+        fitted, self.loaded = fit_state_dict(optimizer, state_dict)
+        self.present = [
+            {key: group[key] for key in (*DECAY_KEYS, "param_names") if key in group}
+            for group in optimizer.param_groups
+        ]
+        return fitted
+
+    def after(self, optimizer: Optimizer) -> None:
+        for group, present in zip(optimizer.param_groups, self.present, strict=True):
+            for key in DECAY_KEYS:
+                group.pop(key, None)
+            group.update(present)
+        self.report(optimizer)
+
+    def report(self, optimizer: Optimizer) -> None:
+        changed: dict[str, list[str]] = {}
+        for group in optimizer.param_groups:
+            now = _said(group)
+            for name in group["param_names"]:
+                before = _said(self.loaded[name])
+                if before != now:
+                    change = f"{self.labels.get(name, 'parameter')}: {before} -> {now}"
+                    changed.setdefault(change, []).append(name)
+        for change, names in changed.items():
+            logger.info("decay changed on load, %s (%d: %s)", change, len(names), listed(names))
+            logger.debug("%s: %s", change, ", ".join(names))
+
+    def run(
+        self, optimizer: Optimizer, state_dict: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        fitted = self.before(optimizer, dict(state_dict))
+        type(optimizer).load_state_dict(optimizer, fitted, *args, **kwargs)
+        self.after(optimizer)
+
+
+def _said(group: Mapping[str, Any]) -> str:
+    if group.get("gamma_decay"):
+        toward = " toward gain 0 of 1 + weight" if group["gamma_offset"] else ""
+        return f"{group['gamma_decay']:g} {group['gamma_mode']} by hook{toward}"
+    return f"{group.get('weight_decay', 0.0):g}"
+
+
+def _label(gain: Gain) -> str:
+    return "unused" if gain.category is None else str(gain.category)
+
+
+def is_attached(optimizer: Optimizer) -> bool:
+    """Whether an optimizer went through :func:`attach`, or is a copy of one that did."""
+    return "__reduce_ex__" in vars(optimizer)
+
+
+def check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[str, Any]) -> None:
+    """Refuse an optimizer whose steps the hook cannot follow.
+
+    Raises:
+        GammaError: It makes its own learning rate, has none, or hides skipped steps.
+    """
+    name = optimizer_class.__qualname__
+    if optimizer_class.__module__ == "transformers.optimization" and (
+        lr is None or kwargs.get("relative_step", True) or kwargs.get("scale_parameter", True)
+    ):
+        raise GammaError(
+            f"{name} makes its own learning rate, which the decay this policy needs (a step "
+            "hook) cannot see; pass lr, relative_step=False and scale_parameter=False"
+        )
+    if lr is None:
+        raise GammaError(f"{name}: this policy needs the step hook, which needs an lr")
+    if "grad_scaler" in inspect.signature(optimizer_class.step).parameters and kwargs.get(
+        "capturable"
+    ):
+        raise GammaError(
+            f"{name} with capturable=True hides overflowing steps from the step hook that this "
+            "policy needs; leave capturable out"
+        )

@@ -1,0 +1,248 @@
+"""How much of ``weight_decay`` each kind of parameter gets: a policy is a set of multipliers."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.category import Role
+from gamma_nlp.gains.table import Gain
+
+Mode = Literal["decoupled", "coupled"]
+"""``decoupled``: lr * lambda * w off the parameter. ``coupled``: lambda * w on the gradient."""
+
+KINDS = (
+    "layer_norm",
+    "rms_norm",
+    "batch_norm",
+    "group_norm",
+    "instance_norm",
+    "qk_norm",
+    "layer_scale",
+)
+CATEGORY_KEYS = ("branch_last", "branch_inner", "shortcut", "head")
+ROLE_KEYS = ("weight", "embedding", "shift", "bias", "other")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayPolicy:
+    """Multipliers of ``weight_decay``: per gain category, gain kind, parameter role, name pattern.
+
+    Args:
+        name: How the policy is called in logs and reports.
+        branch_last: For gains that end a residual branch.
+        branch_inner: For gains inside a residual branch.
+        shortcut: For gains on a skip connection.
+        head: For gains after the last residual addition.
+        weight: For weights.
+        embedding: For embeddings; ``None`` means as ``weight``.
+        shift: For the biases of normalisations.
+        bias: For all other biases.
+        other: For everything else.
+        kinds: Per kind of gain, such as ``{"qk_norm": 0.0}``; wins over the category.
+        patterns: Per glob on the parameter name (``"*.q_norm.weight"``); the first that matches
+            wins, over everything else. A pattern that matches no parameter is an error.
+        mode: ``decoupled`` (AdamW) or ``coupled`` (L2 in the gradient). It acts on every decayed
+            parameter, not on gains alone.
+
+    The defaults are the preset ``guidelines``: the four guidelines of Kim et al.
+    (arXiv:2205.07260) as this library reads them.
+
+    Raises:
+        GammaError: A multiplier that is no finite number >= 0, an unknown kind or mode.
+
+    Example:
+        >>> DecayPolicy(name="no-qk", kinds={"qk_norm": 0.0}).branch_inner
+        1.0
+        >>> DecayPolicy.load("input_only").branch_last
+        0.0
+    """
+
+    name: str = "custom"
+    branch_last: float = 1.0
+    branch_inner: float = 1.0
+    shortcut: float = 0.0
+    head: float = 0.0
+    weight: float = 1.0
+    embedding: float | None = None
+    shift: float = 0.0
+    bias: float = 0.0
+    other: float = 0.0
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    patterns: Mapping[str, float] = field(default_factory=dict)
+    mode: Mode = "decoupled"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise GammaError(f"policy: name must be a non-empty text, got {self.name!r}")
+        where = f"policy {self.name!r}"
+        for key in CATEGORY_KEYS + ROLE_KEYS:
+            value = getattr(self, key)
+            if not (key == "embedding" and value is None):
+                _check_multiplier(where, key, value)
+        for key in ("kinds", "patterns"):
+            entries = getattr(self, key)
+            if not isinstance(entries, Mapping):
+                raise GammaError(
+                    f"{where}: {key} must map names to multipliers, got {entries!r}; "
+                    f'write for example {{"{"qk_norm" if key == "kinds" else "*.bias"}": 0.0}}'
+                )
+            for name, value in entries.items():
+                if not isinstance(name, str):
+                    raise GammaError(f"{where}: {key} needs texts as keys, got {name!r}")
+                _check_multiplier(where, f"{key}[{name!r}]", value)
+        for kind in self.kinds:
+            if kind not in KINDS:
+                raise GammaError(f"{where}: unknown gain kind {kind!r}{_hint(kind, KINDS)}")
+        if self.mode not in get_args(Mode):
+            modes = get_args(Mode)
+            raise GammaError(f"{where}: unknown mode {self.mode!r}{_hint(str(self.mode), modes)}")
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str] | DecayPolicy) -> DecayPolicy:
+        """Return the policy that ``source`` names: a preset, a JSON or YAML file, or itself.
+
+        A file holds the fields of this class as flat keys, and may start from a preset with
+        ``base: <preset>``.
+
+        Raises:
+            GammaError: Unknown preset, missing or malformed file, unknown key, bad value.
+        """
+        if isinstance(source, DecayPolicy):
+            return source
+        if not isinstance(source, (str, os.PathLike)):
+            raise GammaError(
+                f"a policy is the name of a preset, a file or a DecayPolicy, got {source!r}"
+            )
+        text = os.fspath(source)
+        if isinstance(source, str) and text in PRESETS:
+            return PRESETS[text]
+        path = Path(text)
+        if path.suffix.lower() in (".json", ".yaml", ".yml"):
+            return _from_file(path)
+        if path.is_file() or isinstance(source, os.PathLike) or len(path.parts) > 1:
+            raise GammaError(f"policy file {text!r}: the name must end in .json, .yaml or .yml")
+        raise GammaError(
+            f"unknown policy {text!r}{_hint(text, PRESETS)}; or give a .json or .yaml file"
+        )
+
+    def multiplier(self, name: str, what: Gain | Role) -> float:
+        """Return what ``weight_decay`` is multiplied with for one parameter.
+
+        Args:
+            name: The parameter's name, for the patterns.
+            what: Its row in the gain table, or its role where it is no gain.
+        """
+        for pattern, value in self.patterns.items():
+            if fnmatchcase(name, pattern):
+                return value
+        if isinstance(what, Role):
+            value = getattr(self, what.value)
+            return self.weight if value is None else value
+        if what.category is None:  # never reached by the forward pass: nothing to regularise
+            return 0.0
+        if what.kind in self.kinds:
+            return self.kinds[what.kind]
+        return float(getattr(self, what.category.value))
+
+    @property
+    def decays_gains(self) -> bool:
+        """Whether any category or kind of gain has a multiplier above 0."""
+        by_category = (getattr(self, key) for key in CATEGORY_KEYS)
+        return any(value > 0 for value in (*by_category, *self.kinds.values()))
+
+
+def _check_multiplier(where: str, key: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        hint = ""
+        if isinstance(value, str):
+            hint = "; no quotes, and in YAML write 1.0e-2, not 1e-2"
+        raise GammaError(f"{where}: {key} must be a number >= 0, got {value!r}{hint}")
+    if not math.isfinite(value) or value < 0:
+        raise GammaError(f"{where}: {key} must be finite and >= 0, got {value!r}")
+
+
+def _hint(word: str, valid: Iterable[str]) -> str:
+    valid = list(valid)
+    close = difflib.get_close_matches(word, valid, n=1)
+    question = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{question} (valid: {', '.join(valid)})"
+
+
+def _from_file(path: Path) -> DecayPolicy:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise GammaError(f"policy file {str(path)!r} does not exist") from None
+    except UnicodeDecodeError:
+        raise GammaError(f"policy file {str(path)!r} is no UTF-8 text") from None
+    except OSError as error:
+        raise GammaError(f"policy file {str(path)!r} cannot be read: {error.strerror}") from None
+    data = _parse(path, text)
+    if not isinstance(data, dict):
+        raise GammaError(f"{path}: expected keys such as 'branch_inner: 1.0', got {data!r}")
+    fields = [f.name for f in dataclasses.fields(DecayPolicy)]
+    for key in data:
+        if key not in fields and key != "base":
+            raise GammaError(f"{path}: unknown key {key!r}{_hint(str(key), [*fields, 'base'])}")
+    base = data.pop("base", "guidelines")
+    if base not in PRESETS:
+        raise GammaError(f"{path}: base: unknown preset {base!r}{_hint(str(base), PRESETS)}")
+    for key in ("kinds", "patterns"):
+        if data.get(key, "") is None:  # a YAML key with nothing below it
+            del data[key]
+    try:
+        return dataclasses.replace(PRESETS[base], **{"name": path.stem, **data})
+    except GammaError as error:
+        raise GammaError(f"{path}: {error}") from None
+
+
+def _parse(path: Path, text: str) -> Any:
+    if path.suffix.lower() == ".json":
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise GammaError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+    try:
+        import yaml
+    except ImportError:
+        raise GammaError(
+            f"{path}: reading YAML needs PyYAML; pip install 'gamma_nlp[recipes]', or use JSON"
+        ) from None
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or error
+        raise GammaError(f"{path}{line}: not valid YAML: {problem}") from None
+
+
+def _preset(name: str, **multipliers: float) -> DecayPolicy:
+    zero = dict.fromkeys(CATEGORY_KEYS, 0.0)
+    return DecayPolicy(name=name, **{**zero, **multipliers})  # type: ignore[arg-type]
+
+
+PRESETS: Mapping[str, DecayPolicy] = {
+    policy.name: policy
+    for policy in (
+        _preset("guidelines", branch_last=1.0, branch_inner=1.0),
+        _preset("input_only", branch_inner=1.0),
+        _preset("none"),
+        _preset("all", **dict.fromkeys(CATEGORY_KEYS, 1.0)),
+        _preset("all_params", **dict.fromkeys((*CATEGORY_KEYS, *ROLE_KEYS), 1.0)),
+    )
+}
+"""Policies with a name. All but ``all_params`` set gains only: weights and embeddings decay,
+shifts, biases and others do not. ``guidelines``: arXiv:2205.07260 as read by this library;
+``input_only``: arXiv:2605.26895; ``none``: what Hugging Face intends; ``all``: every gain;
+``all_params``: everything, as fairseq and plain torch do."""

@@ -1,0 +1,210 @@
+"""Saved optimizer and scheduler states fitted to other parameter groups, by parameter name.
+
+Another policy makes other groups, and a stock Trainer checkpoint has two. What belongs to a
+parameter (moments, step counts) follows the parameter; what belongs to a group (learning rate,
+betas) comes from the saved group; the decay stays what it is now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from gamma_nlp.decay.groups import listed
+from gamma_nlp.errors import GammaError
+
+DECAY_KEYS = ("weight_decay", "gamma_decay", "gamma_offset", "gamma_mode")
+_PER_GROUP = ("base_lrs", "_last_lr", "lr_lambdas", "min_lrs", "max_lrs")
+
+
+def regroup_state_dict(
+    saved: Mapping[str, Any], saved_names: Sequence[Sequence[str]], optimizer: Optimizer
+) -> dict[str, Any]:
+    """Return a saved optimizer state rearranged for the groups of ``optimizer``.
+
+    Nothing is changed in place: neither the optimizer nor ``saved``.
+
+    Args:
+        saved: What ``state_dict()`` of the earlier optimizer returned.
+        saved_names: The parameter names of each saved group, in the saved order.
+        optimizer: The present optimizer; its groups carry ``param_names``.
+
+    Returns:
+        A state dict that ``optimizer.load_state_dict`` takes: state by parameter name, learning
+        rates, betas and the like from the saved groups, decay from the present ones.
+
+    Raises:
+        GammaError: Parameters missing in either, or a present group whose parameters had
+            different settings (such as learning rates) before.
+    """
+    origin = _origins(saved, saved_names, optimizer)
+    new_groups: list[dict[str, Any]] = []
+    new_state: dict[Any, Any] = {}
+    old_ids = {old_id for _, old_id in origin.values()}
+    next_id = 0
+    for group in optimizer.param_groups:
+        names = group["param_names"]
+        new = {key: deepcopy(value) for key, value in group.items() if key != "params"}
+        for key in {*group, "initial_lr"} - {"params", "param_names", *DECAY_KEYS}:
+            sources = {origin[name][0]: saved["param_groups"][origin[name][0]] for name in names}
+            values = {index: old[key] for index, old in sources.items() if key in old}
+            if values:
+                new[key] = deepcopy(_agreed(values, key, names))
+        new["params"] = list(range(next_id, next_id + len(names)))
+        next_id += len(names)
+        for new_id, name in zip(new["params"], names, strict=True):
+            old_id = origin[name][1]
+            if old_id in saved["state"]:
+                new_state[new_id] = saved["state"][old_id]
+        new_groups.append(new)
+    for key, value in saved["state"].items():
+        if key not in old_ids:
+            new_state[key] = value
+    return {**saved, "state": new_state, "param_groups": new_groups}
+
+
+def fit_state_dict(
+    optimizer: Optimizer, state_dict: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Return the state to load, regrouped where needed, and each parameter's saved group."""
+    groups = state_dict["param_groups"]
+    if not all("param_names" in group for group in groups):
+        raise GammaError(
+            "the saved optimizer state carries no parameter names, so it cannot be told which "
+            "state belongs to which parameter; load it with "
+            "gamma_nlp.decay.saved_state.load_regrouped(optimizer, state_dict, names), names being "
+            "those of each saved group, in the order in which that optimizer got its parameters"
+        )
+    names = [group["param_names"] for group in groups]
+    if names != [group["param_names"] for group in optimizer.param_groups]:
+        state_dict = regroup_state_dict(state_dict, names, optimizer)
+    return state_dict, {name: group for group in groups for name in group["param_names"]}
+
+
+def load_regrouped(
+    optimizer: Optimizer, state_dict: Mapping[str, Any], names: Sequence[Sequence[str]]
+) -> None:
+    """Load a state that carries no parameter names, such as a stock Trainer checkpoint's.
+
+    Args:
+        optimizer: Made by :func:`gamma_nlp.make_optimizer`.
+        state_dict: The saved state, with any number of groups.
+        names: The parameter names of each saved group, in the saved order.
+
+    Raises:
+        GammaError: As :func:`regroup_state_dict`; then nothing has been loaded.
+    """
+    _check_lengths(state_dict, names)
+    named = [
+        {**group, "param_names": list(own)}
+        for group, own in zip(state_dict["param_groups"], names, strict=True)
+    ]
+    optimizer.load_state_dict({**state_dict, "param_groups": named})
+
+
+def fit_scheduler_state(
+    saved: Mapping[str, Any],
+    optimizer: Optimizer,
+    saved_names: Sequence[Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Return a saved learning-rate scheduler state with one entry per group of ``optimizer``.
+
+    A scheduler state of a two-group run, loaded as it is, would leave a third group without
+    updates of its learning rate.
+
+    Args:
+        saved: What ``scheduler.state_dict()`` returned.
+        optimizer: The present optimizer.
+        saved_names: Parameter names of each saved group. Needed only where the saved groups had
+            different learning rates.
+
+    Raises:
+        GammaError: The saved groups differ, and it cannot be told which applies where.
+    """
+    present = [group.get("param_names", []) for group in optimizer.param_groups]
+    result = dict(saved)
+    for key, values in saved.items():
+        if key == "_schedulers":
+            result[key] = [fit_scheduler_state(one, optimizer, saved_names) for one in values]
+        elif key in _PER_GROUP and isinstance(values, (list, tuple)):
+            result[key] = deepcopy(_spread(key, list(values), present, saved_names))
+    return result
+
+
+def _spread(
+    key: str,
+    values: list[Any],
+    present: list[list[str]],
+    saved_names: Sequence[Sequence[str]] | None,
+) -> list[Any]:
+    if values and all(_same(value, values[0]) for value in values):
+        return [values[0]] * len(present)
+    if saved_names is None or len(saved_names) != len(values):
+        if len(values) == len(present):
+            return values
+        raise GammaError(
+            f"the saved scheduler has {len(values)} groups with different {key}, the optimizer "
+            f"has {len(present)} groups; pass saved_names, the parameter names of each saved group"
+        )
+    index = {name: i for i, names in enumerate(saved_names) for name in names}
+    spread = []
+    for names in present:
+        if missing := [name for name in names if name not in index]:
+            raise GammaError(f"the saved scheduler's groups do not hold {listed(missing)}")
+        spread.append(_agreed({index[name]: values[index[name]] for name in names}, key, names))
+    return spread
+
+
+def _origins(
+    saved: Mapping[str, Any], saved_names: Sequence[Sequence[str]], optimizer: Optimizer
+) -> dict[str, tuple[int, Any]]:
+    """Map each name to (index of its saved group, its id there), checked to be complete."""
+    _check_lengths(saved, saved_names)
+    origin: dict[str, tuple[int, Any]] = {}
+    for index, (group, names) in enumerate(zip(saved["param_groups"], saved_names, strict=True)):
+        for old_id, name in zip(group["params"], names, strict=True):
+            if name in origin:
+                raise GammaError(f"parameter {name!r} appears twice in the saved groups")
+            origin[name] = (index, old_id)
+    present = [name for group in optimizer.param_groups for name in group["param_names"]]
+    problems = []
+    if missing := [name for name in present if name not in origin]:
+        problems.append(f"holds no {listed(missing)}, which the optimizer trains")
+    if unknown := sorted(set(origin) - set(present)):
+        problems.append(f"holds {listed(unknown)}, which the optimizer does not train")
+    if problems:
+        raise GammaError(
+            f"the saved optimizer state {' and '.join(problems)}; freeze the same parameters as "
+            "in the saved run, or start with a fresh optimizer"
+        )
+    return origin
+
+
+def _check_lengths(saved: Mapping[str, Any], saved_names: Sequence[Sequence[str]]) -> None:
+    sizes = [len(group["params"]) for group in saved["param_groups"]]
+    if [len(names) for names in saved_names] != sizes:
+        raise GammaError(
+            f"the saved optimizer state has groups of {sizes} parameters, but names were given "
+            f"for groups of {[len(names) for names in saved_names]}"
+        )
+
+
+def _agreed(values: Mapping[int, Any], key: str, names: Sequence[str]) -> Any:
+    first, *others = values.values()
+    if not all(_same(first, other) for other in others):
+        raise GammaError(
+            f"the saved groups {sorted(values)} have different {key} ({list(values.values())}), "
+            f"but their parameters {listed(names)} now share one group; make them differ now too, "
+            "or start with a fresh optimizer"
+        )
+    return first
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor) or isinstance(b, torch.Tensor):
+        return bool(torch.as_tensor(a).cpu().equal(torch.as_tensor(b).cpu()))
+    return bool(a == b)

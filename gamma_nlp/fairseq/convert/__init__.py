@@ -1,0 +1,1 @@
+"""Checkpoints from fairseq to transformers and back."""

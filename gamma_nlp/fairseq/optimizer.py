@@ -1,0 +1,229 @@
+"""``--optimizer gamma_adam``: fairseq's adam with decay by category.
+
+It takes every option of ``adam``, and ``--decay-policy``. The trainer's optimizer is built within
+a plan, which tells the constructor the names of the tensors that it gets.
+"""
+
+import functools
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from fairseq.logging import metrics
+from fairseq.optim import register_optimizer
+from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
+from fairseq.trainer import Trainer
+
+from gamma_nlp.decay import plan as train_log
+from gamma_nlp.decay.announce import announce
+from gamma_nlp.decay.groups import merged_groups
+from gamma_nlp.decay.optimizer import attach
+from gamma_nlp.decay.saved_state import DECAY_KEYS
+from gamma_nlp.errors import GammaError
+from gamma_nlp.fairseq.plan import UNFLATTEN, Plan, find_plan, make_plan, match, present
+from gamma_nlp.fairseq.schedule import planned_rates
+
+logger = logging.getLogger("gamma_nlp")
+
+
+def _coefficient(category: str) -> Any:
+    text = f"decay coefficient of gains of category {category}, in place of the policy's"
+    return field(default=None, metadata={"help": text})
+
+
+# fairseq makes options from these hints, and knows `Optional[float]`, not `float | None`.
+@dataclass
+class GammaAdamConfig(FairseqAdamConfig):
+    """The options of ``gamma_adam``."""
+
+    decay_policy: str = field(
+        default="guidelines",
+        metadata={
+            "help": "how --weight-decay is shared out: guidelines, input_only, none, all, "
+            "all_params, or a policy file (.json, .yaml)"
+        },
+    )
+    decay_branch_last: Optional[float] = _coefficient("branch_last")  # noqa: UP045
+    decay_branch_inner: Optional[float] = _coefficient("branch_inner")  # noqa: UP045
+    decay_shortcut: Optional[float] = _coefficient("shortcut")  # noqa: UP045
+    decay_head: Optional[float] = _coefficient("head")  # noqa: UP045
+
+
+@register_optimizer("gamma_adam", dataclass=GammaAdamConfig)
+class GammaAdam(FairseqAdam):
+    """fairseq's adam over the groups of a decay policy."""
+
+    def __init__(self, cfg: Any, params: Any) -> None:
+        self._plan = find_plan()
+        self._given = list(params)
+        named, self._flat = match(self._given, self._plan)
+        groups = merged_groups(named, self._plan.settings, native="decoupled")
+        super().__init__(cfg, groups)
+        coupled = any(group.get("gamma_mode") == "coupled" for group in groups)
+        if coupled and not isinstance(self._optimizer, Adam):
+            raise GammaError(
+                f"mode 'coupled' of policy {self._plan.policy.name!r} needs unscaled gradients, "
+                "which the fused optimizer does not have; add --use-old-adam"
+            )
+        labels = {name: str(role) for name, role in self._plan.table.roles.items()}
+        labels |= {gain.name: str(gain.category or "unused") for gain in self._plan.table}
+        attach(self._optimizer, labels)
+        # fairseq would put moments back by position; states are regrouped by name here.
+        self._optimizer.disable_mem_eff_fp16_loading_hack = True
+        self._updates = 0
+        self._norms: tuple[int, dict[str, float]] = (0, {})
+
+    @property
+    def params(self) -> Iterator[torch.Tensor]:
+        """What gradients are scaled and measured on: the flat tensor where there is one."""
+        return iter(self._given) if self._flat else super().params
+
+    def load_state_dict(
+        self, state_dict: dict[str, Any], optimizer_overrides: dict[str, Any] | None = None
+    ) -> None:
+        """Load by parameter name; the decay stays what the options of this run say.
+
+        Raises:
+            GammaError: The state is another optimizer's, or an override would set the decay.
+        """
+        groups = state_dict["param_groups"]
+        if not all("param_names" in group for group in groups):
+            raise GammaError(
+                "the checkpoint's optimizer was not gamma_adam, so its state has no parameter "
+                "names; add --reset-optimizer to start with fresh moments"
+            )
+        overrides = dict(optimizer_overrides or {})
+        if decay := sorted({*DECAY_KEYS, "params", "param_names"} & overrides.keys()):
+            raise GammaError(
+                f"--optimizer-overrides: {', '.join(decay)} would erase the decay of the "
+                "categories; give --weight-decay and --decay-policy, which win over the checkpoint"
+            )
+        super().load_state_dict(state_dict, overrides)
+        saved = {
+            name: state_dict["state"].get(key)
+            for group in groups
+            for name, key in zip(group["param_names"], group["params"], strict=True)
+        }
+        for group in self.param_groups:
+            for name, p in zip(group["param_names"], group["params"], strict=True):
+                # torch rounds moments to the parameter's dtype; fairseq keeps them in float32.
+                if p.dtype in (torch.float16, torch.bfloat16) and saved[name] is not None:
+                    self._optimizer.state[p] = saved[name]
+
+    def step(self, closure: Any = None, scale: float = 1.0, groups: Any = None) -> None:
+        """One update; the first one is announced before it is made."""
+        if self._flat:
+            self._check_views()
+        if self._updates == 0:
+            self._announce()
+        self._updates += 1
+        super().step(closure, scale, groups)
+        self._log_norms()
+
+    def _check_views(self) -> None:
+        flat = self._given[0]
+        first = self.param_groups[0]["params"][0]
+        for whole, view in ((flat, first), (flat.grad, first.grad)):
+            if whole is None or view.untyped_storage()._cdata != whole.untyped_storage()._cdata:
+                raise GammaError(
+                    "the flat tensor of --fp16 was replaced after gamma_adam had cut it into "
+                    f"parameters; {UNFLATTEN}"
+                )
+
+    def _announce(self) -> None:
+        plan, trainer = self._plan, self._plan.trainer
+        rates = planned_rates(trainer)
+        many = None if rates is None else [rates] * len(self.param_groups)
+        planned = train_log.plan(self._optimizer, many, None)
+        if not trainer.is_data_parallel_master:
+            return
+        announce(
+            _as_trained(plan, self.param_groups),
+            planned,
+            policy=plan.policy,
+            weight_decay=plan.weight_decay,
+            optimizer="gamma_adam",
+            steps=0 if rates is None else len(rates),
+            autocast=False,
+            folder=Path(trainer.cfg.checkpoint.save_dir),
+            remedy="train with --fp16 or --amp in place of --memory-efficient-fp16",
+        )
+
+    def _log_norms(self) -> None:
+        for category in sorted({str(gain.category) for gain in self._plan.table if gain.category}):
+            norm = functools.partial(self._norm, category)
+            metrics.log_derived(f"gain_norm/{category}", norm, priority=1500)
+
+    def _norm(self, category: str, meters: Any) -> float:
+        if self._norms[0] != self._updates:  # asked for only where a line is logged
+            norms = train_log.gain_norms(self._plan.trainer._model, self._plan.table)
+            self._norms = (self._updates, norms)
+        return round(self._norms[1][category], 5)
+
+
+def _as_trained(plan: Plan, groups: Any) -> Any:
+    """The gain table with the dtype in which each gain is decayed: that of its float32 copy."""
+    from dataclasses import replace
+
+    dtypes = {
+        name: str(p.dtype).removeprefix("torch.")
+        for group in groups
+        for name, p in zip(group["param_names"], group["params"], strict=True)
+    }
+    gains = [replace(gain, dtype=dtypes.get(gain.name, gain.dtype)) for gain in plan.table]
+    return replace(plan.table, gains=tuple(gains))
+
+
+def _is_chosen(trainer: Any) -> bool:
+    return getattr(trainer.cfg.optimizer, "_name", None) == "gamma_adam"
+
+
+_stock_build = Trainer._build_optimizer
+
+
+@functools.wraps(_stock_build)
+def _build_optimizer(self: Any) -> None:
+    if not _is_chosen(self):
+        _stock_build(self)
+        return
+    _check_flat(self.cfg.common)
+    with present(make_plan(self)):
+        _stock_build(self)
+
+
+def _check_flat(common: Any) -> None:
+    """Refuse the flat tensor of ``--fp16``, which fairseq puts on a GPU, where there is none."""
+    other = (common.fp16_no_flatten_grads, common.memory_efficient_fp16, common.amp, common.bf16)
+    if not common.fp16 or any(other):
+        return
+    try:
+        torch.cuda.current_device()
+    except (AssertionError, RuntimeError) as error:
+        raise GammaError(
+            f"--fp16 keeps its flat tensor on a GPU, and torch finds none ({error}); {UNFLATTEN}"
+        ) from error
+
+
+_stock_load = Trainer.load_checkpoint
+
+
+@functools.wraps(_stock_load)
+def _load_checkpoint(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return _stock_load(self, filename, *args, **kwargs)
+    except AssertionError as error:
+        if "does not match" not in str(error) or not _is_chosen(self):
+            raise
+        what, names = str(error).partition(";")[0], str(error).rpartition(". ")[2]
+        raise GammaError(
+            f"{filename}: {what} ({names}), so its moments cannot be used; go on with the "
+            "optimizer, criterion and precision of that run, or add --reset-optimizer to keep its "
+            "weights alone: moments start anew, and updates are counted from 0"
+        ) from error
+
+
+Trainer._build_optimizer = _build_optimizer
+Trainer.load_checkpoint = _load_checkpoint

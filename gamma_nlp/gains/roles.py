@@ -1,0 +1,81 @@
+"""Find what can be told of parameters without running the model: norms, and everyone's role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from gamma_nlp.gains.category import Role
+
+_TORCH_NORMS = (
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.modules.batchnorm._NormBase,
+    *((nn.RMSNorm,) if hasattr(nn, "RMSNorm") else ()),
+)
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether a module normalises, by its type; a class of the user's own counts by its name."""
+    return isinstance(module, _TORCH_NORMS) or "norm" in type(module).__name__.lower()
+
+
+def kind(module: nn.Module) -> str:
+    """The kind of a norm module by its type, as :attr:`gamma_nlp.Gain.kind`."""
+    name = type(module).__name__.lower()
+    for word in ("batch", "group", "instance", "rms"):
+        if word in name:
+            return f"{word}_norm"
+    return "layer_norm"
+
+
+def norm_weights(model: nn.Module) -> list[str]:
+    """Names of the parameters that look like gains: what norm modules own, apart from shifts.
+
+    A container whose class name holds "norm" (a block, say) owns no small parameters of its own
+    and so contributes none.
+    """
+    found = []
+    for path, module in model.named_modules(remove_duplicate=False):
+        if is_norm(module):
+            for name, parameter in module.named_parameters(recurse=False):
+                if not _is_bias(name) and not _is_matrix(parameter):
+                    found.append(f"{path}.{name}" if path else name)
+    return found
+
+
+def static_roles(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, Role]:
+    """The role of each parameter by the type of the module that owns it and by its shape."""
+    skipped = set(skip)
+    owners = dict(model.named_modules(remove_duplicate=False))
+    first: dict[int, str] = {}
+    roles: dict[str, Role] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        path, _, last = name.rpartition(".")
+        role = _role(owners[path], last, parameter)
+        known = first.setdefault(id(parameter), name)
+        if known not in skipped and (known == name or role is Role.EMBEDDING):
+            roles[known] = role  # an output layer that shares the embedding is the embedding
+    return roles
+
+
+def _role(owner: nn.Module, name: str, parameter: nn.Parameter) -> Role:
+    if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
+        return Role.EMBEDDING
+    # Biases of experts or heads, held as one matrix, are named for what they are.
+    if name.endswith("bias") or (_is_bias(name) and not _is_matrix(parameter)):
+        # A class named after its norm may be a whole head; a norm has no submodules.
+        return Role.SHIFT if is_norm(owner) and not [*owner.children()] else Role.BIAS
+    if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) or _is_matrix(parameter):
+        return Role.WEIGHT
+    return Role.OTHER if parameter.is_floating_point() else Role.WEIGHT
+
+
+def _is_bias(name: str) -> bool:
+    return "bias" in name or name in ("beta", "b")
+
+
+def _is_matrix(parameter: torch.Tensor) -> bool:
+    return sum(size > 1 for size in parameter.shape) >= 2

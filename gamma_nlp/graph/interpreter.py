@@ -1,0 +1,284 @@
+"""What one operation on activations means to the rule: the node, or nodes, that it adds.
+
+Works on names and operands; tensors do not occur here. The operands of an operation are nodes
+(activations), expressions of parameters, or neither (constants).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.graph import messages, operations
+from gamma_nlp.graph.affine import Expr
+from gamma_nlp.graph.nodes import Graph, Op, Scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operand:
+    """A tensor argument: its node or its expression, and its shape."""
+
+    node: int | None
+    expr: Expr | None
+    shape: tuple[int, ...]
+
+    def is_contracted(self, output: tuple[int, ...]) -> bool:
+        """Whether an operation with an output of this shape takes the operand for a matrix.
+
+        Quantised matrices come packed into one column, which fits no side of the output.
+        """
+        sides = [size for size in self.shape if size > 1]
+        if len(sides) == 1:
+            return sides[0] not in output
+        return len(sides) > 1 and self.shape != output
+
+
+class Interpreter:
+    """Adds nodes to a graph, operation by operation.
+
+    Args:
+        graph: Where the nodes go.
+        where: Returns the name of the module that is running.
+    """
+
+    def __init__(self, graph: Graph, where: Callable[[], str]) -> None:
+        self.graph = graph
+        self.where = where
+
+    def node(
+        self, op: Op, name: str, parents: Iterable[int] = (), scale: Scale | None = None
+    ) -> int:
+        return self.graph.add(op, name, parents, self.where(), scale)
+
+    def interpret(self, name: str, operands: Sequence[Operand], shape: tuple[int, ...]) -> int:
+        """Add an operation with at least one activation among its operands.
+
+        Args:
+            name: The operation, named as in :mod:`gamma_nlp.graph.operations`.
+            operands: Its tensor arguments.
+            shape: The shape of its first output.
+
+        Returns:
+            The node that stands for its output.
+
+        Raises:
+            GammaError: A kernel that fuses a norm with a weight or an addition.
+        """
+        nodes, exprs = _nodes(operands), _exprs(operands)
+        if name in operations.MOVES and len(nodes) == 1 and not exprs:
+            return nodes[0]
+        if len(operands) >= 3 and operations.is_attention(name):
+            return self._attention(name, operands)
+        if name in operations.CONTRACTIONS:
+            return self._contraction(name, operands)
+        if "norm" in name and name not in operations.NO_NORM:
+            return self._fused_norm(name, operands, shape)
+        if "softmax" in name and "log_softmax" not in name:
+            return self.node(Op.SOFTMAX, name, nodes)
+        if name in ("add", "sub", "rsub"):
+            return self._sum(name, nodes, exprs)
+        if name == "addcmul" and len(operands) == 3:
+            scaled = Operand(node=self._product("mul", operands[1:]), expr=None, shape=shape)
+            return self._sum("add", _nodes((operands[0], scaled)), _exprs(operands[:1]))
+        if name in ("mul", "div"):
+            return self._product(name, operands)
+        if name == "lerp" and all(o.node is not None for o in operands[:2]):
+            return self.node(Op.ADD, name, nodes[:2])  # (1 - t) * x + t * y
+        if name in operations.LINEAR:
+            return self.node(Op.LINEAR, name, nodes)
+        matrices = [o for o in operands if o.expr and o.is_contracted(shape)]
+        if matrices:  # an operation that is not known takes a matrix: a kernel that contracts
+            self._mark_weights(_exprs(matrices))
+            return self.node(Op.WEIGHT, name, nodes)
+        return self.node(Op.NONLINEAR, name, nodes)
+
+    def _contraction(self, name: str, operands: Sequence[Operand]) -> int:
+        factors, bias = operands, operands[:0]
+        if name in operations.BIAS_FIRST:
+            bias, factors = operands[:1], operands[1:]
+        elif name == "linear" or "conv" in name:
+            factors, bias = operands[:2], operands[2:]
+        nodes, exprs = _nodes(factors), _exprs(factors)
+        if exprs:
+            self._mark_weights(exprs)
+            product = self.node(Op.WEIGHT, name, nodes)
+        else:
+            product = self.node(Op.CONTRACT if len(nodes) > 1 else Op.LINEAR, name, nodes)
+        for operand in bias:
+            if operand.node is not None:
+                product = self.node(Op.ADD, "add", (product, operand.node))
+            elif operand.expr is not None:
+                self.graph.biases |= operand.expr.params
+        return product
+
+    def _attention(self, name: str, operands: Sequence[Operand]) -> int:
+        """A fused attention, written out as eager attention would be."""
+        scores = self.node(Op.CONTRACT, name, _nodes(operands[:2]))
+        for bias in _nodes(operands[3:4]):
+            scores = self.node(Op.ADD, "add", (scores, bias))
+        weights = self.node(Op.SOFTMAX, name, (scores,))
+        return self.node(Op.CONTRACT, name, [weights, *_nodes(operands[2:3])])
+
+    def _fused_norm(self, name: str, operands: Sequence[Operand], shape: tuple[int, ...]) -> int:
+        kind = next((k for word, k in operations.NORM_KINDS.items() if word in name), "layer_norm")
+        signal = next(o for o in operands if o.node is not None)
+        affine = [o for o in operands if o.expr is not None]
+        matrices = [
+            o for o in affine if o.is_contracted(shape) and o.shape != shape[-len(o.shape) :]
+        ]
+        summands = [o for o in operands if o.node is not None and o.shape == shape]
+        if matrices or len(affine) > 2 or len(summands) > 1:
+            other = "an addition" if len(summands) > 1 else "a weight"
+            raise GammaError(messages.fused_kernel(self.where(), name, other))
+        scale = None
+        if affine:
+            scale = _scale(affine[0].expr, kind)
+            for shift in _exprs(affine[1:]):
+                self.graph.shifts |= shift.params
+        assert signal.node is not None
+        return self.node(Op.NORM, kind, _nodes(operands), scale)
+
+    def _sum(self, name: str, nodes: list[int], exprs: list[Expr]) -> int:
+        if len(nodes) == 2:
+            return self._unit_offset(self.node(Op.ADD, name, nodes))
+        scale = self.graph.nodes[nodes[0]].scale
+        for expr in exprs:
+            after_gain = scale is not None and scale.kind is not None
+            (self.graph.shifts if after_gain else self.graph.biases).update(expr.params)
+        return self.node(Op.LINEAR, name, nodes)
+
+    def _unit_offset(self, total: int) -> int:
+        """``x + x * w`` is a product with ``1 + w``."""
+        first, second = self.graph.nodes[total].parents
+        for plain, scaled in ((first, second), (second, first)):
+            product = self.graph.nodes[scaled]
+            # A fused norm has a scale too, but x + norm(x) is a sum of two signals.
+            if product.op is not Op.LINEAR or product.parents != (plain,):
+                continue
+            if product.scale is not None:
+                scale = replace(product.scale, offset=product.scale.offset + 1)
+                self.graph.nodes[total] = replace(
+                    self.graph.nodes[total], op=Op.LINEAR, parents=(plain,), scale=scale
+                )
+                self.graph.nodes[scaled] = replace(product, scale=None)
+        return total
+
+    def _product(self, name: str, operands: Sequence[Operand]) -> int:
+        nodes, exprs = _nodes(operands), _exprs(operands)
+        if len(nodes) == 2:
+            pairs = [(nodes[0], nodes[1]), (nodes[1], nodes[0])]
+            for signal, factor in pairs if name == "mul" else pairs[:1]:
+                if self._is_norm(signal, factor):
+                    early = self._early(signal, factor)
+                    plain = self.graph.nodes[signal].parents[0] if early else signal
+                    kind = "layer_norm" if self._is_centred(plain) else "rms_norm"
+                    scale = replace(early, kind=kind) if early else None
+                    return self.node(Op.NORM, kind, (signal,), scale)
+            return self.node(Op.NONLINEAR, name, nodes)
+        scale = None
+        if name == "mul" and len(exprs) == 1:
+            scale = _scale(exprs[0], self._norm_behind(nodes[0], _is_scalar(operands)))
+        return self.node(Op.LINEAR, name, nodes, scale)
+
+    def _is_norm(self, signal: int, factor: int) -> bool:
+        """Whether ``factor`` is a root of a reduction of what ``signal`` is made of."""
+        origin = self._pointwise_origin(signal)
+        reduced = rooted = False
+        stack, seen = [factor], set()
+        while stack:
+            current = stack.pop()
+            if current in seen:
+                continue
+            seen.add(current)
+            node = self.graph.nodes[current]
+            rooted = rooted or node.name in operations.ROOTS
+            if node.name in operations.REDUCTIONS and any(
+                origin & self._pointwise_origin(parent) for parent in node.parents
+            ):
+                reduced = True
+            elif node.name in operations.STATISTIC | operations.REDUCTIONS and current != signal:
+                stack.extend(node.parents)
+            else:
+                return False
+        return rooted and reduced
+
+    def _early(self, signal: int, factor: int) -> Scale | None:
+        """The gain of a norm written ``w * (x - mean) / std``: it multiplies before the division.
+
+        Not a factor that the statistic itself contains: that one is normalised away.
+        """
+        entry = self.graph.nodes[signal]
+        if entry.scale is None or entry.scale.kind is not None:
+            return None
+        stack, seen = [factor], {factor}
+        while stack:
+            for parent in self.graph.nodes[stack.pop()].parents:
+                if parent == signal:
+                    return None
+                if parent > signal and parent not in seen:
+                    seen.add(parent)
+                    stack.append(parent)
+        self.graph.nodes[signal] = replace(entry, scale=None)
+        return entry.scale
+
+    def _is_centred(self, signal: int) -> bool:
+        """Whether a mean of what a signal is made of was taken off it."""
+        node = self.graph.nodes[signal]
+        if node.name != "sub" or len(node.parents) != 2:
+            return False
+        return self.graph.nodes[node.parents[1]].name in ("mean", "sum", "div", "var_mean")
+
+    def _pointwise_origin(self, node: int) -> set[int]:
+        found: set[int] = set()
+        stack = [node]
+        while stack:
+            current = stack.pop()
+            if current in found:
+                continue
+            found.add(current)
+            entry = self.graph.nodes[current]
+            # A sum of two signals is where one of them begins; a centred signal is not.
+            if entry.name in operations.POINTWISE and (
+                entry.op is not Op.ADD or entry.name == "sub"
+            ):
+                stack.extend(entry.parents)
+        return found
+
+    def _norm_behind(self, node: int, scalar: bool) -> str | None:
+        """The kind of the norm whose output ``node`` is, up to constant factors and shifts.
+
+        A single number is the gain of a norm only in the norm's own module: outside it mixes
+        signals, as a learned weight of a skip does.
+        """
+        while True:
+            entry = self.graph.nodes[node]
+            if entry.scale is not None:
+                return None  # the norm has its gain already
+            if entry.op is Op.NORM:
+                return entry.name if not scalar or entry.module == self.where() else None
+            if entry.op is not Op.LINEAR or entry.name not in ("mul", "div", "add", "sub", "neg"):
+                return None
+            node = entry.parents[0]
+
+    def _mark_weights(self, exprs: Iterable[Expr]) -> None:
+        for expr in exprs:
+            self.graph.weights |= expr.params
+
+
+def _is_scalar(operands: Iterable[Operand]) -> bool:
+    return all(size == 1 for o in operands if o.expr is not None for size in o.shape)
+
+
+def _nodes(operands: Iterable[Operand]) -> list[int]:
+    return [o.node for o in operands if o.node is not None]
+
+
+def _exprs(operands: Iterable[Operand]) -> list[Expr]:
+    return [o.expr for o in operands if o.expr is not None]
+
+
+def _scale(expr: Expr | None, kind: str | None) -> Scale | None:
+    if expr is None or expr.offset is None:
+        return None
+    return Scale(parameter=next(iter(expr.params)), offset=expr.offset, kind=kind)

@@ -1,0 +1,104 @@
+"""The residual graph as plain data: what each operation of one forward pass does to the signal.
+
+A node is an operation on an activation. Operations that only move or cast values (views, copies,
+permutations) have no node of their own: their output stands for their input. Nothing here knows
+about tensors; :mod:`gamma_nlp.graph.recorder` fills the graph, and the rule of
+:mod:`gamma_nlp.gains.rule` reads it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+class Op(enum.Enum):
+    """What an operation is to the rule."""
+
+    SOURCE = "source"
+    """An input, an embedding lookup, or a parameter used as a token array."""
+    WEIGHT = "weight"
+    """Contracts the signal with a parameter."""
+    CONTRACT = "contract"
+    """Contracts the signal with itself, as attention does."""
+    NORM = "norm"
+    """Divides the signal by a statistic of itself."""
+    SOFTMAX = "softmax"
+    ADD = "add"
+    """Adds two activations; ``parents`` holds the two operands."""
+    LINEAR = "linear"
+    """Linear in the signal, no parameter contracted: a constant factor, a bias, a sum, a mean."""
+    CHOICE = "choice"
+    """Makes indices or yes-or-no answers from the signal: they steer it, but hold none of it."""
+    NONLINEAR = "nonlinear"
+    """Everything else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """A broadcast product of the signal with one parameter: a gain, or a candidate for one.
+
+    Attributes:
+        parameter: Its name.
+        offset: The parameter value at which the product vanishes, negated: 0 for ``w``, 1 for
+            ``1 + w``.
+        kind: As :attr:`gamma_nlp.Gain.kind` where the factor follows a norm, ``None`` where it is
+            a candidate for a layer scale.
+    """
+
+    parameter: str
+    offset: float
+    kind: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Node:
+    op: Op
+    name: str
+    parents: tuple[int, ...]
+    module: str
+    scale: Scale | None = None
+
+
+@dataclass
+class Graph:
+    """Nodes in the order in which they ran, so that every parent precedes its children.
+
+    Attributes:
+        nodes: The operations.
+        weights: Parameters contracted with the signal.
+        embeddings: Parameters looked up by an index.
+        shifts: Biases of normalisations.
+        biases: Other parameters added to the signal.
+        touched: Every parameter that some operation read.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    weights: set[str] = field(default_factory=set)
+    embeddings: set[str] = field(default_factory=set)
+    shifts: set[str] = field(default_factory=set)
+    biases: set[str] = field(default_factory=set)
+    touched: set[str] = field(default_factory=set)
+
+    def add(
+        self,
+        op: Op,
+        name: str,
+        parents: Iterable[int],
+        module: str = "",
+        scale: Scale | None = None,
+    ) -> int:
+        """Append a node and return its index."""
+        self.nodes.append(
+            Node(op=op, name=name, parents=tuple(parents), module=module, scale=scale)
+        )
+        return len(self.nodes) - 1
+
+    def children(self) -> list[list[int]]:
+        """For each node, the nodes that read it, in order."""
+        below: list[list[int]] = [[] for _ in self.nodes]
+        for index, node in enumerate(self.nodes):
+            for parent in dict.fromkeys(node.parents):
+                below[parent].append(index)
+        return below

@@ -1,0 +1,1 @@
+"""Everything that speaks to Hugging Face's Trainer, hub and data loading."""

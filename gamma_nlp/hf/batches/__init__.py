@@ -1,0 +1,1 @@
+"""Batches by length and by a budget of tokens, for any Trainer."""

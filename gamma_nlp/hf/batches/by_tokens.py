@@ -1,0 +1,199 @@
+"""Batches of sequence pairs by a budget of tokens: short pairs in large batches, long in small.
+
+Pairs are sorted by the widths they are padded to and cut into batches that keep the budget. Each
+epoch exchanges pairs of equal widths at random and shuffles the batches. The cuts depend on the
+widths alone, so every epoch has the same number of batches of the same shapes: a scheduler can be
+planned, and a run can be resumed by counting.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.batches.budget import Lengths, TokenBudget, checked_pairs, cuts, fitting, places
+
+
+class TokenBatches(Sampler[list[int]]):
+    """Batch sampler: lists of indices, each pair once an epoch, no batch above the budget.
+
+    The order follows from seed and epoch alone. Process ``rank`` of ``world_size`` takes batch
+    ``k * world_size + rank`` at step ``k``, so the batches of all processes together are those of
+    a single one. Give it to ``DataLoader(batch_sampler=...)``; nothing else may shard it again.
+
+    To go on after a stop: ``load_state_dict(state)``, then ``set_epoch(sampler.epoch)`` or nothing.
+    The next iteration, and only that one, begins behind the batches that were done.
+
+    Args:
+        source: Tokens of each source sequence.
+        target: Tokens of each target sequence.
+        budget: The size of a batch.
+        seed: With the epoch, decides the order; not negative.
+        rank: This process.
+        world_size: Number of processes.
+        remainder: What the last step does when the batches do not divide evenly: ``fill`` gives
+            some processes a batch from the start of the epoch once more, ``drop`` leaves it out.
+
+    Attributes:
+        epoch: From :meth:`set_epoch` or :meth:`load_state_dict`.
+        skipped: Indices of the pairs that ``skip_long`` left out.
+
+    Raises:
+        GammaError: Lengths that do not pair up, a pair wider than the budget, nothing to train on.
+    """
+
+    def __init__(
+        self,
+        source: Lengths,
+        target: Lengths,
+        budget: TokenBudget,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        remainder: Literal["fill", "drop"] = "fill",
+    ) -> None:
+        if seed < 0:
+            raise GammaError(f"seed must not be negative, but is {seed}")
+        if not 0 <= rank < world_size:
+            raise GammaError(
+                f"rank must be from 0 to world_size - 1, but is {rank} of {world_size}"
+            )
+        if remainder not in ("fill", "drop"):
+            raise GammaError(f"remainder must be 'fill' or 'drop', not {remainder!r}")
+        self.budget, self.seed, self.epoch = budget, seed, 0
+        self.rank, self.world_size, self.remainder = rank, world_size, remainder
+        lengths = checked_pairs(source, target)
+        widths = -(-lengths // budget.width_multiple) * budget.width_multiple
+        self._indices, self.skipped = fitting(lengths, widths, budget)
+        self._places = places(widths[self._indices])
+        ordered = widths[self._indices][np.argsort(self._places, kind="stable")]
+        self._cuts = cuts(ordered.tolist(), budget)
+        what = np.concatenate((self._indices, self._places, self._cuts))
+        self._identity = zlib.crc32(what.tobytes())
+        self._start = self._began = self._position = 0
+        if len(self) == 0:
+            raise GammaError(
+                f"{self.batches} batches cannot be shared by {world_size} processes without a "
+                "remainder; set remainder='fill', or a smaller max_tokens"
+            )
+
+    @property
+    def batches(self) -> int:
+        """Number of batches of an epoch, over all processes."""
+        return len(self._cuts) - 1
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch on this process, whatever was resumed."""
+        return self._steps(self.batches)
+
+    def _steps(self, batches: int) -> int:
+        if self.remainder == "drop":
+            return batches // self.world_size
+        return -(-batches // self.world_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next iteration; another epoch than the present starts whole."""
+        if epoch != self.epoch:
+            self.epoch = epoch
+            self._start = self._began = self._position = 0
+
+    def order(self) -> list[list[int]]:
+        """All batches of the epoch, in the order of a single process."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        chance = rng.random(len(self._places))
+        pairs = self._indices[np.lexsort((chance, self._places))]
+        parts = np.split(pairs, self._cuts[1:-1])
+        return [parts[i].tolist() for i in rng.permutation(len(parts))]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        start, self._start = self._start, 0
+        self._began = start
+        order = self.order()
+        for step in range(self._steps(self.batches - start)):
+            first = start + step * self.world_size
+            self._position = min(first + self.world_size, self.batches)
+            yield order[(first + self.rank) % self.batches]
+
+    def state_dict(self, steps: int | None = None) -> dict[str, int]:
+        """Where the epoch stands, the same on every process and for any number of them.
+
+        Args:
+            steps: Batches that this process is done with since the present iteration began.
+                Without it, those that were handed out, which are more than were trained on where
+                a DataLoader has workers.
+        """
+        position = self._position
+        if steps is not None:
+            position = min(self._began + steps * self.world_size, self.batches)
+        return {
+            "epoch": self.epoch,
+            "position": position,
+            "seed": self.seed,
+            "identity": self._identity,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken.
+
+        Raises:
+            GammaError: The state is of other data, another budget or another seed.
+        """
+        self.check(state)
+        self.epoch = state["epoch"]
+        self._start = self._began = self._position = state["position"]
+
+    def check(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state that another order of batches was saved with.
+
+        Raises:
+            GammaError: Other data, another budget or another seed.
+        """
+        if state["seed"] != self.seed:
+            raise GammaError(
+                f"the saved batches have seed {state['seed']}, these {self.seed}; resume with the "
+                "same seed"
+            )
+        if state["identity"] != self._identity:
+            raise GammaError(
+                "the saved batches were cut from other lengths or with another token budget; "
+                "resume with the same data and the same max_tokens, sides, max_sentences, "
+                "multiple_of, width_multiple and skip_long"
+            )
+
+
+class PairCollator:
+    """Pads pairs into the tensors that encoder-decoder models of transformers take.
+
+    Gives ``input_ids`` and ``attention_mask`` of shape (pairs, widest source) and ``labels`` of
+    shape (pairs, widest target), filled with -100, which no loss counts.
+
+    Args:
+        pad_id: Token that fills ``input_ids``.
+        width_multiple: Round widths up to a multiple of this (8 suits tensor cores).
+    """
+
+    def __init__(self, pad_id: int, *, width_multiple: int = 1) -> None:
+        self.pad_id = pad_id
+        self.width_multiple = width_multiple
+
+    def __call__(self, pairs: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        source = [pair["input_ids"] for pair in pairs]
+        return {
+            "input_ids": self._padded(source, self.pad_id),
+            "attention_mask": self._padded([np.ones(len(ids), np.int64) for ids in source], 0),
+            "labels": self._padded([pair["labels"] for pair in pairs], -100),
+        }
+
+    def _padded(self, rows: Sequence[Any], fill: int) -> torch.Tensor:
+        width = -(-max(map(len, rows)) // self.width_multiple) * self.width_multiple
+        padded = np.full((len(rows), width), fill, dtype=np.int64)
+        for line, row in zip(padded, rows, strict=True):
+            line[: len(row)] = row
+        return torch.from_numpy(padded)

@@ -1,0 +1,127 @@
+"""Data sets by their name on the hub, with an answer in seconds where there is no network."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.translation.prepare.corpus import (
+    Corpus,
+    Pair,
+    Split,
+    check_subwords,
+    check_tokens,
+)
+
+_VALID = ("validation", "valid", "val", "dev")
+
+
+def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) -> Any:
+    """A ``DatasetDict`` from the cache, the hub, or a local folder that datasets can read.
+
+    Args:
+        name: ``OWNER/NAME``, or a folder.
+        config: Which of the data set's configurations.
+        otherwise: What to do instead; ends the message of an error.
+
+    Raises:
+        GammaError: It cannot be loaded; says why.
+    """
+    try:
+        import datasets
+        from huggingface_hub import constants
+    except ImportError as error:
+        raise GammaError("data by name needs datasets: pip install 'gamma_nlp[hf]'") from error
+    # Without a network the client tries for 20 s; told so, it looks into its cache at once.
+    before = (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)
+    local = Path(name).expanduser().is_dir()
+    offline = before[1] or (not local and not _reachable(constants.ENDPOINT))
+    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = offline
+    what = name if config is None else f"{name} ({config})"
+    try:
+        return datasets.load_dataset(name, config)
+    except Exception as error:  # the hub's client raises many kinds
+        reason = f"{constants.ENDPOINT} does not answer, and the cache does not hold it"
+        said = " ".join(str(error).split())
+        raise GammaError(
+            f"cannot load {what} from the hub: {reason if offline and not local else said}; "
+            f"{otherwise}"
+        ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
+
+
+def read_hub_corpus(name: str, languages: tuple[str, str], *, tokenized: bool = False) -> Corpus:
+    """Parallel text with a column for each language, or one ``translation`` that holds them.
+
+    Args:
+        name: ``OWNER/NAME`` or ``OWNER/NAME:CONFIG``.
+        languages: Which two.
+        tokenized: Whether the text is Moses-tokenised already.
+
+    Raises:
+        GammaError: It cannot be loaded, has no such columns or splits, or holds text that was
+            split into subwords, or tokenised against what ``tokenized`` says.
+    """
+    path, _, config = name.partition(":")
+    give = "give a folder with train.LANG, valid.LANG and test.LANG instead"
+    found = load_hub_dataset(path, config or None, otherwise=give)
+    valid = [split for split in _VALID if split in found]
+    tests = sorted(split for split in found if split.startswith("test"))
+    if "train" not in found or not tests:
+        raise GammaError(
+            f"hub:{name} has the splits {', '.join(found)}, and must have train and test; {give}"
+        )
+    names = {"train": "train", **{split: "valid" for split in valid[:1]}}
+    names |= {split: split for split in tests}
+    splits, sources = [], {}
+    for old, new in names.items():
+        where = f"hub:{name}, {old}"
+        pairs = _pairs(found[old], languages, where)
+        for language, lines in zip(languages, zip(*pairs, strict=True), strict=True):
+            check_subwords(lines, f"{where}, {language}", tokenized)
+            if old == "train":
+                check_tokens(lines, f"{where}, {language}", tokenized)
+            text = "".join(f"{line}\n" for line in lines).encode("utf-8")
+            sources[f"hub:{name}/{old}.{language}"] = hashlib.sha256(text).hexdigest()
+        splits.append(Split(name=new, pairs=pairs))
+    return Corpus(languages=languages, splits=splits, sources=sources)
+
+
+def _pairs(rows: Any, languages: tuple[str, str], where: str) -> list[Pair]:
+    columns = rows.column_names
+    if set(languages) <= set(columns):
+        sides = [rows[language][:] for language in languages]
+    elif "translation" in columns:
+        both = rows["translation"][:]
+        if missing := [x for x in languages if both and x not in both[0]]:
+            raise GammaError(f"{where}: no {missing[0]} in translation, only {', '.join(both[0])}")
+        sides = [[pair[language] for pair in both] for language in languages]
+    else:
+        raise GammaError(
+            f"{where} has the columns {', '.join(columns)}; expected {' and '.join(languages)}, "
+            "or translation"
+        )
+    # A line feed inside a sentence would part the files that are written.
+    one, two = ([" ".join((text or "").split("\n")) for text in side] for side in sides)
+    return list(zip(one, two, strict=True))
+
+
+def _reachable(url: str, timeout: float = 4.0) -> bool:
+    answers: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(url, timeout=timeout).close()
+            answers.append(True)
+
+    # In a thread, since no timeout covers a name lookup that hangs.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout + 1.0)
+    return bool(answers)

@@ -1,0 +1,226 @@
+"""What a Trainer knows about its optimizer, translated for a decay policy, or refused by name.
+
+The Trainer's choices (class, arguments, learning rates per parameter, device meshes) are kept;
+only the weight decay of each parameter comes from the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gamma_nlp.decay.groups import plain_names
+from gamma_nlp.decay.optimizer import is_attached
+from gamma_nlp.errors import GammaError
+
+Group = dict[str, Any]
+
+_REPLACES_GROUPS = "it chooses its own parameter groups, so no category could have its own decay"
+_REFUSED = {
+    "galore": _REPLACES_GROUPS,
+    "apollo": _REPLACES_GROUPS,
+    "lomo": "it updates parameters during the backward pass and takes no parameter groups",
+    "adalomo": "it updates parameters during the backward pass and takes no parameter groups",
+}
+_INSTEAD = "use for example optim='adamw_torch_fused', or the stock Trainer"
+
+
+def refuse_name(optim: str) -> None:
+    """Refuse a value of ``TrainingArguments.optim`` before anything is built for it.
+
+    Layer-wise variants hang hooks on the model as soon as the Trainer looks them up.
+    """
+    for family, why in _REFUSED.items():
+        if optim.split("_")[0] == family:
+            raise GammaError(f"optim={optim!r} cannot take a decay policy: {why}; {_INSTEAD}")
+    if optim.endswith("layerwise"):
+        raise GammaError(
+            f"optim={optim!r} cannot take a decay policy: it is one optimizer per parameter; "
+            f"{_INSTEAD}"
+        )
+
+
+def refuse_deepspeed(trainer: Any) -> None:
+    """Refuse what DeepSpeed would do with the groups behind our back."""
+    if not trainer.is_deepspeed_enabled:
+        return
+    config = trainer.accelerator.state.deepspeed_plugin.hf_ds_config
+    if "optimizer" in config.config:
+        raise GammaError(
+            "the DeepSpeed config has an 'optimizer' section, so DeepSpeed makes the optimizer "
+            "and a decay policy could not reach it; remove that section (the Trainer's optim= "
+            "then decides)"
+        )
+    if config.is_zero3():
+        raise GammaError(
+            "DeepSpeed ZeRO stage 3 hides the shapes that tell weights from the rest; use stage "
+            "1 or 2, or FSDP2"
+        )
+
+
+def split_choice(trainer: Any, model: nn.Module) -> tuple[type[Optimizer], dict[str, Any], Any]:
+    """Return the Trainer's optimizer class, its arguments, and the groups it comes with, if any.
+
+    sentence-transformers brings groups of its own (learning rates, weights of the loss); the
+    low-rank optimizers too, but those are refused.
+    """
+    if trainer.optimizer_cls_and_kwargs is not None:
+        optimizer_class, kwargs = trainer.optimizer_cls_and_kwargs
+        said = "optimizer_cls_and_kwargs"
+    else:
+        refuse_name(optim_name(trainer.args))
+        optimizer_class, kwargs = trainer.get_optimizer_cls_and_kwargs(trainer.args, model)
+        said = f"optim={optim_name(trainer.args)!r}"
+    if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
+        raise GammaError(
+            f"{said}: {optimizer_class!r} is no class of torch.optim.Optimizer but builds "
+            f"optimizers with groups of its own, so a decay policy could not reach it; {_INSTEAD}"
+        )
+    kwargs = dict(kwargs)
+    given = [kwargs.pop(key) for key in ("params", "model", "optimizer_dict") if key in kwargs]
+    groups = given[-1] if given else None
+    if groups is not None:
+        groups = _plain_groups(groups, f"{said} ({optimizer_class.__name__})")
+    return optimizer_class, kwargs, groups
+
+
+def optim_name(args: Any) -> str:
+    """The value of ``args.optim`` as the user typed it."""
+    return str(getattr(args.optim, "value", args.optim))
+
+
+def _plain_groups(given: Any, said: str) -> list[Group]:
+    if not isinstance(given, (nn.Module, Mapping, torch.Tensor, str)):
+        groups = list(given)
+        if groups and all(isinstance(one, torch.Tensor) for one in groups):
+            groups = [{"params": groups}]
+        if all(isinstance(one, Mapping) and "params" in one for one in groups):
+            listed = [{**one, "params": _tensors(one["params"])} for one in groups]
+            return [one for one in listed if one["params"]]
+    raise GammaError(
+        f"{said} takes no parameter groups, so a decay policy could not reach it; {_INSTEAD}"
+    )
+
+
+def _tensors(params: Any) -> list[torch.Tensor]:
+    return [params] if isinstance(params, torch.Tensor) else list(params)
+
+
+def fit_groups(
+    groups: Sequence[Group], given: Sequence[Group] | None, model: nn.Module
+) -> list[Group]:
+    """Return the policy's groups with what the Trainer's own groups say beside weight decay.
+
+    Args:
+        groups: Of the policy, with ``params`` and ``param_names``.
+        given: Groups that came with the Trainer's choice, or ``None``. Parameters missing in
+            them are left out of training, as the Trainer would; parameters that are not in
+            ``model`` keep the decay they came with.
+        model: The model of ``groups``.
+    """
+    fitted = [dict(group) for group in groups]
+    if given is not None:
+        fitted = _with_options(fitted, given)
+        inside = {id(parameter) for parameter in model.parameters()}
+        for group, names in zip(given, group_names(given, model), strict=True):
+            rows = [
+                (name, parameter)
+                for name, parameter in zip(names, group["params"], strict=True)
+                if id(parameter) not in inside and parameter.requires_grad
+            ]
+            if rows:
+                own = {
+                    "params": [parameter for _, parameter in rows],
+                    "param_names": [name for name, _ in rows],
+                    "weight_decay": float(group.get("weight_decay", 0.0)),
+                }
+                fitted.append({**_options(group), **own})
+    # Fused and multi-tensor kernels cannot span device meshes: each mesh has its own group.
+    return split_by(fitted, lambda parameter: getattr(parameter, "device_mesh", None))
+
+
+def split_by(groups: Sequence[Group], key: Callable[[torch.Tensor], Any]) -> list[Group]:
+    """Split groups so that ``key`` is the same for all parameters of a group; keys hash."""
+    split: list[Group] = []
+    for group in groups:
+        buckets: dict[Any, Group] = {}
+        names = group.get("param_names", [None] * len(group["params"]))
+        for name, parameter in zip(names, group["params"], strict=True):
+            bucket = buckets.setdefault(key(parameter), {**group, "params": [], "param_names": []})
+            bucket["params"].append(parameter)
+            bucket["param_names"].append(name)
+        split += buckets.values() or [group]
+    return split
+
+
+def _with_options(groups: Sequence[Group], given: Sequence[Group]) -> list[Group]:
+    options: list[dict[str, Any]] = []
+    origin: dict[int, int] = {}
+    for source in given:
+        own = _options(source)
+        if own not in options:
+            options.append(own)
+        for parameter in source["params"]:
+            origin[id(parameter)] = options.index(own)
+    split = split_by(groups, lambda parameter: origin.get(id(parameter), -1))
+    chosen = []
+    for group in split:
+        index = origin.get(id(group["params"][0]), -1)
+        if index >= 0:
+            chosen.append({**options[index], **group})
+    return chosen
+
+
+def _options(group: Group) -> dict[str, Any]:
+    decay = ("params", "param_names", "weight_decay")
+    return {key: value for key, value in group.items() if key not in decay}
+
+
+def stock_names(trainer: Any, model: nn.Module, given: Sequence[Group] | None) -> list[list[str]]:
+    """Return the parameter names of each group that the stock Trainer would have made.
+
+    Its checkpoints carry no names, so they are told by its own rule and order.
+    """
+    if given is None:
+        decayed = set(trainer.get_decay_parameter_names(model))
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        given = [
+            {"params": [p for name, p in named if name in decayed]},
+            {"params": [p for name, p in named if name not in decayed]},
+        ]
+    split = split_by(given, lambda parameter: getattr(parameter, "device_mesh", None))
+    return group_names(split, model)
+
+
+def group_names(groups: Iterable[Group], model: nn.Module) -> list[list[str]]:
+    """Return the plain names of the parameters in each group; those not in ``model`` by number."""
+    plain = plain_names(name for name, _ in model.named_parameters())
+    names = {id(p): plain[name] for name, p in model.named_parameters()}
+    outside = 0
+    result = []
+    for group in groups:
+        own = []
+        for parameter in group["params"]:
+            if id(parameter) not in names:
+                names[id(parameter)] = f"outside_model.{outside}"
+                outside += 1
+            own.append(names[id(parameter)])
+        result.append(own)
+    return result
+
+
+def made_here(optimizer: Any) -> bool:
+    """Whether an optimizer came from :func:`gamma_nlp.make_optimizer`, wrapped or not."""
+    optimizer = inner(optimizer)
+    return isinstance(optimizer, Optimizer) and is_attached(optimizer)
+
+
+def inner(optimizer: Any) -> Any:
+    """The optimizer inside accelerate's wrapper."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer
+    return optimizer

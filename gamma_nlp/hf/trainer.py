@@ -1,0 +1,309 @@
+"""Trainers whose weight decay follows a decay policy; everything else is the Trainer's.
+
+The mixin makes the gain table, hands the policy's groups to the optimizer the Trainer chose, logs
+what the decay will do, carries optimizer states over by parameter name on resume, and sees to it
+that a loss which ignores the Trainer's item count is not multiplied.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
+
+from gamma_nlp.decay import plan as train_log
+from gamma_nlp.decay.announce import announce
+from gamma_nlp.decay.groups import PolicyLike, assign, plain_names
+from gamma_nlp.decay.known_optimizers import native_mode
+from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups
+from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.placement import categorize
+from gamma_nlp.gains.table import GainTable
+from gamma_nlp.hf import optimizer as hf_optimizer
+from gamma_nlp.hf import resume
+from gamma_nlp.hf.loss_scale import LossScale, loss_scale
+from gamma_nlp.hf.positions import keep_positions
+
+if TYPE_CHECKING:
+    from transformers import Trainer as _Base
+else:
+    _Base = object
+
+logger = logging.getLogger("gamma_nlp")
+
+
+class GammaTrainerMixin(_Base):
+    """Gives any Trainer weight decay by category; put it first among the bases.
+
+    ``class MyTrainer(GammaTrainerMixin, SFTTrainer): ...`` takes every argument of ``SFTTrainer``
+    and those below. ``args.weight_decay`` is the coefficient that the policy multiplies.
+
+    At the start of training the gain table with coefficient and predicted dose goes to the log
+    (logger ``gamma_nlp``, level INFO) and to ``gain_table.json`` in the output folder. Training
+    logs carry ``gain_norm/<category>``: the root mean square of all gains of that category.
+
+    Args:
+        decay_policy: A preset's name, a policy file, or a :class:`DecayPolicy`.
+        example_inputs: For :func:`categorize`; only models from elsewhere than transformers
+            need them.
+
+    Attributes:
+        gain_table: The model's :class:`GainTable`; it follows ``model_init``.
+        policy: The :class:`DecayPolicy`.
+
+    Raises:
+        GammaError: Before any training step: a gain that cannot be placed, a bad policy,
+            ``weight_decay=0`` under a policy that decays gains, or an optimizer that cannot have
+            decay per category.
+    """
+
+    gain_table: GainTable | None = None
+    policy: DecayPolicy
+    optimizer_cls_and_kwargs: Any
+
+    def __init__(
+        self,
+        *args: Any,
+        decay_policy: PolicyLike = "guidelines",
+        example_inputs: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        # Before the Trainer's own start, since some trainers make their optimizer there.
+        self.policy = DecayPolicy.load(decay_policy)
+        self._example_inputs = example_inputs
+        self._native_decay: str | None = None
+        self._stock_names: list[list[str]] | None = None
+        self._decays: list[dict[str, Any]] = []
+        self._rates: list[train_log.Rates] | None = None
+        self._loss_known_for: type | None = None
+        super().__init__(*args, **kwargs)
+        hf_optimizer.refuse_deepspeed(self)
+        if self.optimizer is not None:
+            _check_given(self.optimizer)
+        elif self.optimizer_cls_and_kwargs is None:
+            hf_optimizer.refuse_name(hf_optimizer.optim_name(self.args))
+        table = self._table()
+        if self.train_dataset is not None and self.model_init is None and self.optimizer is None:
+            assign(table, self.policy, self.args.weight_decay)
+        self.add_callback(_AtTrainBegin(self))
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        model: nn.Module = super().call_model_init(trial)
+        self.gain_table = categorize(model, self._example_inputs)
+        return model
+
+    def _table(self) -> GainTable:
+        """The table of the present model; made anew if layers were added, cast or exchanged."""
+        if self.gain_table is None or not _fits(self.gain_table, self.model):
+            self.gain_table = categorize(self.model, self._example_inputs)
+        return self.gain_table
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimizer that ``args.optim`` names, with the policy's groups.
+
+        Raises:
+            GammaError: The optimizer cannot have decay per category.
+        """
+        if self.optimizer is None:
+            self._make_optimizer(model)
+        return self.optimizer
+
+    def _make_optimizer(self, wrapped: nn.Module | None) -> None:
+        model = self.model if wrapped is None else wrapped
+        if any(name.endswith("_flat_param") for name, _ in model.named_parameters()):
+            raise GammaError(
+                "FSDP joined all parameters into flat ones without names; set "
+                "fsdp_config={'use_orig_params': True}, or use FSDP2"
+            )
+        table = self._table() if wrapped is None or self.gain_table is None else self.gain_table
+        chosen, kwargs, given = hf_optimizer.split_choice(self, model)
+        self._native_decay = kwargs.pop("native_decay", None)
+        try:
+            native = native_mode(chosen, kwargs, self._native_decay)
+        except GammaError as error:
+            name = hf_optimizer.optim_name(self.args)
+            raise GammaError(
+                f"{error} (as an argument in optimizer_cls_and_kwargs; optim={name!r})"
+            ) from None
+        groups, labels = decay_groups(
+            model,
+            native=native,
+            weight_decay=self.args.weight_decay,
+            policy=self.policy,
+            table=table,
+        )
+        groups = hf_optimizer.fit_groups(groups, given, model)
+        if any("gamma_decay" in group for group in groups):
+            if self.is_deepspeed_enabled:
+                raise GammaError(
+                    f"policy {self.policy.name!r} needs a step hook on {chosen.__name__} for this "
+                    "model, which DeepSpeed's flat parameters hide; use FSDP2 or data parallel"
+                )
+            check_hookable(chosen, kwargs.get("lr", self.args.learning_rate), kwargs)
+        self._stock_names = hf_optimizer.stock_names(self, model, given)
+        self._call_stock(wrapped, chosen, {**kwargs, "params": groups})
+        made = self.optimizer
+        if not isinstance(made, torch.optim.Optimizer) or _ids(made.param_groups) != _ids(groups):
+            raise GammaError(
+                f"create_optimizer of a base class of {type(self).__name__} made parameter groups "
+                "of its own, so the decay policy would have no effect; override create_optimizer "
+                "in front of the mixin, or leave the mixin out"
+            )
+        attach(made, labels)
+        self._decays = resume.decays(made)
+
+    def _call_stock(self, wrapped: nn.Module | None, chosen: Any, kwargs: dict[str, Any]) -> None:
+        # The Trainer takes groups that come as "params"; so its own special cases stay.
+        before = self.optimizer_cls_and_kwargs
+        self.optimizer_cls_and_kwargs = (chosen, kwargs)
+        try:
+            super().create_optimizer(*(() if wrapped is None else (wrapped,)))
+        finally:
+            self.optimizer_cls_and_kwargs = before
+
+    def _wrap_model(self, model: nn.Module, training: bool = True, *args: Any, **kw: Any) -> Any:
+        # evaluate() before train() marks the bare model as prepared; accelerate then leaves out
+        # data parallel in training, and every process would silently train a model of its own.
+        alone = self.args.world_size == 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled
+        if training and not alone and vars(model).get("_is_accelerate_prepared"):
+            model = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+            vars(model)["_is_accelerate_prepared"] = False
+        return super()._wrap_model(model, training, *args, **kw)
+
+    def create_scheduler(self, num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
+        """As the Trainer's; the planned learning rates are read from it before a resume."""
+        scheduler = super().create_scheduler(num_training_steps, *args, **kwargs)
+        self._rates = train_log.planned_rates(scheduler, num_training_steps)
+        return scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not hf_optimizer.made_here(self.optimizer):
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # these load in their own way
+            super()._load_optimizer_and_scheduler(checkpoint)
+            resume.reapply(self.optimizer, self._decays)
+            return
+        stock = self._stock_names or hf_optimizer.stock_names(self, self.model, None)
+        with resume.fitted_loading(self.optimizer, self.lr_scheduler, stock):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], *args: Any, **kwargs: Any) -> Any:
+        count = super()._get_num_items_in_batch(batch_samples, *args, **kwargs)
+        if count is None or not self._loss_in_doubt():
+            return count
+        found = loss_scale(self, batch_samples[0], count)
+        if found is not LossScale.UNKNOWN:
+            self._loss_known_for = type(self.model)
+        if found is not LossScale.IGNORES:
+            return count
+        logger.info(
+            "the loss of %s ignores num_items_in_batch: it is averaged over accumulated batches "
+            "and processes instead of summed",
+            type(self.model).__name__,
+        )
+        self.model_accepts_loss_kwargs = False
+        return None
+
+    def _loss_in_doubt(self) -> bool:
+        args = self.args
+        if max(args.gradient_accumulation_steps, args.world_size, args.n_gpu) == 1:
+            return False  # one batch at a time: sum over count is the mean
+        own = type(self).compute_loss is not Trainer.compute_loss
+        declared = own and getattr(self, "loss_is_scaled_for_ga", None) is not None
+        return bool(
+            self.model_accepts_loss_kwargs
+            and self.compute_loss_func is None
+            and not declared
+            and self._loss_known_for is not type(self.model)
+        )
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """As the Trainer's; training entries and the last one carry the gain norms."""
+        if self.gain_table is not None and ("loss" in logs or "train_loss" in logs):
+            norms = train_log.gain_norms(self.model, self.gain_table)
+            logs.update({f"gain_norm/{category}": norm for category, norm in norms.items()})
+        super().log(logs, *args, **kwargs)
+
+    def _save(self, *args: Any, **kwargs: Any) -> None:
+        keep_positions(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
+        super()._save(*args, **kwargs)
+
+    def _announce(self) -> None:
+        """Log and save the table with what is planned for this run."""
+        optimizer = hf_optimizer.inner(self.optimizer)
+        if not hf_optimizer.made_here(optimizer):
+            logger.warning(
+                "the optimizer (%s) was made by an overridden create_optimizer: decay policy %r "
+                "has no effect",
+                type(optimizer).__name__,
+                self.policy.name,
+            )
+            return
+        table = self._table() if self.gain_table is None else self.gain_table
+        # Every process: what it refuses must stop all of them.
+        plan = train_log.plan(optimizer, self._rates, self._native_decay)
+        if not self.is_world_process_zero():
+            return
+        announce(
+            table,
+            plan,
+            policy=self.policy,
+            weight_decay=self.args.weight_decay,
+            optimizer=type(optimizer).__name__,
+            steps=self.state.max_steps,
+            autocast=bool(self.args.bf16 or self.args.fp16),
+            folder=Path(self._get_output_dir(getattr(self, "_trial", None))),
+        )
+
+
+class GammaTrainer(GammaTrainerMixin, Trainer):
+    """``transformers.Trainer`` with a decay policy; see :class:`GammaTrainerMixin`.
+
+    Example:
+        >>> trainer = GammaTrainer(model=model, args=args, train_dataset=data,
+        ...                        decay_policy="guidelines")  # doctest: +SKIP
+    """
+
+
+class GammaSeq2SeqTrainer(GammaTrainerMixin, Seq2SeqTrainer):
+    """``transformers.Seq2SeqTrainer`` with a decay policy; see :class:`GammaTrainerMixin`."""
+
+
+class _AtTrainBegin(TrainerCallback):
+    def __init__(self, trainer: GammaTrainerMixin) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.trainer._announce()
+
+
+def _check_given(optimizer: Any) -> None:
+    if not hf_optimizer.made_here(optimizer):
+        raise GammaError(
+            f"optimizers=: this {type(optimizer).__name__} has its own parameter groups, so "
+            "decay_policy would have no effect; make it with gamma_nlp.make_optimizer(...), or "
+            "leave optimizers out and set optim= or optimizer_cls_and_kwargs="
+        )
+    logger.warning(
+        "the optimizer given keeps the decay it was made with; decay_policy and "
+        "args.weight_decay are not used"
+    )
+
+
+def _fits(table: GainTable, model: nn.Module) -> bool:
+    plain = plain_names([*(gain.name for gain in table), *table.roles])
+    present = plain_names(name for name, _ in model.named_parameters())
+    if set(plain.values()) != set(present.values()):
+        return False
+    dtypes = {present[name]: p.dtype for name, p in model.named_parameters()}
+    return all(f"torch.{gain.dtype}" == str(dtypes[plain[gain.name]]) for gain in table)
+
+
+def _ids(groups: list[dict[str, Any]]) -> list[list[int]]:
+    return [[id(parameter) for parameter in group["params"]] for group in groups]

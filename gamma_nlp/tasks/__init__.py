@@ -1,0 +1,1 @@
+"""The engines behind the recipes: whole fine-tuning and translation runs."""

@@ -1,0 +1,64 @@
+"""The settings of a fine-tuning run, and those of the Trainer's that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from transformers import TrainingArguments
+
+from gamma_nlp.tasks.glue.tasks import glue_task
+from gamma_nlp.tasks.run.arguments import RunArguments, complete, complete_best
+from gamma_nlp.tasks.run.settings import read_settings
+
+
+@dataclass(kw_only=True)
+class FinetuneArguments(RunArguments):
+    """What a fine-tuning run needs beside the Trainer's own arguments."""
+
+    task: str = field(default="sst2", metadata={"help": "GLUE task: sst2, cola, mrpc, rte, ..."})
+    data: str = field(
+        default="hub", metadata={"help": "'hub', or a folder with the official GLUE TSV files"}
+    )
+    model: str | None = field(
+        default=None, metadata={"help": "hub name or local folder of a pretrained model"}
+    )
+    model_config: dict | str | None = field(
+        default=None,
+        metadata={"help": "instead of model: config fields (in YAML), or a YAML file with them"},
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "hub name, folder or vocab.txt; default: the model's"}
+    )
+    vocab_size: int = field(
+        default=8000,
+        metadata={"help": "size of the WordPiece vocabulary learned where no tokenizer is given"},
+    )
+    max_length: int = field(default=128, metadata={"help": "longer examples are cut, in tokens"})
+    padding: Literal["longest", "max_length"] = field(
+        default="longest", metadata={"help": "pad to the longest of the batch, or all alike"}
+    )
+
+
+def read_arguments(argv: Sequence[str]) -> tuple[FinetuneArguments, TrainingArguments]:
+    """Settings from ``[file.yaml] [--key value ...]``.
+
+    Raises:
+        GammaError: A key or value is not as it should be.
+    """
+    recipe, args = read_settings(
+        (FinetuneArguments, TrainingArguments),
+        argv,
+        rivals=(("dose", "weight_decay"), ("model", "model_config")),
+        complete=_complete,
+    )
+    return recipe, args
+
+
+def _complete(values: dict[str, Any]) -> None:
+    task = glue_task(values["task"])
+    complete(values, output_dir="runs/{task}/{decay_policy}-seed{seed}", names={"task": task.name})
+    sets = task.evaluation_splits
+    prefix = "" if len(sets) == 1 else f"{sets[0]}_"
+    complete_best(values, f"{prefix}{task.metric}")

@@ -1,0 +1,206 @@
+"""GLUE from its official TSV files, read strictly, or from the hub.
+
+Every row must have the fields that its file promises; anything else is an error that names the
+file and the line. Quotation marks are text, never quoting.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.hub_data import load_hub_dataset
+from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
+from gamma_nlp.text_lines import read_bytes, text_lines
+
+if TYPE_CHECKING:
+    import datasets
+
+log = logging.getLogger(__name__)
+
+HUB_DATASET = "nyu-mll/glue"
+_MOST_RAGGED_ROWS = 20
+
+
+def load_glue(
+    task: str | GlueTask,
+    data: str | os.PathLike[str] | None = None,
+    *,
+    splits: Sequence[str] | None = None,
+) -> datasets.DatasetDict:
+    """Read a GLUE task.
+
+    Args:
+        task: ``sst2``, ``cola``, ``mrpc``, ``rte``, ``qnli``, ``qqp``, ``stsb``, ``mnli`` or
+            ``wnli``.
+        data: A folder with the official files: the GLUE folder (with ``SST-2/`` inside) or the
+            task's own. ``None`` or ``"hub"`` takes ``nyu-mll/glue`` from the Hugging Face hub.
+        splits: Which splits; default ``train`` and every validation split. Test rows have
+            label -1, as on the hub.
+
+    Returns:
+        Data sets with the hub's columns: the text column or columns, ``label`` and ``idx``.
+
+    Raises:
+        GammaError: The folder, a file, a column, a row or a label is not as it should be; or the
+            hub cannot be reached.
+
+    Example:
+        >>> load_glue("sst2", "glue_data")["validation"][0]          # doctest: +SKIP
+        {'sentence': "it 's a charming and often affecting journey .", 'label': 1, 'idx': 0}
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise GammaError(
+            "reading GLUE needs the datasets package: pip install 'gamma_nlp[hf]'"
+        ) from error
+
+    if isinstance(task, str):
+        task = glue_task(task)
+    wanted = tuple(splits or ("train", *task.evaluation_splits))
+    for split in wanted:
+        if split not in task.files:
+            raise GammaError(f"{task.name} has no split {split!r}; it has {', '.join(task.files)}")
+    if data is None or str(data) == "hub":
+        return _from_hub(task, wanted)
+    folder = find_folder(task, data, wanted)
+    label = (
+        datasets.Value("float32")
+        if task.regression
+        else datasets.ClassLabel(names=list(task.labels))
+    )
+    features = datasets.Features(
+        {name: datasets.Value("string") for name in task.texts}
+        | {"label": label, "idx": datasets.Value("int32")}
+    )
+    return datasets.DatasetDict(
+        {
+            split: datasets.Dataset.from_dict(
+                read_tsv(folder / task.files[split], task, labelled=not split.startswith("test")),
+                features=features,
+            )
+            for split in wanted
+        }
+    )
+
+
+def find_folder(
+    task: GlueTask, data: str | os.PathLike[str], splits: Sequence[str] = ("train",)
+) -> Path:
+    """The folder with the task's files, given it or the folder around it.
+
+    Raises:
+        GammaError: Not there; the message lists what was looked for.
+    """
+    root = Path(data).expanduser()
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise GammaError(
+            f"data folder {str(root)!r} {what}; give the folder that holds {task.folder}/, or 'hub'"
+        )
+    for folder in (root / task.folder, root / "glue" / task.folder, root):
+        if (folder / task.files["train"]).is_file() or folder.name.lower() == task.folder.lower():
+            missing = [
+                task.files[split] for split in splits if not (folder / task.files[split]).is_file()
+            ]
+            if not missing:
+                return folder
+            if folder.is_dir():
+                raise GammaError(f"{folder} lacks {', '.join(missing)}, needed for {task.name}")
+    names = " and ".join(task.files[split] for split in splits)
+    raise GammaError(
+        f"no {task.name} data in {root}: looked for {names} in {root / task.folder}, "
+        f"{root / 'glue' / task.folder} and {root} itself"
+    )
+
+
+def read_tsv(path: Path, task: GlueTask, *, labelled: bool = True) -> dict[str, list[Any]]:
+    """Read one official file into columns ``idx``, ``label`` and the task's texts.
+
+    Raises:
+        GammaError: Names the file and the line (counted from 1, header included).
+    """
+    rows = _lines(path)
+    bare = labelled and bool(task.bare_columns)
+    if bare:
+        columns = list(task.bare_columns)
+    else:
+        first = next(rows, None)
+        if first is None:
+            raise GammaError(f"{path} is empty; expected a header row and examples")
+        columns = first[1].split("\t")
+    texts = {name: _position(path, columns, column, task) for name, column in task.texts.items()}
+    label_at = _position(path, columns, task.label_column, task) if labelled else -1
+    classes = {text: i for i, text in enumerate(task.spellings or task.labels)}
+    found: dict[str, list[Any]] = {name: [] for name in texts}
+    labels: list[Any] = []
+    ragged: list[int] = []
+    for number, line in rows:
+        fields = line.split("\t")
+        if len(fields) != len(columns):
+            if task.ragged and len(fields) < len(columns) and len(ragged) < _MOST_RAGGED_ROWS:
+                ragged.append(number)
+                continue
+            raise GammaError(
+                f"{path}:{number}: {len(fields)} tab-separated field(s), expected {len(columns)} "
+                f"({', '.join(columns)})"
+            )
+        if labelled:
+            labels.append(_label(path, number, fields[label_at], task, classes))
+        else:
+            labels.append(-1)
+        for name, position in texts.items():
+            found[name].append(fields[position])
+    if not labels:
+        raise GammaError(f"{path} holds no examples" + ("" if bare else ", only a header row"))
+    if ragged:
+        shown = ", ".join(map(str, ragged[:5])) + (", ..." if len(ragged) > 5 else "")
+        log.warning("%s: left out %d cut row(s): line %s", path, len(ragged), shown)
+    return found | {"label": labels, "idx": list(range(len(labels)))}
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    lines = text_lines(read_bytes(path), path)
+    if not any(line.strip() for line in lines):
+        raise GammaError(f"{path} is empty; expected one example a line")
+    return enumerate(lines, start=1)
+
+
+def _position(path: Path, columns: Sequence[str], column: str, task: GlueTask) -> int:
+    if column not in columns:
+        raise GammaError(
+            f"{path}:1: no column {column!r} for {task.name}; the header has {', '.join(columns)}"
+        )
+    return columns.index(column)
+
+
+def _label(
+    path: Path, number: int, text: str, task: GlueTask, classes: Mapping[str, int]
+) -> int | float:
+    if not task.regression:
+        if text in classes:
+            return classes[text]
+        raise GammaError(
+            f"{path}:{number}: label {text!r}, expected {' or '.join(map(repr, classes))}"
+        )
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if 0.0 <= score <= 5.0:
+        return score
+    raise GammaError(f"{path}:{number}: score {text!r}, expected a number from 0 to 5")
+
+
+def _from_hub(task: GlueTask, splits: Sequence[str]) -> datasets.DatasetDict:
+    import datasets
+
+    give = "give a folder with the official TSV files: --data FOLDER"
+    whole = load_hub_dataset(HUB_DATASET, task.name, otherwise=give)
+    return datasets.DatasetDict({split: whole[split] for split in splits})

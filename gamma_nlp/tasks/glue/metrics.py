@@ -1,0 +1,91 @@
+"""The scores GLUE defines for each task, as an ``evaluate.Metric`` that needs no network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
+
+try:
+    import datasets
+    import evaluate
+except ImportError as error:
+    raise GammaError(
+        "GLUE's scores need the evaluate package: pip install 'gamma_nlp[hf]'"
+    ) from error
+
+
+def accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Share of equal entries; both of shape (examples,)."""
+    return float(np.mean(predictions == references))
+
+
+def f1(predictions: np.ndarray, references: np.ndarray) -> float:
+    """F1 of class 1; 0 where nothing was predicted or present."""
+    hits = np.sum((predictions == 1) & (references == 1))
+    total = np.sum(predictions == 1) + np.sum(references == 1)
+    return float(2 * hits / total) if total else 0.0
+
+
+def matthews_correlation(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Correlation of two binary vectors; 0 where either is constant."""
+    return pearson(predictions == 1, references == 1)
+
+
+def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Linear correlation; 0 where either is constant."""
+    x = np.asarray(predictions, dtype=np.float64)
+    y = np.asarray(references, dtype=np.float64)
+    x, y = x - x.mean(), y - y.mean()
+    scale = float(np.sqrt(np.sum(x * x) * np.sum(y * y)))
+    return float(np.sum(x * y)) / scale if scale else 0.0
+
+
+def spearman(predictions: np.ndarray, references: np.ndarray) -> float:
+    """Correlation of the ranks, ties sharing their mean rank."""
+    return pearson(_ranks(predictions), _ranks(references))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2.0)[inverse])
+
+
+class GlueMetric(evaluate.Metric):
+    """GLUE's scores of one task: ``GlueMetric("cola").compute(predictions=..., references=...)``.
+
+    CoLA: ``matthews_correlation``; MRPC and QQP: ``accuracy`` and ``f1``; STS-B: ``pearson`` and
+    ``spearman``; every other task: ``accuracy``. All are fractions, not per cent. CoLA reports
+    accuracy beside its score.
+    """
+
+    def __init__(self, task: str | GlueTask, **kwargs: Any) -> None:
+        self.task = glue_task(task) if isinstance(task, str) else task
+        # In memory: the default writes an Arrow file to the user's cache on every call.
+        super().__init__(config_name=self.task.name, **({"keep_in_memory": True} | kwargs))
+
+    def _info(self) -> evaluate.MetricInfo:
+        kind = "float32" if self.task.regression else "int64"
+        return evaluate.MetricInfo(
+            description="The scores that GLUE defines for each of its tasks.",
+            citation="Wang et al., GLUE (arXiv:1804.07461)",
+            inputs_description="predictions and references: one class index or score an example",
+            features=datasets.Features(
+                {"predictions": datasets.Value(kind), "references": datasets.Value(kind)}
+            ),
+        )
+
+    def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
+        x, y = np.asarray(predictions), np.asarray(references)
+        if self.task.name == "stsb":
+            return {"pearson": pearson(x, y), "spearman": spearman(x, y)}
+        scores = {"accuracy": accuracy(x, y)}
+        if self.task.name == "cola":
+            scores["matthews_correlation"] = matthews_correlation(x, y)
+        if self.task.name in ("mrpc", "qqp"):
+            scores["f1"] = f1(x, y)
+        return scores

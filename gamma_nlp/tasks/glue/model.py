@@ -1,0 +1,206 @@
+"""Tokenizer and classifier, from a name, a folder, or a config and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf import hub
+from gamma_nlp.tasks.glue.tasks import GlueTask
+
+_SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+
+
+def locate(source: str) -> str:
+    """Where to load a model from, found in seconds; the hub's client alone needs minutes.
+
+    A folder is itself; so is a model whose weights are cached, which needs no network then.
+
+    Raises:
+        GammaError: There is none; the message says what was tried.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        raise GammaError(f"model {source!r} is a file; give the folder that save_pretrained wrote")
+    folder = hub.find_config(source).parent
+    weights = any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+    return str(folder) if path.exists() or weights else source
+
+
+def load_tokenizer(source: str) -> Any:
+    """A fast tokenizer from a name, a folder, or a WordPiece ``vocab.txt``.
+
+    Raises:
+        GammaError: There is none, or only a slow one.
+    """
+    import transformers
+
+    path = Path(source).expanduser()
+    if path.is_file() or (path.is_dir() and _only_vocabulary(path)):
+        vocabulary = path if path.is_file() else path / "vocab.txt"
+        words = vocabulary.read_text(encoding="utf-8").split("\n")
+        words = words[:-1] if words[-1] == "" else words
+        return _wordpiece({word: index for index, word in enumerate(words)}, str(vocabulary))
+    if not path.exists():
+        locate(source)
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            str(path) if path.exists() else source
+        )
+    except Exception as error:
+        raise GammaError(f"cannot load a tokenizer from {source!r}: {_line(error)}") from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token is None:
+        raise GammaError(f"the tokenizer of {source!r} has neither a padding nor an end token")
+    return tokenizer
+
+
+def _only_vocabulary(folder: Path) -> bool:
+    return (folder / "vocab.txt").is_file() and not any(
+        (folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")
+    )
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
+    """A lower-casing WordPiece tokenizer: the most frequent words of the texts, and letters.
+
+    The trainers of the tokenizers package break ties by chance, which would make every run with
+    a vocabulary of its own another run; this one depends on the texts alone.
+
+    Raises:
+        GammaError: The vocabulary has no room for the letters of the texts.
+    """
+    import tokenizers
+
+    normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    splitter = tokenizers.pre_tokenizers.BertPreTokenizer()
+    counts = Counter(
+        word
+        for text, times in Counter(texts).items()
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text))
+        for _ in range(times)
+    )
+    letters = sorted({letter for word in counts for letter in word})
+    entries = dict.fromkeys([*_SPECIAL.values(), *letters, *(f"##{x}" for x in letters)])
+    if len(entries) > vocab_size:
+        raise GammaError(f"vocab_size {vocab_size} is below the {len(entries)} letters and signs")
+    ranked = sorted(counts, key=lambda word: (-counts[word], word))
+    for word in ranked:
+        if len(entries) == vocab_size:
+            break
+        entries.setdefault(word)
+    return _wordpiece({entry: i for i, entry in enumerate(entries)}, "the training texts")
+
+
+def _wordpiece(vocabulary: Mapping[str, int], origin: str) -> Any:
+    import tokenizers
+    import transformers
+
+    missing = [token for token in _SPECIAL.values() if token not in vocabulary]
+    if missing:
+        raise GammaError(f"the vocabulary from {origin} lacks {', '.join(missing)}")
+    model = tokenizers.Tokenizer(
+        tokenizers.models.WordPiece(vocab=dict(vocabulary), unk_token="[UNK]")
+    )
+    model.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    model.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    model.decoder = tokenizers.decoders.WordPiece()
+    cls, sep = vocabulary["[CLS]"], vocabulary["[SEP]"]
+    model.post_processor = tokenizers.processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+    )
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=model,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **_SPECIAL,
+    )
+
+
+def encode(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -> dict[str, Any]:
+    """Token ids of every example, unpadded; of a pair also which text each token is of."""
+    batch = tokenizer(
+        *[list(column) for column in texts],
+        truncation=True,
+        max_length=max_length,
+        return_attention_mask=False,
+        return_token_type_ids=len(texts) > 1 and "token_type_ids" in tokenizer.model_input_names,
+    )
+    return {name: batch[name] for name in ("input_ids", "token_type_ids") if name in batch}
+
+
+def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
+    """A pretrained model with a classification head for the task, in fp32.
+
+    Raises:
+        GammaError: It is not there, or cannot carry such a head.
+    """
+    import transformers
+
+    where = locate(source)
+    try:
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(
+            where, dtype="float32", **_head(task)
+        )
+    except Exception as error:
+        raise GammaError(f"cannot load {source!r} as a classifier: {_line(error)}") from error
+    if model.config.pad_token_id is None:
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return model
+
+
+def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any) -> Any:
+    """A randomly initialised model from config fields; ``model_type`` says which architecture.
+
+    Raises:
+        GammaError: No such architecture, or no such model.
+    """
+    import transformers
+
+    fields = dict(settings)
+    kind = fields.pop("model_type", None)
+    if kind is None:
+        raise GammaError("model_config: model_type is missing, for example `model_type: bert`")
+    fields.setdefault("vocab_size", len(tokenizer))
+    if fields["vocab_size"] < len(tokenizer):
+        raise GammaError(
+            f"model_config: vocab_size {fields['vocab_size']} is below the tokenizer's "
+            f"{len(tokenizer)}; leave it out to take the tokenizer's"
+        )
+    ids = {
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.cls_token_id,
+        "cls_token_id": tokenizer.cls_token_id,
+        "eos_token_id": tokenizer.sep_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+    }
+    try:
+        config = transformers.AutoConfig.for_model(kind, **(ids | fields | _head(task)))
+        return transformers.AutoModelForSequenceClassification.from_config(config)
+    except Exception as error:
+        raise GammaError(f"model_config: cannot build {kind!r}: {_line(error)}") from error
+
+
+def _head(task: GlueTask) -> dict[str, Any]:
+    if task.regression:
+        return {"num_labels": 1, "problem_type": "regression"}
+    return {
+        "id2label": dict(enumerate(task.labels)),
+        "label2id": {label: i for i, label in enumerate(task.labels)},
+        "problem_type": "single_label_classification",
+    }
+
+
+def _line(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:400]

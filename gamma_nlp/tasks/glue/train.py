@@ -1,0 +1,185 @@
+"""Fine-tune a classifier on a GLUE task: from settings to ``results.json`` and a plot.
+
+The recipes are thin around this module. What it adds to a Trainer run: a decay that is planned
+by its dose, batches without waste, an output folder that is never overwritten, and a record of
+everything that the score depends on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Container, Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder, SortedSampler
+from gamma_nlp.hf.schedule import decay_for_dose, planned_rates, sentence_batches
+from gamma_nlp.hf.trainer import GammaTrainer
+from gamma_nlp.tasks.glue.arguments import FinetuneArguments
+from gamma_nlp.tasks.glue.data import load_glue
+from gamma_nlp.tasks.glue.metrics import GlueMetric
+from gamma_nlp.tasks.glue.model import (
+    build_classifier,
+    encode,
+    load_classifier,
+    load_tokenizer,
+    train_tokenizer,
+)
+from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
+from gamma_nlp.tasks.run import folder
+from gamma_nlp.tasks.run.counts import RunCounts
+from gamma_nlp.tasks.run.report import evaluations, plan_line, report
+from gamma_nlp.tasks.run.settings import read_yaml
+
+
+class FinetuneTrainer(RunCounts, GammaTrainer):
+    """GammaTrainer with length buckets."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        data = self.train_dataset if train_dataset is None else train_dataset
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_train_sampler(train_dataset)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return BucketSampler(data.lengths, batch * self.args.world_size, seed)
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        if self.args.train_sampling_strategy != "group_by_length":
+            return super()._get_eval_sampler(eval_dataset)
+        return SortedSampler(eval_dataset.lengths)
+
+
+def finetune(
+    recipe: FinetuneArguments, args: TrainingArguments, *, quiet: bool = False
+) -> dict[str, Any]:
+    """Train, evaluate and write ``results.json`` and ``training.png`` into ``args.output_dir``.
+
+    Args:
+        recipe: Task, data, model, policy.
+        args: The Trainer's arguments.
+        quiet: Print no logs.
+
+    Returns:
+        The content of ``results.json``.
+
+    Raises:
+        GammaError: Settings, data, model or output folder are not as they should be; raised
+            before any training step.
+    """
+    task = glue_task(recipe.task)
+    threads = folder.set_threads(recipe.cpu_threads)
+    policy = recipe.policy()
+    if (recipe.model is None) == (recipe.model_config is None):
+        raise GammaError("give either model (a hub name or folder) or model_config")
+    settings = recipe.model_config
+    if isinstance(settings, str):
+        settings = read_yaml(Path(settings))
+    identity = {
+        "task": task.name,
+        "model": recipe.model,
+        "model_config": settings,
+        "tokenizer": recipe.tokenizer,
+        "max_length": recipe.max_length,
+        "seed": args.seed,
+    }
+    output = Path(args.output_dir)
+    resume = folder.claim_folder(output, identity, recipe.resume)
+
+    data = load_glue(task, recipe.data)
+    transformers.set_seed(args.seed)
+    tokenizer, model = _tokenizer_and_model(recipe, settings, task, data)
+    takes = inspect.signature(model.forward).parameters
+    encoded = {split: _encode(tokenizer, rows, task, recipe, takes) for split, rows in data.items()}
+    _check_lengths(encoded, tokenizer, model)
+    sets: Any = {split: encoded[split] for split in task.evaluation_splits}
+    rates = planned_rates(args, sentence_batches(args, len(encoded["train"])))
+    if resume:
+        folder.check_unfinished(output, len(rates))
+    if recipe.dose is not None:
+        args.weight_decay = decay_for_dose(recipe.dose, rates)
+    if args.process_index == 0 and not quiet:
+        what = f"{task.name}: {len(encoded['train'])} training examples"
+        print(plan_line(what, args, policy, rates, threads), flush=True)
+    fill = {name: 0 for name in encoded["train"].columns}
+    fill["input_ids"] = tokenizer.pad_token_id
+    trainer = FinetuneTrainer(
+        model=model,
+        args=args,
+        train_dataset=encoded["train"],
+        eval_dataset=sets if len(sets) > 1 else next(iter(sets.values())),
+        processing_class=tokenizer,
+        data_collator=Padder(
+            fill,
+            length=recipe.max_length if recipe.padding == "max_length" else None,
+            multiple=8 if args.device.type == "cuda" else 1,
+        ),
+        compute_metrics=_scorer(task),
+        decay_policy=policy,
+    )
+    if quiet:
+        trainer.remove_callback(PrinterCallback)
+        trainer.remove_callback(ProgressCallback)
+    start = time.perf_counter()
+    last = folder.last_checkpoint(output) if resume else None
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    if not evaluations(trainer.state.log_history):
+        trainer.evaluate()
+    seconds = time.perf_counter() - start
+
+    found = {"task": task.name, "model": recipe.model or model.config.model_type}
+    return report(trainer, recipe, rates, seconds, found=found, resumed=resume)
+
+
+def _tokenizer_and_model(
+    recipe: FinetuneArguments, settings: Mapping[str, Any] | None, task: GlueTask, data: Any
+) -> tuple[Any, Any]:
+    if recipe.model is not None:
+        tokenizer = load_tokenizer(recipe.tokenizer or recipe.model)
+        return tokenizer, load_classifier(recipe.model, task, tokenizer)
+    if recipe.tokenizer is not None:
+        tokenizer = load_tokenizer(recipe.tokenizer)
+    else:
+        texts = [text for name in task.texts for text in data["train"][name][:]]
+        tokenizer = train_tokenizer(texts, recipe.vocab_size)
+    return tokenizer, build_classifier(settings or {}, task, tokenizer)
+
+
+def _encode(
+    tokenizer: Any, rows: Any, task: GlueTask, recipe: FinetuneArguments, takes: Container[str]
+) -> Encoded:
+    columns = encode(tokenizer, [rows[name][:] for name in task.texts], recipe.max_length)
+    # Not every model has token types for the two texts of a pair; ModernBERT has none.
+    known = {name: values for name, values in columns.items() if name in takes}
+    return Encoded(known, rows["label"][:])
+
+
+def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any) -> None:
+    # A model without the position fails at the first long example, perhaps an hour into training.
+    limit = min(
+        getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length,
+        tokenizer.model_max_length,
+    )
+    longest = max(int(examples.lengths.max()) for examples in encoded.values())
+    if longest > limit:
+        raise GammaError(
+            f"an example has {longest} tokens, longer than the {limit} that the model can take; "
+            f"give --max_length {limit}"
+        )
+
+
+def _scorer(task: GlueTask) -> Any:
+    metric = GlueMetric(task)
+
+    def score(prediction: Any) -> dict[str, float]:
+        logits = prediction.predictions
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        guesses = logits.reshape(-1) if task.regression else logits.argmax(axis=-1)
+        scores = metric.compute(predictions=guesses, references=prediction.label_ids)
+        return dict(scores or {})
+
+    return score

@@ -1,0 +1,1 @@
+"""What every run has: settings, a folder, a report, plots."""

@@ -1,0 +1,101 @@
+"""The settings that every recipe has, and what follows from them and from the hardware."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.errors import GammaError
+
+
+@dataclass(kw_only=True)
+class RunArguments:
+    """What every recipe needs beside the Trainer's own arguments."""
+
+    decay_policy: str = field(
+        default="guidelines", metadata={"help": "a preset's name, or a policy file"}
+    )
+    decay_mode: Literal["decoupled", "coupled"] | None = field(
+        default=None,
+        metadata={"help": "AdamW's decay or L2 in the gradient; default: the policy's"},
+    )
+    dose: float | None = field(
+        default=None,
+        metadata={"help": "choose weight_decay so that decay alone takes this share of a weight"},
+    )
+    precision: Literal["auto", "fp32", "bf16"] = field(
+        default="auto", metadata={"help": "auto: bf16 autocast on GPUs that have it"}
+    )
+    compile: Literal["auto", "on", "off"] = field(
+        default="auto", metadata={"help": "torch.compile; auto: on CUDA"}
+    )
+    resume: bool = field(
+        default=False, metadata={"help": "go on from the last checkpoint in output_dir"}
+    )
+    cpu_threads: int | None = field(
+        default=None,
+        metadata={"help": "CPU threads; default: torch's choice, all under accelerate"},
+    )
+
+    def policy(self) -> DecayPolicy:
+        """The policy that ``decay_policy`` and ``decay_mode`` say.
+
+        Raises:
+            GammaError: No such policy, or a dose for coupled decay, which has none.
+        """
+        policy = DecayPolicy.load(self.decay_policy)
+        if self.decay_mode not in (None, policy.mode):
+            assert self.decay_mode is not None
+            name = f"{policy.name}-{self.decay_mode}"
+            policy = dataclasses.replace(policy, name=name, mode=self.decay_mode)
+        if self.dose is not None and policy.mode != "decoupled":
+            raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
+        return policy
+
+
+def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str]) -> None:
+    """Fill in, among all settings of a run, those that follow from others.
+
+    Args:
+        values: All settings; changed in place.
+        output_dir: The folder where none is given. In it, and in one that is given, ``{seed}``,
+            ``{decay_policy}`` (with the mode, where one is given) and the keys of ``names`` are
+            replaced.
+        names: Further names and what stands for them.
+
+    Raises:
+        GammaError: A setting of the Trainer's that a recipe has another way for.
+    """
+    if values["resume_from_checkpoint"]:
+        raise GammaError(
+            "resume_from_checkpoint has no effect here; give --resume to go on from the last "
+            "checkpoint in output_dir"
+        )
+    folder = values["output_dir"] or output_dir
+    policy = Path(values["decay_policy"]).stem
+    if values["decay_mode"] is not None:
+        policy = f"{policy}-{values['decay_mode']}"
+    for name, text in {**names, "decay_policy": policy, "seed": str(values["seed"])}.items():
+        folder = folder.replace(f"{{{name}}}", text)
+    values["output_dir"] = folder
+    cuda = torch.cuda.is_available() and not values["use_cpu"]
+    values["dataloader_pin_memory"] = values["dataloader_pin_memory"] and cuda
+    if values["precision"] == "bf16" or (
+        values["precision"] == "auto" and cuda and torch.cuda.is_bf16_supported()
+    ):
+        values["bf16"] = not values["fp16"]
+    if values["compile"] == "on" or (values["compile"] == "auto" and cuda):
+        values["torch_compile"] = True
+
+
+def complete_best(values: dict[str, Any], metric: str) -> None:
+    """Say by which score the best checkpoint is known; it is kept, and not loaded at the end."""
+    values["metric_for_best_model"] = values["metric_for_best_model"] or metric
+    if values["greater_is_better"] is None:
+        values["greater_is_better"] = not values["metric_for_best_model"].endswith("loss")

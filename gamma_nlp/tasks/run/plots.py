@@ -1,0 +1,161 @@
+"""Pictures of runs: loss, score and gain norms over the steps, one run or several arms."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.category import Category
+
+GAIN_NORM = "gain_norm/"
+_COLOURS = {
+    "branch_last": "#0072b2",
+    "branch_inner": "#009e73",
+    "shortcut": "#d55e00",
+    "head": "#8456a8",
+}
+_ARMS = ("#0072b2", "#d55e00", "#009e73", "#8456a8", "#666666", "#e69f00")
+_DASHES = ("-", "--", ":", "-.")
+
+Log = Sequence[Mapping[str, Any]]
+
+
+def series(log: Log, key: str) -> tuple[list[float], list[float]]:
+    """Steps and values of one logged quantity."""
+    pairs = [(entry["step"], entry[key]) for entry in log if key in entry and "step" in entry]
+    return [float(step) for step, _ in pairs], [float(value) for _, value in pairs]
+
+
+def plot_run(
+    log: Log, path: str | os.PathLike[str], *, title: str, score: str, smoothing: float = 0.0
+) -> None:
+    """Draw one run: training and evaluation loss, score, size of the gains per category.
+
+    Args:
+        log: The Trainer's ``log_history``.
+        path: The PNG to write.
+        title: Heading of the picture.
+        score: Key of the score, such as ``eval_accuracy``.
+        smoothing: Label smoothing of the training loss, which the evaluation's has not.
+    """
+    plt = pyplot()
+    figure, (loss, mark, norm) = plt.subplots(
+        1, 3, figsize=(13.5, 4.2), layout="constrained", dpi=110
+    )
+    # With several evaluation sets every key carries the name of its set.
+    evaluated = next(
+        (key for entry in log for key in entry if key.startswith("eval") and key.endswith("loss")),
+        "eval_loss",
+    )
+    trained = f"training (smoothing {smoothing:g})" if smoothing else "training"
+    for key, name, style in (("loss", trained, "-"), (evaluated, "evaluation", "o-")):
+        steps, values = series(log, key)
+        if values:
+            colour = "#888888" if key == "loss" else "#0072b2"
+            loss.plot(steps, values, style, color=colour, label=name)
+            loss.legend(frameon=False)
+    loss.set(title="Loss", xlabel="step", ylabel="loss (nats)", ylim=(0, None))
+    _score(mark, log, score, "#0072b2", None)
+    for category in Category:
+        steps, values = series(log, GAIN_NORM + category.value)
+        if values:
+            label = f"{category.value} (at first {values[0]:.3g})"
+            norm.plot(steps, _change(values), color=_COLOURS[category.value], label=label)
+            norm.legend(frameon=False)
+    _norm(norm, "Gains per category")
+    finish(plt, figure, (loss, mark, norm), title, path)
+
+
+def plot_arms(
+    arms: Mapping[str, Mapping[str, Log]],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    score: str = "eval_accuracy",
+) -> None:
+    """Draw arms side by side: one row a model, score and gain norms of every arm.
+
+    Args:
+        arms: Model -> arm -> the Trainer's ``log_history``.
+        path: The PNG to write.
+        title: Heading of the picture.
+        score: Key of the score.
+    """
+    plt = pyplot()
+    figure, axes = plt.subplots(
+        len(arms), 2, figsize=(12.5, 3.9 * len(arms)), layout="constrained", dpi=110, squeeze=False
+    )
+    for (model, logs), (mark, norm) in zip(arms.items(), axes, strict=True):
+        for (arm, log), colour in zip(logs.items(), _ARMS, strict=False):
+            _score(mark, log, score, colour, arm)
+            for category, dash in zip(Category, _DASHES, strict=True):
+                steps, values = series(log, GAIN_NORM + category.value)
+                if values:
+                    label = f"{arm}: {category.value}"
+                    norm.plot(steps, _change(values), dash, color=colour, label=label, alpha=0.8)
+        mark.set_title(f"{model}: {mark.get_title().lower()}")
+        mark.legend(frameon=False, title="policy")
+        _norm(norm, f"{model}: gains per category")
+        norm.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    finish(plt, figure, axes.flat, title, path)
+
+
+def _score(axis: Any, log: Log, key: str, colour: str, label: str | None) -> None:
+    steps, values = series(log, key)
+    name = key.removeprefix("eval_").replace("_", " ")
+    unit, title = f"{name} (%)", name
+    if key.endswith("bleu"):  # counted from 0 to 100 already, and no share of anything
+        unit = title = "BLEU"
+    else:
+        values = [100 * value for value in values]
+    axis.plot(steps, values, "o-", color=colour, label=label, alpha=0.85)
+    if label is None:
+        for step, value in zip(steps, values, strict=True):
+            axis.annotate(
+                f"{value:.1f}",
+                (step, value),
+                xytext=(0, 7),
+                textcoords="offset points",
+                ha="center",
+            )
+    if len(values) == 1:  # one point has no scale of its own
+        axis.set(xlim=(0, 1.2 * steps[0]), ylim=(values[0] - 5, values[0] + 5))
+    axis.margins(x=0.1, y=0.2)
+    axis.set(title=f"Evaluation {title}", xlabel="step", ylabel=unit)
+
+
+def _change(values: Sequence[float]) -> list[float]:
+    return [100 * (value / values[0] - 1) if values[0] else 0.0 for value in values]
+
+
+def _norm(axis: Any, title: str) -> None:
+    axis.set(title=title, xlabel="step", ylabel="change of the root mean square (%)")
+    low, high = axis.get_ylim()
+    axis.set_ylim(min(low, -1.0), max(high, 1.0))  # no drama where nothing moves
+    axis.axhline(0.0, color="#444444", linewidth=0.6)
+
+
+def pyplot() -> Any:
+    """``matplotlib.pyplot`` that needs no screen; a :class:`GammaError` where it is missing."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise GammaError("plots need matplotlib: pip install 'gamma_nlp[plot]'") from error
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
+
+
+def finish(plt: Any, figure: Any, axes: Any, title: str, path: str | os.PathLike[str]) -> None:
+    """Give ``figure`` a title and its ``axes`` a grid, write it as a PNG file, and close it."""
+    for axis in axes:
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(title, fontsize=12)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+    plt.close(figure)

@@ -1,0 +1,201 @@
+"""What a recipe's run leaves behind: ``results.json`` and ``training.png``."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.files import write_json
+from gamma_nlp.gains.category import Category
+from gamma_nlp.tasks.run import folder
+from gamma_nlp.tasks.run.plots import GAIN_NORM, plot_run
+
+_NOISE = ("runtime", "per_second", "model_preparation")
+
+
+def plan_line(
+    what: str, args: Any, policy: DecayPolicy, rates: Sequence[float], threads: int
+) -> str:
+    """What a run is about to do, in two lines."""
+    total = math.fsum(rates)
+    dose = f"dose where it decays {-math.expm1(-args.weight_decay * total):.1%}"
+    if policy.mode == "coupled":
+        dose = "coupled, so no dose follows from it"
+    return (
+        f"{what}, {len(rates)} steps on {args.world_size} process(es), {args.device.type}, "
+        f"{threads} CPU thread(s)\npolicy {policy.name}: weight_decay {args.weight_decay:.4g}, "
+        f"sum of learning rates {total:.4g}, {dose}"
+    )
+
+
+def report(
+    trainer: Any,
+    recipe: Any,
+    rates: Sequence[float],
+    seconds: float,
+    *,
+    found: Mapping[str, Any],
+    resumed: bool,
+    smoothing: float = 0.0,
+) -> dict[str, Any]:
+    """Gather a finished run's figures; the main process writes them to the output folder.
+
+    Args:
+        trainer: After training; a :class:`~gamma_nlp.tasks.run.counts.RunCounts`.
+        recipe: The recipe's dataclass of settings.
+        rates: The planned learning rates.
+        seconds: Wall time of training with its evaluations.
+        found: What else to write: ``task``, ``model``, scores.
+        resumed: Whether the run went on from a checkpoint.
+        smoothing: Label smoothing that the training loss has and the evaluation's has not.
+
+    Returns what it writes, and the Trainer's ``log_history`` as ``log``.
+
+    The score of the final epoch is ``final``; ``best`` is what an early stop on the validation
+    set would have reported, which is optimistic. Speed counts training without evaluation, and no
+    padding; after a resume it is that of the last part. The doses are those of the steps taken.
+    """
+    args = trainer.args
+    log = trainer.state.log_history
+    taken = rates[: trainer.state.global_step]
+    history = evaluations(log)
+    key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+    ranked = [entry for entry in history if key in entry]
+    pick = max if args.greater_is_better else min
+    tokens, padded, sentences = (
+        _total(trainer, count)
+        for count in (trainer.tokens, trainer.padded_tokens, trainer.sentences)
+    )
+    last = folder.last_checkpoint(args.output_dir)
+    training = max(seconds - trainer.evaluation_seconds, 1e-9)
+    results = {
+        **found,
+        "policy": dataclasses.asdict(trainer.policy),
+        "seed": args.seed,
+        "final": history[-1] if history else {},
+        "best": pick(ranked, key=lambda entry: entry[key]) if ranked else {},
+        "score": key,
+        "history": history,
+        "steps": trainer.state.global_step,
+        "planned_steps": len(rates),
+        "world_size": args.world_size,
+        "weight_decay": args.weight_decay,
+        "sum_of_learning_rates": math.fsum(taken),
+        "dose": doses(trainer, taken),
+        "gain_norm": gain_norms(log),
+        "resumed": resumed,
+        "wall_seconds": round(seconds, 2),
+        "train_seconds": round(training, 2),
+        "evaluation_seconds": round(trainer.evaluation_seconds, 2),
+        "sentences_per_second": round(sentences / training, 2),
+        "tokens_per_second": round(tokens / training, 1),
+        "padding_share": round(1 - tokens / padded, 4) if padded else None,
+        "parameters": trainer.model.num_parameters(),
+        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
+        "torch_compile": bool(args.torch_compile),
+        "last_checkpoint": None if last is None else str(last),
+        "best_checkpoint": trainer.state.best_model_checkpoint,
+        "settings": settings(recipe, args),
+        "versions": folder.versions(),
+        "hardware": folder.hardware(args.device),
+    }
+    output = Path(args.output_dir)
+    if args.process_index == 0:
+        write_json(output / "results.json", results)
+        plot_run(
+            log,
+            output / "training.png",
+            title=f"{found['task']}, policy {trainer.policy.name}, seed {args.seed}",
+            score=key,
+            smoothing=smoothing,
+        )
+    return results | {"log": log}
+
+
+def evaluations(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """The scores of every evaluation, in order; several sets of one step are one entry."""
+    found: dict[int, dict[str, float]] = {}
+    for entry in log:
+        scores = {
+            key: value
+            for key, value in entry.items()
+            if key.startswith("eval_") and not any(word in key for word in _NOISE)
+        }
+        if scores:
+            place = {"step": entry["step"], "epoch": entry.get("epoch", 0.0)}
+            found.setdefault(entry["step"], place).update(scores)
+    return list(found.values())
+
+
+def gain_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Root mean square of the gains of each category, as first and as last logged."""
+    norms = {}
+    for category in Category:
+        values = [e[GAIN_NORM + category.value] for e in log if GAIN_NORM + category.value in e]
+        if values:
+            norms[category.value] = {"first": values[0], "last": values[-1]}
+    return norms
+
+
+def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
+    """Number of gains, coefficient and dose per category; lowest and highest where they differ."""
+    from gamma_nlp.decay.dose import optimizer_doses
+    from gamma_nlp.decay.groups import assign
+
+    optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    by_name = optimizer_doses(optimizer, rates)
+    applied = assign(trainer.gain_table, trainer.policy, trainer.args.weight_decay)
+    found: dict[str, Any] = {}
+    for category in Category:
+        names = [gain.name for gain in trainer.gain_table if gain.category is category]
+        if names:
+            known = {by_name.get(name) for name in names} - {None}
+            found[category.value] = {
+                "gains": len(names),
+                "coefficient": _span({applied[name].coefficient for name in names}),
+                "dose": _span({value for value in known if value is not None}),
+            }
+    return found
+
+
+def gain_lines(results: Mapping[str, Any]) -> list[str]:
+    """A finished run's gains by category: coefficient, dose, and what became of them."""
+    lines = []
+    for category, decay in results["dose"].items():
+        norm = results["gain_norm"].get(category, {})
+        lines.append(
+            f"  {category:12} {decay['gains']:3} gains  coefficient {_short(decay['coefficient'])}"
+            f"  dose {_short(decay['dose'])}  root mean square {_short(norm.get('first'))} -> "
+            f"{_short(norm.get('last'))}"
+        )
+    return lines
+
+
+def _short(value: float | list[float] | None) -> str:
+    if isinstance(value, list):
+        return " to ".join(map(_short, value))
+    return "unknown" if value is None else f"{value:.4g}"
+
+
+def _span(values: set[float]) -> float | list[float] | None:
+    if not values:
+        return None
+    return max(values) if len(values) == 1 else [min(values), max(values)]
+
+
+def settings(recipe: Any, args: Any) -> dict[str, Any]:
+    """The recipe's settings, and those of the Trainer's that are not its defaults."""
+    default = type(args)(output_dir=args.output_dir, use_cpu=args.use_cpu).to_dict()
+    changed = {key: value for key, value in args.to_dict().items() if default.get(key) != value}
+    return dataclasses.asdict(recipe) | {"training_arguments": changed}
+
+
+def _total(trainer: Any, count: Any) -> int:
+    import torch
+
+    value = torch.as_tensor(count, device=trainer.args.device).reshape(1)
+    return int(trainer.accelerator.gather(value).sum())

@@ -1,0 +1,1 @@
+"""Translation: training, decoding, averaging and scores."""

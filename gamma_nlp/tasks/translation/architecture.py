@@ -1,0 +1,91 @@
+"""An encoder-decoder model of transformers from config fields, sized to its vocabularies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.translation.text import END, PAD, TranslationText
+
+
+def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
+    """A randomly initialised model; ``model_type`` says which architecture.
+
+    Marian's can have a vocabulary for each language; all others share one.
+
+    Args:
+        settings: Config fields. Sizes of vocabularies and special ids come from ``text``.
+        text: The vocabularies.
+
+    Raises:
+        GammaError: No such architecture, no encoder-decoder that trains from labels
+            alone, or fields that contradict ``text``.
+    """
+    import transformers
+
+    fields = dict(settings)
+    kind = fields.pop("model_type", None)
+    if kind is None:
+        raise GammaError("model_config: model_type is missing, for example `model_type: marian`")
+    fixed = vocabulary_fields(text)
+    if kind == "marian":
+        fixed |= {
+            "decoder_vocab_size": len(text.target),
+            "share_encoder_decoder_embeddings": text.joint,
+        }
+    elif not text.joint:
+        raise GammaError(
+            f"joint_vocabulary: false needs model_type marian, not {kind}; set it to true"
+        )
+    for name in fields.keys() & fixed.keys():
+        raise GammaError(f"model_config: {name} follows from the data; leave it out")
+    try:
+        config = transformers.AutoConfig.for_model(kind, **fixed, **fields)
+        model = transformers.AutoModelForSeq2SeqLM.from_config(config)
+    except Exception as error:
+        message = " ".join(str(error).split())[:400] or type(error).__name__
+        raise GammaError(f"model_config: cannot build {kind!r}: {message}") from error
+    unknown = [name for name in fields if name not in type(config)().to_dict()]
+    if unknown:
+        raise GammaError(f"model_config: {kind} has no field {unknown[0]!r}")
+    if not hasattr(model, "prepare_decoder_input_ids_from_labels"):
+        raise GammaError(
+            f"model_config: {kind} does not make decoder inputs from labels, as training needs; "
+            "take marian or bart (post-norm), pegasus or mbart (pre-norm)"
+        )
+    return model
+
+
+def vocabulary_fields(text: TranslationText) -> dict[str, Any]:
+    """The config fields of every architecture that follow from the vocabularies."""
+    ids = text.target.get_vocab()
+    return {
+        "vocab_size": len(text.source),
+        "pad_token_id": ids[PAD],
+        "bos_token_id": ids[END],
+        "eos_token_id": ids[END],
+        # The decoder starts with the end mark, as fairseq's does.
+        "decoder_start_token_id": ids[END],
+        "forced_bos_token_id": None,
+        "forced_eos_token_id": None,
+    }
+
+
+def check_lengths(model: Any, lengths: Iterable[tuple[str, int]]) -> None:
+    """Refuse data that is too long for the model, before an hour of training has passed.
+
+    Args:
+        model: Has ``config.max_position_embeddings``, or no limit.
+        lengths: Name of a split and its longest sentence in tokens.
+
+    Raises:
+        GammaError: A sentence is longer than the model has positions.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for name, longest in lengths:
+        if limit is not None and longest > limit:
+            raise GammaError(
+                f"a sentence of {name} has {longest} tokens, more than the {limit} positions of "
+                f"the model; set max_position_embeddings in model_config to {longest} or more"
+            )

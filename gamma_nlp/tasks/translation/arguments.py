@@ -1,0 +1,98 @@
+"""The settings of a translation run, and those of the Trainer's that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import Seq2SeqTrainingArguments
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.run.arguments import RunArguments, complete, complete_best
+from gamma_nlp.tasks.run.settings import read_settings
+
+_METRICS = ("bleu", "loss")
+
+
+@dataclass(kw_only=True)
+class TranslationArguments(RunArguments):
+    """What a translation run needs beside the Trainer's own arguments."""
+
+    data: str | None = field(
+        default=None, metadata={"help": "folder that scripts/prepare_iwslt14 wrote"}
+    )
+    source_language: str = field(default="de", metadata={"help": "translate from: two letters"})
+    target_language: str = field(default="en", metadata={"help": "translate into: two letters"})
+    joint_vocabulary: bool = field(
+        default=True, metadata={"help": "one vocabulary for both languages; false: one each"}
+    )
+    model_config: dict | str | None = field(
+        default=None, metadata={"help": "config fields (in YAML), or a YAML file with them"}
+    )
+    max_tokens: int = field(
+        default=4096, metadata={"help": "tokens of a training batch on one process, with padding"}
+    )
+    skip_long: bool = field(
+        default=False, metadata={"help": "leave out pairs that are wider than max_tokens"}
+    )
+    beams: int = field(default=5, metadata={"help": "beams of the final translations"})
+    length_penalty: float = field(
+        default=1.0, metadata={"help": "scores are divided by length to this power"}
+    )
+    eval_beams: int = field(default=1, metadata={"help": "beams of the BLEU during training"})
+    average_last: int = field(
+        default=1, metadata={"help": "the final model is the mean of this many last checkpoints"}
+    )
+    patience: int | None = field(
+        default=None, metadata={"help": "stop after so many evaluations without a better score"}
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("max_tokens", "beams", "eval_beams", "average_last", "patience"):
+            value = getattr(self, name)
+            if value is None and name != "patience":  # null in YAML
+                raise GammaError(f"{name} is empty; give a number, or leave it out")
+            if value is not None and value < 1:
+                raise GammaError(f"{name} must be at least 1, not {value}")
+        if self.length_penalty is None:
+            raise GammaError("length_penalty is empty; give a number, or leave it out")
+
+
+def read_arguments(argv: Sequence[str]) -> tuple[TranslationArguments, Seq2SeqTrainingArguments]:
+    """Settings from ``[file.yaml] [--key value ...]``.
+
+    Raises:
+        GammaError: A key or value is not as it should be.
+    """
+    recipe, args = read_settings(
+        (TranslationArguments, Seq2SeqTrainingArguments),
+        argv,
+        rivals=(("dose", "weight_decay"),),
+        complete=_complete,
+    )
+    return recipe, args
+
+
+def _complete(values: dict[str, Any]) -> None:
+    complete(values, output_dir="runs/translation/{decay_policy}-seed{seed}", names={})
+    # The best checkpoint is tracked and kept beside those that are averaged.
+    limit = values["save_total_limit"]
+    if limit and limit > 0:  # otherwise all are kept
+        values["save_total_limit"] = max(limit, (values["average_last"] or 1) + 1)
+    complete_best(values, "bleu")
+    metric = values["metric_for_best_model"].removeprefix("eval_")
+    if metric not in _METRICS:
+        raise GammaError(f"metric_for_best_model must be {' or '.join(_METRICS)}, not {metric}")
+    if values["save_strategy"] == "best":
+        raise GammaError(
+            "save_strategy best would leave out the last checkpoints, which the final model is "
+            "the mean of; set it to epoch or steps (the best one is kept all the same)"
+        )
+    if values["load_best_model_at_end"]:
+        raise GammaError(
+            "load_best_model_at_end has no effect here: the final model is the mean of the last "
+            "checkpoints; leave it out (gamma-nlp translate --checkpoint best takes the best one)"
+        )
+    if values["patience"] is not None and values["eval_strategy"] == "no":
+        raise GammaError("patience needs evaluations; set eval_strategy, for example to epoch")

@@ -1,0 +1,72 @@
+"""Which of a run's models is meant: the final one, the best, the last, or one by its name."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.positions import keep_positions
+from gamma_nlp.tasks.run.folder import checkpoints
+
+AVERAGED = "averaged"
+"""Where a run's folder keeps the final model."""
+
+
+def find_model(run: str | os.PathLike[str], name: str | None = None) -> Path:
+    """The folder of one of a run's models.
+
+    Only names of folders are taken from the run's files, never paths: the run may have been moved.
+
+    Args:
+        run: The run's folder.
+        name: ``averaged``; ``best`` by the metric that the Trainer watched; ``last``;
+            ``checkpoint-N``; or ``None`` for ``averaged``, and ``last`` where there is none yet.
+
+    Raises:
+        GammaError: The run has no such model; names those that it has.
+    """
+    saved = {path.name: path for path in checkpoints(run)}
+    last = list(saved)[-1:]
+    if (Path(run) / AVERAGED / "config.json").is_file():
+        saved[AVERAGED] = Path(run) / AVERAGED
+    if not saved:
+        raise GammaError(f"{run} has no model yet: neither {AVERAGED} nor a whole checkpoint-N")
+    if name is None:
+        name = AVERAGED if AVERAGED in saved else last[0]
+    elif name in ("last", "best"):
+        if not last:
+            raise GammaError(f"{run} has no checkpoints, only {AVERAGED}; leave out --checkpoint")
+        name = _best(saved[last[0]]) if name == "best" else last[0]
+    if name not in saved:
+        raise GammaError(f"{run} has no {name}; it has {', '.join(saved)}")
+    return saved[name]
+
+
+def load_saved(folder: Path) -> Any:
+    """The encoder-decoder model in a folder that :func:`find_model` gives, on the CPU.
+
+    Raises:
+        GammaError: It cannot be loaded.
+    """
+    from transformers import AutoModelForSeq2SeqLM
+
+    try:
+        # Not asked of the hub, as a folder that does not exist would be.
+        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # a damaged file fails in many ways
+        message = " ".join(str(error).split())[:300] or type(error).__name__
+        raise GammaError(f"the model in {folder} cannot be loaded: {message}") from error
+    keep_positions(model)
+    return model
+
+
+def _best(last: Path) -> str:
+    """The name of the best checkpoint so far."""
+    state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
+    path = state.get("best_model_checkpoint")
+    if not path:
+        raise GammaError(f"{last} does not say which checkpoint is best; give one by its name")
+    return str(path).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

@@ -1,0 +1,1 @@
+"""Parallel text made ready for training."""

@@ -1,0 +1,138 @@
+"""What is done to parallel text before subwords: tokenise, clean, lower-case, divide."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.translation import moses
+from gamma_nlp.tasks.translation.prepare.corpus import Cleaning, Corpus, Pair, Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is done to a corpus.
+
+    Attributes:
+        merges: Merges of the joint byte-pair encoding.
+        cleaning: Which training pairs stay. In other splits only empty pairs go.
+        valid_every: Without a validation file, every such line of the cleaned training text goes
+            to the validation set; ``None`` to demand a file.
+        lowercase: Whether text is lower-cased.
+        tokenized: Whether the input is Moses-tokenised already.
+    """
+
+    merges: int
+    cleaning: Cleaning
+    valid_every: int | None = None
+    lowercase: bool = True
+    tokenized: bool = False
+
+    def __post_init__(self) -> None:
+        if self.merges < 1:
+            raise GammaError(f"merges must be at least 1, not {self.merges}")
+        if self.valid_every is not None and self.valid_every < 2:
+            raise GammaError(f"valid_every must be at least 2, not {self.valid_every}")
+
+
+RECIPES = {
+    "iwslt14": Recipe(
+        merges=10_000, cleaning=Cleaning(max_ratio=1.5, max_length=175), valid_every=23
+    ),
+    # Its own validation file, and all 29,000 pairs, as published results have them.
+    "multi30k": Recipe(merges=4_000, cleaning=Cleaning()),
+}
+
+
+class Sentence(NamedTuple):
+    """A pair as the source has it, and tokenised."""
+
+    raw: Pair
+    tokens: Pair
+
+
+def default_recipe(corpus: Corpus) -> str:
+    """``multi30k`` where the corpus or its test sets are named so, else ``iwslt14``."""
+    named = any(name.endswith("_flickr") for name in corpus.names)
+    named = named or any("multi30k" in source.lower() for source in corpus.sources)
+    return "multi30k" if named else "iwslt14"
+
+
+def apply_recipe(
+    corpus: Corpus, recipe: Recipe
+) -> tuple[dict[str, list[Sentence]], dict[str, dict[str, Any]]]:
+    """Tokenise and clean every split, and take validation lines from training where need be.
+
+    Returns:
+        The sentences of each split, ``train`` and ``valid`` first; and for each split how many
+        pairs were read, dropped for which reason, moved, and are left (``written``).
+
+    Raises:
+        GammaError: There is no validation file and none may be taken, or nothing is left.
+    """
+    if "valid" not in corpus.names and recipe.valid_every is None:
+        raise GammaError(
+            "the input has no valid.* (or val.*, dev.*); add it, or take lines of the training "
+            "text: --valid-every 23"
+        )
+    splits: dict[str, list[Sentence]] = {}
+    report: dict[str, dict[str, Any]] = {}
+    for split in corpus.splits:
+        # A pair dropped from a test set would change what is measured: only empty ones go.
+        cleaning = recipe.cleaning if split.name == "train" else Cleaning()
+        splits[split.name], dropped = _clean(split, cleaning, corpus.languages, recipe)
+        report[split.name] = {
+            "markup_lines": split.markup,
+            "read": len(split.pairs),
+            "dropped": dict(sorted(dropped.items())),
+        }
+    every = recipe.valid_every
+    if "valid" not in splits and every is not None:
+        train = splits.pop("train")
+        moved = train[every - 1 :: every]
+        kept = [pair for number, pair in enumerate(train, start=1) if number % every]
+        splits = {"train": kept, "valid": moved, **splits}
+        report = {
+            "train": report.pop("train") | {"moved_to_valid": len(moved)},
+            "valid": {"taken_from_train": len(moved)},
+            **report,
+        }
+    for name, sentences in splits.items():
+        if not sentences:
+            raise GammaError(f"no pair of {name} is left; the input is empty or cleaned too hard")
+        report[name]["written"] = len(sentences)
+    return splits, report
+
+
+def _clean(
+    split: Split, cleaning: Cleaning, languages: tuple[str, str], recipe: Recipe
+) -> tuple[list[Sentence], Counter[str]]:
+    one, two = (_tokenizer(language, recipe, split.straighten) for language in languages)
+    kept: list[Sentence] = []
+    dropped: Counter[str] = Counter()
+    for raw in split.pairs:
+        tokens = one(raw[0]), two(raw[1])
+        reason = cleaning.reason_to_drop(tokens)
+        if reason is None:
+            kept.append(Sentence(raw=raw, tokens=tokens))
+        else:
+            dropped[reason] += 1
+    return kept, dropped
+
+
+def _tokenizer(language: str, recipe: Recipe, straighten: bool) -> Callable[[str], str]:
+    tokenize = single_spaces if recipe.tokenized else moses.tokenizer(language)
+
+    def run(line: str) -> str:
+        tokens = tokenize(line.replace("\u2019", "'") if straighten else line)
+        return moses.lowercase(tokens) if recipe.lowercase else tokens
+
+    return run
+
+
+def single_spaces(line: str) -> str:
+    """A line with every run of white space made one space."""
+    return " ".join(line.split())

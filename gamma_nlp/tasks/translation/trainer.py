@@ -1,0 +1,164 @@
+"""The Trainer of the translation recipe: batches by token budget, and BLEU at every evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer_utils import EvalLoopOutput
+
+from gamma_nlp.decay import plan
+from gamma_nlp.hf.batches.budget import TokenBudget
+from gamma_nlp.hf.batches.by_tokens import TokenBatches
+from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
+from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer
+from gamma_nlp.tasks.run.counts import RunCounts
+from gamma_nlp.tasks.run.plots import GAIN_NORM
+from gamma_nlp.tasks.run.report import evaluations
+from gamma_nlp.tasks.translation.data import PairData
+from gamma_nlp.tasks.translation.decode import Search, decode
+from gamma_nlp.tasks.translation.scores import token_bleu
+from gamma_nlp.tasks.translation.text import TranslationText
+
+
+class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
+    """GammaSeq2SeqTrainer on batches by token budget, evaluated by what the model translates.
+
+    ``evaluate`` gives ``loss`` (nats per target token, without label smoothing) and ``bleu`` (over
+    tokens, as fairseq prints it), each over the whole set whatever the number of processes.
+
+    Args:
+        text: Turns ids into text.
+        search: How to translate in ``evaluate``.
+    """
+
+    def __init__(self, *args: Any, text: TranslationText, search: Search, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.text = text
+        self.search = search
+
+    def take_up(self, checkpoint: Path) -> None:
+        """Stand where a finished training stood, without a step: only what follows is missing."""
+        self.create_optimizer()
+        self._load_from_checkpoint(str(checkpoint))
+        self.model_wrapped = self.accelerator.prepare_model(self.model, evaluation_mode=True)
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        # What the Trainer logs at its end comes after the last checkpoint.
+        norms = plan.gain_norms(self.model, self._table())
+        self.log({f"{GAIN_NORM}{category}": norm for category, norm in norms.items()})
+
+    def counted(self, inputs: Any) -> torch.Tensor:
+        mask: torch.Tensor = inputs["labels"].ne(-100)
+        return mask
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """Nothing but the data: :meth:`evaluation_loop` makes batches of its own."""
+        return _Whole(self.eval_dataset if eval_dataset is None else eval_dataset)
+
+    def evaluation_loop(
+        self,
+        dataloader: Any,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: Any = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Loss and BLEU of ``dataloader.dataset``."""
+        data = dataloader.dataset
+        bleu = token_bleu(self.translate(data, self.search), data.references.tokens)
+        metrics = {
+            f"{metric_key_prefix}_loss": self._loss(data),
+            f"{metric_key_prefix}_bleu": round(bleu.score, 4),
+        }
+        return EvalLoopOutput(
+            predictions=None, label_ids=None, metrics=metrics, num_samples=len(data)
+        )
+
+    def translate(self, data: PairData, search: Search, *, model: Any = None) -> list[str]:
+        """Tokenised translations of all sources, in their order; each process does its share.
+
+        Args:
+            data: What to translate.
+            search: How.
+            model: By which model; default: the one in training.
+        """
+        rank, world = self.args.process_index, self.args.world_size
+        mine = [ids.tolist() for ids in data.source[rank::world]]
+        lines = self.text.decode(decode(self._bare() if model is None else model, mine, search))
+        together: list[str] = [""] * len(data)
+        for number, part in enumerate(self._gathered(lines)):
+            together[number::world] = part
+        return together
+
+    def _loss(self, data: PairData) -> float:
+        model = self._bare()
+        longest = max(map(max, data.lengths))
+        budget = TokenBudget(max_tokens=max(self.search.max_tokens, longest))
+        batches = TokenBatches(*data.lengths, budget).order()
+        collate = self.data_collator
+        total, tokens = 0.0, 0
+        was_training = model.training
+        model.eval()
+        with torch.inference_mode(), self.compute_loss_context_manager():
+            for batch in batches[self.args.process_index :: self.args.world_size]:
+                inputs = collate([data[index] for index in batch])
+                inputs = {name: value.to(self.args.device) for name, value in inputs.items()}
+                labels = inputs.pop("labels")
+                shifted = model.prepare_decoder_input_ids_from_labels(labels=labels)
+                logits = model(**inputs, decoder_input_ids=shifted, use_cache=False).logits
+                total += float(
+                    functional.cross_entropy(
+                        logits.float().flatten(0, 1), labels.flatten(), reduction="sum"
+                    )
+                )
+                tokens += int(labels.ne(-100).sum())
+        model.train(was_training)
+        parts = self._gathered((total, tokens))
+        return sum(part[0] for part in parts) / max(sum(part[1] for part in parts), 1)
+
+    def _bare(self) -> Any:
+        model: nn.Module = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        return model
+
+    def _gathered(self, mine: Any) -> list[Any]:
+        if self.args.world_size == 1:
+            return [mine]
+        from torch import distributed
+
+        parts: list[Any] = [None] * self.args.world_size
+        distributed.all_gather_object(parts, mine)
+        return parts
+
+
+class Patience(TrainerCallback):
+    """Stops training when the best score is ``evaluations`` evaluations old.
+
+    It counts in the log that checkpoints hold, so a resumed run stops where it would have stopped.
+
+    Args:
+        evaluations: How many without a better one.
+    """
+
+    def __init__(self, evaluations: int) -> None:
+        self.evaluations = evaluations
+
+    def spent(self, args: Any, history: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether these evaluations end a run."""
+        key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
+        scores = [entry[key] for entry in history if key in entry]
+        pick = max if args.greater_is_better else min
+        return bool(scores) and len(scores) - 1 - scores.index(pick(scores)) >= self.evaluations
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.spent(args, evaluations(state.log_history)):
+            control.should_training_stop = True
+
+
+class _Whole:
+    def __init__(self, dataset: PairData) -> None:
+        self.dataset = dataset

@@ -1,0 +1,69 @@
+"""Closed forms that the unit of the experiment is compared with, and how to look at them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gamma_nlp.companions.batch_norm.covariance import Moments, eigen, ridge
+
+BINS = 12
+"""Eigen-directions are put together by their variance in that many bins."""
+
+
+def constrained(signal: Tensor, whole: Tensor, cross: Tensor, gain: float) -> tuple[float, Tensor]:
+    """Least squares on clean inputs under v'(whole)v = gain**2: mu by bisection, and v.
+
+    For gains that bind from above, those with mu >= 0.
+    """
+    values, vectors, kept = eigen(whole)
+    white = vectors[:, kept] / values[kept].sqrt()
+    a, turned = torch.linalg.eigh(white.T @ signal @ white)
+    b = turned.T @ white.T @ cross
+    low, high = 0.0, float(b.norm()) / gain
+    for _ in range(200):
+        mu = (low + high) / 2
+        low, high = (mu, high) if float((b / (a + mu)).norm()) > gain else (low, mu)
+    return mu, white @ turned @ (b / (a + mu))
+
+
+def shrinkage(signal: Tensor, cross: Tensor, v: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
+    """How much of the clean least squares unit is left, by the variance of its directions.
+
+    Directions are eigenvectors of the clean covariance, in bins of equal width in the logarithm
+    of their variance. Within a bin those count more in which least squares puts more output.
+    """
+    values, vectors, kept = eigen(signal)
+    values, vectors = values[kept], vectors[:, kept]
+    least, own, wanted = vectors.T @ ridge(signal, cross, 0.0), vectors.T @ v, vectors.T @ predicted
+    edges = torch.linspace(float(values[0].log()), float(values[-1].log()), BINS + 1)
+    place = torch.bucketize(values.log(), edges[1:-1])
+    rows = []
+    for which in range(BINS):
+        inside = place == which
+        weight = values[inside] * least[inside]
+        total = float((weight * least[inside]).sum())
+        if not total:
+            continue
+        rows.append(
+            {
+                "variance": float(values[inside].log().mean().exp()),
+                "measured": float((weight * own[inside]).sum()) / total,
+                "predicted": float((weight * wanted[inside]).sum()) / total,
+            }
+        )
+    return rows
+
+
+def covariance_of(x: Tensor) -> Tensor:
+    """Cov(x) of rows, [d, d]."""
+    moments = Moments()
+    moments.add(x.unsqueeze(0))
+    return moments.covariance[0]
+
+
+def cross_of(x: Tensor, y: Tensor) -> Tensor:
+    """Cov(x, y) of rows and one column, [d]."""
+    return ((x - x.mean(0)).T @ (y - y.mean(0)) / len(x)).squeeze(1)

@@ -1,0 +1,152 @@
+"""Where norms settle: exponents in learning rate and decay, from runs, beside those of theory.
+
+The simulated loss of each row of w is <noise, w / |w|>, with new noise at every step: all that is
+left of a training is the gradients' size. What is fitted is ``log |w| = a + p log(lr) +
+q log(decay)`` by least squares, and the same for the effective rate.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gamma_nlp.companions.effective_rate.rate import effective_lr, equilibrium_norm
+
+ROWS, SIZE, START = 16, 64, 3.0
+TURNOVERS = 8.0
+"""How many times the memory of its norm a simulation lasts; its second half is averaged."""
+SETTLED = 3.0
+"""From as many turnovers on a training counts as settled; others enter no fit."""
+
+RULES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "sgd": (torch.optim.SGD, {}),
+    "momentum": (torch.optim.SGD, {"momentum": 0.9}),
+    "adam": (torch.optim.Adam, {"betas": (0.9, 0.95)}),
+    "adamw": (torch.optim.AdamW, {"betas": (0.9, 0.95)}),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exponents:
+    """Of |w| and of the effective rate, each in (lr, decay)."""
+
+    norm: tuple[float, float]
+    rate: tuple[float, float]
+
+    def off(self, theory: Exponents) -> float:
+        """The largest relative difference from those of theory."""
+        mine, other = (*self.norm, *self.rate), (*theory.norm, *theory.rate)
+        return max(abs(a / b - 1) for a, b in zip(mine, other, strict=True))
+
+
+_SGD = Exponents(norm=(1 / 4, -1 / 4), rate=(1 / 2, 1 / 2))
+THEORY = {
+    "sgd": _SGD,
+    "momentum": _SGD,
+    "adam": Exponents(norm=(1 / 3, -1 / 3), rate=(2 / 3, 1 / 3)),
+    "adamw": Exponents(norm=(1 / 2, -1 / 2), rate=(1 / 2, 1 / 2)),
+}
+"""[D] as derived in :mod:`gamma_nlp.companions.effective_rate.rate`."""
+ALLOWED = {"sgd": 0.10, "momentum": 0.10, "adam": 0.15, "adamw": 0.10}
+"""Relative difference from theory within which a fit counts as in agreement."""
+
+
+def simulate(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the simulated loss to its equilibrium.
+
+    Args:
+        cell: ``rule`` (of :data:`RULES`), ``lr``, ``decay``, ``seed``.
+        settings: ``turnovers``: how long, 1 being what norms need to forget where they started.
+
+    Returns:
+        Means over the second half: ``norm``, ``rate``, and the ``angle`` per step (root mean
+        square, radians), each beside what is ``predicted``.
+    """
+    start = time.process_time()
+    rule, lr, decay = cell["rule"], float(cell["lr"]), float(cell["decay"])
+    cls, more = RULES[rule]
+    generator = torch.Generator().manual_seed(int(cell["seed"]))
+    w = torch.randn(ROWS, SIZE, generator=generator) * (START / SIZE**0.5)
+    optimizer = cls([("w", w.requires_grad_())], lr=lr, weight_decay=decay, **more)
+    steps = math.ceil(float(settings["turnovers"]) / _forgets(rule, lr, decay))
+    norms, turns = [], []
+    for step in range(steps):
+        noise = torch.randn(ROWS, SIZE, generator=generator)
+        with torch.no_grad():
+            length = w.norm(dim=1, keepdim=True)
+            unit = w / length
+            w.grad = (noise - unit * (noise * unit).sum(1, keepdim=True)) / length
+        optimizer.step()
+        if step > steps // 2:
+            after = w.detach()
+            norms.append(after.norm())
+            chord = (after / after.norm(dim=1, keepdim=True) - unit).norm(dim=1)
+            turns.append(2 * (chord / 2).asin())
+    predicted = effective_lr(optimizer)[0]
+    norm = float(torch.stack(norms).mean())
+    gain = predicted.rate * predicted.norm ** (2 if predicted.rule[0] == "sgd" else 1)
+    return {
+        "steps": steps,
+        "norm": norm,
+        "rate": gain / norm ** (2 if predicted.rule[0] == "sgd" else 1),
+        "angle": float(torch.stack(turns).square().mean().sqrt()),
+        "predicted": {
+            "norm": predicted.equilibrium_norm,
+            "rate": predicted.equilibrium_rate,
+            "angle": predicted.equilibrium_angle,
+        },
+        "cpu_seconds": round(time.process_time() - start, 2),
+    }
+
+
+def _forgets(rule: str, lr: float, decay: float) -> float:
+    """Which part of the norm decay takes per step at equilibrium."""
+    if rule != "adam":
+        return lr * decay / (1 - float(RULES[rule][1].get("momentum", 0.0)))
+    # Of all rows together: the gradient's length at |w| = 1, and half the angle's square.
+    slope = ROWS * math.sqrt(SIZE - 1)
+    settled = equilibrium_norm(
+        "adam", "coupled", lr=lr, decay=decay, unit_gradient=slope, elements=ROWS * SIZE
+    )
+    return (lr / settled) ** 2 * ROWS * SIZE / 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What one run measured of one tensor.
+
+    Attributes:
+        tensor: Which one; each has an intercept of its own.
+        lr: Learning rate.
+        decay: Coefficient.
+        norm: |w| as measured.
+        predicted: |w| at equilibrium, from the size of the gradients that the run had.
+        rate: The effective learning rate as measured.
+    """
+
+    tensor: str
+    lr: float
+    decay: float
+    norm: float
+    predicted: float
+    rate: float
+
+
+def fit(points: Sequence[Point]) -> Exponents | None:
+    """Exponents by least squares, common to all tensors; ``None`` if the points fix none."""
+    tensors = sorted({point.tensor for point in points})
+    rows = [
+        [math.log(p.lr), math.log(p.decay), *(float(p.tensor == name) for name in tensors)]
+        for p in points
+    ]
+    if not rows or torch.linalg.matrix_rank(torch.tensor(rows).double()) < len(rows[0]):
+        return None
+    logs = [[math.log(p.norm), math.log(p.rate)] for p in points]
+    found = torch.linalg.lstsq(torch.tensor(rows).double(), torch.tensor(logs).double()).solution
+    (norm_lr, rate_lr), (norm_decay, rate_decay) = found[:2].tolist()
+    return Exponents(norm=(norm_lr, norm_decay), rate=(rate_lr, rate_decay))

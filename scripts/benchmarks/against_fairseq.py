@@ -1,0 +1,259 @@
+"""Train one small Transformer on the same text here and in fairseq, and hold the two together.
+
+    python scripts/benchmarks/against_fairseq.py PREPARED OUTPUT [--epochs N] [--seed N]
+
+The sides are recipes/translation.py with recipes/multi30k_de_en_prenorm.yaml, and
+recipes/fairseq/multi30k_de_en.sh: same data, sizes, budget of a batch, schedule and decay policy,
+the model of the last epoch, one CPU thread each. Both start from the same weights, those of this
+library converted for fairseq; with ``--own-start`` each draws its own. They run one after the
+other, whole, so only a quiet machine gives speeds worth reading. PREPARED is a folder that
+scripts/prepare_iwslt14 wrote.
+
+Speed is in target tokens that are no padding per second of training, without evaluation. BLEU is
+over tokens, beam 5. The exit code is 1 if a goal is missed. ``--quick`` trains tiny models for one
+epoch and judges nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.files import write_json
+from gamma_nlp.tasks.run import folder
+from gamma_nlp.tasks.translation.score_files import read_log
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "multi30k_de_en_prenorm.yaml"
+SCRIPT = ROOT / "recipes" / "fairseq" / "multi30k_de_en.sh"
+INTERVAL = 50
+"""Updates between two lines of fairseq's log."""
+QUICK = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
+QUICK |= {"encoder_layers": 1, "decoder_layers": 1}
+QUICK_TOKENS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """What one side of the comparison reached.
+
+    Attributes:
+        name: Which one.
+        updates: Steps of the optimizer.
+        tokens_per_second: Target tokens, padding left out, per second of training.
+        bleu: Over tokens, for each test set.
+    """
+
+    name: str
+    updates: int
+    tokens_per_second: float
+    bleu: dict[str, float]
+
+
+def here(options: argparse.Namespace) -> Side:
+    """Run the recipe of this library."""
+    run = options.output / "gamma_nlp"
+    command = [sys.executable, ROOT / "recipes" / "translation.py", options.recipe]
+    command += ["--data", options.prepared, "--output_dir", run, "--seed", options.seed]
+    command += ["--num_train_epochs", options.epochs, "--average_last", 1, "--cpu_threads", 1]
+    command += ["--weight_decay", 0.03, "--use_cpu", "true", "--disable_tqdm", "true"]
+    if options.quick:
+        command += ["--max_tokens", QUICK_TOKENS]
+    _run(command, options.output / "gamma_nlp.log")
+    found = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    scores = {name: one["bleu"] for name, one in found["scores"].items() if name != "valid"}
+    return Side(
+        name="gamma_nlp",
+        updates=found["steps"],
+        tokens_per_second=found["tokens_per_second"],
+        bleu=scores,
+    )
+
+
+def fairseq(options: argparse.Namespace) -> Side:
+    """Run fairseq's recipe."""
+    run = options.output / "fairseq"
+    command = ["bash", SCRIPT, options.prepared, run, "--seed", options.seed]
+    command += ["--max-epoch", options.epochs, "--log-format", "json"]
+    command += ["--log-interval", 1 if options.quick else INTERVAL]
+    if options.quick:
+        command += ["--max-tokens", QUICK_TOKENS]
+        for side in ("encoder", "decoder"):
+            command += [f"--{side}-embed-dim", 16, f"--{side}-ffn-embed-dim", 16]
+            command += [f"--{side}-layers", 1]
+    log = options.output / "fairseq.log"
+    _run(command, log, **({} if options.start is None else {"START": options.start}))
+    names = (run / "data" / "tests").read_text(encoding="utf-8").split()
+    updates, speed = read_training(log.read_text(encoding="utf-8"))
+    return Side(
+        name="fairseq",
+        updates=updates,
+        tokens_per_second=round(speed, 1),
+        bleu={name: _bleu(run / f"{name}.log") for name in names},
+    )
+
+
+def start(options: argparse.Namespace) -> Path:
+    """What this library's recipe starts from, with fairseq's positions, as a checkpoint for it."""
+    import transformers
+
+    from gamma_nlp.cli.main import hush
+    from gamma_nlp.fairseq import commands
+    from gamma_nlp.fairseq.convert import files, weights
+    from gamma_nlp.hf.positions import keep_positions
+    from gamma_nlp.tasks.run.settings import read_yaml
+    from gamma_nlp.tasks.translation.architecture import build_translator
+    from gamma_nlp.tasks.translation.checkpoints import AVERAGED
+    from gamma_nlp.tasks.translation.text import read_prepared
+
+    hush()
+    logging.getLogger("fairseq").setLevel(logging.WARNING)
+    commands.prepare()
+    untrained, found = options.output / "untrained", options.output / "start"
+    text = read_prepared(options.prepared, "de", "en", joint=True)
+    transformers.set_seed(options.seed)
+    model = build_translator(read_yaml(options.recipe)["model_config"], text)
+    for side in (model.model.encoder, model.model.decoder):
+        table = side.embed_positions.weight
+        table.data.copy_(weights.sinusoids(*table.shape))
+    text.save(untrained)
+    keep_positions(model)
+    model.save_pretrained(untrained / AVERAGED)
+    files.from_transformers(untrained, found)
+    return found
+
+
+def read_training(log: str) -> tuple[int, float]:
+    """Updates and target tokens per second, from the JSON lines of a fairseq-train log.
+
+    The first line of an epoch is left out: its time holds the validation before it.
+    """
+    lines = [json.loads(text) for text in re.findall(r"\| train_inner \| (\{.*\})", log)]
+    pairs = pairwise(lines)
+    whole = [one for last, one in pairs if one["epoch"] == last["epoch"]]
+    if not whole:
+        raise GammaError("fairseq logged too few updates to count its speed; train for longer")
+    # Each line holds as many updates: tokens of an update over the seconds of an update.
+    tokens = sum(float(one["wpb"]) for one in whole)
+    time = sum(float(one["wpb"]) / float(one["wps"]) for one in whole)
+    return max(int(n) for n in re.findall(r'"(?:train_)?num_updates": "(\d+)"', log)), tokens / time
+
+
+def _bleu(log: Path) -> float:
+    """The BLEU that this library computes from the lines of a log of fairseq-generate."""
+    from gamma_nlp.tasks.translation import scores as bleu
+
+    pairs = read_log(log).pairs
+    return round(bleu.token_bleu(pairs.hypotheses, pairs.references).score, 2)
+
+
+def _tiny(text: str) -> str:
+    for name, value in QUICK.items():
+        text = re.sub(rf"^(  {name}:) \d+", rf"\1 {value}", text, flags=re.MULTILINE)
+    return text
+
+
+def _run(command: Sequence[object], log: Path, **variables: object) -> None:
+    """Run a command whose output goes to a file."""
+    words = [str(word) for word in command]
+    more = {name: str(value) for name, value in variables.items()}
+    said = ["env", *(f"{name}={value}" for name, value in more.items()), *words] if more else words
+    print("+", shlex.join(said), ">", shlex.quote(str(log)), flush=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
+    with log.open("w", encoding="utf-8") as stream:
+        done = subprocess.run(
+            words, stdout=stream, stderr=subprocess.STDOUT, env=environment, check=False
+        )
+    if done.returncode:
+        raise GammaError(f"{Path(words[1]).name} failed; the last lines of {log} say why")
+
+
+def table(sides: Sequence[Side]) -> str:
+    """One line a side."""
+    names = list(sides[0].bleu)
+    head = f"{'':<12}{'updates':>8}{'target tokens/s':>17}" + "".join(f"{n:>20}" for n in names)
+    lines = [
+        f"{side.name:<12}{side.updates:>8}{side.tokens_per_second:>17.0f}"
+        + "".join(f"{side.bleu[name]:>20.2f}" for name in names)
+        for side in sides
+    ]
+    return "\n".join([head, *lines])
+
+
+def judge(mine: Side, other: Side) -> list[tuple[str, bool]]:
+    """The goals, and whether they are met."""
+    name = next(iter(mine.bleu))
+    apart = mine.bleu[name] - other.bleu[name]
+    ratio = mine.tokens_per_second / other.tokens_per_second
+    return [
+        (f"BLEU of {name}, here minus fairseq: {apart:+.2f} (goal: within 1)", abs(apart) <= 1),
+        (f"target tokens/s, here to fairseq: {ratio:.2f} (goal: 1 or more)", ratio >= 1),
+    ]
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("prepared", type=Path, help="folder that scripts/prepare_iwslt14 wrote")
+    add("output", type=Path, help="new folder for both runs, their logs and results.json")
+    add("--epochs", type=int, default=6)
+    add("--seed", type=int, default=1)
+    add("--own-start", action="store_true", help="each side draws its own initial weights")
+    add("--quick", action="store_true", help="tiny models, one epoch, nothing is judged")
+    options = parser.parse_args(argv)
+    if options.epochs < 1:
+        parser.error(f"--epochs must be at least 1, not {options.epochs}")
+    if options.output.exists() and any(options.output.iterdir()):
+        parser.error(f"{options.output} is not empty; give a new folder")
+    options.epochs = 1 if options.quick else options.epochs
+    return options
+
+
+def main(argv: Sequence[str]) -> int:
+    options = arguments(argv)
+    options.output.mkdir(parents=True, exist_ok=True)
+    options.recipe = RECIPE
+    if options.quick:
+        options.recipe = options.output / "quick.yaml"
+        options.recipe.write_text(_tiny(RECIPE.read_text(encoding="utf-8")), encoding="utf-8")
+    try:
+        options.start = None if options.own_start else start(options)
+        sides = [here(options), fairseq(options)]
+    except GammaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(table(sides))
+    goals = judge(*sides)
+    found = {
+        "command": " ".join(map(shlex.quote, [Path(__file__).name, *argv])),
+        "seed": options.seed,
+        "epochs": options.epochs,
+        "versions": folder.versions() | {"fairseq": version("fairseq")},
+        "hardware": folder.hardware(torch.device("cpu")) | {"threads": 1},
+        "sides": [asdict(side) for side in sides],
+    }
+    write_json(options.output / "results.json", found)
+    if options.quick:
+        return 0
+    for text, met in goals:
+        print(f"{'pass' if met else 'FAIL'}  {text}")
+    return int(not all(met for _, met in goals))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

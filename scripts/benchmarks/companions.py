@@ -1,0 +1,169 @@
+"""Time what the companion methods add to an AdamW step, and hold it against the goal.
+
+    python scripts/benchmarks/companions.py [unit_norm|strong|all] [--repeats N] [--json FILE]
+
+unit_norm   norms held, on BERT-base: all 72 matrices of the encoder, or the 24 of q and k
+strong      L1 by the rule ``direction`` on the 72 matrices, acting at each of its decisions
+
+All on one CPU thread, in CPU time. In each repeat all gradients are drawn anew, then the optimizer
+steps, then the companion's hook runs, each timed by itself; the figure is the median over the
+repeats of the hook's time as a part of the step's, for each form that torch has of AdamW: default
+(on a CPU one tensor after the other), foreach, fused. To read every matrix at each step is dear in
+itself, so the goal counts with norms put back after every 16th step, and L1 with a decision every
+20th (fused: 100th). Each step's are shown beside it, and so is a whole training step. BERT's
+matrices are held by force: it is their sizes that matter here. ``--quick`` runs everything on tiny
+sizes and judges nothing. The exit code is 1 if a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from core import Row, build, report
+from torch import nn
+
+from gamma_nlp.companions.effective_rate.unit_norm import UnitNorm
+from gamma_nlp.companions.strong.regularizer import StrongRegularizer
+
+GOAL = 0.05
+SELDOM = 16
+DECIDE = {"default": 20, "foreach": 20, "fused": 100}
+LR = 1e-4  # of BERT's pre-training; the larger, the further norms move in a step
+FORMS: dict[str, dict[str, bool]] = {"default": {}, "foreach": {"foreach": True}}
+FORMS["fused"] = {"fused": True}
+BATCH, LENGTH = 8, 128
+
+
+def bench_unit_norm(options: argparse.Namespace) -> Iterator[Row]:
+    model = build("BertForSequenceClassification", options.quick, ())
+    matrices = [name for name, w in model.named_parameters() if ".layer." in name and w.dim() == 2]
+    some = [name for name in matrices if ".query." in name or ".key." in name]
+    whole = training_step(model, options)
+    whats = (
+        (some, "q and k", 1),
+        (matrices, "encoder", 1),
+        (matrices, "encoder", SELDOM),
+    )
+    for names, what, every in whats:
+        for form, kwargs in FORMS.items():
+            optimizer = torch.optim.AdamW(model.named_parameters(), lr=LR, **kwargs)
+            held = UnitNorm(optimizer, names, force=True)
+            held.remove()  # timed apart from the step
+            title = f"UnitNorm, {what}, {len(names)}, every {every}, {form}"
+            times = timed(model, optimizer, held.apply, options.repeats, every)
+            yield row(title, None if every == 1 else GOAL, times, whole)
+
+
+def bench_strong(options: argparse.Namespace) -> Iterator[Row]:
+    model = build("BertForSequenceClassification", options.quick, ())
+    matrices = [name for name, w in model.named_parameters() if ".layer." in name and w.dim() == 2]
+    whole = training_step(model, options)
+    for seldom in (False, True):
+        for form, kwargs in FORMS.items():
+            every = DECIDE[form] if seldom else 1
+            optimizer = torch.optim.AdamW(model.named_parameters(), lr=LR, **kwargs)
+            strong = StrongRegularizer(
+                optimizer,
+                params=matrices,
+                l1=0.1,
+                rule="direction",
+                threshold=-1.0,
+                every=every,
+            )
+            strong.remove()  # timed apart from the step
+
+            def hook(strong: StrongRegularizer = strong, every: int = every) -> None:
+                for _ in range(every):  # one of these decides
+                    strong.before_step()
+                    strong.after_step()
+
+            title = f"StrongRegularizer, encoder, {len(matrices)}, every {every}, {form}"
+            times = timed(model, optimizer, hook, options.repeats, every)
+            yield row(title, GOAL if seldom else None, times, whole)
+
+
+def row(what: str, goal: float | None, times: np.ndarray, whole: float) -> Row:
+    """One line of the report from seconds of shape (repeats, step and hook)."""
+    step, hook = np.median(times, axis=0)
+    part = float(np.median(times[:, 1] / times[:, 0]))
+    detail = (
+        f"{1000 * hook:.1f} ms to a step's {1000 * step:.1f} ms; "
+        f"{hook / (whole + step):.2%} with forward and backward of {BATCH} x {LENGTH} tokens"
+    )
+    passed = None if goal is None else part <= goal
+    text = "" if goal is None else f"<= {goal:.0%}"
+    return Row(what, f"{part:.1%}", text, passed, detail, {"seconds": times.tolist()})
+
+
+def timed(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    hook: Callable[[], Any],
+    repeats: int,
+    every: int = 1,
+) -> np.ndarray:
+    """CPU seconds per step, of shape (repeats, step and hook), the hook after ``every`` steps."""
+    times = np.empty((repeats, 2))
+    for i in range(-2, repeats):  # the first two make the states and warm up
+        for w in model.parameters():
+            w.grad = torch.randn_like(w) if w.grad is None else w.grad.normal_()
+        steps = [cpu_seconds(optimizer.step) for _ in range(every)]
+        times[i] = [sum(steps) / every, cpu_seconds(hook) / every]
+    return times
+
+
+def training_step(model: Any, options: argparse.Namespace) -> float:
+    """CPU seconds of a forward and a backward pass, the median of three."""
+    length = min(LENGTH, 16) if options.quick else LENGTH
+    tokens = torch.randint(10, 90, (BATCH, length))
+    labels = torch.zeros(BATCH, dtype=torch.long)
+    model.train()
+
+    def once() -> None:
+        model(input_ids=tokens, labels=labels).loss.backward()
+
+    return float(np.median([cpu_seconds(once) for _ in range(3)]))
+
+
+def cpu_seconds(work: Callable[[], Any]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+Bench = Callable[[argparse.Namespace], Iterator[Row]]
+BENCHES: dict[str, Bench] = {"unit_norm": bench_unit_norm, "strong": bench_strong}
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("part", nargs="?", default="all", choices=(*BENCHES, "all"))
+    add("--repeats", type=int, default=15, help="default: %(default)s, at least 5")
+    add("--json", type=Path, metavar="FILE", help="write every measured time there")
+    add("--quick", action="store_true", help="tiny sizes, nothing is judged")
+    options = parser.parse_args(argv)
+    options.repeats = 2 if options.quick else max(5, options.repeats)
+    options.threads, options.cuda = 1, False
+    return options
+
+
+def main(argv: Sequence[str]) -> int:
+    transformers.logging.set_verbosity_error()
+    options = arguments(argv)
+    parts = BENCHES if options.part == "all" else [options.part]
+    torch.manual_seed(0)
+    return report(options, [BENCHES[part] for part in parts])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,379 @@
+"""Time translation: training by a token budget, decoding in batches, and hold both to the goals.
+
+    python scripts/benchmarks/translation.py [train|decode|all] --data FOLDER [--threads N]
+
+train   our trainer against transformers' Seq2SeqTrainer on random batches padded to the longest:
+        target tokens that are no padding, per second of training steps
+decode  beam search in batches sorted by length, against one sentence at a time
+
+FOLDER is one that scripts/prepare_iwslt14 wrote. Both sides have the same model, data, loss,
+optimizer and threads, and run in turn. Only a quiet machine gives figures worth reading.
+``--quick`` runs everything on tiny sizes and judges nothing. The exit code is 1 if a goal is
+missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import transformers
+from core import Row, report, seconds
+from torch.utils.flop_counter import FlopCounterMode
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.batches.budget import TokenBudget
+from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
+from gamma_nlp.tasks.translation.architecture import build_translator
+from gamma_nlp.tasks.translation.checkpoints import find_model, load_saved
+from gamma_nlp.tasks.translation.data import PairData, load_splits
+from gamma_nlp.tasks.translation.decode import Search, decode
+from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
+from gamma_nlp.tasks.translation.trainer import TranslationTrainer
+from gamma_nlp.text_lines import read_bytes
+
+# Width, width of the feed-forward parts, layers of encoder and of decoder; base is fairseq's
+# transformer_iwslt_de_en.
+SIZES = {"tiny": (128, 256, 4), "base": (512, 1024, 6), "quick": (16, 32, 1)}
+HEADS, WARM_UP = 4, 5
+SMOOTHING = 0.1
+
+
+class Batch(NamedTuple):
+    """What a batch holds: pairs, widths, tokens that are no padding."""
+
+    pairs: int
+    source_width: int
+    target_width: int
+    source: int
+    target: int
+
+    @property
+    def tokens(self) -> int:
+        """As a token budget counts it: of the larger side, with padding."""
+        return self.pairs * max(self.source_width, self.target_width)
+
+
+class Noted:
+    """A collator that notes the batches it makes."""
+
+    def __init__(self, collate: Callable[..., Any]) -> None:
+        self.collate, self.batches = collate, []
+
+    def __call__(self, pairs: Sequence[dict[str, list[int]]]) -> Any:
+        source = [len(pair["input_ids"]) for pair in pairs]
+        target = [len(pair["labels"]) for pair in pairs]
+        batch = Batch(len(pairs), max(source), max(target), sum(source), sum(target))
+        self.batches.append(batch)
+        return self.collate(pairs)
+
+
+class Clock(transformers.TrainerCallback):
+    """Seconds from the start of a step after the warm-up to the end of the last."""
+
+    start = elapsed = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == WARM_UP:
+            self.start = now()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == state.max_steps:
+            self.elapsed = now() - self.start
+
+
+def now() -> float:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def read_text(folder: Path) -> TranslationText:
+    """Of a prepared folder, whose first language is the source."""
+    try:
+        one, two = json.loads(read_bytes(folder / "manifest.json"))["languages"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise GammaError(
+            f"{folder / 'manifest.json'} does not name two languages; give the folder that "
+            f"scripts/prepare_iwslt14 wrote ({error})"
+        ) from error
+    return read_prepared(folder, one, two, joint=True)
+
+
+def build(size: str, text: TranslationText) -> Any:
+    """A Marian model with random weights, the same ones each time."""
+    torch.manual_seed(0)
+    width, wide, layers = SIZES[size]
+    settings = {
+        "model_type": "marian",
+        "d_model": width,
+        "encoder_ffn_dim": wide,
+        "decoder_ffn_dim": wide,
+        "encoder_layers": layers,
+        "decoder_layers": layers,
+        "encoder_attention_heads": HEADS,
+        "decoder_attention_heads": HEADS,
+        "activation_function": "relu",
+        "max_position_embeddings": 1024,
+        "init_std": width**-0.5,
+        "scale_embedding": True,
+        # Our trainer leaves the cache out by itself; without this the stock one would pay for it.
+        "use_cache": False,
+    }
+    return build_translator(settings, text)
+
+
+def sentences_like(lengths: np.ndarray, tokens: float) -> int:
+    """Sentences of a batch drawn at random that has so many tokens on average.
+
+    Tokens are counted as a token budget counts them: sentences times the widest sequence of either
+    side. So a step of both sides computes as many tokens, padding included, and takes as much
+    memory; what differs is how many of them are real.
+    """
+    drawn = lengths[np.random.default_rng(0).permutation(len(lengths))]
+
+    def mean(size: int) -> float:
+        batches = drawn[: len(drawn) // size * size].reshape(-1, size, 2)
+        return float(size * batches.max(axis=(1, 2)).mean())
+
+    size = 1
+    while size < len(drawn) and mean(size + 1) <= tokens:
+        size += 1
+    if size < len(drawn) and mean(size + 1) - tokens < tokens - mean(size):
+        size += 1
+    return size
+
+
+def padding(batches: Sequence[Batch]) -> tuple[float, float]:
+    """The share of padding among the tokens of each side."""
+    return (
+        1 - sum(b.source for b in batches) / sum(b.pairs * b.source_width for b in batches),
+        1 - sum(b.target for b in batches) / sum(b.pairs * b.target_width for b in batches),
+    )
+
+
+def train_once(
+    options: argparse.Namespace,
+    text: TranslationText,
+    data: PairData,
+    sentences: int | None,
+    seed: int,
+) -> tuple[float, list[Batch]]:
+    """Seconds of the timed steps, and their batches; ours where ``sentences`` is None."""
+    model = build(options.size, text)
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        args = transformers.Seq2SeqTrainingArguments(
+            output_dir=folder,
+            max_steps=WARM_UP + options.steps,
+            per_device_train_batch_size=sentences or 1,
+            label_smoothing_factor=SMOOTHING,
+            learning_rate=5e-4,
+            weight_decay=1e-4,
+            adam_beta2=0.98,
+            seed=seed,
+            bf16=options.cuda and torch.cuda.is_bf16_supported(),
+            use_cpu=not options.cuda,
+            dataloader_pin_memory=options.cuda,
+            logging_strategy="no",
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        if sentences is None:
+            noted = Noted(PairCollator(text.source.pad_token_id))
+            trainer: Any = TranslationTrainer(
+                model,
+                args,
+                noted,
+                data,
+                callbacks=[clock],
+                token_budget=TokenBudget(max_tokens=options.max_tokens, skip_long=True),
+                pair_lengths=data.lengths,
+                text=text,
+                search=Search(),
+            )
+        else:
+            noted = Noted(transformers.DataCollatorForSeq2Seq(text.source, model=model))
+            lists = [{name: ids.tolist() for name, ids in pair.items()} for pair in data]
+            trainer = transformers.Seq2SeqTrainer(model, args, noted, lists, callbacks=[clock])
+        trainer.remove_callback(transformers.PrinterCallback)
+        trainer.train()
+    # The loader reads ahead; without workers it makes batches in the order of the steps.
+    return clock.elapsed, noted.batches[WARM_UP : args.max_steps]
+
+
+def bench_train(options: argparse.Namespace) -> Iterator[Row]:
+    text = read_text(options.data)
+    data = load_splits(options.data, text)["train"]
+    lengths = np.array(data.lengths).T
+    budget = TokenBudget(max_tokens=options.max_tokens, skip_long=True)
+    whole = [lengths[batch] for batch in TokenBatches(*lengths.T, budget).order()]
+    tokens = float(np.mean([len(batch) * batch.max() for batch in whole]))
+    ways = (None, sentences_like(lengths, tokens))
+    times = np.empty((options.rounds, 2))
+    batches: tuple[list[list[Batch]], ...] = ([], [])
+    for index in range(options.rounds):
+        for which in (0, 1) if index % 2 == 0 else (1, 0):
+            times[index, which], done = train_once(options, text, data, ways[which], index)
+            batches[which].append(done)
+    real = np.array([[sum(b.target for b in done) for done in side] for side in batches]).T
+    speed = real / times
+    each, (ours, stock) = speed[:, 0] / speed[:, 1], np.median(speed, axis=0)
+    ratio = float(np.median(each))
+    flat = [list(chain.from_iterable(side)) for side in batches]
+    sizes = [np.mean([batch.tokens for batch in side]) for side in flat]
+    detail = (
+        f"{each.min():.2f}..{each.max():.2f} in {options.rounds} rounds of {options.steps} steps, "
+        f"{stock:.0f} -> {ours:.0f} target tokens/s, {sizes[1]:.0f} and {sizes[0]:.0f} tokens a "
+        f"step with padding, stock batch {ways[1]} sentences"
+    )
+    figures: dict[str, Any] = {"seconds": times.tolist(), "target_tokens": real.tolist()}
+    figures |= {"stock_batch": ways[1], "batch_tokens": [float(size) for size in sizes]}
+    what = f"train {options.size}, ours to stock"
+    yield Row(what, f"{ratio:.2f} x", ">= 1.5 x", ratio >= 1.5, detail, figures)
+    shares = [padding(side) for side in flat]
+    for name, mine, theirs in zip(("source", "target"), *shares, strict=True):
+        figures = {"ours": mine, "stock": theirs}
+        what, detail = f"padding of the {name}", f"stock {theirs:.1%}"
+        yield Row(what, f"{mine:.1%}", "< 8 %", bool(mine < 0.08), detail, figures)
+    if options.cuda:
+        yield matrix_rate(options, text, times, batches)
+
+
+def matrix_rate(
+    options: argparse.Namespace, text: TranslationText, times: np.ndarray, batches: tuple[Any, ...]
+) -> Row:
+    """Operations per second of our training, next to those of a large product of matrices."""
+    model = build(options.size, text).to(options.device)
+    rates = [
+        [count_flops(model, done) / time for done, time in zip(side, times[:, i], strict=True)]
+        for i, side in enumerate(batches)
+    ]
+    best = matmul_rate(options.device)
+    ours, stock = (float(np.median(side)) for side in rates)
+    detail = (
+        f"{ours / 1e12:.1f} of {best / 1e12:.0f} Tflop/s in bf16, stock {stock / best:.1%}; "
+        "products of matrices and attention, padding included"
+    )
+    figures = {"flops_per_second": rates, "matmul_flops_per_second": best}
+    return Row("matrix rate of ours", f"{ours / best:.1%}", "", None, detail, figures)
+
+
+def count_flops(model: Any, batches: Sequence[Batch]) -> int:
+    """Operations of forward and backward pass, as torch counts them from the shapes."""
+    total = 0
+    for batch in batches:
+        source, target = (
+            torch.ones((batch.pairs, width), dtype=torch.long, device=model.device)
+            for width in (batch.source_width, batch.target_width)
+        )
+        half = torch.autocast(model.device.type, torch.bfloat16)
+        with FlopCounterMode(display=False) as counter, half:
+            found = model(input_ids=source, attention_mask=source, decoder_input_ids=target)
+            found.logits.sum().backward()
+        total += counter.get_total_flops()
+    return total
+
+
+def matmul_rate(device: str, size: int = 8192, repeats: int = 20) -> float:
+    """Operations per second of a product of two square bf16 matrices; the best of five tries."""
+    one, two = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
+
+    def products() -> None:
+        for _ in range(repeats):
+            one @ two
+
+    products()  # warms up
+    return 2 * size**3 * repeats / min(seconds(products) for _ in range(5))
+
+
+def bench_decode(options: argparse.Namespace) -> Iterator[Row]:
+    if options.run is None:
+        # Random weights end no sentence before its greatest length: as much work for both ways.
+        text, load = read_text(options.data), "random weights, full length"
+        model = build(options.size, text)
+    else:
+        text, load = TranslationText.load(options.run), "trained model"
+        model = load_saved(find_model(options.run))
+    model.to(options.device)
+    data = load_splits(options.data, text)["valid"].source
+    chosen = np.random.default_rng(0).permutation(len(data))[: options.sentences]
+    sources = [data[index].tolist() for index in chosen]
+    search = Search(beams=5)
+
+    def singly() -> list[list[int]]:
+        return [ids for source in sources for ids in decode(model, [source], search)]
+
+    ways = (partial(decode, model, sources, search), singly)
+    for work in (partial(decode, model, sources[:2], search),) * 2:
+        work()  # warms up
+    times = np.empty((options.rounds, 2))
+    found: list[Any] = [None, None]
+    for index in range(options.rounds):
+        for which in (0, 1) if index % 2 == 0 else (1, 0):
+            start = now()
+            found[which] = ways[which]()
+            times[index, which] = now() - start
+    each, (ours, single) = times[:, 1] / times[:, 0], len(sources) / np.median(times, axis=0)
+    ratio = float(np.median(each))
+    alike = sum(one == two for one, two in zip(*found, strict=True))
+    detail = (
+        f"{each.min():.2f}..{each.max():.2f} in {options.rounds} rounds, {single:.1f} -> "
+        f"{ours:.1f} sentences/s, beam {search.beams}, {len(sources)} sentences ({alike} alike), "
+        f"{load}"
+    )
+    figures = {"seconds": times.tolist(), "sentences": len(sources), "alike": alike}
+    what = "decode, batches to one by one"
+    yield Row(what, f"{ratio:.2f} x", ">= 3 x", ratio >= 3, detail, figures)
+
+
+BENCHES = {"train": bench_train, "decode": bench_decode}
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    add = parser.add_argument
+    add("part", nargs="?", default="all", choices=(*BENCHES, "all"))
+    add("--data", type=Path, required=True, help="folder that scripts/prepare_iwslt14 wrote")
+    add("--json", type=Path, metavar="FILE", help="write every measured time there")
+    add("--threads", type=int, help="CPU threads; default: torch's choice")
+    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
+    add("--size", choices=("tiny", "base"), default="tiny", help="of the model")
+    add("--rounds", type=int, default=3, help="how often each side runs")
+    add("--steps", type=int, default=50, help=f"train: timed steps, after {WARM_UP} others")
+    add("--max-tokens", type=int, default=4096, help="train: size of a batch, padding included")
+    add("--sentences", type=int, default=100, help="decode: how many")
+    add("--run", type=Path, help="decode: a run's folder, for its model; default: random weights")
+    add("--quick", action="store_true", help="tiny sizes, nothing is judged")
+    options = parser.parse_args(argv)
+    for name in ("rounds", "steps", "sentences"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
+    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    options.cuda = options.device == "cuda"
+    if options.quick:
+        options.size, options.rounds = "quick", 1
+        options.steps, options.sentences = min(options.steps, 3), min(options.sentences, 4)
+    return options
+
+
+def main(argv: Sequence[str]) -> int:
+    options = arguments(argv)
+    parts = BENCHES if options.part == "all" else [options.part]
+    return report(options, [BENCHES[part] for part in parts])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

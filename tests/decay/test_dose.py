@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from gamma_nlp.decay.dose import decay_dose, lost_to_rounding, optimizer_doses
+from gamma_nlp.decay.optimizer import make_optimizer
+from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.table import GainTable
+from tests.support.optim_models import gain
+
+DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
+
+
+def linear(steps: int, peak: float) -> list[float]:
+    return [peak * (1 - t / steps) for t in range(steps)]
+
+
+def one_gain(dtype: torch.dtype, offset: float) -> tuple[nn.Module, GainTable]:
+    model = nn.Module()
+    model.register_parameter("g", nn.Parameter(torch.full((3,), 1.0 - offset, dtype=dtype)))
+    return model, GainTable(gains=(gain("g", Category.BRANCH_INNER, offset=offset),))
+
+
+def achieved(optimizer: torch.optim.Optimizer, lrs: list[float], offset: float) -> float:
+    (p,) = optimizer.param_groups[0]["params"]
+    for lr in lrs:
+        p.grad = torch.zeros_like(p)  # zero, not missing
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
+    return 1 - (offset + p[0].item())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("cls", "kwargs", "mode"),
+    [
+        (torch.optim.AdamW, {"foreach": True}, "decoupled"),
+        (torch.optim.AdamW, {"fused": True}, "decoupled"),
+        (torch.optim.Adam, {}, "decoupled"),
+        (torch.optim.SGD, {}, "decoupled"),
+        (torch.optim.SGD, {"momentum": 0.9}, "decoupled"),
+        (torch.optim.SGD, {}, "coupled"),
+    ],
+)
+@pytest.mark.parametrize("weight_decay", [0.05, 2.0])
+def test_achieved_dose_is_the_predicted_one(
+    dtype: torch.dtype, offset: float, cls: type, kwargs: dict, mode: str, weight_decay: float
+) -> None:
+    model, table = one_gain(dtype, offset)
+    if cls is not torch.optim.SGD:
+        kwargs = {**kwargs, "eps": 1e-4}  # 1e-8 is 0 in float16, and 0 / 0 no number
+    optimizer = make_optimizer(
+        cls,
+        model,
+        weight_decay=weight_decay,
+        lr=1e-2,
+        policy=DecayPolicy(mode=mode),  # type: ignore[arg-type]
+        table=table,
+        **kwargs,
+    )
+    lrs = linear(200, 1e-2)
+    predicted = optimizer_doses(optimizer, lrs)["g"]
+    assert predicted is not None
+    # On a CPU torch rounds 1 - lr * lambda to float16 before it multiplies, hence three units.
+    digits = {torch.float64: 1e-12, torch.float32: 2e-5}
+    tolerance = digits.get(dtype, 3 * torch.finfo(dtype).eps)
+    assert achieved(optimizer, lrs, offset) == pytest.approx(predicted, abs=tolerance)
+
+
+def test_momentum_divides_the_sum_for_coupled_sgd() -> None:
+    model, table = one_gain(torch.float64, 0.0)
+    optimizer = make_optimizer(
+        torch.optim.SGD,
+        model,
+        weight_decay=0.01,
+        lr=1e-2,
+        momentum=0.9,
+        policy=DecayPolicy(mode="coupled"),
+        table=table,
+    )
+    lrs = [1e-2] * 3000
+    predicted = optimizer_doses(optimizer, lrs)["g"]
+    assert predicted == pytest.approx(-math.expm1(-0.01 * 30 / 0.1), rel=2e-3)
+    assert achieved(optimizer, lrs, 0.0) == pytest.approx(predicted, rel=1e-2)
+
+
+def test_published_settings_give_the_documented_doses() -> None:
+    assert decay_dose(1e-4, 11.1) == pytest.approx(0.0011, rel=0.02)
+    assert decay_dose(0.01, linear(6315, 2e-5)) == pytest.approx(0.0006, rel=0.06)
+    assert decay_dose(1.7, 0.063) == pytest.approx(0.1, rel=0.02)
+
+
+def test_sequence_and_sum_agree() -> None:
+    lrs = linear(1000, 1e-3)
+    by_step = decay_dose(0.3, lrs, dtype=torch.float64)
+    assert by_step == pytest.approx(decay_dose(0.3, sum(lrs)), rel=1e-3)
+
+
+def test_bf16_cancels_small_decay() -> None:
+    lrs = [2e-5] * 3000
+    assert decay_dose(1.7, lrs, dtype=torch.bfloat16) == 0.0
+    assert decay_dose(1.7, lrs, dtype=torch.float32) == pytest.approx(0.097, abs=1e-3)
+    assert decay_dose(1e-4, [1e-5] * 100_000, dtype=torch.float32) == 0.0
+    assert decay_dose(1e-4, [1e-5] * 100_000, dtype=torch.float64) == pytest.approx(1e-4, rel=1e-3)
+
+
+def test_offset_gain_in_bf16_stops_where_its_parameter_gets_large() -> None:
+    lrs = [2e-5] * 3000
+    dose = decay_dose(1.7, lrs, dtype=torch.bfloat16, offset=1.0)
+    assert dose is not None and 0 < dose < 0.09
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rounding_is_that_of_torch(dtype: torch.dtype) -> None:
+    from gamma_nlp.decay.dose import _ROUND
+
+    numbers = torch.randn(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    ties = torch.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, -1 - 2.0**-24, 0.0])
+    for number in (*numbers.tolist(), *ties.tolist()):
+        assert _ROUND[dtype](number) == torch.tensor(number, dtype=torch.float32).to(
+            dtype
+        ).item() or _ROUND[dtype](number) == torch.tensor(number, dtype=torch.float64).to(dtype)
+
+
+def test_coupled_decay_inside_adam_has_no_closed_form() -> None:
+    assert decay_dose(0.1, 1.0, mode="coupled") is None
+    assert decay_dose(0.1, 1.0, mode="coupled", adaptive=False) == pytest.approx(0.0952, abs=1e-4)
+    assert decay_dose(0.0, 1.0, mode="coupled") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        ((-0.1, 1.0), {}, "coefficient must be finite and >= 0"),
+        ((0.1, [1e-3, -1e-3]), {}, "learning rates must be finite and >= 0, got -0.001"),
+        ((0.1, 1.0), {"mode": "coupled", "momentum": 1.0}, "momentum must be"),
+        ((0.1, 1.0), {"momentum": 0.9}, "does not pass through the momentum"),
+        ((0.1, 1.0), {"start": 0.0}, "start must be"),
+        ((0.1, 1.0), {"dtype": torch.int8}, "no dose for dtype torch.int8"),
+        ((0.1, 1.0), {"mode": "both"}, "mode must be"),
+        ((10.0, [1.0]), {}, "lr \\* coefficient reaches 10"),
+    ],
+)
+def test_bad_numbers_are_named(args: tuple, kwargs: dict, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
+        decay_dose(*args, **kwargs)
+
+
+def test_loss_to_rounding() -> None:
+    assert lost_to_rounding(0.0, 0.1) and not lost_to_rounding(0.09, 0.1)
+    assert not lost_to_rounding(0.0, 0.0) and not lost_to_rounding(None, None)

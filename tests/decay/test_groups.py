@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from gamma_nlp.decay.groups import Setting, assign, param_groups
+from gamma_nlp.decay.policy import PRESETS, DecayPolicy
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.category import Category, Role
+from gamma_nlp.gains.table import GainTable
+from tests.support.optim_models import Toy, gain, toy_table, train
+
+
+def names(groups: list[dict]) -> dict[float, list[str]]:
+    return {group["weight_decay"]: group["param_names"] for group in groups}
+
+
+def test_assign_multiplies_weight_decay_and_keeps_the_offset() -> None:
+    settings = assign(toy_table(), DecayPolicy(branch_inner=0.5), 0.1)
+    assert settings["inner"] == Setting(coefficient=0.05, offset=0.0, mode="decoupled")
+    assert settings["last"] == Setting(coefficient=0.1, offset=1.0, mode="decoupled")
+    assert settings["trunk"].coefficient == settings["w_bias"].coefficient == 0.0
+    assert list(settings) == ["inner", "last", "trunk", "final", *toy_table().roles]
+
+
+def test_equal_settings_share_a_group_in_the_order_of_the_model() -> None:
+    groups = param_groups(Toy(), weight_decay=0.1, policy="input_only", table=toy_table())
+    assert names(groups) == {
+        0.1: ["embed", "inner", "w"],
+        0.0: ["inner_shift", "w_bias", "last", "trunk", "final", "mix"],
+    }
+
+
+def test_groups_cover_every_trainable_parameter_once() -> None:
+    model = Toy()
+    model.w.requires_grad_(False)
+    groups = param_groups(model, weight_decay=0.1, policy="none", table=toy_table())
+    found = [id(p) for group in groups for p in group["params"]]
+    expected = [id(p) for p in model.parameters() if p.requires_grad]
+    assert sorted(found) == sorted(expected) and len(set(found)) == len(found)
+    own = dict(model.named_parameters())
+    for group in groups:
+        assert [own[name] is p for name, p in zip(*_named(group), strict=True)]
+
+
+def _named(group: dict) -> tuple[list[str], list[nn.Parameter]]:
+    return group["param_names"], group["params"]
+
+
+def test_no_empty_group_and_one_group_where_everything_decays() -> None:
+    groups = param_groups(Toy(), weight_decay=0.1, policy="all_params", table=toy_table(offset=0.0))
+    assert len(groups) == 1
+
+
+def test_torch_optimizer_takes_the_groups_and_keeps_the_names() -> None:
+    model = Toy()
+    groups = param_groups(model, weight_decay=0.1, policy="none", table=toy_table())
+    optimizer = torch.optim.AdamW(groups, lr=0.01)
+    train(model, optimizer, 2)
+    saved = optimizer.state_dict()
+    assert [g["param_names"] for g in saved["param_groups"]] == [g["param_names"] for g in groups]
+    other = torch.optim.AdamW(
+        param_groups(Toy(), weight_decay=0.1, policy="none", table=toy_table()), lr=0.01
+    )
+    other.load_state_dict(saved)
+    assert other.param_groups[0]["param_names"] == groups[0]["param_names"]
+
+
+def test_tied_parameter_appears_once_under_its_first_name() -> None:
+    model = nn.Sequential(nn.Embedding(3, 2), nn.Linear(2, 3, bias=False))
+    model[1].weight = model[0].weight
+    table = GainTable(gains=(), roles={"0.weight": Role.EMBEDDING})
+    (group,) = param_groups(model, weight_decay=0.1, policy="none", table=table)
+    assert group["param_names"] == ["0.weight"]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_table_of_the_bare_model_fits_the_wrapped_one(prefix: str) -> None:
+    model: nn.Module = Toy()
+    for part in reversed(prefix.strip(".").split(".")):
+        wrapper = nn.Module()
+        wrapper.add_module(part, model)
+        model = wrapper
+    groups = param_groups(model, weight_decay=0.1, policy="none", table=toy_table())
+    assert names(groups)[0.1] == ["embed", "w"]
+
+
+def test_a_submodule_called_module_keeps_its_name() -> None:
+    model = nn.ModuleDict({"module": nn.Linear(1, 1, bias=False), "b": nn.Linear(1, 1, bias=False)})
+    table = GainTable(gains=(), roles=dict.fromkeys(["module.weight", "b.weight"], Role.WEIGHT))
+    (group,) = param_groups(model, weight_decay=0.1, policy="none", table=table)
+    assert group["param_names"] == ["module.weight", "b.weight"]
+
+
+def test_coupled_mode_names_make_optimizer() -> None:
+    with pytest.raises(GammaError, match=r"coupled.*3 parameters.*make_optimizer"):
+        param_groups(
+            Toy(), weight_decay=0.1, policy=DecayPolicy(mode="coupled", branch_last=0.0),
+            table=toy_table(),
+        )  # fmt: skip
+
+
+def test_decayed_offset_gain_is_named_and_an_undecayed_one_is_fine() -> None:
+    with pytest.raises(GammaError, match=r"'last': the gain is 1 \+ weight.*make_optimizer"):
+        param_groups(Toy(), weight_decay=0.1, policy="guidelines", table=toy_table())
+    param_groups(Toy(), weight_decay=0.1, policy="input_only", table=toy_table())
+
+
+@pytest.mark.parametrize("policy", ["guidelines", "input_only", "all", "all_params"])
+def test_weight_decay_zero_under_a_policy_that_decays_gains(policy: str) -> None:
+    with pytest.raises(GammaError, match=r"weight_decay is 0 \(the default of TrainingArguments"):
+        assign(toy_table(), PRESETS[policy], 0.0)
+
+
+def test_weight_decay_zero_is_fine_where_no_gain_decays() -> None:
+    assert {s.coefficient for s in assign(toy_table(), PRESETS["none"], 0.0).values()} == {0.0}
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "0.1", None])
+def test_bad_weight_decay(value: object) -> None:
+    with pytest.raises(GammaError, match="weight_decay must be"):
+        assign(toy_table(), PRESETS["none"], value)  # type: ignore[arg-type]
+
+
+def test_pattern_that_matches_nothing_gets_close_names() -> None:
+    policy = DecayPolicy(patterns={"*iner": 0.0})
+    with pytest.raises(GammaError, match=r"pattern '\*iner' matches no parameter.*'inner'"):
+        assign(toy_table(), policy, 0.1)
+
+
+def test_parameter_missing_from_the_table_is_named() -> None:
+    table = GainTable(gains=(gain("inner", Category.HEAD),), roles=toy_table().roles)
+    with pytest.raises(GammaError, match="parameter 'last' is not in the gain table"):
+        param_groups(Toy(), weight_decay=0.1, policy="none", table=table)
+
+
+def test_model_without_trainable_parameters() -> None:
+    with pytest.raises(GammaError, match="no trainable parameter"):
+        param_groups(
+            copy.deepcopy(Toy()).requires_grad_(False),
+            weight_decay=0.1,
+            policy="none",
+            table=toy_table(),
+        )

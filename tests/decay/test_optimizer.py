@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import io
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from gamma_nlp.decay import known_optimizers
+from gamma_nlp.decay.known_optimizers import native_mode
+from gamma_nlp.decay.optimizer import make_optimizer
+from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.decay.step_hook import step_hook
+from gamma_nlp.errors import GammaError
+from tests.support.optim_models import Toy, assert_equal, toy_table, train, values, zero_gradients
+
+TORCH_CLASSES = [
+    (torch.optim.SGD, {}),
+    (torch.optim.Adam, {}),
+    (torch.optim.Adam, {"decoupled_weight_decay": True}),
+    (torch.optim.AdamW, {}),
+    (torch.optim.NAdam, {}),
+    (torch.optim.NAdam, {"decoupled_weight_decay": True}),
+    (torch.optim.RAdam, {}),
+    (torch.optim.RAdam, {"decoupled_weight_decay": True}),
+    (torch.optim.RMSprop, {}),
+    (torch.optim.Adagrad, {}),
+    (torch.optim.Adadelta, {}),
+    (torch.optim.Adamax, {}),
+    (torch.optim.ASGD, {"lambd": 0.0}),
+    (torch.optim.Adafactor, {}),
+]
+
+
+class OwnAdamW(torch.optim.AdamW):
+    """A subclass may do anything in its step."""
+
+
+def build(model: Toy, cls=torch.optim.AdamW, **kwargs) -> torch.optim.Optimizer:
+    kwargs = {"lr": 0.05, "weight_decay": 0.2, "policy": "guidelines", **kwargs}
+    return make_optimizer(cls, model, table=toy_table(), **kwargs)
+
+
+@pytest.mark.parametrize(("cls", "kwargs"), TORCH_CLASSES)
+def test_known_kind_is_what_the_optimizer_does(cls: type, kwargs: dict) -> None:
+    """Under a zero gradient decoupled decay multiplies by exactly 1 - lr * lambda."""
+    p = torch.nn.Parameter(torch.full((2, 2), 2.0, dtype=torch.float64))
+    if cls is torch.optim.Adam and kwargs and not _adam_has_both():
+        pytest.skip("this torch has no Adam(decoupled_weight_decay=...)")
+    optimizer = cls([p], lr=0.1, weight_decay=0.25, **kwargs)
+    for _ in range(8):
+        p.grad = torch.zeros_like(p)
+        optimizer.step()
+    multiplied = abs(p[0, 0].item() - 2.0 * (1 - 0.025) ** 8) < 1e-6
+    # Without momentum, SGD does the same under either name.
+    plain = cls in (torch.optim.SGD, torch.optim.ASGD)
+    assert multiplied == (plain or native_mode(cls, kwargs) == "decoupled")
+
+
+def _adam_has_both() -> bool:
+    return "decoupled_weight_decay" in inspect.signature(torch.optim.Adam).parameters
+
+
+@pytest.mark.parametrize("mode", ["decoupled", "coupled"])
+@pytest.mark.parametrize(("cls", "kwargs"), TORCH_CLASSES)
+def test_every_known_class_trains_under_both_modes(cls: type, kwargs: dict, mode: str) -> None:
+    if cls is torch.optim.Adam and kwargs and not _adam_has_both():
+        pytest.skip("this torch has no Adam(decoupled_weight_decay=...)")
+    model = Toy()
+    optimizer = build(model, cls, policy=DecayPolicy(mode=mode), **kwargs)  # type: ignore[arg-type]
+    native_groups = [g for g in optimizer.param_groups if g["weight_decay"]]
+    assert bool(native_groups) == (native_mode(cls, kwargs) == mode)
+    train(model, optimizer, 2)
+
+
+def test_every_known_torch_class_exists() -> None:
+    here = {f"{c.__module__}.{c.__qualname__}" for c in vars(torch.optim).values() if _is_class(c)}
+    known = {name for name in known_optimizers.NATIVE if name.startswith("torch.optim.")}
+    assert known <= here
+    base = "torch.optim.optimizer.Optimizer"
+    assert here <= known | set(known_optimizers.REFUSED) | {base}, (
+        "a class of torch that is not judged yet"
+    )
+
+
+def _is_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, torch.optim.Optimizer)
+
+
+def test_coupled_mode_on_adamw_hooks_the_weights_too() -> None:
+    optimizer = build(Toy(), policy=DecayPolicy(mode="coupled"))
+    hooked = [n for g in optimizer.param_groups if "gamma_decay" in g for n in g["param_names"]]
+    assert sorted(hooked) == ["embed", "inner", "last", "w"]
+    assert not any(group["weight_decay"] for group in optimizer.param_groups)
+
+
+@pytest.mark.parametrize(
+    ("cls", "message"),
+    [
+        (torch.optim.LBFGS, r"torch.optim.lbfgs.LBFGS cannot be used.*no parameter groups"),
+        (torch.optim.Rprop, "Rprop cannot be used.*has no weight decay"),
+        (torch.optim.SparseAdam, "SparseAdam cannot be used.*has no weight decay"),
+        (OwnAdamW, r"test_optim.OwnAdamW is not among.*native_decay='decoupled'"),
+        (functools.partial(torch.optim.AdamW), "expected a class of torch.optim.Optimizer"),
+        ("adamw", "expected a class of torch.optim.Optimizer"),
+    ],
+)
+def test_unusable_optimizer_is_refused_by_name(cls: type, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
+        build(Toy(), cls)
+
+
+def test_unknown_class_is_taken_at_the_users_word() -> None:
+    assert "gamma_decay" not in build(Toy(), OwnAdamW, native_decay="decoupled").param_groups[0]
+    assert "gamma_decay" in build(Toy(), OwnAdamW, native_decay="coupled").param_groups[0]
+    with pytest.raises(GammaError, match="native_decay must be"):
+        build(Toy(), OwnAdamW, native_decay="both")
+    with pytest.raises(GammaError, match=r"AdamW has decoupled weight decay, but native_decay="):
+        build(Toy(), native_decay="coupled")
+
+
+def test_adafactor_of_transformers_with_its_own_learning_rate_cannot_be_hooked() -> None:
+    optimization = pytest.importorskip("transformers.optimization")
+    with pytest.raises(GammaError, match="Adafactor makes its own learning rate"):
+        build(Toy(), optimization.Adafactor, lr=None)
+    build(Toy(), optimization.Adafactor, lr=None, policy="none")
+    model = Toy()
+    optimizer = build(
+        model, optimization.Adafactor, lr=0.1, scale_parameter=False, relative_step=False
+    )
+    zero_gradients(model)
+    before = values(model)
+    optimizer.step()
+    torch.testing.assert_close(model.last + 1, (before["last"] + 1) * (1 - 0.1 * 0.2))
+    torch.testing.assert_close(model.inner, before["inner"] * (1 - 0.1 * 0.2))
+
+
+@pytest.mark.parametrize("mode", ["decoupled", "coupled"])
+def test_deep_copy_keeps_decaying_and_so_does_its_copy(mode: str) -> None:
+    model = Toy()
+    optimizer = build(model, policy=DecayPolicy(mode=mode))  # type: ignore[arg-type]
+    train(model, optimizer, 3)
+    first, first_optimizer = copy.deepcopy((model, optimizer))
+    second, second_optimizer = copy.deepcopy((first, first_optimizer))
+    for m, o in ((model, optimizer), (first, first_optimizer), (second, second_optimizer)):
+        assert list(o._optimizer_step_pre_hooks.values()) == [step_hook]
+        train(m, o, 3, 3)
+    assert_equal(model, first)
+    assert_equal(model, second)
+
+
+def test_shallow_copy_keeps_the_hook() -> None:
+    assert copy.copy(build(Toy()))._optimizer_step_pre_hooks
+
+
+def test_saved_whole_optimizer_keeps_decaying() -> None:
+    model = Toy()
+    optimizer = build(model)
+    train(model, optimizer, 2)
+    buffer = io.BytesIO()
+    torch.save((model, optimizer), buffer)
+    buffer.seek(0)
+    other, other_optimizer = torch.load(buffer, weights_only=False)
+    train(model, optimizer, 2, 2)
+    train(other, other_optimizer, 2, 2)
+    assert_equal(model, other)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("mode", ["decoupled", "coupled"])
+def test_resumed_run_equals_the_uninterrupted_one(mode: str, fused: bool, tmp_path: Path) -> None:
+    policy = DecayPolicy(mode=mode)  # type: ignore[arg-type]
+    model = Toy()
+    optimizer = build(model, policy=policy, fused=fused)
+    train(model, optimizer, 3)
+    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "c")
+    train(model, optimizer, 3, 3)
+
+    saved = torch.load(tmp_path / "c")
+    resumed = Toy()
+    resumed.load_state_dict(saved["model"])
+    again = build(resumed, policy=policy, fused=fused)
+    again.load_state_dict(saved["optimizer"])
+    train(resumed, again, 3, 3)
+    assert_equal(model, resumed)
+
+
+def test_on_load_the_present_decay_wins_and_the_change_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    saved = build(Toy(), policy="all", lr=0.3).state_dict()
+    optimizer = build(Toy(), policy="none", weight_decay=0.1)
+    with caplog.at_level(logging.INFO, "gamma_nlp"):
+        optimizer.load_state_dict(saved)
+    by_name = {n: g for g in optimizer.param_groups for n in g["param_names"]}
+    assert by_name["w"]["weight_decay"] == 0.1
+    assert by_name["inner"]["weight_decay"] == by_name["last"]["weight_decay"] == 0.0
+    assert "gamma_decay" not in by_name["last"]
+    assert by_name["w"]["lr"] == 0.3
+    assert "branch_inner: 0.2 -> 0 (1: 'inner')" in caplog.text
+    hooked = "branch_last: 0.2 decoupled by hook toward gain 0 of 1 + weight -> 0 (1: 'last')"
+    assert hooked in caplog.text
+    assert "weight: 0.2 -> 0.1 (1: 'w')" in caplog.text
+    assert "shift" not in caplog.text
+
+
+def test_loading_its_own_state_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    optimizer = build(Toy())
+    with caplog.at_level(logging.DEBUG, "gamma_nlp"):
+        optimizer.load_state_dict(optimizer.state_dict())
+    assert not caplog.records
+
+
+class OwnLoading(torch.optim.AdamW):
+    """Loads without running hooks, as the optimizers of bitsandbytes do."""
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
+        parameters = [p for group in self.param_groups for p in group["params"]]
+        for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            group.update({key: value for key, value in saved.items() if key != "params"})
+        for i, p in zip(ids, parameters, strict=True):
+            if i in state_dict["state"]:
+                self.state[p] = state_dict["state"][i]
+
+
+def test_optimizer_that_loads_without_hooks_is_covered() -> None:
+    model = Toy()
+    old = build(model, OwnLoading, native_decay="decoupled", policy="all")
+    train(model, old, 2)
+    new = build(model, OwnLoading, native_decay="decoupled", policy="none")
+    new.load_state_dict(copy.deepcopy(old.state_dict()))
+    by_name = {n: g for g in new.param_groups for n in g["param_names"]}
+    assert by_name["trunk"]["weight_decay"] == 0.0 and by_name["w"]["weight_decay"] == 0.2
+    assert torch.equal(new.state[model.final]["exp_avg"], old.state[model.final]["exp_avg"])
+
+
+def test_saved_state_without_names_is_refused() -> None:
+    model = Toy()
+    stock = torch.optim.AdamW(model.parameters(), lr=0.1)
+    with pytest.raises(GammaError, match=r"no parameter names.*load_regrouped"):
+        build(model).load_state_dict(stock.state_dict())

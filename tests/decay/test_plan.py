@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
+from transformers import get_scheduler
+
+from gamma_nlp import GammaError, categorize, make_optimizer
+from gamma_nlp.decay.plan import GRID, gain_norms, plan, planned_rates
+
+STEPS = 7
+
+
+def optimizer(rates: tuple[float, ...] = (0.1, 0.02)) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in rates], momentum=0.9
+    )
+
+
+def warm_then_cosine(own: torch.optim.Optimizer) -> SequentialLR:
+    parts = [LinearLR(own, total_iters=2), CosineAnnealingLR(own, STEPS)]
+    return SequentialLR(own, parts, milestones=[2])
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda own: get_scheduler("linear", own, num_warmup_steps=2, num_training_steps=STEPS),
+        lambda own: get_scheduler("cosine", own, num_warmup_steps=2, num_training_steps=STEPS),
+        lambda own: get_scheduler("constant", own),
+        lambda own: CosineAnnealingLR(own, STEPS),
+        lambda own: OneCycleLR(own, max_lr=[0.1, 0.02], total_steps=STEPS + 1),
+        warm_then_cosine,
+    ],
+)
+def test_planned_rates_are_those_of_the_run(schedule: Any) -> None:
+    own = optimizer()
+    scheduler = schedule(own)
+    before = json.dumps(scheduler.state_dict(), default=str)
+    planned = planned_rates(scheduler, STEPS)
+    assert json.dumps(scheduler.state_dict(), default=str) == before
+    seen: list[list[float]] = [[], []]
+    for _ in range(STEPS):
+        for row, group in zip(seen, own.param_groups, strict=True):
+            row.append(group["lr"])
+        own.step()
+        scheduler.step()
+    assert planned == seen
+
+
+def test_a_scheduler_that_wants_metrics_has_no_plan() -> None:
+    assert planned_rates(ReduceLROnPlateau(optimizer()), STEPS) is None
+    assert planned_rates(object(), STEPS) is None
+
+
+def test_long_schedules_are_sampled() -> None:
+    steps = 10 * GRID + 3
+    scheduler = get_scheduler("cosine", optimizer(), num_warmup_steps=0, num_training_steps=steps)
+    planned = planned_rates(scheduler, steps)
+    assert planned is not None and len(planned[0]) == steps
+    assert math.fsum(planned[0]) == pytest.approx(0.1 * steps / 2, rel=1e-4)
+
+
+def block() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+
+
+def test_a_long_plan_sums_for_fp32_and_goes_step_by_step_for_half_precision() -> None:
+    steps = GRID + 1
+    for dtype, dose in ((torch.float32, -math.expm1(-0.01 * 1e-3 * steps)), (torch.bfloat16, 0.0)):
+        model = block().to(dtype)
+        table = categorize(model, torch.randn(3, 4, dtype=dtype))
+        own = make_optimizer(
+            torch.optim.AdamW, model, weight_decay=0.01, lr=1e-3, policy="all", table=table
+        )
+        rates = [[1e-3] * steps] * len(own.param_groups)
+        found = plan(own, rates, None)
+        assert found.doses["1.weight"] == pytest.approx(dose)
+        assert found.doses["1.bias"] == 0.0 and found.coefficients["1.bias"] == 0.0
+
+
+def test_a_step_that_decays_everything_is_refused() -> None:
+    model = block()
+    table = categorize(model, torch.randn(3, 4))
+    own = make_optimizer(
+        torch.optim.AdamW, model, weight_decay=20.0, lr=0.1, policy="all", table=table
+    )
+    with pytest.raises(GammaError, match="more than the whole gain"):
+        plan(own, [[0.1]] * len(own.param_groups), None)
+
+
+def test_norms_are_root_mean_squares_of_the_effective_gain() -> None:
+    class Offset(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.norm = nn.Linear(4, 4), nn.RMSNorm(4, elementwise_affine=False)
+            self.gain = nn.Parameter(torch.tensor([1.0, 2.0, -1.0, 0.0]))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(self.inner(x)) * (1 + self.gain)
+
+    model = Offset()
+    table = categorize(model, torch.randn(3, 4))
+    assert gain_norms(model, table) == {"head": pytest.approx(math.sqrt((4 + 9 + 0 + 1) / 4))}
+    assert gain_norms(block(), table) == {}

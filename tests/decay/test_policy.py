@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gamma_nlp.decay.policy import CATEGORY_KEYS, PRESETS, ROLE_KEYS, DecayPolicy
+from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.category import Category, Role
+from tests.support.optim_models import gain
+
+GAINS = {
+    "guidelines": (1, 1, 0, 0),
+    "input_only": (0, 1, 0, 0),
+    "none": (0, 0, 0, 0),
+    "all": (1, 1, 1, 1),
+    "all_params": (1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_set_the_gains_of_the_design(name: str) -> None:
+    policy = DecayPolicy.load(name)
+    assert policy.name == name
+    assert tuple(getattr(policy, key) for key in CATEGORY_KEYS) == GAINS[name]
+    rest = [policy.multiplier("x", Role(key)) for key in ROLE_KEYS]
+    assert rest == ([1, 1, 1, 1, 1] if name == "all_params" else [1, 1, 0, 0, 0])
+
+
+def test_default_policy_equals_guidelines() -> None:
+    assert DecayPolicy(name="guidelines") == PRESETS["guidelines"]
+
+
+def test_pattern_wins_over_kind_and_kind_over_category() -> None:
+    policy = DecayPolicy(kinds={"qk_norm": 0.5}, patterns={"a.*": 3.0, "*.q": 4.0})
+    inner = gain("x", Category.BRANCH_INNER, kind="qk_norm")
+    assert policy.multiplier("b.k", inner) == 0.5
+    assert policy.multiplier("b.q", inner) == 4.0
+    assert policy.multiplier("a.q", inner) == 3.0  # the first match wins
+    assert policy.multiplier("a.w", Role.BIAS) == 3.0
+
+
+def test_unused_gain_is_not_decayed() -> None:
+    assert PRESETS["all"].multiplier("x", gain("x", None)) == 0.0
+
+
+def test_embedding_follows_weight_unless_set() -> None:
+    assert DecayPolicy(weight=2.0).multiplier("x", Role.EMBEDDING) == 2.0
+    assert DecayPolicy(weight=2.0, embedding=0.0).multiplier("x", Role.EMBEDDING) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"head": -1.0}, "head must be finite and >= 0, got -1.0"),
+        ({"head": float("nan")}, "head must be finite"),
+        ({"head": "1"}, "head must be a number >= 0, got '1'"),
+        ({"head": True}, "head must be a number"),
+        ({"head": None}, "head must be a number"),
+        ({"kinds": {"qk_norms": 0}}, "unknown gain kind 'qk_norms'; did you mean 'qk_norm'"),
+        ({"kinds": {"qk_norm": -1}}, r"kinds\['qk_norm'\] must be finite and >= 0"),
+        ({"kinds": ["qk_norm"]}, "kinds must map names to multipliers"),
+        ({"patterns": {"*.w": float("inf")}}, r"patterns\['\*.w'\] must be finite"),
+        ({"patterns": {1: 1.0}}, "patterns needs texts as keys"),
+        ({"mode": "couple"}, "unknown mode 'couple'; did you mean 'coupled'"),
+        ({"name": ""}, "name must be a non-empty text"),
+    ],
+)
+def test_bad_value_is_named(keywords: dict, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
+        DecayPolicy(**keywords)
+
+
+def test_unknown_preset_gets_a_suggestion_and_the_list() -> None:
+    with pytest.raises(GammaError, match=r"did you mean 'guidelines'.*valid: guidelines, input"):
+        DecayPolicy.load("guideline")
+    with pytest.raises(GammaError, match="name of a preset, a file or a DecayPolicy"):
+        DecayPolicy.load(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".yaml"])
+def test_file_starts_from_base_and_takes_the_file_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"mine{suffix}"
+    path.write_text(json.dumps({"base": "all", "head": 0, "kinds": {"qk_norm": 0.5}}))
+    policy = DecayPolicy.load(path)
+    assert policy == DecayPolicy.load(str(path))
+    assert (policy.name, policy.shortcut, policy.head) == ("mine", 1.0, 0)
+    assert policy.kinds == {"qk_norm": 0.5}
+
+
+def test_yaml_file_with_an_empty_section(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("name: own\npatterns:\nhead: 1\n")
+    assert DecayPolicy.load(path) == DecayPolicy(name="own", head=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("p.yaml", "branch_lats: 1", "p.yaml: unknown key 'branch_lats'; did you mean 'branch_la"),
+        ("p.json", '{"branch_last": -1}', "p.json: policy 'p': branch_last must be finite"),
+        ("p.json", '{"head": 1,\n "weight" 2}', "p.json:2: not valid JSON"),
+        ("p.yaml", "head: 1\nweight: [1", "p.yaml:2: not valid YAML"),
+        ("p.yaml", "head: 1e-2", "must be a number >= 0, got '1e-2'; no quotes, and in YAML"),
+        ("p.yaml", "- head", "expected keys such as"),
+        ("p.yaml", "", "expected keys such as"),
+        ("p.yml", "base: al", "base: unknown preset 'al'; did you mean 'all'"),
+        ("p.toml", "head = 1", "must end in .json, .yaml or .yml"),
+    ],
+)
+def test_bad_file_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(GammaError, match=message):
+        DecayPolicy.load(str(path))
+
+
+def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(GammaError, match=r"policy file '.*no.yaml' does not exist"):
+        DecayPolicy.load(str(tmp_path / "no.yaml"))
+    (tmp_path / "b.json").write_bytes(b"\xff\xfe")
+    with pytest.raises(GammaError, match="no UTF-8"):
+        DecayPolicy.load(tmp_path / "b.json")

@@ -1,0 +1,109 @@
+"""Networks and graphs of known categories tell when any clause of the rule is changed.
+
+Each mutation changes the source in one place, which must be there: where the source was edited,
+the mutation fails until it is written anew.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import pytest
+
+from gamma_nlp import GammaError
+from gamma_nlp.gains import rule
+from gamma_nlp.graph import interpreter
+from tests.support.mutations import Mutation, mutant
+from tests.support.mutations.addition_edits import ADDITIONS, REACH
+from tests.support.mutations.graphs import GRAPHS, Draft
+from tests.support.mutations.interpret_edits import INTERPRET, RECORD
+from tests.support.mutations.shortcut_edits import IDENTITY, PATHS, PROJECTION
+from tests.support.mutations.use_edits import FOLLOW, SCALES, USES
+from tests.support.networks import SHORT
+from tests.support.networks.check import placing, traced, wrong
+
+record = sys.modules["gamma_nlp.graph.recorder"]
+trace = sys.modules["gamma_nlp.graph.trace"]
+
+RULE = (*REACH, *ADDITIONS, *IDENTITY, *PROJECTION, *PATHS, *USES, *FOLLOW, *SCALES)
+# Every mutation of the recording shows in one of these: each check records its network anew.
+TELLING = (7, 22, 4, 1, 11, 0, 40, 110)
+
+
+def _named(mutations: tuple[Mutation, ...]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("mutation", mutations, ids=lambda mutation: mutation.name)
+
+
+def _misplaces(seed: int) -> bool:
+    try:
+        return wrong(seed) is not None
+    except GammaError as error:
+        if error.__cause__ is not None:
+            raise  # the mutation does not run
+        return True  # a norm whose gain is not found
+
+
+def _misdraws(module: ModuleType) -> list[str]:
+    failures = []
+    for draw in GRAPHS:
+        draft = Draft()
+        expected = draw(draft)
+        uses = module.uses(draft.graph)
+        found = {use.parameter: (use.category, use.kind, use.addition) for use in uses}
+        if found != expected:
+            failures.append(draw.__name__)
+    return failures
+
+
+def test_rule_loaded_like_a_mutation_is_right_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    same = mutant(rule, None)
+    monkeypatch.setattr(placing, "rule", same)
+    assert not [text for seed in range(SHORT) if (text := wrong(seed))]
+    assert not _misdraws(same)
+
+
+@pytest.mark.parametrize(("old", "count"), [("no such line", "0"), ("return", "[0-9]+")])
+def test_a_mutation_of_what_is_not_there_once_is_refused(old: str, count: str) -> None:
+    with pytest.raises(AssertionError, match=f"occurs {count} times"):
+        mutant(rule, Mutation("some", old, "other"))
+
+
+@_named(RULE)
+def test_a_changed_rule_is_wrong_somewhere(
+    mutation: Mutation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed = mutant(rule, mutation)
+    monkeypatch.setattr(placing, "rule", changed)
+    assert _misdraws(changed) or any(_misplaces(seed) for seed in range(SHORT))
+
+
+@pytest.fixture
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every check records its network anew."""
+    monkeypatch.setattr(sys.modules[wrong.__module__], "traced", traced.__wrapped__)
+
+
+@pytest.mark.usefixtures("untraced")
+def test_recording_loaded_like_a_mutation_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "Interpreter", mutant(interpreter, None).Interpreter)
+    monkeypatch.setattr(trace, "Recorder", mutant(record, None).Recorder)
+    assert not [text for seed in TELLING if (text := wrong(seed))]
+
+
+@pytest.mark.usefixtures("untraced")
+@_named(INTERPRET)
+def test_a_changed_meaning_of_operations_is_wrong_somewhere(
+    mutation: Mutation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(record, "Interpreter", mutant(interpreter, mutation).Interpreter)
+    assert any(_misplaces(seed) for seed in TELLING)
+
+
+@pytest.mark.usefixtures("untraced")
+@_named(RECORD)
+def test_a_changed_recording_is_wrong_somewhere(
+    mutation: Mutation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "Recorder", mutant(record, mutation).Recorder)
+    assert any(_misplaces(seed) for seed in TELLING)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gamma_nlp import GammaError, make_optimizer
+from gamma_nlp.decay.known_optimizers import native_mode
+from gamma_nlp.decay.optimizer import decay_groups
+from gamma_nlp.gains.table import GainTable
+from gamma_nlp.hf.optimizer import fit_groups, group_names, made_here, refuse_deepspeed
+from gamma_nlp.hf.resume import decays, reapply
+
+
+def two_layers() -> tuple[nn.Module, GainTable]:
+    from gamma_nlp import categorize
+
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    return model, categorize(model, torch.randn(1, 2))
+
+
+def groups_of(model: nn.Module, table: GainTable) -> list[dict[str, Any]]:
+    native = native_mode(torch.optim.AdamW)
+    return decay_groups(model, native=native, weight_decay=0.1, policy="none", table=table)[0]
+
+
+def names(groups: Any) -> list[list[str]]:
+    return [group["param_names"] for group in groups]
+
+
+def test_each_device_mesh_has_groups_of_its_own() -> None:
+    model, table = two_layers()
+    for parameter in model[1].parameters():
+        parameter.device_mesh = "second mesh"  # as a DTensor has it
+    groups = fit_groups(groups_of(model, table), None, model)
+    assert names(groups) == [["0.weight"], ["1.weight"], ["0.bias"], ["1.bias"]]
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.1, 0.0, 0.0]
+
+
+def test_parameters_missing_in_the_given_groups_are_not_trained() -> None:
+    model, table = two_layers()
+    given = [{"params": list(model[1].parameters()), "lr": 0.5}]
+    groups = fit_groups(groups_of(model, table), given, model)
+    assert names(groups) == [["1.weight"], ["1.bias"]]
+    assert [group["lr"] for group in groups] == [0.5, 0.5]
+    assert group_names(given, model) == [["1.weight", "1.bias"]]
+
+
+def deepspeed(config: dict[str, Any], stage: int) -> Any:
+    parsed = SimpleNamespace(config=config, is_zero3=lambda: stage == 3)
+    state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(hf_ds_config=parsed))
+    return SimpleNamespace(is_deepspeed_enabled=True, accelerator=SimpleNamespace(state=state))
+
+
+def test_deepspeed_may_not_make_the_optimizer_or_hide_shapes() -> None:
+    refuse_deepspeed(deepspeed({}, stage=2))
+    with pytest.raises(GammaError, match="'optimizer' section"):
+        refuse_deepspeed(deepspeed({"optimizer": {"type": "AdamW"}}, stage=2))
+    with pytest.raises(GammaError, match="stage 3"):
+        refuse_deepspeed(deepspeed({}, stage=3))
+
+
+def test_only_optimizers_of_this_library_count_as_made_here() -> None:
+    model, table = two_layers()
+    ours = make_optimizer(
+        torch.optim.AdamW, model, weight_decay=0.1, policy="none", lr=0.1, table=table
+    )
+    assert made_here(ours) and made_here(SimpleNamespace(optimizer=ours))
+    assert not made_here(torch.optim.AdamW(groups_of(model, table)))
+
+
+def test_decay_that_a_foreign_loader_overwrote_is_put_back() -> None:
+    model, table = two_layers()
+    ours = make_optimizer(
+        torch.optim.AdamW, model, weight_decay=0.1, policy="none", lr=0.1, table=table
+    )
+    present = decays(ours)
+    for group in ours.param_groups:
+        group["weight_decay"] = 7.0
+    reapply(ours, present)
+    assert [group["weight_decay"] for group in ours.param_groups] == [0.1, 0.0]
+    with pytest.raises(GammaError, match="2 parameter groups, this policy makes 1"):
+        reapply(ours, present[:1])

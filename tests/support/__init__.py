@@ -1,0 +1,1 @@
+"""What several tests share: models, inputs, runs, checks."""

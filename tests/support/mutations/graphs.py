@@ -1,0 +1,184 @@
+"""Graphs made by hand for clauses of the rule that hardly any network can tell.
+
+Each function draws a graph and returns what the rule says of each gain in it, by the words of the
+rule: its category, its kind, and the addition that settles it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gamma_nlp.gains.category import Category
+from gamma_nlp.graph.nodes import Graph, Op, Scale
+
+SHORTCUT, HEAD = Category.SHORTCUT, Category.HEAD
+LAST, INNER = Category.BRANCH_LAST, Category.BRANCH_INNER
+
+Places = dict[str, tuple[Category, str, int | None]]
+
+
+class Draft:
+    """Adds nodes to a graph; every method takes and returns nodes."""
+
+    def __init__(self) -> None:
+        self.graph = Graph()
+
+    def op(self, op: Op, *parents: int) -> int:
+        return self.graph.add(op, op.value, parents)
+
+    def source(self) -> int:
+        return self.op(Op.SOURCE)
+
+    def weight(self, x: int) -> int:
+        return self.op(Op.WEIGHT, x)
+
+    def mlp(self, x: int) -> int:
+        return self.weight(self.op(Op.NONLINEAR, self.weight(x)))
+
+    def add(self, x: int, y: int) -> int:
+        return self.op(Op.ADD, x, y)
+
+    def norm(self, x: int, gain: str) -> int:
+        scale = Scale(parameter=gain, offset=0, kind="layer_norm")
+        return self.graph.add(Op.NORM, "layer_norm", (x,), scale=scale)
+
+    def vector(self, x: int, name: str) -> int:
+        scale = Scale(parameter=name, offset=0, kind=None)
+        return self.graph.add(Op.LINEAR, "mul", (x,), scale=scale)
+
+    def attention(self, query: int, key: int) -> int:
+        return self.op(Op.CONTRACT, self.op(Op.SOFTMAX, self.op(Op.CONTRACT, query, key)), key)
+
+
+def sum_inside_two_branches(draft: Draft) -> Places:
+    """A sum spans the branch of ``y``, but lies behind a weight in that of ``x``."""
+    x = draft.source()
+    y = draft.weight(x)
+    skip = draft.norm(y, "skip")
+    inside = draft.add(skip, draft.weight(draft.norm(skip, "inside")))
+    first = draft.add(x, draft.weight(inside))
+    second = draft.add(y, draft.norm(inside, "after"))
+    return {
+        "skip": (LAST, "layer_norm", second),
+        "inside": (INNER, "layer_norm", first),
+        "after": (LAST, "layer_norm", second),
+    }
+
+
+def _two_skips(draft: Draft, swap: bool) -> Places:
+    x = draft.norm(draft.source(), "first")
+    y = draft.norm(draft.weight(x), "second")
+    update = draft.add(x, draft.norm(draft.weight(y), "end"))
+    total = draft.add(y, update) if swap else draft.add(update, y)
+    return {
+        "first": (SHORTCUT, "layer_norm", total),
+        "second": (SHORTCUT, "layer_norm", total),
+        "end": (LAST, "layer_norm", total),
+    }
+
+
+def later_of_two_skips_is_the_second_operand(draft: Draft) -> Places:
+    """x + F(y) + y, where y is made of x: the branch starts at y, the latest node that can be."""
+    return _two_skips(draft, swap=False)
+
+
+def later_of_two_skips_is_the_first_operand(draft: Draft) -> Places:
+    return _two_skips(draft, swap=True)
+
+
+def _two_projections(draft: Draft, swap: bool) -> Places:
+    x, y = draft.source(), draft.source()
+    one = draft.add(draft.norm(draft.weight(x), "of x"), draft.mlp(y))
+    two = draft.add(draft.norm(draft.weight(y), "of y"), draft.mlp(x))
+    total = draft.add(two, one) if swap else draft.add(one, two)
+    return {"of x": (LAST, "layer_norm", total), "of y": (SHORTCUT, "layer_norm", total)}
+
+
+def later_of_two_projections_is_the_second_operand(draft: Draft) -> Places:
+    """Wx + F(y) and Vy + G(x): either is a projection to the other; that of y starts later."""
+    return _two_projections(draft, swap=False)
+
+
+def later_of_two_projections_is_the_first_operand(draft: Draft) -> Places:
+    return _two_projections(draft, swap=True)
+
+
+def norm_beside_a_branch(draft: Draft) -> Places:
+    """norm(x) + F(x): neither does x reach the sum freely, nor does a weight project it."""
+    x = draft.source()
+    draft.add(draft.norm(x, "beside"), draft.mlp(x))
+    return {"beside": (HEAD, "layer_norm", None)}
+
+
+def skips_that_cross_no_weight(draft: Draft) -> Places:
+    """What is no weight and no norm leaves a skip a skip."""
+    places: Places = {}
+    for op, parents in ((Op.SOFTMAX, 1), (Op.CONTRACT, 2)):
+        x = draft.norm(draft.source(), op.value)
+        total = draft.add(draft.op(op, *[x] * parents), draft.weight(x))
+        places[op.value] = (SHORTCUT, "layer_norm", total)
+    return places
+
+
+def norm_of_a_norm(draft: Draft) -> Places:
+    """No addition, and a later norm, but before the weight."""
+    draft.weight(draft.norm(draft.norm(draft.source(), "first"), "second"))
+    return {"first": (HEAD, "layer_norm", None), "second": (HEAD, "layer_norm", None)}
+
+
+def two_layer_scales(draft: Draft) -> Places:
+    x = draft.source()
+    total = draft.add(x, draft.vector(draft.vector(draft.weight(x), "first"), "second"))
+    return {name: (LAST, "layer_scale", total) for name in ("first", "second")}
+
+
+def gains_of_several_branches(draft: Draft) -> Places:
+    """A table names the first of the additions that settle a gain's category."""
+    x = draft.source()
+    inner, last = draft.norm(x, "inner"), draft.norm(x, "last")
+    first = draft.add(x, draft.weight(inner))
+    second = draft.add(first, last)
+    third = draft.add(second, draft.weight(inner))
+    draft.add(third, draft.op(Op.NONLINEAR, last))
+    return {"inner": (INNER, "layer_norm", first), "last": (LAST, "layer_norm", second)}
+
+
+def queries_and_what_is_none(draft: Draft) -> Places:
+    """What a norm, a softmax, a choice, a weight or a contraction parts from the scores."""
+    x = draft.source()
+    norm, weight = draft.norm, draft.weight
+    queries: dict[str, Callable[[int], int]] = {
+        "query": lambda x: norm(norm(x, "behind a norm"), "query"),
+        "behind a softmax": lambda x: draft.op(Op.SOFTMAX, norm(x, "behind a softmax")),
+        "behind a choice": lambda x: draft.op(
+            Op.LINEAR, weight(x), draft.op(Op.CHOICE, norm(x, "behind a choice"))
+        ),
+        "behind a weight": lambda x: weight(norm(x, "behind a weight")),
+        "behind a contraction": lambda x: draft.op(
+            Op.CONTRACT, norm(x, "behind a contraction"), weight(x)
+        ),
+    }
+    places: Places = {}
+    for name, query in queries.items():
+        key = weight(x)
+        update = weight(draft.attention(query(x), key))
+        x = draft.add(x, update)
+        places[name] = (INNER, "qk_norm" if name == "query" else "layer_norm", x)
+        if name == "query":
+            places["behind a norm"] = (INNER, "layer_norm", x)
+    return places
+
+
+GRAPHS: tuple[Callable[[Draft], Places], ...] = (
+    sum_inside_two_branches,
+    later_of_two_skips_is_the_second_operand,
+    later_of_two_skips_is_the_first_operand,
+    later_of_two_projections_is_the_second_operand,
+    later_of_two_projections_is_the_first_operand,
+    norm_beside_a_branch,
+    skips_that_cross_no_weight,
+    norm_of_a_norm,
+    two_layer_scales,
+    gains_of_several_branches,
+    queries_and_what_is_none,
+)

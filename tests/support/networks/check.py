@@ -1,0 +1,44 @@
+"""What the graph says of a random network, against what the network was built as."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import warnings
+
+from gamma_nlp import categorize
+from gamma_nlp.graph.nodes import Graph
+from gamma_nlp.graph.trace import trace
+
+from . import Network, make
+
+placing = sys.modules[categorize.__module__]
+
+
+@functools.cache
+def traced(seed: int) -> tuple[Network, Graph]:
+    network = make(seed)
+    return network, trace(network.module, network.inputs)
+
+
+def wrong(seed: int) -> str | None:
+    """What the graph places otherwise than the generator did, or ``None``."""
+    network, graph = traced(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # unused norms
+        table = placing._from_graph(network.module, graph)
+    found = {gain.name: (gain.category, gain.offset) for gain in table}
+    kinds = {gain.name: gain.kind for gain in table}
+    lines = [
+        f"  {name}: found {found.get(name)}, built as {network.labels.get(name)}"
+        for name in sorted({*found, *network.labels})
+        if found.get(name) != network.labels.get(name)
+    ]
+    lines += [
+        f"  {name}: found {kinds[name]}, built {'as' if query else 'not as'} a query or a key"
+        for name, query in network.queries.items()
+        if name in kinds and (kinds[name] == "qk_norm") is not query
+    ]
+    if not lines:
+        return None
+    return "\n".join([f"seed {seed}: {network.description}", *lines])

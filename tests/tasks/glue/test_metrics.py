@@ -1,0 +1,71 @@
+"""GLUE's scores, against values worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+pytest.importorskip("evaluate")
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gamma_nlp.tasks.glue.metrics import GlueMetric, f1, matthews_correlation, pearson, spearman
+from gamma_nlp.tasks.glue.tasks import TASKS
+
+GUESS, TRUTH = [1, 1, 1, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 1, 0, 1]  # TP 3, FP 1, FN 1, TN 3
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        ("sst2", {"accuracy": 0.75}),
+        ("rte", {"accuracy": 0.75}),
+        ("mnli", {"accuracy": 0.75}),
+        ("mrpc", {"accuracy": 0.75, "f1": 0.75}),
+        ("qqp", {"accuracy": 0.75, "f1": 0.75}),
+        ("cola", {"accuracy": 0.75, "matthews_correlation": 0.5}),
+    ],
+)
+def test_each_task_has_the_scores_that_glue_defines(task: str, expected: dict[str, float]) -> None:
+    assert GlueMetric(task).compute(predictions=GUESS, references=TRUTH) == pytest.approx(expected)
+
+
+def test_stsb_correlates_scores_and_ranks() -> None:
+    found = GlueMetric("stsb").compute(predictions=[1.0, 2.0, 4.0], references=[1.0, 2.0, 3.0])
+    assert found["pearson"] == pytest.approx(9 / math.sqrt(84))
+    assert found["spearman"] == pytest.approx(1.0)
+
+
+def test_tied_ranks_share_their_mean() -> None:
+    # Ranks 1.5, 1.5, 3, 4 against 1, 2, 3, 4.
+    assert spearman(np.array([5, 5, 7, 9]), np.array([1, 2, 3, 4])) == pytest.approx(
+        4.5 / math.sqrt(4.5 * 5)
+    )
+
+
+def test_constant_predictions_score_zero_and_not_nan() -> None:
+    zeros, mixed = np.zeros(4), np.array([0, 1, 1, 0])
+    assert f1(zeros, np.zeros(4)) == 0.0
+    assert matthews_correlation(zeros, mixed) == 0.0
+    assert pearson(mixed, zeros) == 0.0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=40))
+def test_matthews_correlation_follows_its_confusion_matrix(pairs: list[tuple[bool, bool]]) -> None:
+    guess, truth = (np.array(column, dtype=int) for column in zip(*pairs, strict=True))
+    tp, tn = int(np.sum(guess & truth)), int(np.sum((1 - guess) & (1 - truth)))
+    fp, fn = int(np.sum(guess & (1 - truth))), int(np.sum((1 - guess) & truth))
+    scale = math.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+    expected = (tp * tn - fp * fn) / scale if scale else 0.0
+    assert matthews_correlation(guess, truth) == pytest.approx(expected, abs=1e-9)
+
+
+def test_every_task_ranks_checkpoints_by_a_score_it_computes() -> None:
+    for task in TASKS.values():
+        values = [0.0, 1.0, 3.0] if task.regression else [0, 1, 1]
+        scores = GlueMetric(task).compute(predictions=values, references=values)
+        assert scores[task.metric] == pytest.approx(1.0)

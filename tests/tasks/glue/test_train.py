@@ -1,0 +1,327 @@
+"""The recipe end to end on a generated corpus and a tiny model, and what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.support.paths import RECIPES
+
+pytest.importorskip("transformers")
+pytest.importorskip("evaluate")
+pytest.importorskip("matplotlib")
+pytest.importorskip("yaml")
+
+import yaml
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.schedule import decay_for_dose, planned_rates, sentence_batches
+from gamma_nlp.tasks.glue import arguments as glue_arguments
+from gamma_nlp.tasks.glue.arguments import read_arguments
+from gamma_nlp.tasks.glue.opinions import write_sst2
+from gamma_nlp.tasks.glue.train import finetune
+from gamma_nlp.tasks.run import folder as run_folder
+from gamma_nlp.tasks.translation import arguments as translation_arguments
+
+BERT = {
+    "model_type": "bert",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_sst2(tmp_path_factory.mktemp("glue") / "SST-2", train=72, dev=40).parent
+
+
+def experiment(folder: Path, data: Path, **changes: Any) -> list[str]:
+    """Write a YAML file and return the command line for a tiny run."""
+    content = {
+        "data": str(data),
+        "model_config": BERT,
+        "vocab_size": 300,
+        "max_length": 64,
+        "decay_policy": "all",
+        "dose": 0.2,
+        "num_train_epochs": 2,
+        "per_device_train_batch_size": 8,
+        "learning_rate": "1e-3",
+        "train_sampling_strategy": "group_by_length",
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "logging_steps": 3,
+        "logging_first_step": True,
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "output_dir": str(folder / "run"),
+    }
+    path = folder / "tiny.yaml"
+    kept = {key: value for key, value in (content | changes).items() if value is not None}
+    path.write_text(yaml.safe_dump(kept), encoding="utf-8")
+    return [str(path)]
+
+
+def train(argv: list[str]) -> dict[str, Any]:
+    return finetune(*read_arguments(argv), quiet=True)
+
+
+def recipe() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("sst2", RECIPES / "sst2.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_run_records_its_figures_and_reaches_its_dose(tmp_path: Path, data: Path) -> None:
+    # Learning rate so small that gradients leave the gains alone: decay acts by itself.
+    found = train(experiment(tmp_path, data, learning_rate="1e-7", optim="sgd", momentum=None))
+    written = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert written == json.loads(
+        json.dumps({key: value for key, value in found.items() if key != "log"}, default=str)
+    )
+    assert found["steps"] == found["planned_steps"] == 18
+    assert found["world_size"] == 1
+    assert found["final"]["step"] == 18
+    assert [entry["step"] for entry in found["history"]] == [9, 18]
+    assert set(found["dose"]) == {"shortcut", "head"}
+    for category, dose in found["dose"].items():
+        assert dose["dose"] == pytest.approx(0.2, rel=0.1)
+        norm = found["gain_norm"][category]
+        assert norm["last"] == pytest.approx(0.8, abs=0.02)
+    assert 0 <= found["padding_share"] < 0.3
+    assert found["tokens_per_second"] > found["sentences_per_second"] > 0
+    assert {"python", "torch", "transformers"} <= set(found["versions"])
+    for name in ("training.png", "gain_table.json", "run.json", "checkpoint-18"):
+        assert (tmp_path / "run" / name).exists()
+
+
+def test_the_same_seed_gives_the_same_run(tmp_path: Path, data: Path) -> None:
+    runs = [
+        train([*experiment(tmp_path, data), "--output_dir", str(tmp_path / name)])["log"]
+        for name in ("one", "two")
+    ]
+    first, second = ([entry["loss"] for entry in log if "loss" in entry] for log in runs)
+    assert first == second
+
+
+def test_resume_goes_on_where_the_run_stopped(tmp_path: Path, data: Path) -> None:
+    argv = experiment(tmp_path, data, num_train_epochs=1, lr_scheduler_type="constant", dose=None)
+    argv += ["--weight_decay", "0.1"]
+    train(argv)
+    whole = train([*argv, "--num_train_epochs", "2", "--output_dir", str(tmp_path / "whole")])
+    with pytest.raises(GammaError, match=r"already holds a run \(checkpoint-9, results\.json\)"):
+        train(argv)
+    with pytest.raises(GammaError, match=r"at step 9 of 9: the run is finished"):
+        train([*argv, "--resume"])
+    resumed = train([*argv, "--resume", "--num_train_epochs", "2"])
+    assert resumed["resumed"] and not whole["resumed"]
+    assert resumed["final"] == pytest.approx(whole["final"], rel=1e-4)
+    assert resumed["gain_norm"]["head"] == pytest.approx(whole["gain_norm"]["head"], rel=1e-5)
+
+
+def test_a_folder_with_another_run_is_refused_before_training(tmp_path: Path, data: Path) -> None:
+    argv = experiment(tmp_path, data)
+    checkpoint = tmp_path / "run" / "checkpoint-4"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_bytes(b"precious")
+    with pytest.raises(GammaError, match="add --resume, to start anew give another --output_dir"):
+        train(argv)
+    with pytest.raises(GammaError, match=r"no readable run\.json"):
+        train([*argv, "--resume"])
+    (tmp_path / "run" / "run.json").write_text('{"task": "cola"}')
+    with pytest.raises(GammaError, match=r"another run: .*task was 'cola' and is 'sst2'"):
+        train([*argv, "--resume"])
+    assert (checkpoint / "model.safetensors").read_bytes() == b"precious"
+    assert json.loads((tmp_path / "run" / "run.json").read_text()) == {"task": "cola"}
+
+
+def test_a_finished_run_without_checkpoints_is_not_written_over(tmp_path: Path) -> None:
+    run_folder.claim_folder(tmp_path, {"task": "sst2"}, resume=False)
+    (tmp_path / "results.json").write_text("{}")
+    with pytest.raises(GammaError, match="nothing to resume"):
+        run_folder.claim_folder(tmp_path, {"task": "sst2"}, resume=True)
+
+
+def test_resume_in_an_empty_folder_starts_from_the_beginning(tmp_path: Path) -> None:
+    assert not run_folder.claim_folder(tmp_path / "new", {"task": "sst2"}, resume=True)
+
+
+# ModernBERT takes no token types, which tell the two texts of a pair apart in BERT.
+@pytest.mark.parametrize("kind", ["bert", "modernbert"])
+def test_a_pair_task_with_its_own_score(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "MRPC"
+    folder.mkdir()
+    row = "{}\t1\t2\tthe cat sat .\t{} sat .\n"
+    rows = "".join(row.format(i % 2, "a cat" if i % 2 else "a dog that") for i in range(24))
+    head = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+    for name in ("train.tsv", "dev.tsv"):
+        (folder / name).write_text(head + rows, encoding="utf-8")
+    run = experiment(tmp_path, tmp_path, model_config=BERT | {"model_type": kind})
+    found = train([*run, "--task", "mrpc", "--vocab_size", "60"])
+    assert {"eval_accuracy", "eval_f1"} <= set(found["final"])
+    assert found["score"] == "eval_accuracy"
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("**/*.yaml")), ids=lambda path: path.name)
+def test_every_recipe_file_is_valid_and_says_how_to_run_it(file: Path, tmp_path: Path) -> None:
+    text = file.read_text(encoding="utf-8")
+    header = text[: text.index("\n\n") if "\n\n" in text else None]
+    for word in ("Data", "Command", "Score", "Time"):
+        assert f"# {word}" in header
+    # The command says which recipe reads the file.
+    reader = translation_arguments if "recipes/translation.py" in header else glue_arguments
+    reader.read_arguments([str(file), "--output_dir", str(tmp_path)])
+
+
+def test_settings_come_from_the_file_and_the_command_line_wins(tmp_path: Path, data: Path) -> None:
+    argv = experiment(
+        tmp_path, data, save_strategy=False, output_dir="{task}/{decay_policy}-{seed}"
+    )
+    settings, args = read_arguments([*argv, "--seed", "7", "--decay-policy", "none"])
+    assert (settings.decay_policy, args.seed, args.learning_rate) == ("none", 7, 1e-3)
+    assert args.save_strategy == "no"  # YAML reads a bare `no` as false
+    assert args.output_dir == "sst2/none-7"
+    assert settings.model_config == BERT
+    settings, args = read_arguments([*argv, "--weight_decay", "0.3"])
+    assert (settings.dose, args.weight_decay) == (None, 0.3)
+    settings, _ = read_arguments([*argv, "--model", "some/model"])
+    assert settings.model_config is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({"learning_rat": 1}, [], r"tiny\.yaml: unknown key 'learning_rat'; did you mean 'learn"),
+        ({"learning_rate": "fast"}, [], r"tiny\.yaml: learning_rate: cannot use 'fast'"),
+        ({"padding": "both"}, [], r"tiny\.yaml: padding: "),
+        ({"weight_decay": 0.1}, [], r"tiny\.yaml: give dose or weight_decay, not both"),
+        ({"task": "sst"}, [], "'sst' is no GLUE task"),
+        (
+            {},
+            ["--learning_rat", "1"],
+            "unknown option --learning_rat; did you mean 'learning_rate'",
+        ),
+        ({}, ["--seed", "x"], "seed.*invalid int value: 'x'"),
+        ({}, ["stray"], "unknown option stray"),
+        ({"eval_strategy": "sometimes"}, [], "sometimes"),
+    ],
+)
+def test_bad_settings_are_errors_that_name_the_key(
+    changes: dict[str, Any], options: list[str], message: str, tmp_path: Path, data: Path
+) -> None:
+    with pytest.raises(GammaError, match=message):
+        read_arguments([*experiment(tmp_path, data, **changes), *options])
+
+
+def test_a_settings_file_must_be_there_and_be_a_mapping(tmp_path: Path) -> None:
+    with pytest.raises(GammaError, match=r"cannot read .*none\.yaml"):
+        read_arguments([str(tmp_path / "none.yaml")])
+    for text, message in (("- a\n", "expected `key: value` lines"), ("a: [", "is no YAML")):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(GammaError, match=message):
+            read_arguments([str(tmp_path / "bad.yaml")])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_config": None}, "give either model"),
+        ({"model_config": {"hidden_size": 8}}, "model_type is missing"),
+        ({"model_config": {"model_type": "no-such"}}, "cannot build 'no-such'"),
+        ({"model_config": None, "model": "./nowhere"}, "no model './nowhere'"),
+        ({"decay_policy": "nothing"}, "unknown policy 'nothing'"),
+        ({"dose": 1.5}, "dose must lie between 0 and 1"),
+        ({"dose": None, "weight_decay": 0.0}, "weight_decay is 0"),
+        ({"vocab_size": 20}, "vocab_size 20 is below"),
+        (
+            {"model_config": BERT | {"max_position_embeddings": 4}},
+            r"longer than the 4 that the model can take; give --max_length 4",
+        ),
+        ({"cpu_threads": 0}, "cpu_threads must be at least 1"),
+    ],
+)
+def test_bad_input_is_an_error_before_any_step(
+    changes: dict[str, Any], message: str, tmp_path: Path, data: Path
+) -> None:
+    with pytest.raises(GammaError, match=message):
+        train(experiment(tmp_path, data, **changes))
+    assert not list(tmp_path.glob("run/checkpoint-*"))
+
+
+def test_the_plan_is_what_the_trainer_does(tmp_path: Path, data: Path) -> None:
+    argv = experiment(tmp_path, data, gradient_accumulation_steps=2, num_train_epochs=1.5)
+    argv += ["--warmup_steps", "0.3", "--logging_steps", "1"]
+    found = train(argv)
+    args = read_arguments(argv)[1]
+    rates = planned_rates(args, sentence_batches(args, 72))
+    logged = [entry["learning_rate"] for entry in found["log"] if "learning_rate" in entry]
+    assert found["steps"] == len(rates)
+    assert logged == pytest.approx(rates)
+
+
+def test_the_decay_for_a_dose_takes_that_share() -> None:
+    rates = [0.1 * i for i in range(10)]
+    decay = decay_for_dose(0.25, rates)
+    assert math.exp(-decay * sum(rates)) == pytest.approx(0.75)
+    with pytest.raises(GammaError, match="all zero"):
+        decay_for_dose(0.1, [0.0])
+
+
+def test_a_launch_that_lost_its_processes_is_refused() -> None:
+    launched = {"ACCELERATE_MIXED_PRECISION": "no"}
+    run_folder.check_processes(launched)
+    run_folder.check_processes({"MASTER_ADDR": "x"})
+    run_folder.check_processes({**launched, "MASTER_ADDR": "x", "WORLD_SIZE": "2"})
+    with pytest.raises(GammaError, match=r"started one.*torchrun --nproc_per_node"):
+        run_folder.check_processes({**launched, "MASTER_ADDR": "127.0.0.1"})
+
+
+def test_the_script_prints_an_error_without_traceback(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert recipe().main([str(tmp_path / "none.yaml")]) == 2
+    assert capsys.readouterr().err.startswith("error: cannot read ")
+
+
+def test_the_script_runs_on_its_own(tmp_path: Path, data: Path) -> None:
+    argv = experiment(tmp_path, data, num_train_epochs=1)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment["PYTHONPATH"] = str(RECIPES.parent)  # also where the package is not installed
+    done = subprocess.run(
+        [sys.executable, str(RECIPES / "sst2.py"), *argv],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "final epoch: loss" in done.stdout
+    assert "dose where it decays 20.0%" in done.stdout
+
+
+MODEL = os.environ.get("GAMMA_NLP_DATA", "")
+
+
+@pytest.mark.skipif(not MODEL, reason="GAMMA_NLP_DATA does not name a folder with GLUE's files")
+def test_a_few_steps_on_the_official_sst2(tmp_path: Path) -> None:
+    argv = experiment(tmp_path, Path(MODEL), vocab_size=2000)
+    with pytest.raises(GammaError, match="longer than the 64 that the model can take"):
+        train([*argv, "--max_length", "128"])
+    found = train([*argv, "--max_steps", "3", "--save_strategy", "no"])
+    assert found["steps"] == 3
+    assert found["padding_share"] < 0.1
