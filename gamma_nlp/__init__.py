@@ -15,7 +15,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from gamma_nlp.check.audit import audit
-from gamma_nlp.check.probe.probe import ProbeReport, probe
+from gamma_nlp.check.probe.probe import probe
+from gamma_nlp.check.probe.report import ProbeReport
 from gamma_nlp.companions.batch_norm.multipliers import multipliers
 from gamma_nlp.companions.batch_norm.penalty import bn_penalty
 from gamma_nlp.companions.effective_rate.invariance import scale_invariant

@@ -21,7 +21,7 @@ from gamma_nlp.errors import GammaError
 
 def main(argv: Sequence[str]) -> int:
     try:
-        from gamma_nlp.tasks.run.folder import check_processes
+        from gamma_nlp.tasks.run.machine import check_processes
 
         check_processes()
         from gamma_nlp.tasks.glue.arguments import read_arguments

@@ -15,6 +15,8 @@ import gamma_nlp
 from gamma_nlp.cli import audit as cli_audit
 from gamma_nlp.cli import coverage, probe, score, translate
 from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.table import gain_table, gain_table_json
+from gamma_nlp.hf.hub import hush
 
 if TYPE_CHECKING:
     from torch import nn
@@ -106,7 +108,6 @@ def _model_arguments(command: argparse.ArgumentParser, nargs: str | None = None)
 
 def run_table(arguments: argparse.Namespace) -> None:
     """``gamma-nlp table``."""
-    from gamma_nlp import rows
     from gamma_nlp.decay import groups, policy
 
     chosen = policy.DecayPolicy.load(arguments.policy)
@@ -118,13 +119,13 @@ def run_table(arguments: argparse.Namespace) -> None:
     if arguments.json:
         _print_json(
             {
-                **rows.gain_table_json(table, coefficients, doses),
+                **gain_table_json(table, coefficients, doses),
                 "policy": chosen.name,
                 "weight_decay": arguments.weight_decay,
             }
         )
         return
-    print(rows.gain_table(table, coefficients, doses, full=arguments.full))
+    print(gain_table(table, coefficients, doses, full=arguments.full))
     print(f"\npolicy {chosen.name}, weight decay {arguments.weight_decay:g}, mode {chosen.mode}")
     if lrs is None:
         print("dose: say --lr and --steps to see how far decay alone would pull each gain")
@@ -192,8 +193,8 @@ def _factor(step: int, steps: int, warmup: int, schedule: str) -> float:
 
 def _model_and_table(arguments: argparse.Namespace) -> tuple[nn.Module, GainTable]:
     hush()
-    from gamma_nlp import categorize
-    from gamma_nlp.hf.hub import load_model
+    from gamma_nlp.gains.placement import categorize
+    from gamma_nlp.hf.models import load_model
 
     model = load_model(arguments.model, trust_remote_code=arguments.trust_remote_code)
     if arguments.dtype != "auto":
@@ -230,20 +231,6 @@ def _doses(
 
 def _print_json(data: dict[str, Any]) -> None:
     print(json.dumps(data, indent=2))
-
-
-def hush() -> None:
-    """Keep other libraries' notices off the screen: they are about runs, and no run starts here."""
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    warnings.simplefilter("ignore")
-    try:
-        from huggingface_hub.utils import logging as hub_logging
-        from transformers.utils import logging
-    except ImportError:
-        return  # load_model names the extra
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    hub_logging.set_verbosity_error()
 
 
 if __name__ == "__main__":

@@ -13,8 +13,7 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.prepare import iwslt14
-from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Recipe, default_recipe
-from gamma_nlp.tasks.translation.prepare.corpus import Cleaning
+from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Cleaning, Recipe, default_recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 
 

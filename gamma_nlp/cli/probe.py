@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.models import load_with_weights, with_random_weights
 
 EXIT_CONTRADICTED = 1
 TOKENS = 8
@@ -45,12 +46,12 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """``gamma-nlp probe``; exits with 1 if a gain contradicts its category."""
-    from gamma_nlp import categorize, probe
-    from gamma_nlp.cli.main import hush
-    from gamma_nlp.hf import weights
+    from gamma_nlp.check.probe.probe import probe
+    from gamma_nlp.gains.placement import categorize
+    from gamma_nlp.hf.hub import hush
 
     hush()
-    load = weights.with_random_weights if arguments.random_weights else weights.load_with_weights
+    load = with_random_weights if arguments.random_weights else load_with_weights
     model = load(arguments.model, trust_remote_code=arguments.trust_remote_code)
     inputs = _inputs(arguments, model)
     try:

@@ -13,12 +13,11 @@ import torch
 
 from gamma_nlp.cli.coverage import transformers_version
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_text
-from gamma_nlp.tasks.run.folder import set_threads
+from gamma_nlp.files import read_bytes, text_lines, write_text
+from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.translation.checkpoints import find_model, load_saved
 from gamma_nlp.tasks.translation.decode import Search, check_sources, decode
 from gamma_nlp.tasks.translation.text import TranslationText
-from gamma_nlp.text_lines import read_bytes, text_lines
 
 STDIN = "standard input"
 
@@ -63,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     search = checked(arguments)
     set_threads(arguments.threads)
     transformers_version("translate")
-    from gamma_nlp.cli.main import hush
+    from gamma_nlp.hf.hub import hush
 
     hush()
     text = TranslationText.load(arguments.run_folder)

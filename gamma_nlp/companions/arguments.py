@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from itertools import chain, count
 from typing import Any
 
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.optimizer import inner
+from gamma_nlp.wrappers import inner
 
 
 def bare(optimizer: Any) -> Optimizer:
@@ -62,3 +63,16 @@ def free_key(optimizer: Optimizer, key: str) -> str:
 
 def _said(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
+
+
+def named_parameters(
+    optimizer: Optimizer, model: nn.Module | None = None
+) -> dict[str, tuple[dict[str, Any], Tensor]]:
+    """Group and tensor of each parameter by its name in the model, else in the optimizer."""
+    known = {} if model is None else {id(p): name for name, p in model.named_parameters()}
+    found = {}
+    for i, group in enumerate(optimizer.param_groups):
+        names = group.get("param_names") or [f"{i}.{j}" for j in range(len(group["params"]))]
+        for name, parameter in zip(names, group["params"], strict=True):
+            found[known.get(id(parameter), name)] = (group, parameter)
+    return found

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from pathlib import Path
+
+import torch
+from torch import nn
 
 from gamma_nlp.decay import plan as train_log
 from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.decay.precision import rounded_away, rounding_warning
 from gamma_nlp.files import write_json
-from gamma_nlp.gains.table import GainTable
-from gamma_nlp.rows import gain_table, gain_table_json
+from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.table import GainTable, gain_table, gain_table_json
+from gamma_nlp.wrappers import plain_names
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -61,6 +67,36 @@ def announce(
         **gain_table_json(table, coefficients, doses),
     }
     write_json(folder / "gain_table.json", record)
-    lost = train_log.rounded_away(table, coefficients, doses, plan.rate_sum)
+    lost = rounded_away(table, coefficients, doses, plan.rate_sum)
     if lost:
-        logger.warning(train_log.rounding_warning(lost, autocast, remedy))
+        logger.warning(rounding_warning(lost, autocast, remedy))
+
+
+def gain_norms(model: nn.Module, table: GainTable) -> dict[str, float]:
+    """Return the root mean square of offset + weight over all gains of each category.
+
+    Empty where gains are sharded in a way that hides them (FSDP1, ZeRO-3). Reads the device once.
+    """
+    plain = plain_names(name for name, _ in model.named_parameters())
+    parameters = {plain[name]: p for name, p in model.named_parameters()}
+    names = plain_names([*(gain.name for gain in table), *table.roles])
+    squares: dict[Category, list[torch.Tensor]] = {}
+    sizes: dict[Category, int] = {}
+    for gain in table:
+        parameter = parameters.get(names[gain.name])
+        if gain.category is None:
+            continue
+        if parameter is None or parameter.numel() != gain.numel:
+            return {}
+        weight = parameter.detach()
+        whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
+        square = (whole.float() + gain.offset).square().sum()
+        squares.setdefault(gain.category, []).append(square)
+        sizes[gain.category] = sizes.get(gain.category, 0) + gain.numel
+    if not squares:
+        return {}
+    home = next(iter(squares.values()))[0].device
+    sums = [torch.stack([one.to(home) for one in own]).sum() for own in squares.values()]
+    means = zip(squares, torch.stack(sums).tolist(), strict=True)
+    found = {category: math.sqrt(total / sizes[category]) for category, total in means}
+    return {str(category): found[category] for category in Category if category in found}

@@ -7,7 +7,6 @@ to nothing; a comparison of policies means little before its doses are known.
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
+from gamma_nlp.decay.precision import _ROUND
 from gamma_nlp.errors import GammaError
 
 
@@ -107,11 +107,6 @@ def optimizer_doses(
     return doses
 
 
-def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
-    """Whether rounding takes more than half of a dose; ``exact`` is the one in float64."""
-    return dose is not None and exact is not None and dose < 0.5 * exact
-
-
 def _options(
     optimizer: Optimizer, group: Mapping[str, Any], native_decay: str | None
 ) -> dict[str, Any]:
@@ -158,20 +153,6 @@ def _end(
             break  # no later step can be larger: rounding has stopped the decay for good
         w = new
     return offset + w
-
-
-def _to_bfloat16(value: float) -> float:
-    (bits,) = struct.unpack("<I", struct.pack("<f", value))
-    bits += 0x7FFF + ((bits >> 16) & 1)  # to nearest, ties to even
-    return float(struct.unpack("<f", struct.pack("<I", bits & 0xFFFF0000))[0])
-
-
-_ROUND: Mapping[torch.dtype, Callable[[float], float]] = {
-    torch.float64: lambda value: value,
-    torch.float32: lambda value: struct.unpack("<f", struct.pack("<f", value))[0],
-    torch.float16: lambda value: struct.unpack("<e", struct.pack("<e", value))[0],
-    torch.bfloat16: _to_bfloat16,
-}
 
 
 def _check(

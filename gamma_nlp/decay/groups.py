@@ -13,8 +13,9 @@ from typing import Any
 from torch import nn
 
 from gamma_nlp.decay.policy import DecayPolicy, Mode
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import Gain, GainTable
+from gamma_nlp.wrappers import plain_names
 
 PolicyLike = str | os.PathLike[str] | DecayPolicy
 
@@ -193,28 +194,6 @@ def group_keys(setting: Setting, native: Mode) -> dict[str, Any]:
         "gamma_offset": setting.offset,
         "gamma_mode": setting.mode,
     }
-
-
-def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """Map the names of all parameters of a model to what they are without wrappers.
-
-    So a checkpoint of a wrapped model (data parallel, compile) fits the bare one.
-    """
-    wrappers = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-    plain = {
-        name: ".".join(part for part in name.split(".") if part not in wrappers) for name in names
-    }
-    # Only data parallel puts everything below "module"; a user's own "module" has neighbours.
-    while plain and all(name.startswith("module.") for name in plain.values()):
-        plain = {name: short.removeprefix("module.") for name, short in plain.items()}
-    return plain
-
-
-def listed(names: Iterable[str], most: int = 4) -> str:
-    """Return names for a message, cut after ``most`` of them."""
-    names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(repr(name) for name in names[:most]) + more
 
 
 def _close(word: str, names: Iterable[str]) -> str:

@@ -12,21 +12,14 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import (
-    PolicyLike,
-    listed,
-    merged_groups,
-    plain_names,
-    settings_for,
-    table_for,
-    trainable,
-)
+from gamma_nlp.decay.groups import PolicyLike, merged_groups, settings_for, table_for, trainable
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict
 from gamma_nlp.decay.step_hook import step_hook
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import Gain, GainTable
+from gamma_nlp.wrappers import plain_names
 
 logger = logging.getLogger("gamma_nlp")
 

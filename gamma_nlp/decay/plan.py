@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from gamma_nlp.decay.dose import lost_to_rounding, optimizer_doses
-from gamma_nlp.decay.groups import listed, plain_names
+from gamma_nlp.decay.dose import optimizer_doses
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.errors import GammaError
-from gamma_nlp.gains.category import Category
-from gamma_nlp.gains.table import Gain, GainTable
-from gamma_nlp.rows import LOW_PRECISION
+from gamma_nlp.gains.table import GainTable
+from gamma_nlp.wrappers import plain_names
 
 GRID = 20_000
 """Schedules with more steps are sampled at this many points."""
@@ -139,64 +136,3 @@ def for_table(table: GainTable, plan: Plan) -> tuple[dict[str, float], dict[str,
     names = {gain.name: plain[gain.name] for gain in table}
     coefficients = {name: plan.coefficients.get(own, 0.0) for name, own in names.items()}
     return coefficients, {name: plan.doses.get(own, 0.0) for name, own in names.items()}
-
-
-def rounded_away(
-    table: GainTable,
-    coefficients: Mapping[str, float],
-    doses: Mapping[str, float | None],
-    rate_sum: float | None,
-) -> list[Gain]:
-    """The gains whose half precision takes more than half of their dose."""
-    if rate_sum is None:
-        return []
-    return [
-        gain
-        for gain in table
-        if gain.dtype in LOW_PRECISION
-        and lost_to_rounding(doses[gain.name], -math.expm1(-coefficients[gain.name] * rate_sum))
-    ]
-
-
-def rounding_warning(lost: Sequence[Gain], autocast: bool, remedy: str | None = None) -> str:
-    """What to tell the user about gains that cannot decay, and the remedy."""
-    dtypes = ", ".join(sorted({gain.dtype for gain in lost}))
-    if remedy is None and autocast:
-        remedy = "call gamma_nlp.gains_to_fp32(model) before making the trainer"
-    elif remedy is None:
-        remedy = "load the model with dtype=torch.float32 and train with bf16=True (autocast)"
-    return (
-        f"rounding to {dtypes} cancels the decay of {len(lost)} gains ("
-        f"{listed(gain.name for gain in lost)}): each step is smaller than half a unit in the "
-        f"last place, so they stay as if they had no decay. Keep the gains in float32: {remedy}"
-    )
-
-
-def gain_norms(model: nn.Module, table: GainTable) -> dict[str, float]:
-    """Return the root mean square of offset + weight over all gains of each category.
-
-    Empty where gains are sharded in a way that hides them (FSDP1, ZeRO-3). Reads the device once.
-    """
-    plain = plain_names(name for name, _ in model.named_parameters())
-    parameters = {plain[name]: p for name, p in model.named_parameters()}
-    names = plain_names([*(gain.name for gain in table), *table.roles])
-    squares: dict[Category, list[torch.Tensor]] = {}
-    sizes: dict[Category, int] = {}
-    for gain in table:
-        parameter = parameters.get(names[gain.name])
-        if gain.category is None:
-            continue
-        if parameter is None or parameter.numel() != gain.numel:
-            return {}
-        weight = parameter.detach()
-        whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-        square = (whole.float() + gain.offset).square().sum()
-        squares.setdefault(gain.category, []).append(square)
-        sizes[gain.category] = sizes.get(gain.category, 0) + gain.numel
-    if not squares:
-        return {}
-    home = next(iter(squares.values()))[0].device
-    sums = [torch.stack([one.to(home) for one in own]).sum() for own in squares.values()]
-    means = zip(squares, torch.stack(sums).tolist(), strict=True)
-    found = {category: math.sqrt(total / sizes[category]) for category, total in means}
-    return {str(category): found[category] for category in Category if category in found}

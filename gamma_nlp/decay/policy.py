@@ -246,3 +246,15 @@ PRESETS: Mapping[str, DecayPolicy] = {
 shifts, biases and others do not. ``guidelines``: arXiv:2205.07260 as read by this library;
 ``input_only``: arXiv:2605.26895; ``none``: what Hugging Face intends; ``all``: every gain;
 ``all_params``: everything, as fairseq and plain torch do."""
+
+
+def decayed_categories(source: str) -> list[str]:
+    """The gain categories that a policy file sets above 0 by name; none for a preset.
+
+    Args:
+        source: A preset's name, or a file that :meth:`DecayPolicy.load` has read.
+    """
+    if source in PRESETS:
+        return []
+    data = _parse(Path(source), Path(source).read_text(encoding="utf-8"))
+    return [key for key in CATEGORY_KEYS if data.get(key, 0) > 0]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import struct
+from collections.abc import Callable, Mapping, Sequence
+
 import torch
 from torch import nn
 
+from gamma_nlp.errors import listed
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.placement import categorize
-from gamma_nlp.gains.table import GainTable
+from gamma_nlp.gains.table import Gain, GainTable
 
 
 def gains_to_fp32(model: nn.Module, table: GainTable | None = None) -> nn.Module:
@@ -32,3 +37,56 @@ def gains_to_fp32(model: nn.Module, table: GainTable | None = None) -> nn.Module
         if name in names and parameter.dtype in (torch.float16, torch.bfloat16):
             parameter.data = parameter.data.float()
     return model
+
+
+LOW_PRECISION = ("bfloat16", "float16")
+
+
+def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
+    """Whether rounding takes more than half of a dose; ``exact`` is the one in float64."""
+    return dose is not None and exact is not None and dose < 0.5 * exact
+
+
+def _to_bfloat16(value: float) -> float:
+    (bits,) = struct.unpack("<I", struct.pack("<f", value))
+    bits += 0x7FFF + ((bits >> 16) & 1)  # to nearest, ties to even
+    return float(struct.unpack("<f", struct.pack("<I", bits & 0xFFFF0000))[0])
+
+
+_ROUND: Mapping[torch.dtype, Callable[[float], float]] = {
+    torch.float64: lambda value: value,
+    torch.float32: lambda value: struct.unpack("<f", struct.pack("<f", value))[0],
+    torch.float16: lambda value: struct.unpack("<e", struct.pack("<e", value))[0],
+    torch.bfloat16: _to_bfloat16,
+}
+
+
+def rounded_away(
+    table: GainTable,
+    coefficients: Mapping[str, float],
+    doses: Mapping[str, float | None],
+    rate_sum: float | None,
+) -> list[Gain]:
+    """The gains whose half precision takes more than half of their dose."""
+    if rate_sum is None:
+        return []
+    return [
+        gain
+        for gain in table
+        if gain.dtype in LOW_PRECISION
+        and lost_to_rounding(doses[gain.name], -math.expm1(-coefficients[gain.name] * rate_sum))
+    ]
+
+
+def rounding_warning(lost: Sequence[Gain], autocast: bool, remedy: str | None = None) -> str:
+    """What to tell the user about gains that cannot decay, and the remedy."""
+    dtypes = ", ".join(sorted({gain.dtype for gain in lost}))
+    if remedy is None and autocast:
+        remedy = "call gamma_nlp.gains_to_fp32(model) before making the trainer"
+    elif remedy is None:
+        remedy = "load the model with dtype=torch.float32 and train with bf16=True (autocast)"
+    return (
+        f"rounding to {dtypes} cancels the decay of {len(lost)} gains ("
+        f"{listed(gain.name for gain in lost)}): each step is smaller than half a unit in the "
+        f"last place, so they stay as if they had no decay. Keep the gains in float32: {remedy}"
+    )

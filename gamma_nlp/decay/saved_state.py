@@ -14,8 +14,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import listed
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 
 DECAY_KEYS = ("weight_decay", "gamma_decay", "gamma_offset", "gamma_mode")
 _PER_GROUP = ("base_lrs", "_last_lr", "lr_lambdas", "min_lrs", "max_lrs")

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import listed
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 
 
 def step_hook(

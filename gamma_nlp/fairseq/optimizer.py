@@ -18,7 +18,7 @@ from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
 from fairseq.trainer import Trainer
 
 from gamma_nlp.decay import plan as train_log
-from gamma_nlp.decay.announce import announce
+from gamma_nlp.decay.announce import announce, gain_norms
 from gamma_nlp.decay.groups import merged_groups
 from gamma_nlp.decay.optimizer import attach
 from gamma_nlp.decay.saved_state import DECAY_KEYS
@@ -159,7 +159,7 @@ class GammaAdam(FairseqAdam):
 
     def _norm(self, category: str, meters: Any) -> float:
         if self._norms[0] != self._updates:  # asked for only where a line is logged
-            norms = train_log.gain_norms(self._plan.trainer._model, self._plan.table)
+            norms = gain_norms(self._plan.trainer._model, self._plan.table)
             self._norms = (self._updates, norms)
         return round(self._norms[1][category], 5)
 

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from gamma_nlp.decay import policy_file
-from gamma_nlp.decay.groups import Setting, assign, listed
-from gamma_nlp.decay.policy import CATEGORY_KEYS, DecayPolicy
-from gamma_nlp.errors import GammaError
+from gamma_nlp.decay.groups import Setting, assign
+from gamma_nlp.decay.policy import CATEGORY_KEYS, DecayPolicy, decayed_categories
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains import roles
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
@@ -173,7 +172,7 @@ def _check_named(table: GainTable, own: Mapping[str, float], source: str) -> Non
     """Refuse a category that was named where it is empty; a file may name it with 0."""
     found = {str(gain.category) for gain in table}
     asked = {key: "--" + OWN[key].replace("_", "-") for key in own}
-    for key in policy_file.decayed_categories(_where(source)):
+    for key in decayed_categories(_where(source)):
         asked.setdefault(key, f"--decay-policy {source}")
     for key, option in asked.items():
         if key not in found:

@@ -18,12 +18,9 @@ from importlib import resources
 from torch import nn
 
 from gamma_nlp.gains.category import Category
+from gamma_nlp.wrappers import plain_name
 
 TRUSTED = ("transformers.", "fairseq.", "torch.", "peft.", "bitsandbytes.")
-WRAPPERS = re.compile(
-    r"^(?:module\.|_orig_mod\.|base_model\.model\.)+|\b_orig_mod\.|\._checkpoint_wrapped_module"
-)
-PEFT_PARTS = re.compile(r"\.(?:base_layer|original_module|modules_to_save\.[^.]+)(?=\.|$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,22 +92,6 @@ def model_type(model: nn.Module) -> str | None:
     if home.startswith("fairseq.models.transformer"):
         return "fairseq_transformer"
     return None
-
-
-def core(model: nn.Module) -> nn.Module:
-    """The model inside PEFT's wrapper."""
-    while type(model).__module__.startswith("peft."):
-        inner = getattr(model, "base_model", None)
-        inner = getattr(inner, "model", inner)
-        if not isinstance(inner, nn.Module) or inner is model:
-            break
-        model = inner
-    return model
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without what wrappers (DDP, compile, PEFT) put into it."""
-    return PEFT_PARTS.sub("", WRAPPERS.sub("", name))
 
 
 def layout_for(model: nn.Module) -> Layout | None:

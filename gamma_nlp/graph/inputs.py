@@ -14,21 +14,6 @@ from gamma_nlp.graph import messages
 TOKENS = 8
 
 
-def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own model inside DDP, FSDP1's and ``torch.compile``'s wrappers."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and type(model).__name__ in (
-            "DataParallel",
-            "DistributedDataParallel",
-            "FullyShardedDataParallel",
-        ):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
 def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Positional and keyword arguments of one forward pass.
 

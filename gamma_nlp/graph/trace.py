@@ -18,9 +18,10 @@ from torch import nn
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import messages
 from gamma_nlp.graph.escapes import Escapes
-from gamma_nlp.graph.inputs import arguments, unwrap
+from gamma_nlp.graph.inputs import arguments
 from gamma_nlp.graph.nodes import Graph
 from gamma_nlp.graph.recorder import Recorder
+from gamma_nlp.wrappers import unwrap
 
 # A layer of bitsandbytes with this flag repacks its matrix on its first pass in eval mode on the
 # CPU, for good, and cannot be trained afterwards.

@@ -8,59 +8,23 @@ a hard limit; its own client would retry for 23 s before it gave up.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
 import time
+import urllib.request
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from gamma_nlp.errors import GammaError
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 HUB_TIMEOUT = 5.0
 """Seconds the hub may take, name lookup included, before it counts as unreachable."""
-
-
-def load_model(
-    source: str | os.PathLike[str],
-    *,
-    trust_remote_code: bool = False,
-    timeout: float = HUB_TIMEOUT,
-) -> nn.Module:
-    """Build the model that ``source`` names on the meta device, from its config alone.
-
-    Args:
-        source: A folder with a ``config.json``, a config file, or a name on the hub. A folder wins
-            over a hub name that reads the same, as in transformers.
-        trust_remote_code: Run the Python files that come with the model. Never by default.
-        timeout: Seconds the hub may take; honoured even where name resolution hangs.
-
-    Returns:
-        The class that the config's ``architectures`` names (else ``AutoModel``'s), in the dtype
-        that ``from_pretrained`` would load, with every parameter on the meta device.
-
-    Raises:
-        GammaError: if transformers is missing, the model is not found (with what was tried), or
-            no model can be built from its config.
-    """
-    text = os.fspath(source)
-    config = read_config(text, trust_remote_code=trust_remote_code, timeout=timeout)
-    return build(config, text, trust_remote_code)
-
-
-def read_config(name: str, *, trust_remote_code: bool, timeout: float = HUB_TIMEOUT) -> Any:
-    """The config of a model, found as :func:`load_model` finds it.
-
-    Raises:
-        GammaError: As :func:`load_model`.
-    """
-    _require_transformers()
-    return _read_config(find_config(name, timeout=timeout), name, trust_remote_code)
 
 
 def find_config(source: str | os.PathLike[str], *, timeout: float = HUB_TIMEOUT) -> Path:
@@ -81,15 +45,6 @@ def find_config(source: str | os.PathLike[str], *, timeout: float = HUB_TIMEOUT)
     return _local_config(path) if path.exists() else Path(_hub_config(text, timeout))
 
 
-def _require_transformers() -> None:
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise GammaError(
-            "loading a model by name needs transformers: pip install 'gamma_nlp[hf]'"
-        ) from error
-
-
 def _local_config(path: Path) -> Path:
     """The config file behind a path that exists."""
     if path.is_file():
@@ -99,7 +54,7 @@ def _local_config(path: Path) -> Path:
         return config
     adapter = path / "adapter_config.json"
     if adapter.is_file():
-        base = _read_json(adapter).get("base_model_name_or_path") or "its base model"
+        base = read_json(adapter).get("base_model_name_or_path") or "its base model"
         raise GammaError(
             f"{path} holds an adapter and no config.json; the gains are those of the model it "
             f"was trained on: give {base} instead"
@@ -181,7 +136,7 @@ def _not_found(name: str, tried: list[str], advice: str) -> GammaError:
     return GammaError(f"no model {name!r}. Tried: {'; '.join(tried)}. Next: {advice}")
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -191,73 +146,65 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _read_config(where: Path, name: str, trust_remote_code: bool) -> Any:
-    import transformers
+def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) -> Any:
+    """A ``DatasetDict`` from the cache, the hub, or a local folder that datasets can read.
 
-    content = _read_json(where)
-    if "model_type" not in content:
-        raise GammaError(
-            f'{where} has no "model_type", so nothing says which model it configures; '
-            "give a config.json that save_pretrained wrote"
-        )
-    kind, version = content["model_type"], transformers.__version__
-    if kind not in transformers.CONFIG_MAPPING and "auto_map" not in content:
-        raise GammaError(
-            f"{name}: transformers {version} knows no model type {kind!r}; check the config, or "
-            "take a newer transformers: pip install --upgrade transformers"
-        )
-    origin = str(where)
-    if trust_remote_code and "auto_map" in content:
-        module = str(content["auto_map"].get("AutoConfig", "")).partition(".")[0]
-        beside = (where.parent / f"{module}.py").is_file()
-        origin = str(where.parent) if beside else name
-    try:
-        return transformers.AutoConfig.from_pretrained(origin, trust_remote_code=trust_remote_code)
-    except Exception as error:
-        raise GammaError(_cannot(name, "read the config of", error, content)) from error
-
-
-def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta") -> nn.Module:
-    """The model of a config, of the class that its ``architectures`` name, with fresh weights.
+    Args:
+        name: ``OWNER/NAME``, or a folder.
+        config: Which of the data set's configurations.
+        otherwise: What to do instead; ends the message of an error.
 
     Raises:
-        GammaError: No model can be built from the config.
+        GammaError: It cannot be loaded; says why.
     """
-    cls = model_class(config)
-    factory: Any = cls.from_config if hasattr(cls, "from_config") else cls._from_config
-    custom = trust_remote_code and getattr(config, "auto_map", None)
-    options = {"trust_remote_code": True} if custom else {}
     try:
-        with torch.device(device):
-            model: nn.Module = factory(config, **options)
-    except Exception as error:
-        raise GammaError(_cannot(name, "build", error, config.to_dict())) from error
-    return model
+        import datasets
+        from huggingface_hub import constants
+    except ImportError as error:
+        raise GammaError("data by name needs datasets: pip install 'gamma_nlp[hf]'") from error
+    # Without a network the client tries for 20 s; told so, it looks into its cache at once.
+    before = (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)
+    local = Path(name).expanduser().is_dir()
+    offline = before[1] or (not local and not _reachable(constants.ENDPOINT))
+    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = offline
+    what = name if config is None else f"{name} ({config})"
+    try:
+        return datasets.load_dataset(name, config)
+    except Exception as error:  # the hub's client raises many kinds
+        reason = f"{constants.ENDPOINT} does not answer, and the cache does not hold it"
+        said = " ".join(str(error).split())
+        raise GammaError(
+            f"cannot load {what} from the hub: {reason if offline and not local else said}; "
+            f"{otherwise}"
+        ) from error
+    finally:
+        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
-def model_class(config: Any) -> Any:
-    """The class that a config's ``architectures`` name, or the auto class that finds it."""
-    import transformers
+def hush() -> None:
+    """Keep other libraries' notices off the screen: they are about runs, and no run starts here."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    warnings.simplefilter("ignore")
+    try:
+        from huggingface_hub.utils import logging as hub_logging
+        from transformers.utils import logging
+    except ImportError:
+        return  # load_model names the extra
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    hub_logging.set_verbosity_error()
 
-    wanted = (getattr(config, "architectures", None) or [None])[0]
-    remote = getattr(config, "auto_map", None) or {}
-    autos = [key for key, value in remote.items() if str(value).endswith(f".{wanted}")]
-    if remote:
-        return getattr(transformers, autos[0] if autos else "AutoModel")
-    cls: Any = getattr(transformers, wanted, None) if wanted else None
-    if cls is not None and issubclass(cls, transformers.PreTrainedModel):
-        return cls
-    return transformers.AutoModel
 
+def _reachable(url: str, timeout: float = 4.0) -> bool:
+    answers: list[bool] = []
 
-def _cannot(name: str, what: str, error: Exception, content: dict[str, Any]) -> str:
-    """One line for whatever transformers raised, with the one remedy that is known to help."""
-    import transformers
+    def ask() -> None:
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(url, timeout=timeout).close()
+            answers.append(True)
 
-    version = transformers.__version__
-    kind = content.get("model_type")
-    text = f"cannot {what} {name!r} (model type {kind!r}) with transformers {version}"
-    if content.get("auto_map"):
-        return f"{text}: it comes with its own Python files; to run them, add --trust-remote-code"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{text}: {reason[:300]}"
+    # In a thread, since no timeout covers a name lookup that hangs.
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(timeout + 1.0)
+    return bool(answers)

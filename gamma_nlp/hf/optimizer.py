@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import plain_names
 from gamma_nlp.decay.optimizer import is_attached
 from gamma_nlp.errors import GammaError
+from gamma_nlp.wrappers import inner, plain_names
 
 Group = dict[str, Any]
 
@@ -217,10 +217,3 @@ def made_here(optimizer: Any) -> bool:
     """Whether an optimizer came from :func:`gamma_nlp.make_optimizer`, wrapped or not."""
     optimizer = inner(optimizer)
     return isinstance(optimizer, Optimizer) and is_attached(optimizer)
-
-
-def inner(optimizer: Any) -> Any:
-    """The optimizer inside accelerate's wrapper."""
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = optimizer.optimizer
-    return optimizer

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_scheduler_state
 from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.optimizer import inner
+from gamma_nlp.wrappers import inner
 
 logger = logging.getLogger("gamma_nlp")
 

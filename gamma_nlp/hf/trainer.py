@@ -16,8 +16,8 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from gamma_nlp.decay import plan as train_log
-from gamma_nlp.decay.announce import announce
-from gamma_nlp.decay.groups import PolicyLike, assign, plain_names
+from gamma_nlp.decay.announce import announce, gain_norms
+from gamma_nlp.decay.groups import PolicyLike, assign
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups
 from gamma_nlp.decay.policy import DecayPolicy
@@ -27,7 +27,8 @@ from gamma_nlp.gains.table import GainTable
 from gamma_nlp.hf import optimizer as hf_optimizer
 from gamma_nlp.hf import resume
 from gamma_nlp.hf.loss_scale import LossScale, loss_scale
-from gamma_nlp.hf.positions import keep_positions
+from gamma_nlp.hf.models import keep_positions
+from gamma_nlp.wrappers import inner, plain_names
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -226,7 +227,7 @@ class GammaTrainerMixin(_Base):
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """As the Trainer's; training entries and the last one carry the gain norms."""
         if self.gain_table is not None and ("loss" in logs or "train_loss" in logs):
-            norms = train_log.gain_norms(self.model, self.gain_table)
+            norms = gain_norms(self.model, self.gain_table)
             logs.update({f"gain_norm/{category}": norm for category, norm in norms.items()})
         super().log(logs, *args, **kwargs)
 
@@ -236,7 +237,7 @@ class GammaTrainerMixin(_Base):
 
     def _announce(self) -> None:
         """Log and save the table with what is planned for this run."""
-        optimizer = hf_optimizer.inner(self.optimizer)
+        optimizer = inner(self.optimizer)
         if not hf_optimizer.made_here(optimizer):
             logger.warning(
                 "the optimizer (%s) was made by an overridden create_optimizer: decay policy %r "

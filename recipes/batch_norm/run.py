@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from gamma_nlp.files import write_json
-    from gamma_nlp.tasks.run.folder import hardware, versions
+    from gamma_nlp.tasks.run.machine import hardware, versions
     from recipes.batch_norm import grid, plots
     from recipes.common.grid_runner import run_cells
     from recipes.common.images import data_folder

@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from gamma_nlp.files import write_json
-    from gamma_nlp.tasks.run.folder import hardware, versions
+    from gamma_nlp.tasks.run.machine import hardware, versions
     from recipes.common.images import data_folder
     from recipes.strong import grid as strong_grid
     from recipes.strong import minilm

@@ -34,7 +34,7 @@ import torch
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import write_json
-from gamma_nlp.tasks.run import folder
+from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.translation.score_files import read_log
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,10 +111,10 @@ def start(options: argparse.Namespace) -> Path:
     """What this library's recipe starts from, with fairseq's positions, as a checkpoint for it."""
     import transformers
 
-    from gamma_nlp.cli.main import hush
     from gamma_nlp.fairseq import commands
     from gamma_nlp.fairseq.convert import files, weights
-    from gamma_nlp.hf.positions import keep_positions
+    from gamma_nlp.hf.hub import hush
+    from gamma_nlp.hf.models import keep_positions
     from gamma_nlp.tasks.run.settings import read_yaml
     from gamma_nlp.tasks.translation.architecture import build_translator
     from gamma_nlp.tasks.translation.checkpoints import AVERAGED
@@ -243,8 +243,8 @@ def main(argv: Sequence[str]) -> int:
         "command": " ".join(map(shlex.quote, [Path(__file__).name, *argv])),
         "seed": options.seed,
         "epochs": options.epochs,
-        "versions": folder.versions() | {"fairseq": version("fairseq")},
-        "hardware": folder.hardware(torch.device("cpu")) | {"threads": 1},
+        "versions": versions() | {"fairseq": version("fairseq")},
+        "hardware": hardware(torch.device("cpu")) | {"threads": 1},
         "sides": [asdict(side) for side in sides],
     }
     write_json(options.output / "results.json", found)

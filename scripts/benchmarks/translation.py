@@ -32,6 +32,7 @@ from core import Row, report, seconds
 from torch.utils.flop_counter import FlopCounterMode
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import read_bytes
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
 from gamma_nlp.tasks.translation.architecture import build_translator
@@ -40,7 +41,6 @@ from gamma_nlp.tasks.translation.data import PairData, load_splits
 from gamma_nlp.tasks.translation.decode import Search, decode
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from gamma_nlp.tasks.translation.trainer import TranslationTrainer
-from gamma_nlp.text_lines import read_bytes
 
 # Width, width of the feed-forward parts, layers of encoder and of decoder; base is fairseq's
 # transformer_iwslt_de_en.

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from gamma_nlp.decay.dose import decay_dose, lost_to_rounding, optimizer_doses
+from gamma_nlp.decay.dose import decay_dose, optimizer_doses
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.decay.precision import lost_to_rounding
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.table import GainTable
@@ -119,7 +120,7 @@ def test_offset_gain_in_bf16_stops_where_its_parameter_gets_large() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rounding_is_that_of_torch(dtype: torch.dtype) -> None:
-    from gamma_nlp.decay.dose import _ROUND
+    from gamma_nlp.decay.precision import _ROUND
 
     numbers = torch.randn(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     ties = torch.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, -1 - 2.0**-24, 0.0])

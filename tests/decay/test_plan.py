@@ -17,7 +17,8 @@ from torch.optim.lr_scheduler import (
 from transformers import get_scheduler
 
 from gamma_nlp import GammaError, categorize, make_optimizer
-from gamma_nlp.decay.plan import GRID, gain_norms, plan, planned_rates
+from gamma_nlp.decay.announce import gain_norms
+from gamma_nlp.decay.plan import GRID, plan, planned_rates
 
 STEPS = 7
 

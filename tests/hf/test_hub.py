@@ -10,7 +10,7 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf import hub
-from gamma_nlp.hf.hub import load_model
+from gamma_nlp.hf.models import load_model
 
 pytest.importorskip("transformers")
 

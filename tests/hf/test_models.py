@@ -11,7 +11,7 @@ from torch import nn
 from transformers import Seq2SeqTrainingArguments
 
 from gamma_nlp import GammaSeq2SeqTrainer
-from gamma_nlp.hf.positions import keep_positions
+from gamma_nlp.hf.models import keep_positions
 from gamma_nlp.tasks.translation.checkpoints import load_saved
 from tests.support.tiny_marian import tiny_marian
 

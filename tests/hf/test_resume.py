@@ -11,8 +11,8 @@ from transformers import Trainer, TrainerCallback
 
 from gamma_nlp import DecayPolicy, GammaError
 from gamma_nlp.decay.groups import assign
-from gamma_nlp.hf.optimizer import inner
 from gamma_nlp.hf.trainer import GammaTrainer
+from gamma_nlp.wrappers import inner
 from tests.support.tiny_models import arguments, classified, texts, tiny_bert, tiny_gpt2
 
 HALVES = DecayPolicy(name="halves", branch_inner=0.5, head=0.25, shift=0.1)

@@ -21,8 +21,7 @@ if importlib.util.find_spec("fairseq") is None:
 pytest.importorskip("yaml")
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.translation.prepare.cleaning import Recipe
-from gamma_nlp.tasks.translation.prepare.corpus import Cleaning
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from tests.support.parallel_corpora import make_folder
 

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 
 from gamma_nlp.fairseq import commands
-from gamma_nlp.tasks.translation.prepare.cleaning import Recipe
-from gamma_nlp.tasks.translation.prepare.corpus import Cleaning
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from tests.support.parallel_corpora import make_folder
 

@@ -6,8 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.tasks.translation.prepare.cleaning import Recipe
-from gamma_nlp.tasks.translation.prepare.corpus import Cleaning
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from tests.support.parallel_corpora import make_folder

@@ -12,8 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from gamma_nlp.tasks.translation.arguments import read_arguments
-from gamma_nlp.tasks.translation.prepare.cleaning import Recipe
-from gamma_nlp.tasks.translation.prepare.corpus import Cleaning
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.train import train_translation
 from tests.support.paths import RECIPES

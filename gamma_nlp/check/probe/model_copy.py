@@ -14,7 +14,7 @@ from gamma_nlp.check.probe.recorder import record
 from gamma_nlp.check.probe.tape import Tape
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import messages
-from gamma_nlp.graph.inputs import unwrap
+from gamma_nlp.wrappers import unwrap
 
 PACKED = (torch.int8, torch.uint8, torch.int16, torch.int32)
 TINY = 1e-6

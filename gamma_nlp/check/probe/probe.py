@@ -7,9 +7,6 @@ to the gain's first addition. Nothing is read from the residual graph or the nam
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,7 +15,6 @@ from torch.utils._pytree import tree_leaves
 
 from gamma_nlp.check.probe import facts as steps
 from gamma_nlp.check.probe.additions import additions
-from gamma_nlp.check.probe.finding import Finding
 from gamma_nlp.check.probe.model_copy import (
     carries_signal,
     cast,
@@ -29,66 +25,17 @@ from gamma_nlp.check.probe.model_copy import (
     run,
 )
 from gamma_nlp.check.probe.noise import Signals
-from gamma_nlp.check.probe.report import report
+from gamma_nlp.check.probe.report import Finding, ProbeReport
 from gamma_nlp.check.probe.verdicts import Judge
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
-from gamma_nlp.graph.inputs import arguments, unwrap
+from gamma_nlp.graph.inputs import arguments
+from gamma_nlp.wrappers import unwrap
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-6}
 LARGE = 500_000_000
 """Models with more parameters than this are checked in float32, others in float64."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeReport:
-    """What the probe found; iterating yields a :class:`Finding` per gain.
-
-    Attributes:
-        model: The model's class.
-        additions: How many residual additions were found.
-        dtype: The precision of the check.
-        findings: One per gain, in the order of the table.
-    """
-
-    model: str
-    additions: int
-    dtype: str
-    findings: tuple[Finding, ...]
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self.findings)
-
-    def __len__(self) -> int:
-        return len(self.findings)
-
-    def having(self, verdict: str) -> list[Finding]:
-        """The findings with this verdict."""
-        return [finding for finding in self.findings if finding.verdict == verdict]
-
-    @property
-    def verdict(self) -> str:
-        """``contradicts`` if one gain does, else ``inconclusive`` if one is, else ``agrees``."""
-        for verdict in ("contradicts", "inconclusive"):
-            if self.having(verdict):
-                return verdict
-        return "agrees"
-
-    def counts(self) -> Counter[str]:
-        """How many gains have which verdict."""
-        return Counter(finding.verdict for finding in self.findings)
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def text(self, *, full: bool = False) -> str:
-        """The report to read; ``full`` gives every gain a row of its own."""
-        return report(self.model, self.additions, self.dtype, self.findings, full)
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain data."""
-        return {"verdict": self.verdict, **asdict(self)}
 
 
 def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) -> ProbeReport:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.check.probe.additions import Sum
-from gamma_nlp.check.probe.finding import Finding, Verdict
 from gamma_nlp.check.probe.noise import Signals
+from gamma_nlp.check.probe.report import Finding, Verdict
 from gamma_nlp.check.probe.tape import Key, Play, Ref, Step
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.table import Gain

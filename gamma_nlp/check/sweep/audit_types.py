@@ -57,8 +57,9 @@ class ClassAudit:
 
 def audit_class(model_type: str, class_name: str) -> dict[str, Any]:
     """Audit one small model; plain data, which is what a worker can send."""
-    from gamma_nlp import audit, categorize
+    from gamma_nlp.check.audit import audit
     from gamma_nlp.check.sweep import small_inputs, small_models
+    from gamma_nlp.gains.placement import categorize
 
     model = small_models.build(model_type, class_name)
     table = categorize(model, small_inputs.inputs(model_type, model), method="graph")

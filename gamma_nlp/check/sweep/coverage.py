@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from gamma_nlp import workers
-from gamma_nlp.check.probe.probe import ProbeReport, probe
+from gamma_nlp.check.probe.probe import probe
+from gamma_nlp.check.probe.report import ProbeReport
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from gamma_nlp.companions.arguments import name_list, whole_number
-from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr, named_parameters
+from gamma_nlp.companions.arguments import name_list, named_parameters, whole_number
+from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
 from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.optimizer import inner
+from gamma_nlp.wrappers import inner
 
 
 class EffectiveRateCallback(TrainerCallback):

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from gamma_nlp.companions.effective_rate.perturb import Reaction, Run
 from gamma_nlp.companions.effective_rate.report import Invariance, ScaleInvariance
-from gamma_nlp.companions.effective_rate.row_ranges import Range, row_ranges
-from gamma_nlp.companions.effective_rate.zero_sums import null_groups
-from gamma_nlp.graph.inputs import unwrap
+from gamma_nlp.companions.effective_rate.zero_sums import Range, null_groups, row_ranges
+from gamma_nlp.wrappers import unwrap
 
 DRAWS = 3
 """Random weights that a vanishing <w, grad> must hold for."""

@@ -18,7 +18,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from gamma_nlp.check.probe.model_copy import cast, duplicate, is_silent
 from gamma_nlp.companions.effective_rate.no_epsilons import Exact
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph.inputs import arguments, unwrap
+from gamma_nlp.graph.inputs import arguments
+from gamma_nlp.wrappers import unwrap
 
 NOISE = 0.3
 """Standard deviation of the noise on a tensor, in units of its root mean square."""

@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, name_list
+from gamma_nlp.companions.arguments import bare, name_list, named_parameters
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.errors import GammaError
@@ -101,19 +101,6 @@ def effective_lr(
         _rate(name, optimizer, kind, *known[name], norm, slope)
         for name, (norm, slope) in zip(chosen, measured, strict=True)
     ]
-
-
-def named_parameters(
-    optimizer: Optimizer, model: nn.Module | None = None
-) -> dict[str, tuple[dict[str, Any], Tensor]]:
-    """Group and tensor of each parameter by its name in the model, else in the optimizer."""
-    known = {} if model is None else {id(p): name for name, p in model.named_parameters()}
-    found = {}
-    for i, group in enumerate(optimizer.param_groups):
-        names = group.get("param_names") or [f"{i}.{j}" for j in range(len(group["params"]))]
-        for name, parameter in zip(names, group["params"], strict=True):
-            found[known.get(id(parameter), name)] = (group, parameter)
-    return found
 
 
 _KINDS = {"SGD": "sgd", "Adam": "adam", "AdamW": "adam", "RMSprop": "adam"}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from gamma_nlp.companions.effective_rate.row_ranges import Range
-from gamma_nlp.decay.groups import listed
+from gamma_nlp.companions.effective_rate.zero_sums import Range
+from gamma_nlp.errors import listed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, free_key, name_list, whole_number
-from gamma_nlp.companions.effective_rate.rate import named_parameters
+from gamma_nlp.companions.arguments import bare, free_key, name_list, named_parameters, whole_number
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
 from gamma_nlp.errors import GammaError
 

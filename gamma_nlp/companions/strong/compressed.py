@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 from gamma_nlp.companions.strong.sparse_forms import PARTS, Packed, pack, unpack
 from gamma_nlp.companions.strong.sparsity import SparsityReport, sparsity_report, tensors
-from gamma_nlp.decay.groups import listed
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 
 FORMAT = "gamma_nlp.compressed.1"
 

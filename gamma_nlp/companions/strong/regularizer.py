@@ -34,8 +34,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, free_key, name_list
-from gamma_nlp.companions.effective_rate.rate import named_parameters
+from gamma_nlp.companions.arguments import bare, free_key, name_list, named_parameters
 from gamma_nlp.companions.strong.history import Record, Span, StrongReport, StrongRow
 from gamma_nlp.companions.strong.rules import Rule, Scope, Strength, decide, measure, shrink
 from gamma_nlp.companions.strong.targets import (

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.companions.strong.rules import Strength
-from gamma_nlp.decay.groups import listed, plain_names, table_for
-from gamma_nlp.errors import GammaError
+from gamma_nlp.decay.groups import table_for
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import GainTable
+from gamma_nlp.wrappers import plain_names
 
 Places = Mapping[str, tuple[int, int]]
 """Group and index of each tensor, by name; sharded data parallel replaces the tensors."""

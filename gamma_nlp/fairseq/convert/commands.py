@@ -39,7 +39,7 @@ def to_transformers(argv: Sequence[str] | None = None) -> int:
             print(
                 "Its positions are fairseq's, a table in the file. transformers leaves the table\n"
                 "out when Marian is saved anew: unless this library's trainers do it, call\n"
-                "gamma_nlp.hf.positions.keep_positions(model) before model.save_pretrained(...)."
+                "gamma_nlp.hf.models.keep_positions(model) before model.save_pretrained(...)."
             )
 
     return _reported(convert)
@@ -92,7 +92,7 @@ def _next(output: str, source: str, target: str, words: Sequence[str]) -> str:
 
 
 def _reported(convert: Callable[[], None]) -> int:
-    from gamma_nlp.cli.main import hush
+    from gamma_nlp.hf.hub import hush
 
     hush()
     chatter = logging.getLogger("fairseq")

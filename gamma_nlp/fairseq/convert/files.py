@@ -24,9 +24,8 @@ from gamma_nlp.fairseq.convert.models import (
     check_convertible,
     matching_options,
 )
-from gamma_nlp.files import write_json
-from gamma_nlp.hf.positions import keep_positions
-from gamma_nlp.new_folder import new_folder
+from gamma_nlp.files import new_folder, write_json
+from gamma_nlp.hf.models import keep_positions
 from gamma_nlp.tasks.translation.average import ORIGIN
 from gamma_nlp.tasks.translation.checkpoints import AVERAGED, find_model, load_saved
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
@@ -49,7 +48,7 @@ def to_transformers(
 
     The positions are those of fairseq, in a table that is part of the file. Where a model of
     Marian is saved anew by other code than this library's,
-    :func:`~gamma_nlp.hf.positions.keep_positions` must be called first, or its table is lost.
+    :func:`~gamma_nlp.hf.models.keep_positions` must be called first, or its table is lost.
 
     Tables that fairseq kept apart stay apart, with one exception: Pegasus cannot share output and
     decoder input alone, so they are two equal tables there, which further training would part.

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.hub_data import load_hub_dataset
+from gamma_nlp.files import read_bytes, text_lines
+from gamma_nlp.hf.hub import load_hub_dataset
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
-from gamma_nlp.text_lines import read_bytes, text_lines
 
 if TYPE_CHECKING:
     import datasets

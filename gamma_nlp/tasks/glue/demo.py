@@ -22,6 +22,7 @@ from gamma_nlp.decay.groups import Setting, assign
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.table import gain_table
 from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
 
 POLICIES = ("none", "guidelines", "all")
@@ -145,14 +146,14 @@ def _claim(output: Path) -> None:
 
 def _compare(name: str, config: Mapping[str, Any], demo: Demonstration) -> dict[str, Any]:
     """Print a model's gain table and run each of its arms that differs from those before."""
-    import gamma_nlp
+    from gamma_nlp.gains.placement import categorize
     from gamma_nlp.hf.schedule import decay_for_dose, planned_rates, sentence_batches
     from gamma_nlp.tasks.glue.model import build_classifier, load_tokenizer
     from gamma_nlp.tasks.glue.tasks import glue_task
     from gamma_nlp.tasks.glue.train import finetune
 
     tokenizer = load_tokenizer(str(demo.tokenizer))
-    table = gamma_nlp.categorize(build_classifier(config, glue_task("sst2"), tokenizer))
+    table = categorize(build_classifier(config, glue_task("sst2"), tokenizer))
     arms: dict[str, Any] = {}
     equal: dict[str, str] = {}
     seen: dict[str, dict[str, Setting]] = {}
@@ -165,7 +166,7 @@ def _compare(name: str, config: Mapping[str, Any], demo: Demonstration) -> dict[
             coefficients = {gain.name: every[gain.name].coefficient for gain in table}
             doses = {gain: decay_dose(value, rates) for gain, value in coefficients.items()}
             print(f"\n=== {name}: gains under the policy guidelines\n")
-            print(rows.gain_table(table, coefficients, doses))
+            print(gain_table(table, coefficients, doses))
         twin = next((arm for arm, other in seen.items() if other == settings), None)
         if twin is not None:
             equal[policy] = twin

@@ -33,6 +33,7 @@ from gamma_nlp.tasks.glue.model import (
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 from gamma_nlp.tasks.run import folder
 from gamma_nlp.tasks.run.counts import RunCounts
+from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.report import evaluations, plan_line, report
 from gamma_nlp.tasks.run.settings import read_yaml
 
@@ -72,7 +73,7 @@ def finetune(
             before any training step.
     """
     task = glue_task(recipe.task)
-    threads = folder.set_threads(recipe.cpu_threads)
+    threads = set_threads(recipe.cpu_threads)
     policy = recipe.policy()
     if (recipe.model is None) == (recipe.model_config is None):
         raise GammaError("give either model (a hub name or folder) or model_config")

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import write_json
-
-_PACKAGES = (
-    "gamma_nlp",
-    "torch",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "evaluate",
-    "tokenizers",
-    "numpy",
-)
 
 
 def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], resume: bool) -> bool:
@@ -125,74 +110,3 @@ def _compare(path: Path, identity: Mapping[str, Any]) -> None:
             f"output_dir {path} holds the checkpoints of another run: {'; '.join(changed)}; "
             "resume with its settings, or give another --output_dir"
         )
-
-
-def versions() -> dict[str, str]:
-    """Python's version and those of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def hardware(device: torch.device) -> dict[str, Any]:
-    """What a run computed on, without anything that names the machine."""
-    summary: dict[str, Any] = {"device": device.type}
-    if device.type == "cuda":
-        summary["gpu"] = torch.cuda.get_device_name(device)
-        summary["gpu_memory_gib"] = round(
-            torch.cuda.get_device_properties(device).total_memory / 2**30, 1
-        )
-    summary |= {
-        "processor": platform.machine(),
-        "cores": usable_cores(),
-        "threads": torch.get_num_threads(),
-    }
-    return summary
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def check_processes(environment: Mapping[str, str] = os.environ) -> None:
-    """Refuse to be the only process of a launch that asked for several.
-
-    ``accelerate launch --num_processes 2 --cpu`` starts one process without a word. It leaves a
-    trace: an address to meet at, but nobody to meet.
-
-    Raises:
-        GammaError: That is what happened.
-    """
-    launched = "ACCELERATE_MIXED_PRECISION" in environment
-    alone = not any(
-        key in environment
-        for key in ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
-    )
-    if launched and alone and "MASTER_ADDR" in environment:
-        raise GammaError(
-            "accelerate launch was asked for several processes and started one, as it does with "
-            "--cpu. Use `torchrun --nproc_per_node N` instead (with --use_cpu true on CPU), or "
-            "--num_processes 1; if MASTER_ADDR comes from your cluster, unset it"
-        )
-
-
-def set_threads(wanted: int | None) -> int:
-    """Use ``wanted`` CPU threads and return how many there are.
-
-    ``accelerate launch`` sets ``OMP_NUM_THREADS=1`` for a run on CPU. Under it the default is all
-    cores, shared among the processes of this machine; elsewhere torch's own choice stands.
-    """
-    if wanted is not None and wanted < 1:
-        raise GammaError(f"cpu_threads must be at least 1, not {wanted}")
-    if wanted is None and "ACCELERATE_MIXED_PRECISION" in os.environ:
-        wanted = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-    if wanted is not None:
-        torch.set_num_threads(wanted)
-    return torch.get_num_threads()

@@ -12,6 +12,7 @@ from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.tasks.run import folder
+from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.run.plots import GAIN_NORM, plot_run
 
 _NOISE = ("runtime", "per_second", "model_preparation")
@@ -100,8 +101,8 @@ def report(
         "last_checkpoint": None if last is None else str(last),
         "best_checkpoint": trainer.state.best_model_checkpoint,
         "settings": settings(recipe, args),
-        "versions": folder.versions(),
-        "hardware": folder.hardware(args.device),
+        "versions": versions(),
+        "hardware": hardware(args.device),
     }
     output = Path(args.output_dir)
     if args.process_index == 0:

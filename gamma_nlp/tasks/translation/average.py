@@ -19,8 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
-from gamma_nlp.new_folder import new_folder
+from gamma_nlp.files import new_folder, write_json
 from gamma_nlp.tasks.run.folder import checkpoints as run_checkpoints
 
 WEIGHTS = "model.safetensors"

@@ -12,8 +12,8 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.tasks.translation.text import TranslationText
-from gamma_nlp.text_lines import read_bytes, text_lines
 
 
 @dataclass(frozen=True, kw_only=True)

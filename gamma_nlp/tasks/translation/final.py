@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.new_folder import write_lines
+from gamma_nlp.files import new_folder, write_json, write_lines
 from gamma_nlp.tasks.translation import scores
+from gamma_nlp.tasks.translation.average import ORIGIN, average_checkpoints, last_checkpoints
+from gamma_nlp.tasks.translation.checkpoints import AVERAGED
 from gamma_nlp.tasks.translation.data import References
+from gamma_nlp.tasks.translation.decode import Search
 from gamma_nlp.tasks.translation.text import TranslationText
+from gamma_nlp.tasks.translation.trainer import TranslationTrainer
 
 
 def score_translations(
@@ -48,3 +53,34 @@ def write_translations(
     language = text.target_language
     write_lines(folder / f"{name}.{language}", text.plain(tokens))
     write_lines(folder / f"{name}.tok.{language}", list(tokens))
+
+
+def final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
+    """The mean of the last checkpoints, written and loaded; the model at hand if there are none."""
+    folder = output / AVERAGED
+    if trainer.args.process_index == 0:
+        if last := last_checkpoints(output, count):
+            average_checkpoints(last, folder)
+        else:
+            with new_folder(folder) as draft:
+                trainer.accelerator.unwrap_model(trainer.model).save_pretrained(draft)
+                write_json(draft / ORIGIN, {"checkpoints": []})
+    trainer.accelerator.wait_for_everyone()
+    kind = type(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
+    return kind.from_pretrained(folder).to(trainer.args.device)
+
+
+def translations(
+    trainer: TranslationTrainer, model: Any, splits: Any, search: Search, output: Path
+) -> dict[str, Any]:
+    scores, start = {}, time.perf_counter()
+    for name, data in splits.items():
+        if name == "train":
+            continue
+        tokens = trainer.translate(data, search, model=model)
+        scores[name] = score_translations(tokens, data.references, trainer.text)
+        if trainer.args.process_index == 0:
+            write_translations(output / "translations", name, tokens, trainer.text)
+    sentences = sum(len(data) for name, data in splits.items() if name != "train")
+    seconds = time.perf_counter() - start
+    return {"scores": scores, "decoded_sentences_per_second": round(sentences / seconds, 1)}

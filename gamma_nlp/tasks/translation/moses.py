@@ -6,9 +6,10 @@ sacremoses is a port of the Perl tokeniser; the two places below are where it di
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.translation.scores import need
 
 LANGUAGES = ("de", "en", "fr")
 
@@ -50,3 +51,24 @@ def tokenizer(language: str) -> Callable[[str], str]:
 def lowercase(line: str) -> str:
     """Lower-case as Perl does: without Python's other form for a final sigma."""
     return line.replace("\N{GREEK CAPITAL LETTER SIGMA}", _SIGMA).lower()
+
+
+def detokenize(lines: Iterable[str], language: str) -> list[str]:
+    """Undo Moses tokenisation and its escapes (``&apos;``) in lines without BPE marks.
+
+    Args:
+        lines: Tokens separated by spaces.
+        language: Two letters, such as ``en``; some languages have rules of their own.
+
+    Raises:
+        GammaError: Not a language code, or sacremoses is missing.
+    """
+    if not re.fullmatch("[a-z]{2}", language):
+        raise GammaError(f"a language has two small letters, such as en or de; got {language!r}")
+    moses = need("sacremoses").MosesDetokenizer(lang=language)
+    return [moses.detokenize(line.split()) for line in lines]
+
+
+def single_spaces(line: str) -> str:
+    """A line with every run of white space made one space."""
+    return " ".join(line.split())

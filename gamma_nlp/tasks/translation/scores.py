@@ -8,8 +8,7 @@ signature says how.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -24,8 +23,6 @@ TOKENIZERS = ("13a", "intl", "char", "zh", "none")
 
 NEVER = "\udc00"
 """A word that no hypothesis holds: text that was read as UTF-8 has no lone surrogates."""
-
-BPE_MARK = re.compile("@@( |$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,27 +168,6 @@ def chrf(
     found = metric.corpus_score(hypotheses, [references])
     signature = str(metric.get_signature())
     return TextScore(score=found.score, signature=signature, text=found.format(signature=signature))
-
-
-def join_bpe(line: str) -> str:
-    """Undo byte-pair encoding: ``re@@ ven@@ ues`` is ``revenues``."""
-    return BPE_MARK.sub("", line)
-
-
-def detokenize(lines: Iterable[str], language: str) -> list[str]:
-    """Undo Moses tokenisation and its escapes (``&apos;``) in lines without BPE marks.
-
-    Args:
-        lines: Tokens separated by spaces.
-        language: Two letters, such as ``en``; some languages have rules of their own.
-
-    Raises:
-        GammaError: Not a language code, or sacremoses is missing.
-    """
-    if not re.fullmatch("[a-z]{2}", language):
-        raise GammaError(f"a language has two small letters, such as en or de; got {language!r}")
-    moses = need("sacremoses").MosesDetokenizer(lang=language)
-    return [moses.detokenize(line.split()) for line in lines]
 
 
 def need(package: str) -> ModuleType:

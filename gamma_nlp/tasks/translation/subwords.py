@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 
@@ -77,3 +78,11 @@ def vocabulary(lines: Iterable[str]) -> list[tuple[str, int]]:
 
 def _missing() -> GammaError:
     return GammaError("subwords need subword-nmt: pip install 'gamma_nlp[translation]'")
+
+
+BPE_MARK = re.compile("@@( |$)")
+
+
+def join_bpe(line: str) -> str:
+    """Undo byte-pair encoding: ``re@@ ven@@ ues`` is ``revenues``."""
+    return BPE_MARK.sub("", line)

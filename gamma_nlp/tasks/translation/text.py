@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
-from gamma_nlp.tasks.translation import moses, scores, subwords
-from gamma_nlp.tasks.translation.prepare.cleaning import single_spaces
-from gamma_nlp.text_lines import read_bytes, text_lines
+from gamma_nlp.files import read_bytes, text_lines, write_json
+from gamma_nlp.tasks.translation import moses, subwords
+from gamma_nlp.tasks.translation.moses import detokenize, single_spaces
 
 PAD, END, UNKNOWN = "<pad>", "</s>", "<unk>"
 SPECIAL = (PAD, END, UNKNOWN)
@@ -83,7 +82,7 @@ class TranslationText:
 
     def plain(self, tokens: Sequence[str]) -> list[str]:
         """Tokenised target text as one would write it; the letters' case is as in training."""
-        return scores.detokenize(tokens, self.target_language)
+        return detokenize(tokens, self.target_language)
 
     def save(self, run: str | os.PathLike[str]) -> None:
         """Write it into ``text/`` of a run's folder."""

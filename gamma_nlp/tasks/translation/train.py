@@ -15,22 +15,22 @@ import transformers
 from transformers import PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
 from gamma_nlp.hf.schedule import decay_for_dose, planned_rates
-from gamma_nlp.new_folder import new_folder
 from gamma_nlp.tasks.run import folder as run_folder
+from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.report import evaluations, plan_line, report
 from gamma_nlp.tasks.run.settings import read_yaml
 from gamma_nlp.tasks.translation.architecture import build_translator, check_lengths
 from gamma_nlp.tasks.translation.arguments import TranslationArguments
-from gamma_nlp.tasks.translation.average import ORIGIN, average_checkpoints, last_checkpoints
-from gamma_nlp.tasks.translation.checkpoints import AVERAGED
+from gamma_nlp.tasks.translation.checkpoints import check_text, is_trained
 from gamma_nlp.tasks.translation.data import PairData, load_splits
 from gamma_nlp.tasks.translation.decode import Search
-from gamma_nlp.tasks.translation.final import score_translations, write_translations
-from gamma_nlp.tasks.translation.resume import check_text, is_trained
+from gamma_nlp.tasks.translation.final import (
+    final_model,
+    translations,
+)
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from gamma_nlp.tasks.translation.trainer import Patience, TranslationTrainer
 
@@ -52,7 +52,7 @@ def train_translation(
         GammaError: Settings, data, model or output folder are not as they should be; raised
             before any training step. Later: the model's output is not a number any more.
     """
-    threads = run_folder.set_threads(recipe.cpu_threads)
+    threads = set_threads(recipe.cpu_threads)
     policy = recipe.policy()
     settings = _model_settings(recipe)
     text, splits = _read(recipe)
@@ -104,12 +104,12 @@ def train_translation(
         trainer.remove_callback(ProgressCallback)
     last = run_folder.last_checkpoint(output) if resume else None
     seconds = _train(trainer, last, trained=trained)
-    final = _final_model(trainer, output, recipe.average_last)
+    final = final_model(trainer, output, recipe.average_last)
     search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
     found = {
         "task": f"{text.source_language}-{text.target_language}",
         "model": model.config.model_type,
-        **_translations(trainer, final, splits, search, output),
+        **translations(trainer, final, splits, search, output),
     }
     return report(
         trainer,
@@ -177,34 +177,3 @@ def _batches(
         world_size=args.world_size,
         remainder="drop" if args.dataloader_drop_last else "fill",
     )
-
-
-def _final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
-    """The mean of the last checkpoints, written and loaded; the model at hand if there are none."""
-    folder = output / AVERAGED
-    if trainer.args.process_index == 0:
-        if last := last_checkpoints(output, count):
-            average_checkpoints(last, folder)
-        else:
-            with new_folder(folder) as draft:
-                trainer.accelerator.unwrap_model(trainer.model).save_pretrained(draft)
-                write_json(draft / ORIGIN, {"checkpoints": []})
-    trainer.accelerator.wait_for_everyone()
-    kind = type(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
-    return kind.from_pretrained(folder).to(trainer.args.device)
-
-
-def _translations(
-    trainer: TranslationTrainer, model: Any, splits: Any, search: Search, output: Path
-) -> dict[str, Any]:
-    scores, start = {}, time.perf_counter()
-    for name, data in splits.items():
-        if name == "train":
-            continue
-        tokens = trainer.translate(data, search, model=model)
-        scores[name] = score_translations(tokens, data.references, trainer.text)
-        if trainer.args.process_index == 0:
-            write_translations(output / "translations", name, tokens, trainer.text)
-    sentences = sum(len(data) for name, data in splits.items() if name != "train")
-    seconds = time.perf_counter() - start
-    return {"scores": scores, "decoded_sentences_per_second": round(sentences / seconds, 1)}

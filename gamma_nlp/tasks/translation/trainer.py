@@ -12,7 +12,7 @@ from torch.nn import functional
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
-from gamma_nlp.decay import plan
+from gamma_nlp.decay.announce import gain_norms
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
@@ -49,7 +49,7 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
         self.model_wrapped = self.accelerator.prepare_model(self.model, evaluation_mode=True)
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         # What the Trainer logs at its end comes after the last checkpoint.
-        norms = plan.gain_norms(self.model, self._table())
+        norms = gain_norms(self.model, self._table())
         self.log({f"{GAIN_NORM}{category}": norm for category, norm in norms.items()})
 
     def counted(self, inputs: Any) -> torch.Tensor:

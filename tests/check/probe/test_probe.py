@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import gamma_nlp
 from gamma_nlp import Category, GainTable, GammaError, categorize, probe
-from gamma_nlp.check.probe.finding import Finding
+from gamma_nlp.check.probe.report import Finding
 from gamma_nlp.gains.table import Gain
 from tests.support.networks import SHORT, make
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from gamma_nlp.companions.effective_rate.row_ranges import row_ranges
-from gamma_nlp.companions.effective_rate.zero_sums import nonnegative, null_groups
+from gamma_nlp.companions.effective_rate.zero_sums import nonnegative, null_groups, row_ranges
 
 
 def balanced(*sizes: int) -> torch.Tensor:

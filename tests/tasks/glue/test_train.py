@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from gamma_nlp.tasks.run.machine import check_processes
 from tests.support.paths import RECIPES
 
 pytest.importorskip("transformers")
@@ -284,11 +285,11 @@ def test_the_decay_for_a_dose_takes_that_share() -> None:
 
 def test_a_launch_that_lost_its_processes_is_refused() -> None:
     launched = {"ACCELERATE_MIXED_PRECISION": "no"}
-    run_folder.check_processes(launched)
-    run_folder.check_processes({"MASTER_ADDR": "x"})
-    run_folder.check_processes({**launched, "MASTER_ADDR": "x", "WORLD_SIZE": "2"})
+    check_processes(launched)
+    check_processes({"MASTER_ADDR": "x"})
+    check_processes({**launched, "MASTER_ADDR": "x", "WORLD_SIZE": "2"})
     with pytest.raises(GammaError, match=r"started one.*torchrun --nproc_per_node"):
-        run_folder.check_processes({**launched, "MASTER_ADDR": "127.0.0.1"})
+        check_processes({**launched, "MASTER_ADDR": "127.0.0.1"})
 
 
 def test_the_script_prints_an_error_without_traceback(

@@ -8,6 +8,8 @@ import pytest
 
 from gamma_nlp import GammaError
 from gamma_nlp.tasks.translation import scores
+from gamma_nlp.tasks.translation.moses import detokenize
+from gamma_nlp.tasks.translation.subwords import join_bpe
 
 sacrebleu = pytest.importorskip("sacrebleu")
 hypothesis = pytest.importorskip("hypothesis")
@@ -177,21 +179,21 @@ def test_chrf_ignores_case_when_told() -> None:
 
 
 def test_bpe_marks_are_joined_within_and_at_the_end_of_a_line() -> None:
-    assert scores.join_bpe("the re@@ ven@@ ues of no@@ ah") == "the revenues of noah"
-    assert scores.join_bpe("cut sh@@") == "cut sh"
-    assert scores.join_bpe("mail a@@b @@c") == "mail a@@b @@c"
+    assert join_bpe("the re@@ ven@@ ues of no@@ ah") == "the revenues of noah"
+    assert join_bpe("cut sh@@") == "cut sh"
+    assert join_bpe("mail a@@b @@c") == "mail a@@b @@c"
 
 
 def test_detokenise_joins_punctuation_and_undoes_escapes() -> None:
     pytest.importorskip("sacremoses")
     lines = ["it &apos;s true , isn &apos;t it ?", "", "he said &quot; no &quot; ."]
-    assert scores.detokenize(lines, "en") == ["it's true, isn't it?", "", 'he said "no".']
+    assert detokenize(lines, "en") == ["it's true, isn't it?", "", 'he said "no".']
 
 
 @pytest.mark.parametrize("language", ["German", "DE", "", "d"])
 def test_a_language_that_is_no_code_is_refused(language: str) -> None:
     with pytest.raises(GammaError, match="two small letters"):
-        scores.detokenize(["a"], language)
+        detokenize(["a"], language)
 
 
 @pytest.mark.parametrize("score", [scores.token_bleu, scores.sacre_bleu, scores.chrf])
@@ -215,4 +217,4 @@ def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(GammaError, match=f"sacrebleu: {install}"):
         scores.token_bleu(["a"], ["a"])
     with pytest.raises(GammaError, match=f"sacremoses: {install}"):
-        scores.detokenize(["a"], "en")
+        detokenize(["a"], "en")

@@ -9,7 +9,45 @@ from typing import Any, NamedTuple
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation import moses
-from gamma_nlp.tasks.translation.prepare.corpus import Cleaning, Corpus, Pair, Split
+from gamma_nlp.tasks.translation.moses import single_spaces
+from gamma_nlp.tasks.translation.prepare.corpus import Corpus, Pair, Split
+
+_LONGEST_WORD = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cleaning:
+    """Which tokenised pairs stay, by the rules of Moses' ``clean-corpus-n.perl``.
+
+    Attributes:
+        max_ratio: The longer side may have this many times the tokens of the shorter;
+            ``None`` for no limit.
+        max_length: Most tokens a side; ``None`` for no limit.
+    """
+
+    max_ratio: float | None = None
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_ratio is not None and not self.max_ratio >= 1:
+            raise GammaError(f"max_ratio must be at least 1, not {self.max_ratio}")
+        if self.max_length is not None and self.max_length < 1:
+            raise GammaError(f"max_length must be at least 1, not {self.max_length}")
+
+    def reason_to_drop(self, pair: Pair) -> str | None:
+        """``empty``, ``long``, ``ratio`` or ``long_word``; ``None`` where the pair stays."""
+        one, two = (side.split() for side in pair)
+        if not one or not two:
+            return "empty"
+        shorter, longer = sorted((len(one), len(two)))
+        if self.max_length is not None and longer > self.max_length:
+            return "long"
+        if self.max_ratio is not None and longer / shorter > self.max_ratio:
+            return "ratio"
+        limited = self.max_ratio is not None or self.max_length is not None
+        if limited and any(len(word) > _LONGEST_WORD for word in one + two):
+            return "long_word"
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +169,3 @@ def _tokenizer(language: str, recipe: Recipe, straighten: bool) -> Callable[[str
         return moses.lowercase(tokens) if recipe.lowercase else tokens
 
     return run
-
-
-def single_spaces(line: str) -> str:
-    """A line with every run of white space made one space."""
-    return " ".join(line.split())

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.text_lines import read_bytes, text_lines
+from gamma_nlp.files import read_bytes, text_lines
 
 Pair = tuple[str, str]
 
 _VALID_NAMES = ("valid", "val", "dev")
-_LONGEST_WORD = 1000
 _SUBWORD = re.compile(r"\S*\w@@(?= )")
 _MARKED = re.compile(r"\S*@@(?= |$)")
 
@@ -59,41 +58,6 @@ class Corpus:
     @property
     def names(self) -> list[str]:
         return [split.name for split in self.splits]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cleaning:
-    """Which tokenised pairs stay, by the rules of Moses' ``clean-corpus-n.perl``.
-
-    Attributes:
-        max_ratio: The longer side may have this many times the tokens of the shorter;
-            ``None`` for no limit.
-        max_length: Most tokens a side; ``None`` for no limit.
-    """
-
-    max_ratio: float | None = None
-    max_length: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.max_ratio is not None and not self.max_ratio >= 1:
-            raise GammaError(f"max_ratio must be at least 1, not {self.max_ratio}")
-        if self.max_length is not None and self.max_length < 1:
-            raise GammaError(f"max_length must be at least 1, not {self.max_length}")
-
-    def reason_to_drop(self, pair: Pair) -> str | None:
-        """``empty``, ``long``, ``ratio`` or ``long_word``; ``None`` where the pair stays."""
-        one, two = (side.split() for side in pair)
-        if not one or not two:
-            return "empty"
-        shorter, longer = sorted((len(one), len(two)))
-        if self.max_length is not None and longer > self.max_length:
-            return "long"
-        if self.max_ratio is not None and longer / shorter > self.max_ratio:
-            return "ratio"
-        limited = self.max_ratio is not None or self.max_length is not None
-        if limited and any(len(word) > _LONGEST_WORD for word in one + two):
-            return "long_word"
-        return None
 
 
 def pair_up(one: Sequence[str], two: Sequence[str], names: tuple[str, str]) -> list[Pair]:

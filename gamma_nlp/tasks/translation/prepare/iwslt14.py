@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, Pair, Split, pair_up
-from gamma_nlp.text_lines import read_bytes, text_lines
 
 URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"
 LANGUAGES = ("de", "en")

@@ -17,19 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
-from gamma_nlp.hf.hub_data import read_hub_corpus
-from gamma_nlp.new_folder import MANIFEST, check_target, checksums, new_folder, write_lines
-from gamma_nlp.tasks.translation import moses, subwords
-from gamma_nlp.tasks.translation.prepare import iwslt14
-from gamma_nlp.tasks.translation.prepare.cleaning import (
-    Recipe,
-    Sentence,
-    apply_recipe,
-    single_spaces,
+from gamma_nlp.files import (
+    MANIFEST,
+    check_target,
+    checksums,
+    new_folder,
+    read_bytes,
+    write_json,
+    write_lines,
 )
+from gamma_nlp.tasks.translation import moses, subwords
+from gamma_nlp.tasks.translation.moses import single_spaces
+from gamma_nlp.tasks.translation.prepare import iwslt14
+from gamma_nlp.tasks.translation.prepare.cleaning import Recipe, Sentence, apply_recipe
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, read_folder
-from gamma_nlp.text_lines import read_bytes
+from gamma_nlp.tasks.translation.prepare.hub import read_hub_corpus
 
 log = logging.getLogger(__name__)
 

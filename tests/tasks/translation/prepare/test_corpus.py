@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.translation.prepare.corpus import Cleaning, pair_up, read_folder
-from gamma_nlp.text_lines import text_lines
+from gamma_nlp.files import text_lines
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning
+from gamma_nlp.tasks.translation.prepare.corpus import pair_up, read_folder
 
 FILES = {
     "train.de": "Ein Hund.\nZwei Hunde.\n",

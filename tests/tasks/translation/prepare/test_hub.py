@@ -13,8 +13,8 @@ pytest.importorskip("datasets")
 import datasets
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.hub_data import read_hub_corpus
 from gamma_nlp.tasks.translation.prepare.cleaning import default_recipe
+from gamma_nlp.tasks.translation.prepare.hub import read_hub_corpus
 
 ROWS = [{"de": "Ein Hund.", "en": "A dog."}, {"de": "Zwei\nHunde.", "en": "Two dogs."}]
 

@@ -1,15 +1,12 @@
-"""Data sets by their name on the hub, with an answer in seconds where there is no network."""
+"""Parallel text from a data set of the Hugging Face hub."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import threading
-import urllib.request
-from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.hub import load_hub_dataset
 from gamma_nlp.tasks.translation.prepare.corpus import (
     Corpus,
     Pair,
@@ -19,41 +16,6 @@ from gamma_nlp.tasks.translation.prepare.corpus import (
 )
 
 _VALID = ("validation", "valid", "val", "dev")
-
-
-def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) -> Any:
-    """A ``DatasetDict`` from the cache, the hub, or a local folder that datasets can read.
-
-    Args:
-        name: ``OWNER/NAME``, or a folder.
-        config: Which of the data set's configurations.
-        otherwise: What to do instead; ends the message of an error.
-
-    Raises:
-        GammaError: It cannot be loaded; says why.
-    """
-    try:
-        import datasets
-        from huggingface_hub import constants
-    except ImportError as error:
-        raise GammaError("data by name needs datasets: pip install 'gamma_nlp[hf]'") from error
-    # Without a network the client tries for 20 s; told so, it looks into its cache at once.
-    before = (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)
-    local = Path(name).expanduser().is_dir()
-    offline = before[1] or (not local and not _reachable(constants.ENDPOINT))
-    datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = offline
-    what = name if config is None else f"{name} ({config})"
-    try:
-        return datasets.load_dataset(name, config)
-    except Exception as error:  # the hub's client raises many kinds
-        reason = f"{constants.ENDPOINT} does not answer, and the cache does not hold it"
-        said = " ".join(str(error).split())
-        raise GammaError(
-            f"cannot load {what} from the hub: {reason if offline and not local else said}; "
-            f"{otherwise}"
-        ) from error
-    finally:
-        datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 def read_hub_corpus(name: str, languages: tuple[str, str], *, tokenized: bool = False) -> Corpus:
@@ -110,18 +72,3 @@ def _pairs(rows: Any, languages: tuple[str, str], where: str) -> list[Pair]:
     # A line feed inside a sentence would part the files that are written.
     one, two = ([" ".join((text or "").split("\n")) for text in side] for side in sides)
     return list(zip(one, two, strict=True))
-
-
-def _reachable(url: str, timeout: float = 4.0) -> bool:
-    answers: list[bool] = []
-
-    def ask() -> None:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=timeout).close()
-            answers.append(True)
-
-    # In a thread, since no timeout covers a name lookup that hangs.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout + 1.0)
-    return bool(answers)
