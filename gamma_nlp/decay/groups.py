@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from gamma_nlp.decay.policy import DecayPolicy, Mode
+from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.wrappers import plain_names
@@ -59,12 +60,13 @@ def assign(table: GainTable, policy: DecayPolicy, weight_decay: float) -> dict[s
     }
 
 
+@renamed_arguments(example_inputs="inputs")
 def param_groups(
     model: nn.Module,
     *,
     weight_decay: float,
     policy: PolicyLike = "guidelines",
-    example_inputs: Any = None,
+    inputs: Any = None,
     table: GainTable | None = None,
 ) -> list[dict[str, Any]]:
     """Return parameter groups for any optimizer with decoupled weight decay.
@@ -76,7 +78,7 @@ def param_groups(
         model: The model to train.
         weight_decay: The coefficient that the policy multiplies.
         policy: A preset's name, a file, or a :class:`DecayPolicy`.
-        example_inputs: For :func:`categorize`, where it cannot make inputs itself.
+        inputs: For :func:`categorize`, where it cannot make inputs itself.
         table: The model's gain table, if it is at hand already.
 
     Returns:
@@ -103,7 +105,7 @@ def param_groups(
         model,
         weight_decay=weight_decay,
         policy=policy,
-        table=table_for(model, example_inputs, table),
+        table=table_for(model, inputs, table),
     )
     named = trainable(model, settings)
     decayed = {name for name in named if settings[name].coefficient > 0}
@@ -120,13 +122,13 @@ def param_groups(
     return merged_groups(named, settings, native="decoupled")
 
 
-def table_for(model: nn.Module, example_inputs: Any, table: GainTable | None) -> GainTable:
+def table_for(model: nn.Module, inputs: Any, table: GainTable | None) -> GainTable:
     """Return ``table``, or categorize ``model`` where there is none."""
     if table is not None:
         return table
     from gamma_nlp.gains.placement import categorize
 
-    return categorize(model, example_inputs)
+    return categorize(model, inputs)
 
 
 def settings_for(

@@ -17,6 +17,7 @@ from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict
 from gamma_nlp.decay.step_hook import step_hook
+from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.wrappers import plain_names
@@ -24,6 +25,7 @@ from gamma_nlp.wrappers import plain_names
 logger = logging.getLogger("gamma_nlp")
 
 
+@renamed_arguments(example_inputs="inputs")
 def make_optimizer(
     optimizer_class: type[Optimizer],
     model: nn.Module,
@@ -31,7 +33,7 @@ def make_optimizer(
     weight_decay: float,
     lr: float | torch.Tensor | None,
     policy: PolicyLike = "guidelines",
-    example_inputs: Any = None,
+    inputs: Any = None,
     table: GainTable | None = None,
     native_decay: str | None = None,
     **kwargs: Any,
@@ -50,7 +52,7 @@ def make_optimizer(
         weight_decay: The coefficient that the policy multiplies.
         lr: Learning rate, passed on.
         policy: A preset's name, a file, or a :class:`DecayPolicy`.
-        example_inputs: For :func:`categorize`, where it cannot make inputs itself.
+        inputs: For :func:`categorize`, where it cannot make inputs itself.
         table: The model's gain table, if it is at hand already.
         native_decay: ``coupled`` or ``decoupled``, for an optimizer class that is not known.
         **kwargs: Everything else the class takes (``betas``, ``fused``, ...).
@@ -69,7 +71,7 @@ def make_optimizer(
         native=native,
         weight_decay=weight_decay,
         policy=policy,
-        example_inputs=example_inputs,
+        inputs=inputs,
         table=table,
     )
     if any("gamma_decay" in group for group in groups):
@@ -83,14 +85,14 @@ def decay_groups(
     native: Mode,
     weight_decay: float,
     policy: PolicyLike = "guidelines",
-    example_inputs: Any = None,
+    inputs: Any = None,
     table: GainTable | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return groups for an optimizer with ``native`` decay, and each parameter's label for logs.
 
     For callers that make the optimizer themselves; they pass both on to :func:`attach`.
     """
-    table = table_for(model, example_inputs, table)
+    table = table_for(model, inputs, table)
     settings = settings_for(model, weight_decay=weight_decay, policy=policy, table=table)
     labels = {name: str(role) for name, role in table.roles.items()}
     labels |= {gain.name: _label(gain) for gain in table}

@@ -53,7 +53,7 @@ def from_graph(model: nn.Module, graph: Graph) -> GainTable:
     trainable = dict(model.named_parameters())
     unused = [g.name for g in gains if g.category is None and trainable[g.name].requires_grad]
     if unused:
-        warnings.warn(messages.unreached(unused), stacklevel=3)
+        warnings.warn(messages.unreached(unused), stacklevel=4)
     roles = find.static_roles(model, skip=[gain.name for gain in gains])
     added = {aliases[name] for name in graph.biases if name in aliases}
     for name in touched & roles.keys():

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from torch import nn
 
+from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.by_graph import from_graph
 from gamma_nlp.gains.by_table import from_table
@@ -16,18 +17,19 @@ from gamma_nlp.graph.trace import trace
 Method = Literal["auto", "table", "graph"]
 
 
-def categorize(model: nn.Module, example_inputs: Any = None, method: Method = "auto") -> GainTable:
+@renamed_arguments(example_inputs="inputs")
+def categorize(model: nn.Module, inputs: Any = None, method: Method = "auto") -> GainTable:
     """Place every gain of a model in one of the four categories.
 
     Args:
         model: Any module; wrapped by DDP, ``torch.compile`` or PEFT, frozen, quantised or on the
             meta device. It is left exactly as it was.
-        example_inputs: What the forward pass is called with to trace the residual graph: a
+        inputs: What the forward pass is called with to trace the residual graph: a
             tensor, a tuple of positional or a dict of keyword arguments. Models of transformers
             need none.
         method: ``"table"`` matches names and runs nothing; ``"graph"`` runs one forward pass;
             ``"auto"`` takes the table where there is one and else the graph. With
-            ``example_inputs``, ``"auto"`` takes both and insists that they agree.
+            ``inputs``, ``"auto"`` takes both and insists that they agree.
 
     Returns:
         The table, in the order of ``model.named_parameters()``.
@@ -51,8 +53,8 @@ def categorize(model: nn.Module, example_inputs: Any = None, method: Method = "a
     by_table = by_graph = None
     if method != "graph":
         by_table = from_table(model, required=method == "table")
-    if method == "graph" or by_table is None or (method == "auto" and example_inputs is not None):
-        by_graph = from_graph(model, trace(model, example_inputs))
+    if method == "graph" or by_table is None or (method == "auto" and inputs is not None):
+        by_graph = from_graph(model, trace(model, inputs))
     if by_table is not None and by_graph is not None:
         return _agreed(by_table, by_graph)
     table = by_graph if by_table is None else by_table  # one without gains is false

@@ -26,7 +26,7 @@ def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, 
         GammaError: Something else was given, or nothing and the model's inputs are unknown.
     """
     if given is None:
-        return (), example_inputs(model)
+        return (), random_inputs(model)
     if isinstance(given, torch.Tensor):
         return (given,), {}
     if isinstance(given, Mapping):
@@ -34,12 +34,12 @@ def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, 
     if isinstance(given, Sequence) and not isinstance(given, str):
         return tuple(given), {}
     raise GammaError(
-        f"example_inputs is a {type(given).__name__}; expected a tensor, a tuple of positional "
+        f"inputs is a {type(given).__name__}; expected a tensor, a tuple of positional "
         "arguments or a dict of keyword arguments"
     )
 
 
-def example_inputs(model: nn.Module) -> dict[str, Any]:
+def random_inputs(model: nn.Module) -> dict[str, Any]:
     """Random inputs for a model of transformers: eight token ids, or what its main input needs.
 
     Raises:
@@ -64,7 +64,7 @@ def example_inputs(model: nn.Module) -> dict[str, Any]:
     else:
         raise GammaError(
             f"{type(model).__name__} reads {main!r}; pass it: "
-            f"categorize(model, example_inputs={{{main!r}: x}})"
+            f"categorize(model, inputs={{{main!r}: x}})"
         )
     if hasattr(config, "use_cache"):
         inputs["use_cache"] = False

@@ -84,12 +84,12 @@ def smallest_call(model: nn.Module) -> str:
     """The shortest call of ``categorize`` that gives a model what its forward pass asks for."""
     names, required = _arguments(model)
     if required and not any(name in EXAMPLES for name in required):
-        return f"categorize(model, example_inputs={_tuple(required)})"
+        return f"categorize(model, inputs={_tuple(required)})"
     wanted = required or [name for name in ("input_ids", "pixel_values") if name in names][:1]
     if not wanted:
-        return "categorize(model, example_inputs=(x,))"
+        return "categorize(model, inputs=(x,))"
     pairs = ", ".join(f"{name!r}: {EXAMPLES.get(name, name)}" for name in wanted)
-    call = f"categorize(model, example_inputs={{{pairs}}})"
+    call = f"categorize(model, inputs={{{pairs}}})"
     others = [name for name in names if name not in wanted]
     if not others:
         return call
@@ -189,7 +189,7 @@ def unreached(names: Sequence[str]) -> str:
     return (
         f"{what} never reached by the forward pass, so without decay: {listed}. If another input "
         "reaches more (an image, a decoder's ids), pass it: "
-        "categorize(model, example_inputs={...})"
+        "categorize(model, inputs={...})"
     )
 
 

@@ -28,12 +28,12 @@ from gamma_nlp.wrappers import unwrap
 _REPACKS = "support_avx512bf16_for_cpu"
 
 
-def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
+def trace(model: nn.Module, inputs: Any = None) -> Graph:
     """Record one forward pass of ``model``.
 
     Args:
         model: Any module, on any device, ``meta`` included.
-        example_inputs: A tensor, a tuple of positional or a mapping of keyword arguments. ``None``
+        inputs: A tensor, a tuple of positional or a mapping of keyword arguments. ``None``
             is enough for models of transformers: eight random tokens.
 
     Raises:
@@ -43,7 +43,7 @@ def trace(model: nn.Module, example_inputs: Any = None) -> Graph:
     for name, module in inner.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             raise GammaError(messages.scripted(name))
-    args, kwargs = arguments(inner, example_inputs)
+    args, kwargs = arguments(inner, inputs)
     tokens: set[str] = set()
     while True:
         recorder = _run(model, inner, args, kwargs, tokens)

@@ -21,6 +21,7 @@ from gamma_nlp.decay.groups import PolicyLike, assign
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups
 from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
@@ -50,7 +51,7 @@ class GammaTrainerMixin(_Base):
 
     Args:
         decay_policy: A preset's name, a policy file, or a :class:`DecayPolicy`.
-        example_inputs: For :func:`categorize`; only models from elsewhere than transformers
+        inputs: For :func:`categorize`; only models from elsewhere than transformers
             need them.
 
     Attributes:
@@ -67,16 +68,17 @@ class GammaTrainerMixin(_Base):
     policy: DecayPolicy
     optimizer_cls_and_kwargs: Any
 
+    @renamed_arguments(example_inputs="inputs")
     def __init__(
         self,
         *args: Any,
         decay_policy: PolicyLike = "guidelines",
-        example_inputs: Any = None,
+        inputs: Any = None,
         **kwargs: Any,
     ) -> None:
         # Before the Trainer's own start, since some trainers make their optimizer there.
         self.policy = DecayPolicy.load(decay_policy)
-        self._example_inputs = example_inputs
+        self._inputs = inputs
         self._native_decay: str | None = None
         self._stock_names: list[list[str]] | None = None
         self._decays: list[dict[str, Any]] = []
@@ -95,13 +97,13 @@ class GammaTrainerMixin(_Base):
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model: nn.Module = super().call_model_init(trial)
-        self.gain_table = categorize(model, self._example_inputs)
+        self.gain_table = categorize(model, self._inputs)
         return model
 
     def _table(self) -> GainTable:
         """The table of the present model; made anew if layers were added, cast or exchanged."""
         if self.gain_table is None or not _fits(self.gain_table, self.model):
-            self.gain_table = categorize(self.model, self._example_inputs)
+            self.gain_table = categorize(self.model, self._inputs)
         return self.gain_table
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:

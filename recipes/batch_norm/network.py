@@ -79,7 +79,7 @@ def network_cell(
         momentum=0.9,
         weight_decay=decay,
         policy=policy,
-        example_inputs=x[:4],
+        inputs=x[:4],
     )
     steps = settings["epochs"] * (len(x) // size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

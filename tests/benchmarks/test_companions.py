@@ -11,10 +11,9 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import transformers
 
 from tests.support.paths import SCRIPTS
-
-transformers = pytest.importorskip("transformers")
 
 if not (SCRIPTS / "benchmarks" / "companions.py").is_file():
     pytest.skip("the scripts come with a checkout only", allow_module_level=True)

@@ -8,12 +8,9 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import transformers
 
 from tests.support.paths import SCRIPTS
-
-transformers = pytest.importorskip("transformers")
-for needed in ("accelerate", "datasets", "evaluate", "matplotlib"):
-    pytest.importorskip(needed)
 
 SCRIPT = SCRIPTS / "benchmarks" / "core.py"
 if not SCRIPT.is_file():

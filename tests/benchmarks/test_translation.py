@@ -12,18 +12,14 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+import transformers
 
+from gamma_nlp.tasks.translation.data import load_splits
+from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Recipe
+from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
+from gamma_nlp.tasks.translation.text import read_prepared
 from tests.support.parallel_corpora import make_folder
 from tests.support.paths import SCRIPTS
-
-transformers = pytest.importorskip("transformers")
-for needed in ("accelerate", "datasets", "evaluate", "matplotlib", "sacremoses", "subword_nmt"):
-    pytest.importorskip(needed)
-
-from gamma_nlp.tasks.translation.data import load_splits  # noqa: E402
-from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Recipe  # noqa: E402
-from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus  # noqa: E402
-from gamma_nlp.tasks.translation.text import read_prepared  # noqa: E402
 
 if not (SCRIPTS / "benchmarks" / "translation.py").is_file():
     pytest.skip("the scripts come with a checkout only", allow_module_level=True)

@@ -11,8 +11,6 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.gains.table import Gain, GainTable
 
-pytest.importorskip("transformers")
-
 
 class Scale(nn.Module):
     """A norm whose class and name the stock rule does not know."""

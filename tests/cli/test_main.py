@@ -14,8 +14,6 @@ import pytest
 import gamma_nlp
 from gamma_nlp.cli import main
 
-pytest.importorskip("transformers")
-
 BERT = {
     "model_type": "bert",
     "architectures": ["BertForMaskedLM"],

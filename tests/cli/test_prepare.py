@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from tests.support.parallel_corpora import lines, make_archive, make_folder
-
-pytest.importorskip("sacremoses")
-pytest.importorskip("subword_nmt")
 
 from gamma_nlp.cli.prepare import main
 from gamma_nlp.errors import GammaError
@@ -23,6 +17,7 @@ from gamma_nlp.tasks.translation.prepare import iwslt14
 from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, default_recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.subwords import join_subwords
+from tests.support.parallel_corpora import lines, make_archive, make_folder
 
 
 @pytest.fixture
@@ -100,13 +95,9 @@ def test_the_command_holds_the_archive_to_its_counts(
     assert main([*command, "--any-counts"]) == 0
 
 
-REAL = os.environ.get("GAMMA_NLP_DATA", "")
-
-
-@pytest.mark.skipif(not REAL, reason="GAMMA_NLP_DATA does not name a folder with Multi30k's files")
 @pytest.mark.slow
-def test_multi30k_keeps_every_pair(tmp_path: Path) -> None:
-    corpus = read_corpus(Path(REAL) / "multi30k", ("de", "en"))
+def test_multi30k_keeps_every_pair(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    corpus = read_corpus(real_data("multi30k"), ("de", "en"))
     manifest = prepare(corpus, RECIPES[default_recipe(corpus)], tmp_path / "out")
     written = {name: split["written"] for name, split in manifest["splits"].items()}
     assert written == {

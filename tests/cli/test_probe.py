@@ -17,7 +17,6 @@ from gamma_nlp.cli import main
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("transformers")
     from gamma_nlp.check.sweep import small_models
 
     path = tmp_path_factory.mktemp("model")

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,7 @@ from gamma_nlp.cli import main
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.score_files import read_log
 
-pytest.importorskip("sacrebleu")
-pytest.importorskip("sacremoses")
-
 Capture = pytest.CaptureFixture[str]
-REAL = os.environ.get("GAMMA_NLP_DATA", "")
 
 HYP = ["the cat sat on the mat .", "a small dog"]
 REF = ["the cat sat on a mat .", "a small dog barks"]
@@ -203,12 +199,11 @@ def test_a_log_can_be_detokenised_too(log: Path, capsys: Capture) -> None:
     assert found["chrf"]["score"] == scores.chrf(*plain).score
 
 
-@pytest.mark.skipif(not REAL, reason="GAMMA_NLP_DATA does not name a folder with bleu_logs")
 @pytest.mark.parametrize("name", ["17-2generate-test", "17-5generate-test", "generate-test"])
 def test_the_last_line_of_a_real_log_is_reproduced_digit_for_digit(
-    name: str, capsys: Capture
+    real_data: Callable[[str], Path], name: str, capsys: Capture
 ) -> None:
-    path = Path(REAL) / "bleu_logs" / f"{name}.txt.gz"
+    path = real_data("bleu_logs") / f"{name}.txt.gz"
     assert main.main(["score", "--fairseq-log", str(path)]) == 0
     with gzip.open(path, "rt", encoding="utf-8") as file:
         last = file.read().splitlines()[-1]

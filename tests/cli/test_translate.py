@@ -10,11 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest.importorskip("sacremoses")
-pytest.importorskip("subword_nmt")
-pytest.importorskip("transformers")
-
 import torch
 
 from gamma_nlp.cli import main

@@ -48,7 +48,7 @@ def companions(model: nn.Module, optimizer: Any) -> tuple[UnitNorm, StrongRegula
     report = scale_invariant(model, X)
     held = UnitNorm(optimizer, HELD, invariance=report, model=model, every=2)
     how: dict[str, Any] = {"l1": 0.1, "rule": "magnitude", "ratio": 8.0, "every": 3}
-    return held, StrongRegularizer(optimizer, model=model, example_inputs=X, **how)
+    return held, StrongRegularizer(optimizer, model=model, inputs=X, **how)
 
 
 def equal(first: nn.Module, second: nn.Module) -> bool:
@@ -66,7 +66,7 @@ def test_a_resumed_loop_with_all_of_them_ends_where_the_whole_one_does(
         torch.manual_seed(0)
         model = Net()
         optimizer = make_optimizer(
-            torch.optim.AdamW, model, weight_decay=0.1, lr=0.01, policy=policy, example_inputs=X
+            torch.optim.AdamW, model, weight_decay=0.1, lr=0.01, policy=policy, inputs=X
         )
         return model, optimizer, *companions(model, optimizer)
 
@@ -110,7 +110,7 @@ def test_a_resumed_trainer_with_all_of_them_ends_where_the_whole_one_does(
                 folder, max_steps=8, learning_rate=0.02, save_strategy="steps", save_steps=5
             ),
             train_dataset=[{"x": x, "labels": y} for x, y in zip(X, Y, strict=True)],
-            **({"example_inputs": X} if cls is GammaTrainer else {}),
+            **({"inputs": X} if cls is GammaTrainer else {}),
         )
         _, strong = companions(trainer.model, trainer.create_optimizer())
         trainer.add_callback(StrongCallback(strong))

@@ -104,7 +104,7 @@ def test_coupled_mode_on_adamw_hooks_the_weights_too() -> None:
         (torch.optim.LBFGS, r"torch.optim.lbfgs.LBFGS cannot be used.*no parameter groups"),
         (torch.optim.Rprop, "Rprop cannot be used.*has no weight decay"),
         (torch.optim.SparseAdam, "SparseAdam cannot be used.*has no weight decay"),
-        (OwnAdamW, r"test_optim.OwnAdamW is not among.*native_decay='decoupled'"),
+        (OwnAdamW, r"test_optimizer.OwnAdamW is not among.*native_decay='decoupled'"),
         (functools.partial(torch.optim.AdamW), "expected a class of torch.optim.Optimizer"),
         ("adamw", "expected a class of torch.optim.Optimizer"),
     ],
@@ -124,7 +124,8 @@ def test_unknown_class_is_taken_at_the_users_word() -> None:
 
 
 def test_adafactor_of_transformers_with_its_own_learning_rate_cannot_be_hooked() -> None:
-    optimization = pytest.importorskip("transformers.optimization")
+    import transformers.optimization as optimization
+
     with pytest.raises(GammaError, match="Adafactor makes its own learning rate"):
         build(Toy(), optimization.Adafactor, lr=None)
     build(Toy(), optimization.Adafactor, lr=None, policy="none")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from tests.support.families import FAMILIES
@@ -17,8 +18,6 @@ from tests.support.golden_files import (
     read_golden,
     read_header,
 )
-
-transformers = pytest.importorskip("transformers")
 
 each_family = pytest.mark.parametrize("key", FAMILIES)
 

@@ -83,7 +83,8 @@ def test_tied_and_frozen_parameters_are_listed_once_under_their_first_name() -> 
 
 
 def test_low_rank_adapters_leave_the_places_alone() -> None:
-    peft = pytest.importorskip("peft")
+    import peft
+
     model = FAMILIES["llama_cls"].build()
     before = categorize(model)
     config = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj", "down_proj"])
@@ -97,7 +98,8 @@ def test_low_rank_adapters_leave_the_places_alone() -> None:
 
 
 def test_norms_trained_beside_adapters_keep_their_place() -> None:
-    peft = pytest.importorskip("peft")
+    import peft
+
     model = FAMILIES["gpt2"].build()
     config = peft.LoraConfig(
         target_modules=["c_attn"], modules_to_save=["ln_f"], fan_in_fan_out=True

@@ -30,7 +30,7 @@ def test_branching_on_values_on_the_meta_device_asks_for_the_model_on_the_cpu() 
     message = refused(model, torch.empty(2, 5, D, device="meta"))
     assert "failed in module 'blocks.0'" in message
     assert "build the model on the CPU" in message
-    assert message.endswith("model = Model(...); categorize(model, example_inputs=(x,))")
+    assert message.endswith("model = Model(...); categorize(model, inputs=(x,))")
     assert placed(Model(Deciding)) == {"blocks.0.norm": INNER}  # what it asks for works
 
 
@@ -52,8 +52,8 @@ def test_wrong_arguments_are_answered_with_the_right_ones(given: Any) -> None:
     message = refused(Masked(), wrong)
     assert "the forward pass of Masked failed" in message
     assert "float32 (2, 5, 8)" in message  # what it was given
-    assert message.endswith("categorize(model, example_inputs=(x, mask))")
-    assert len(categorize(Masked(), example_inputs=(signal(), signal()))) == 1
+    assert message.endswith("categorize(model, inputs=(x, mask))")
+    assert len(categorize(Masked(), inputs=(signal(), signal()))) == 1
 
 
 def test_input_of_a_wrong_shape_names_the_module_that_could_not_take_it() -> None:
@@ -66,9 +66,9 @@ def test_unknown_inputs_are_asked_for_by_the_names_in_the_forward_pass() -> None
         def forward(self, left: Tensor, right: Tensor) -> Tensor:
             return super().forward(left) + super().forward(right)
 
-    with pytest.raises(GammaError, match=r"example_inputs=\(left, right\)\), where model\(left, r"):
+    with pytest.raises(GammaError, match=r"inputs=\(left, right\)\), where model\(left, r"):
         categorize(Pair())
-    with pytest.raises(GammaError, match=r"example_inputs=\(x,\)\), where model\(x\) runs"):
+    with pytest.raises(GammaError, match=r"inputs=\(x,\)\), where model\(x\) runs"):
         categorize(Model())
 
 
@@ -120,7 +120,8 @@ def test_norm_of_torch_whose_weight_another_module_uses_points_at_that_module() 
 
 
 def test_gain_of_a_library_model_that_cannot_be_placed_shows_the_table_row_it_lacks() -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     config = transformers.GPT2Config(n_layer=2, n_embd=8, n_head=2, vocab_size=16)
     model = transformers.GPT2Model(config)
     model.h[1].ln_2 = ExpNorm()
@@ -135,7 +136,7 @@ def test_gain_that_nothing_reaches_is_named_with_what_could_reach_it() -> None:
             super().__init__()
             self.idle = norm()
 
-    with pytest.warns(UserWarning, match=r"1 gain is never.*blocks.0.idle.weight.*example_inputs="):
+    with pytest.warns(UserWarning, match=r"1 gain is never.*blocks.0.idle.weight.*inputs="):
         table = categorize(Model(Idle), signal())
     assert table["blocks.0.idle.weight"].category is None
 
@@ -193,7 +194,8 @@ def test_command_line_prints_one_line_that_says_what_to_type(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "x"))
     folder = tmp_path / f"broken_{fault}"
     folder.mkdir()

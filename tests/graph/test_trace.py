@@ -195,7 +195,7 @@ def test_memory_filled_by_an_unseen_kernel_is_refused() -> None:
 
 
 def test_unknown_inputs_are_asked_for_with_the_smallest_call() -> None:
-    with pytest.raises(GammaError, match=r"categorize\(model, example_inputs=\(x,\)\)"):
+    with pytest.raises(GammaError, match=r"categorize\(model, inputs=\(x,\)\)"):
         categorize(Block())
-    with pytest.raises(GammaError, match="example_inputs is a str"):
+    with pytest.raises(GammaError, match="inputs is a str"):
         categorize(Block(), "tokens")

@@ -12,8 +12,6 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.hf import hub
 from gamma_nlp.hf.models import load_model
 
-pytest.importorskip("transformers")
-
 BERT = {
     "model_type": "bert",
     "architectures": ["BertForMaskedLM"],

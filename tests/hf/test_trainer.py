@@ -336,7 +336,8 @@ def test_frozen_parameters_are_in_no_group(tmp_path: Path) -> None:
 
 
 def test_lora_adapters_train_under_a_policy(tmp_path: Path) -> None:
-    peft = pytest.importorskip("peft")
+    import peft
+
     config = peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"], r=2)
     model = peft.get_peft_model(tiny_bert(), config)
     trainer = build(tmp_path, model, decay_policy="none", changes={"max_steps": 1})
@@ -350,7 +351,7 @@ def test_seq2seq_trainer_has_the_mixin(tmp_path: Path) -> None:
     assert gamma_nlp.GammaTrainer is GammaTrainer
 
 
-def test_models_from_elsewhere_take_example_inputs(tmp_path: Path) -> None:
+def test_models_from_elsewhere_take_inputs(tmp_path: Path) -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -362,8 +363,8 @@ def test_models_from_elsewhere_take_example_inputs(tmp_path: Path) -> None:
             return {"loss": loss, "logits": logits}
 
     inputs = {"input_ids": torch.randint(0, 64, (1, 4))}
-    with pytest.raises(GammaError, match="example_inputs"):
+    with pytest.raises(GammaError, match="inputs"):
         build(tmp_path, Own())
-    trainer = build(tmp_path, Own(), example_inputs=inputs, changes={"max_steps": 1})
+    trainer = build(tmp_path, Own(), inputs=inputs, changes={"max_steps": 1})
     trainer.train()
     assert [str(gain.category) for gain in trainer.gain_table] == ["head"]

@@ -18,7 +18,6 @@ from tests.support.paths import ROOT
 
 if importlib.util.find_spec("fairseq") is None:
     pytest.skip(f"fairseq is not installed: {shims.INSTALL}", allow_module_level=True)
-pytest.importorskip("yaml")
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe

@@ -34,13 +34,13 @@ def duplicate(model: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, dict[str
         raise GammaError(
             f"{type(inner).__name__} cannot be copied ({type(error).__name__}: {error}), and the "
             "probe works on a copy. Check table against graph instead: "
-            "categorize(model, example_inputs)"
+            "categorize(model, inputs)"
         ) from error
     if {id(t) for t in _tensors(inner)} & {id(t) for t in _tensors(twin)}:
         raise GammaError(
             f"a copy of {type(inner).__name__} shares tensors with it (a __deepcopy__ of its own?),"
             " and the probe changes its copy. Check table against graph instead: "
-            "categorize(model, example_inputs)"
+            "categorize(model, inputs)"
         )
     with torch.no_grad():
         for tensor in _tensors(twin):
@@ -161,7 +161,7 @@ def run(model: nn.Module, original: nn.Module, inputs: Any, dtype: torch.dtype) 
     except Exception as error:
         text = messages.forward_failed(model, where(), error, args, kwargs)
         # It says how to call categorize, whose second argument has another name.
-        text = text.replace("categorize(", "probe(").replace("example_inputs=", "inputs=")
+        text = text.replace("categorize(", "probe(")
         raise GammaError(text) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -130,7 +130,7 @@ class _Recorder(TorchDispatchMode):
             raise GammaError(
                 f"the probe needs values in ordinary memory, and module {self._where()!r} has a "
                 f"tensor on {tensor.device} with layout {tensor.layout}. Build the model on the "
-                "CPU, or trust table and graph: categorize(model, example_inputs)"
+                "CPU, or trust table and graph: categorize(model, inputs)"
             )
         storage = tensor.untyped_storage()
         if storage._cdata in self._strangers:
@@ -138,7 +138,7 @@ class _Recorder(TorchDispatchMode):
                 f"the probe works on a copy, and module {self._where()!r} of the copy still uses a "
                 "tensor of the original. A function that the model keeps refers to the original "
                 "model; let it take the module as an argument, or check table against graph "
-                "instead: categorize(model, example_inputs)"
+                "instead: categorize(model, inputs)"
             )
         block = self._blocks.get(storage._cdata)
         if block is None:

@@ -28,7 +28,7 @@ def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
     wanted = inspect.signature(model.forward).parameters
     own = {name: value for name, value in options.get("inputs", {}).items() if name in wanted}
     generator = torch.Generator().manual_seed(0)
-    found = {} if "inputs_embeds" in own or "inputs" in own else call.example_inputs(model)
+    found = {} if "inputs_embeds" in own or "inputs" in own else call.random_inputs(model)
     if set(own) & _TOWERS:
         _insert(found, config, options.get("placeholders", {}))
     for name, value in own.items():

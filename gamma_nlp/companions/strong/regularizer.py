@@ -45,6 +45,7 @@ from gamma_nlp.companions.strong.targets import (
     vector,
     weights_of,
 )
+from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import GainTable
 
@@ -86,7 +87,7 @@ class StrongRegularizer:
             signal (matrices, convolutions), without gains, shifts, biases, embeddings.
         model: Whose names ``params`` are, and whose weights are meant without ``params``.
         table: The model's gain table, if it is at hand already.
-        example_inputs: For :func:`categorize`, where it cannot make inputs itself.
+        inputs: For :func:`categorize`, where it cannot make inputs itself.
 
     Raises:
         GammaError: Settings that mean nothing, a name that the optimizer does not have, no tensor
@@ -105,6 +106,7 @@ class StrongRegularizer:
         1.0
     """
 
+    @renamed_arguments(example_inputs="inputs")
     def __init__(
         self,
         optimizer: Optimizer,
@@ -120,7 +122,7 @@ class StrongRegularizer:
         params: Iterable[str] | None = None,
         model: nn.Module | None = None,
         table: GainTable | None = None,
-        example_inputs: Any = None,
+        inputs: Any = None,
     ) -> None:
         self.how = Strength(
             l1=l1,
@@ -136,7 +138,7 @@ class StrongRegularizer:
         self.key = free_key(optimizer, KEY)
         known = named_parameters(optimizer, model)
         if params is None:
-            params = weights_of(known, model, table, example_inputs)
+            params = weights_of(known, model, table, inputs)
         self._places = places_of(optimizer, known, name_list(params, "params"))
         check(optimizer, self._places, self.how)
         self._record = Record(list(self._places), every)

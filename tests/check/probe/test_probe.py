@@ -22,7 +22,6 @@ LONG = 2000
 
 
 def built(model_type: str, class_name: str) -> tuple[nn.Module, Any]:
-    pytest.importorskip("transformers")
     from gamma_nlp.check.sweep import small_inputs, small_models
 
     model = small_models.build(model_type, class_name)
@@ -30,7 +29,8 @@ def built(model_type: str, class_name: str) -> tuple[nn.Module, Any]:
 
 
 def resnet() -> tuple[nn.Module, Any]:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.ResNetConfig(
         embedding_size=8, hidden_sizes=[8, 12], depths=[2, 2], layer_type="basic"

@@ -17,8 +17,6 @@ from gamma_nlp.check.sweep.audit_types import ClassAudit
 from gamma_nlp.cli import main
 from tests.support.paths import GOLDEN
 
-pytest.importorskip("transformers")
-
 # Clean; gains stored as 1 + w; gains, state-space constants and expert parts decayed; looked-up
 # biases, weights in a module called a norm, and a whole model called a norm spared.
 SAMPLE = ("bert", "dbrx", "gemma2", "gpt_oss", "mamba", "roberta-prelayernorm", "t5", "zaya")

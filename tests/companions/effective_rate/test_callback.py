@@ -44,7 +44,7 @@ def trained(folder: Path, callback: EffectiveRateCallback, cls: Any = Trainer, *
         args=arguments(folder, optim="adamw_torch", **kw),
         train_dataset=data(),
         callbacks=[callback],
-        **({"example_inputs": torch.randn(2, 4)} if cls is GammaTrainer else {}),
+        **({"inputs": torch.randn(2, 4)} if cls is GammaTrainer else {}),
     )
     trainer.train()
     return trainer
@@ -77,7 +77,7 @@ def test_the_angle_is_that_between_the_weights_before_and_after(tmp_path: Path) 
         args=arguments(tmp_path),
         train_dataset=data(),
         callbacks=[callback, Watch()],
-        example_inputs=torch.randn(2, 4),
+        inputs=torch.randn(2, 4),
     )
     trainer.train()
     assert [one["step"] for one in callback.history] == [2, 4]
@@ -102,7 +102,7 @@ def test_reporters_see_it_once_it_stands_first(tmp_path: Path) -> None:
         args=arguments(tmp_path, max_steps=1),
         train_dataset=data(),
         callbacks=[Reporter(), callback],
-        example_inputs=torch.randn(2, 4),
+        inputs=torch.randn(2, 4),
     )
     callback.put_first(trainer)
     trainer.train()

@@ -44,7 +44,6 @@ def test_every_tensor_of_200_random_networks_is_judged_right() -> None:
 
 
 def small(model_type: str, class_name: str, joint: bool = False) -> ScaleInvariance:
-    pytest.importorskip("transformers")
     from gamma_nlp.check.sweep import small_inputs, small_models
 
     model = small_models.build(model_type, class_name)

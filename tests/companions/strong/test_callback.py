@@ -45,13 +45,13 @@ def make(
         args=arguments(folder, max_steps=8, learning_rate=0.02, **changes),
         train_dataset=data(),
         eval_dataset=data(),
-        **({"example_inputs": torch.randn(2, 4)} if cls is GammaTrainer else {}),
+        **({"inputs": torch.randn(2, 4)} if cls is GammaTrainer else {}),
     )
     optimizer = trainer.create_optimizer()
     strong = StrongRegularizer(
         optimizer,
         model=trainer.model,
-        example_inputs=torch.randn(2, 4),
+        inputs=torch.randn(2, 4),
         l1=2.0,
         rule="direction",
         threshold=0.1 if every == 1 else -0.5,

@@ -16,8 +16,6 @@ from gamma_nlp.companions.strong.compressed import load_compressed, save_compres
 from gamma_nlp.companions.strong.sparse_forms import pack, unpack
 from gamma_nlp.companions.strong.sparsity import sparsity_report
 
-pytest.importorskip("safetensors")
-
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.float8_e4m3fn]
 DTYPES = [*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
 SHAPES = [(), (1,), (7,), (0,), (3, 0), (5, 13), (40, 3, 3, 3), (2, 70_000)]

@@ -432,7 +432,7 @@ def test_by_default_weights_are_meant_and_nothing_else() -> None:
     strong = StrongRegularizer(optimizer, model=model, table=toy_table(), l1=0.1)
     assert [row.name for row in strong.report().rows] == ["w"]
     traced = network()
-    strong = StrongRegularizer(sgd(traced), model=traced, example_inputs=torch.randn(2, 12), l1=0.1)
+    strong = StrongRegularizer(sgd(traced), model=traced, inputs=torch.randn(2, 12), l1=0.1)
     assert [row.name for row in strong.report().rows] == NAMES
     with pytest.raises(GammaError, match="Pass model="):
         StrongRegularizer(sgd(traced), l1=0.1)

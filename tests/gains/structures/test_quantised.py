@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import pytest
@@ -57,9 +58,10 @@ def test_matrix_packed_into_a_column_is_a_weight_to_an_unknown_kernel(
     assert table.roles.get("weight.bias", Role.BIAS) is Role.BIAS
 
 
+@pytest.mark.needs("bitsandbytes")
 @pytest.mark.parametrize("kind", ["nf4", "fp4"])
 def test_four_bit_layer_of_bitsandbytes_is_a_weight_in_either_packing(kind: str) -> None:
-    bnb: Any = pytest.importorskip("bitsandbytes")
+    bnb: Any = importlib.import_module("bitsandbytes")
     layer = bnb.nn.Linear4bit(WIDE, WIDE, quant_type=kind, compute_dtype=torch.float32)
     net = sandwich(layer).to("cpu")  # quantises
     for _ in range(2):
@@ -70,8 +72,9 @@ def test_four_bit_layer_of_bitsandbytes_is_a_weight_in_either_packing(kind: str)
         net.eval()(signal(2, 5, WIDE))  # repacks, on a CPU that has the instructions for it
 
 
+@pytest.mark.needs("bitsandbytes")
 def test_four_bit_layer_of_bitsandbytes_can_be_trained_afterwards() -> None:
-    bnb: Any = pytest.importorskip("bitsandbytes")
+    bnb: Any = importlib.import_module("bitsandbytes")
     layer = bnb.nn.Linear4bit(WIDE, WIDE, compute_dtype=torch.float32)
     net = sandwich(layer).to("cpu").train()
     shape, flag = layer.weight.shape, layer.support_avx512bf16_for_cpu
@@ -96,8 +99,9 @@ def test_layer_that_repacks_itself_for_inference_is_kept_from_it() -> None:
     assert net.weight.support_avx512bf16_for_cpu
 
 
+@pytest.mark.needs("bitsandbytes")
 def test_eight_bit_layer_of_bitsandbytes_is_a_weight() -> None:
-    bnb: Any = pytest.importorskip("bitsandbytes")
+    bnb: Any = importlib.import_module("bitsandbytes")
     net = sandwich(bnb.nn.Linear8bitLt(WIDE, WIDE, has_fp16_weights=False)).to("cpu")
     table = categorize(net, signal(2, 5, WIDE))
     assert short(table) == SANDWICH

@@ -46,7 +46,8 @@ def rows(table: GainTable) -> dict[str, tuple[str, str, float]]:
 
 
 def test_lora_on_the_last_weight_of_a_branch_leaves_the_norm_after_it_branch_last() -> None:
-    peft = pytest.importorskip("peft")
+    import peft
+
     config = peft.LoraConfig(target_modules=["o_proj", "down_proj", "gate_proj"], r=2)
     model = peft.get_peft_model(FAMILIES["gemma2"].build(), config)
     table = categorize(model, FAMILIES["gemma2"].inputs(), method="graph")
@@ -54,7 +55,8 @@ def test_lora_on_the_last_weight_of_a_branch_leaves_the_norm_after_it_branch_las
 
 
 def test_norms_in_modules_to_save_are_placed_and_their_frozen_originals_are_unused() -> None:
-    peft = pytest.importorskip("peft")
+    import peft
+
     config = peft.LoraConfig(
         target_modules=["down_proj"],
         r=2,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -276,18 +275,15 @@ def test_batches_of_related_lengths_waste_less_than_8_percent_on_each_side() -> 
     assert waste(batches, target) < 0.08
 
 
-DATA = Path(os.environ.get("GAMMA_NLP_DATA", "-"))
-MULTI30K = next((f for f in (DATA / "multi30k", DATA.parent / "multi30k") if f.is_dir()), None)
-
-
-@pytest.mark.skipif(MULTI30K is None, reason="GAMMA_NLP_DATA names no folder with multi30k in it")
 @pytest.mark.parametrize("language", ["de", "fr"])
-def test_multi30k_wastes_less_than_8_percent_on_each_side(language: str) -> None:
-    assert MULTI30K is not None
+def test_multi30k_wastes_less_than_8_percent_on_each_side(
+    real_data: Callable[[str], Path], language: str
+) -> None:
+    folder = real_data("multi30k")
     source, target = (
         [
             len(line.split())
-            for line in (MULTI30K / f"train.{name}").read_text(encoding="utf-8").splitlines()
+            for line in (folder / f"train.{name}").read_text(encoding="utf-8").splitlines()
         ]
         for name in ("en", language)
     )

@@ -13,10 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from tests.support.paths import RECIPES
-
-pytest.importorskip("matplotlib")
-
 from gamma_nlp.companions.batch_norm.covariance import quadratic, ridge
 from gamma_nlp.companions.batch_norm.multipliers import multipliers
 from gamma_nlp.decay.optimizer import make_optimizer
@@ -24,6 +20,7 @@ from recipes.batch_norm.closed_forms import constrained, shrinkage
 from recipes.batch_norm.grid import grid, rule
 from recipes.batch_norm.network import Network, gain_policy
 from recipes.batch_norm.unit import Unit, fit, half_square
+from tests.support.paths import RECIPES
 
 
 def recipe() -> ModuleType:
@@ -123,7 +120,7 @@ def test_a_policy_decays_all_gains_or_none_beside_the_weights(decayed: bool) -> 
         lr=0.1,
         weight_decay=0.5,
         policy=gain_policy(decayed),
-        example_inputs=normal(4, 6).float(),
+        inputs=normal(4, 6).float(),
     )
     decay = {
         name: group["weight_decay"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -215,23 +216,16 @@ def test_the_folder_comes_from_the_option_or_from_the_environment(
         data_folder(None, "mnist", "--data")
 
 
-REAL = Path(os.environ.get("GAMMA_NLP_DATA", "-"))
-
-
-@pytest.mark.skipif(not (REAL / "mnist").is_dir(), reason="GAMMA_NLP_DATA has no mnist in it")
-def test_the_real_mnist_has_its_known_counts() -> None:
-    found = mnist(REAL / "mnist")
+def test_the_real_mnist_has_its_known_counts(real_data: Callable[[str], Path]) -> None:
+    found = mnist(real_data("mnist"))
     assert (len(found.train_images), len(found.test_images)) == (60_000, 10_000)
     counts = torch.bincount(found.train_labels).tolist()
     assert counts == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert found.train_images.float().mean() / 255 == pytest.approx(0.1307, abs=1e-4)
 
 
-@pytest.mark.skipif(
-    not (REAL / "cifar10_subset").is_dir(), reason="GAMMA_NLP_DATA has no cifar10_subset in it"
-)
-def test_the_real_subset_of_cifar10_has_its_known_means() -> None:
-    found = cifar10(REAL / "cifar10_subset")
+def test_the_real_subset_of_cifar10_has_its_known_means(real_data: Callable[[str], Path]) -> None:
+    found = cifar10(real_data("cifar10_subset"))
     assert found.train_images.shape == (10_000, 3, 32, 32)
     assert found.test_images.shape == (1_000, 3, 32, 32)
     assert found.train_labels[:6].tolist() == [6, 9, 9, 4, 1, 1]  # frog, trucks, deer, cars

@@ -6,13 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import pytest
 
-plt = pytest.importorskip("matplotlib.pyplot")
-
-from recipes.common.grid_runner import Done  # noqa: E402
-from recipes.effective_lr.grid import Sweep  # noqa: E402
-from recipes.effective_lr.plots import plot_heat_maps, plot_norms  # noqa: E402
+from recipes.common.grid_runner import Done
+from recipes.effective_lr.grid import Sweep
+from recipes.effective_lr.plots import plot_heat_maps, plot_norms
 
 STEPS = 1000
 

@@ -146,7 +146,6 @@ def test_without_data_the_recipe_says_what_to_give(
 def test_the_recipe_runs_to_its_plots_and_goes_on_where_it_was(
     recipe: ModuleType, tmp_path: Path, capsys: Any
 ) -> None:
-    pytest.importorskip("matplotlib")
     out = tmp_path / "out"
     assert recipe.main(["--smoke", "--output", str(out)]) == 0
     printed = capsys.readouterr().out

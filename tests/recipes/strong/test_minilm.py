@@ -7,9 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-pytest.importorskip("transformers")
-pytest.importorskip("datasets")
-
 from gamma_nlp.tasks.glue.model import train_tokenizer
 from gamma_nlp.tasks.glue.opinions import opinions
 from recipes.strong.minilm import SETTINGS, train_cell

@@ -9,12 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.paths import RECIPES
-
-pytest.importorskip("matplotlib")
-
 from recipes.common.grid_runner import Done
 from recipes.strong.report import judge, lines, rows
+from tests.support.paths import RECIPES
 
 RECIPE = RECIPES / "strong" / "run.py"
 

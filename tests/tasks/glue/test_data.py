@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-pytest.importorskip("datasets")
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue.data import find_folder, load_glue, read_tsv
@@ -179,15 +177,13 @@ def test_an_unreachable_hub_is_an_error_that_names_the_way_out(
         load_glue("sst2")
 
 
-REAL = os.environ.get("GAMMA_NLP_DATA", "")
-
-
-@pytest.mark.skipif(not REAL, reason="GAMMA_NLP_DATA does not name a folder with GLUE's files")
 @pytest.mark.parametrize(
     ("task", "train", "dev"),
     [("sst2", 67349, 872), ("cola", 8551, 1043), ("mrpc", 3668, 408), ("rte", 2490, 277)],
 )
-def test_the_official_files_have_their_official_sizes(task: str, train: int, dev: int) -> None:
-    data = load_glue(task, REAL)
+def test_the_official_files_have_their_official_sizes(
+    real_data: Callable[[str], Path], task: str, train: int, dev: int
+) -> None:
+    data = load_glue(task, str(real_data("glue").parent))
     assert (len(data["train"]), len(data["validation"])) == (train, dev)
     assert set(data["train"]["label"]) == {0, 1}

@@ -7,10 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("transformers")
-pytest.importorskip("evaluate")
-pytest.importorskip("matplotlib")
-
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue import demo
 

@@ -6,9 +6,6 @@ import math
 
 import numpy as np
 import pytest
-
-pytest.importorskip("evaluate")
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

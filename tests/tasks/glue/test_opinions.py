@@ -6,8 +6,6 @@ import math
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
 
 
@@ -44,7 +42,6 @@ def test_counting_words_is_not_enough() -> None:
 
 
 def test_it_is_written_as_sst2_with_no_dev_sentence_in_training(tmp_path: Path) -> None:
-    pytest.importorskip("datasets")
     from gamma_nlp.tasks.glue.data import load_glue
 
     data = load_glue("sst2", write_sst2(tmp_path / "SST-2", train=300, dev=80))

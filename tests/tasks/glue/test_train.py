@@ -8,20 +8,12 @@ import math
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
-
-from gamma_nlp.tasks.run.machine import check_processes
-from tests.support.paths import RECIPES
-
-pytest.importorskip("transformers")
-pytest.importorskip("evaluate")
-pytest.importorskip("matplotlib")
-pytest.importorskip("yaml")
-
 import yaml
 
 from gamma_nlp.errors import GammaError
@@ -31,7 +23,9 @@ from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
 from gamma_nlp.tasks.run import folder as run_folder
+from gamma_nlp.tasks.run.machine import check_processes
 from gamma_nlp.tasks.translation import arguments as translation_arguments
+from tests.support.paths import RECIPES
 
 BERT = {
     "model_type": "bert",
@@ -315,12 +309,8 @@ def test_the_script_runs_on_its_own(tmp_path: Path, data: Path) -> None:
     assert "dose where it decays 20.0%" in done.stdout
 
 
-MODEL = os.environ.get("GAMMA_NLP_DATA", "")
-
-
-@pytest.mark.skipif(not MODEL, reason="GAMMA_NLP_DATA does not name a folder with GLUE's files")
-def test_a_few_steps_on_the_official_sst2(tmp_path: Path) -> None:
-    argv = experiment(tmp_path, Path(MODEL), vocab_size=2000)
+def test_a_few_steps_on_the_official_sst2(real_data: Callable[[str], Path], tmp_path: Path) -> None:
+    argv = experiment(tmp_path, real_data("glue").parent, vocab_size=2000)
     with pytest.raises(GammaError, match="longer than the 64 that the model can take"):
         train([*argv, "--max_length", "128"])
     found = train([*argv, "--max_steps", "3", "--save_strategy", "no"])

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("matplotlib")
-
 from gamma_nlp.tasks.run.plots import plot_arms, plot_run, series
 
 LOG = [

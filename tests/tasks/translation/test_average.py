@@ -8,15 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 
-transformers = pytest.importorskip("transformers")
-
-from safetensors import SafetensorError, safe_open  # noqa: E402
-from safetensors.torch import load_file, save_file  # noqa: E402
-
-from gamma_nlp.errors import GammaError  # noqa: E402
-from gamma_nlp.tasks.translation.average import average_checkpoints, last_checkpoints  # noqa: E402
-from tests.support.tiny_marian import tiny_marian  # noqa: E402
+from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.translation.average import average_checkpoints, last_checkpoints
+from tests.support.tiny_marian import tiny_marian
 
 
 def checkpoint(folder: Path, **tensors: torch.Tensor) -> Path:

@@ -13,13 +13,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("transformers")
-pytest.importorskip("matplotlib")
-pytest.importorskip("yaml")
-pytest.importorskip("sacrebleu")
-pytest.importorskip("sacremoses")
-pytest.importorskip("subword_nmt")
-
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run import folder
 from tests.support.translation_runs import (

@@ -6,8 +6,6 @@ import sys
 
 import pytest
 
-pytest.importorskip("sacremoses")
-
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.moses import lowercase, tokenizer
 

@@ -4,15 +4,15 @@ import math
 import random
 import sys
 
+import hypothesis
 import pytest
+import sacrebleu
 
 from gamma_nlp import GammaError
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.moses import detokenize
 from gamma_nlp.tasks.translation.subwords import join_bpe
 
-sacrebleu = pytest.importorskip("sacrebleu")
-hypothesis = pytest.importorskip("hypothesis")
 strategies = hypothesis.strategies
 
 LINES = strategies.lists(
@@ -185,7 +185,6 @@ def test_bpe_marks_are_joined_within_and_at_the_end_of_a_line() -> None:
 
 
 def test_detokenise_joins_punctuation_and_undoes_escapes() -> None:
-    pytest.importorskip("sacremoses")
     lines = ["it &apos;s true , isn &apos;t it ?", "", "he said &quot; no &quot; ."]
     assert detokenize(lines, "en") == ["it's true, isn't it?", "", 'he said "no".']
 

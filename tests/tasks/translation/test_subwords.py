@@ -13,10 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.paths import ROOT
-
-pytest.importorskip("subword_nmt")
-
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue.opinions import opinions
 from gamma_nlp.tasks.translation.subwords import (
@@ -26,6 +22,7 @@ from gamma_nlp.tasks.translation.subwords import (
     segmenter,
     vocabulary,
 )
+from tests.support.paths import ROOT
 
 LINES = [sentence for sentence, _ in opinions(300, seed=1)]
 CODES = learn_codes(LINES, 120)

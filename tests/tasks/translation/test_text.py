@@ -7,10 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("sacremoses")
-pytest.importorskip("subword_nmt")
-pytest.importorskip("transformers")
-
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.text import SPECIAL, TranslationText, read_prepared, word_tokenizer
 from tests.support.parallel_corpora import lines

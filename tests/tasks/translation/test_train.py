@@ -14,16 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-
-from tests.support.torchrun import two_processes
-
-pytest.importorskip("transformers")
-pytest.importorskip("matplotlib")
-pytest.importorskip("yaml")
-pytest.importorskip("sacrebleu")
-pytest.importorskip("sacremoses")
-pytest.importorskip("subword_nmt")
-
 from transformers import MarianMTModel
 
 from gamma_nlp.errors import GammaError
@@ -36,6 +26,7 @@ from gamma_nlp.tasks.translation.final import score_translations
 from gamma_nlp.tasks.translation.scores import token_bleu
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from gamma_nlp.tasks.translation.trainer import Patience, TranslationTrainer
+from tests.support.torchrun import two_processes
 from tests.support.translation_runs import (
     MARIAN,
     experiment,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -152,12 +152,8 @@ def test_a_length_below_one_is_refused() -> None:
         Cleaning(max_length=0)
 
 
-REAL = os.environ.get("GAMMA_NLP_DATA", "")
-
-
-@pytest.mark.skipif(not REAL, reason="GAMMA_NLP_DATA does not name a folder with IWSLT14's files")
-def test_prepared_iwslt14_has_the_known_counts() -> None:
-    files = Path(REAL) / "iwslt14.tokenized.de-en"
+def test_prepared_iwslt14_has_the_known_counts(real_data: Callable[[str], Path]) -> None:
+    files = real_data("iwslt14.tokenized.de-en")
     for split, count in (("valid", 7_283), ("test", 6_750)):
         sides = [text_lines((files / f"{split}.{x}").read_bytes(), split) for x in ("de", "en")]
         pairs = pair_up(sides[0], sides[1], ("de", "en"))

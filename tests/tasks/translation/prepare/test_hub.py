@@ -6,11 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-pytest.importorskip("datasets")
-
 import datasets
+import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.prepare.cleaning import default_recipe

@@ -14,17 +14,13 @@ from typing import Any
 
 import pytest
 
-from tests.support.parallel_corpora import archive_files, lines, make_archive, make_folder, tgz
-from tests.support.paths import ROOT
-
-pytest.importorskip("sacremoses")
-pytest.importorskip("subword_nmt")
-
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.prepare import iwslt14
 from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Cleaning, Recipe, default_recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.subwords import join_subwords
+from tests.support.parallel_corpora import archive_files, lines, make_archive, make_folder, tgz
+from tests.support.paths import ROOT
 
 SMALL = Recipe(merges=30, cleaning=Cleaning(max_ratio=1.5, max_length=9), valid_every=4)
 

@@ -1,0 +1,52 @@
+"""What every message is made with."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from gamma_nlp.errors import GammaError, close_to, listed, need, one_line
+
+
+def test_an_exception_becomes_one_line_that_is_never_empty() -> None:
+    assert one_line(ValueError("two\n  lines")) == "two lines"
+    assert one_line(ValueError("x" * 500), most=20) == "x" * 20
+    assert one_line(KeyError()) == "KeyError"
+    assert one_line(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "f")) == (
+        "No space left on device"
+    )
+
+
+def test_names_are_cut_after_the_fourth() -> None:
+    assert listed("ab") == "'a', 'b'"
+    assert listed("abcdef") == "'a', 'b', 'c', 'd' and 2 more"
+
+
+def test_close_names_are_asked_for() -> None:
+    assert close_to("guideline", ["guidelines", "none"]) == "; did you mean 'guidelines'?"
+    assert close_to("h.0.ln", ["h.0.ln_1", "h.1.ln_1"], most=2) == (
+        "; did you mean 'h.0.ln_1' or 'h.1.ln_1'?"
+    )
+    assert close_to("xyz", ["guidelines"]) == ""
+
+
+def test_a_missing_package_names_its_extra() -> None:
+    with pytest.raises(GammaError, match=r"^scores need no_such: pip install 'gamma_nlp\[hf\]'"):
+        need("no_such.part", "hf", "scores need")
+
+
+def test_a_package_that_does_not_import_is_told_from_one_that_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_there.py").write_text("import no_such_part")
+    (tmp_path / "broken.py").write_text("raise ImportError('no\\nlibfoo.so')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(GammaError, match="plots need no_such_part: pip install"):
+        need("half_there", "plot", "plots need")
+    with pytest.raises(GammaError, match=r"need broken, which cannot be imported \(no libfoo.so"):
+        need("broken", "plot", "plots need")
+    assert need("json", "plot", "plots need") is sys.modules["json"]
