@@ -101,7 +101,7 @@ def test_adapter_folder_names_its_base_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "no readable JSON"),
+        ("{", "not a readable JSON"),
         ("[]", "holds a list"),
         ("{}", 'no "model_type"'),
         ('{"model_type": "no-such-type"}', "knows no model type 'no-such-type'"),
@@ -192,7 +192,7 @@ def test_cached_config_is_used_without_asking_the_hub(
 
 @pytest.mark.usefixtures("empty_cache")
 def test_name_that_cannot_be_a_hub_name_is_refused() -> None:
-    with pytest.raises(GammaError, match="no hub name can read like this"):
+    with pytest.raises(GammaError, match="this cannot be a name on the hub"):
         load_model("we ird")
 
 

@@ -73,9 +73,7 @@ def read_log(path: Path) -> GenerateLog:
             if letter not in found:
                 continue
             if letter == "T" and sentence in found["T"]:
-                raise GammaError(
-                    f"{path}:{number}: a second T-{sentence}; give one log at a time"
-                )
+                raise GammaError(f"{path}:{number}: a second T-{sentence}; give one log at a time")
             found[letter].setdefault(sentence, _text(line, letter, path, number))
         elif last := RESULT.match(line):
             prefix, result = last[1], last[2].rstrip()
