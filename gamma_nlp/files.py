@@ -74,7 +74,7 @@ def check_target(target: Path, source: Path | None, *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Give a draft folder beside ``target`` that takes its place at the end.
+    """Yield a draft folder next to ``target``; at the end it takes the place of ``target``.
 
     An error inside leaves ``target`` as it was and no draft behind.
 

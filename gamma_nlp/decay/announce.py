@@ -1,4 +1,4 @@
-"""Report a run's decay: what is planned at its start, and the norms of its gains on the way."""
+"""Report a run's decay: the plan at its start, and the norms of its gains on the way."""
 
 from __future__ import annotations
 

@@ -114,22 +114,22 @@ def _tensors(params: Any) -> list[torch.Tensor]:
 
 
 def fit_groups(
-    groups: Sequence[Group], given: Sequence[Group] | None, model: nn.Module
+    groups: Sequence[Group], trainer_groups: Sequence[Group] | None, model: nn.Module
 ) -> list[Group]:
     """Return the policy's groups with all settings of the Trainer's groups but weight decay.
 
     Args:
         groups: The policy's, with ``params`` and ``param_names``.
-        given: Groups that came with the Trainer's choice, or ``None``. Parameters that they lack
-            are left out of training, as in the Trainer; parameters that are not in ``model`` keep
-            the decay they came with.
+        trainer_groups: Groups that came with the Trainer's choice, or ``None``. Parameters that
+            they lack are left out of training, as in the Trainer; parameters that are not in
+            ``model`` keep the decay they came with.
         model: The model of ``groups``.
     """
     fitted = [dict(group) for group in groups]
-    if given is not None:
-        fitted = _with_options(fitted, given)
+    if trainer_groups is not None:
+        fitted = _with_options(fitted, trainer_groups)
         inside = {id(parameter) for parameter in model.parameters()}
-        for group, names in zip(given, group_names(given, model), strict=True):
+        for group, names in zip(trainer_groups, group_names(trainer_groups, model), strict=True):
             rows = [
                 (name, parameter)
                 for name, parameter in zip(names, group["params"], strict=True)
@@ -160,10 +160,10 @@ def split_by(groups: Sequence[Group], key: Callable[[torch.Tensor], Any]) -> lis
     return split
 
 
-def _with_options(groups: Sequence[Group], given: Sequence[Group]) -> list[Group]:
+def _with_options(groups: Sequence[Group], trainer_groups: Sequence[Group]) -> list[Group]:
     options: list[dict[str, Any]] = []
     origin: dict[int, int] = {}
-    for source in given:
+    for source in trainer_groups:
         own = _options(source)
         if own not in options:
             options.append(own)
@@ -183,19 +183,21 @@ def _options(group: Group) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key not in decay}
 
 
-def stock_names(trainer: Any, model: nn.Module, given: Sequence[Group] | None) -> list[list[str]]:
+def stock_names(
+    trainer: Any, model: nn.Module, trainer_groups: Sequence[Group] | None
+) -> list[list[str]]:
     """Return the parameter names of each group that the stock Trainer would have made.
 
     Its checkpoints carry no names; they follow from its rule and its order.
     """
-    if given is None:
+    if trainer_groups is None:
         decayed = set(trainer.get_decay_parameter_names(model))
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        given = [
+        trainer_groups = [
             {"params": [p for name, p in named if name in decayed]},
             {"params": [p for name, p in named if name not in decayed]},
         ]
-    split = split_by(given, lambda parameter: getattr(parameter, "device_mesh", None))
+    split = split_by(trainer_groups, lambda parameter: getattr(parameter, "device_mesh", None))
     return group_names(split, model)
 
 

@@ -68,7 +68,7 @@ def decay_for_dose(dose: float, rates: Sequence[float]) -> float:
         GammaError: The share is not between 0 and 1, or no step has a learning rate.
     """
     if not 0.0 < dose < 1.0:
-        raise GammaError(f"dose must be between 0 and 1, not {dose}; 0.1 is a pull of 10 %")
+        raise GammaError(f"dose must lie between 0 and 1, not {dose}; 0.1 is a pull of 10 %")
     total = math.fsum(rates)
     if total <= 0.0:
         raise GammaError("dose: the planned learning rates are all zero")

@@ -62,7 +62,7 @@ class GammaTrainerMixin(_Base):
         inputs: Example inputs for :func:`categorize`, for models that are not transformers'.
 
     Attributes:
-        gain_table: The model's :class:`GainTable`; made anew after ``model_init``.
+        gain_table: The model's :class:`GainTable`; made again after ``model_init``.
         policy: The :class:`DecayPolicy`.
 
     Raises:
@@ -108,7 +108,7 @@ class GammaTrainerMixin(_Base):
         return model
 
     def _table(self) -> GainTable:
-        """Return the present model's table, made anew if layers were added, cast or exchanged."""
+        """Return the present model's table, made again if layers were added, cast or replaced."""
         if self.gain_table is None or not _fits(self.gain_table, self.model):
             self.gain_table = categorize(self.model, self._inputs)
         return self.gain_table
@@ -131,7 +131,7 @@ class GammaTrainerMixin(_Base):
                 "fsdp_config={'use_orig_params': True}, or use FSDP2"
             )
         table = self._table() if wrapped is None or self.gain_table is None else self.gain_table
-        chosen, kwargs, given = split_choice(self, model)
+        chosen, kwargs, trainer_groups = split_choice(self, model)
         self._native_decay = kwargs.pop("native_decay", None)
         try:
             native = native_mode(chosen, kwargs, self._native_decay)
@@ -147,7 +147,7 @@ class GammaTrainerMixin(_Base):
             policy=self.policy,
             table=table,
         )
-        groups = fit_groups(groups, given, model)
+        groups = fit_groups(groups, trainer_groups, model)
         if any("gamma_decay" in group for group in groups):
             if self.is_deepspeed_enabled:
                 raise GammaError(
@@ -155,7 +155,7 @@ class GammaTrainerMixin(_Base):
                     "model, which DeepSpeed's flat parameters hide; use FSDP2 or data parallel"
                 )
             check_hookable(chosen, kwargs.get("lr", self.args.learning_rate), kwargs)
-        self._stock_names = stock_names(self, model, given)
+        self._stock_names = stock_names(self, model, trainer_groups)
         self._call_stock(wrapped, chosen, {**kwargs, "params": groups})
         made = self.optimizer
         if not isinstance(made, torch.optim.Optimizer) or _ids(made.param_groups) != _ids(groups):
