@@ -20,7 +20,7 @@ from gamma_nlp.gains.table import GainTable
 from gamma_nlp.wrappers import plain_names
 
 GRID = 20_000
-"""Longer schedules of one factor are sampled at this many steps."""
+"""Longer schedules are sampled at this many steps, where a formula gives the rate of each."""
 
 Rates = list[float]
 

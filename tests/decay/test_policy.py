@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,12 @@ def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_bytes(b"\xff\xfe")
     with pytest.raises(GammaError, match="not UTF-8"):
         DecayPolicy.load(tmp_path / "b.json")
+
+
+def test_yaml_without_its_package_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.yaml").write_text("head: 1", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(GammaError, match=r"YAML needs yaml: pip install 'gamma_nlp\[recipes\]'"):
+        DecayPolicy.load(tmp_path / "p.yaml")
