@@ -15,7 +15,7 @@ from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
 from gamma_nlp.graph import messages
 from gamma_nlp.graph.nodes import Graph, Op
-from gamma_nlp.wrappers import core, plain_name, unwrap
+from gamma_nlp.wrappers import library_model, library_names, unwrap
 
 
 def from_graph(model: nn.Module, graph: Graph) -> GainTable:
@@ -85,9 +85,10 @@ def _stays_bias(role: Role, name: str, added: set[str], roles: Mapping[str, Role
 
 def _row(model: nn.Module, name: str) -> str | None:
     """What a row for this gain would be called, where tables are read for the model at all."""
-    if name_tables.model_type(core(unwrap(model))) is None:
+    if name_tables.model_type(library_model(model)) is None:
         return None
-    return re.sub(r"\.\d+(?=\.)", ".{i}", plain_name(name)).removesuffix(".weight")
+    plain = library_names(other for other, _ in model.named_parameters())[name]
+    return re.sub(r"\.\d+(?=\.)", ".{i}", plain).removesuffix(".weight")
 
 
 def _only_scales(graph: Graph, module: str) -> bool:

@@ -11,11 +11,11 @@ from gamma_nlp.gains import name_tables
 from gamma_nlp.gains import roles as find
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
-from gamma_nlp.wrappers import core, unwrap
+from gamma_nlp.wrappers import library_model
 
 
 def from_table(model: nn.Module, required: bool) -> GainTable | None:
-    inner = core(unwrap(model))
+    inner = library_model(model)
     names = [name for name, _ in model.named_parameters()]
     placed = name_tables.place(inner, names)
     stranger = None

@@ -18,7 +18,7 @@ from importlib import resources
 from torch import nn
 
 from gamma_nlp.gains.category import Category
-from gamma_nlp.wrappers import plain_name
+from gamma_nlp.wrappers import library_names
 
 TRUSTED = ("transformers.", "fairseq.", "torch.", "peft.", "bitsandbytes.")
 
@@ -142,7 +142,7 @@ def place(model: nn.Module, names: Iterable[str]) -> tuple[str, dict[str, Row]] 
     if layout is None:
         return None
     prefix = getattr(model, "base_model_prefix", "")
-    plain = {name: _strip(plain_name(name), prefix) for name in names}
+    plain = {name: _strip(short, prefix) for name, short in library_names(names).items()}
     found: dict[str, Row] = {}
     matchers = [(_matcher(row.pattern, plain.values()), row) for row in layout.rows]
     for name, short in plain.items():

@@ -29,7 +29,7 @@ from gamma_nlp.hf import optimizer as hf_optimizer
 from gamma_nlp.hf import resume
 from gamma_nlp.hf.loss_scale import LossScale, loss_scale
 from gamma_nlp.hf.models import keep_positions
-from gamma_nlp.wrappers import inner, plain_names
+from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -239,7 +239,7 @@ class GammaTrainerMixin(_Base):
 
     def _announce(self) -> None:
         """Log and save the table with what is planned for this run."""
-        optimizer = inner(self.optimizer)
+        optimizer = unwrap_optimizer(self.optimizer)
         if not hf_optimizer.made_here(optimizer):
             logger.warning(
                 "the optimizer (%s) was made by an overridden create_optimizer: decay policy %r "
