@@ -1,4 +1,4 @@
-"""Find what can be told of parameters without running the model: norms, and everyone's role."""
+"""What types, names and shapes say without running a model: which modules are norms, and roles."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TORCH_NORMS = (
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises, by its type; a class of the user's own counts by its name."""
+    """Whether a module normalises, by its type, or by its name if the class is the user's own."""
     return isinstance(module, _TORCH_NORMS) or "norm" in type(module).__name__.lower()
 
 
 def kind(module: nn.Module) -> str:
-    """The kind of a norm module by its type, as :attr:`gamma_nlp.Gain.kind`."""
+    """Return the kind of a norm module by its type, as :attr:`gamma_nlp.Gain.kind`."""
     name = type(module).__name__.lower()
     for word in ("batch", "group", "instance", "rms"):
         if word in name:
@@ -32,10 +32,10 @@ def kind(module: nn.Module) -> str:
 
 
 def norm_weights(model: nn.Module) -> list[str]:
-    """Names of the parameters that look like gains: what norm modules own, apart from shifts.
+    """Return the names of parameters that look like gains: what norm modules own, without shifts.
 
-    A container whose class name holds "norm" (a block, say) owns no small parameters of its own
-    and so contributes none.
+    A container with "norm" in its class name, such as a block, owns no small parameters itself and
+    so contributes none.
     """
     found = []
     for path, module in model.named_modules(remove_duplicate=False):
@@ -47,7 +47,7 @@ def norm_weights(model: nn.Module) -> list[str]:
 
 
 def static_roles(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, Role]:
-    """The role of each parameter by the type of the module that owns it and by its shape."""
+    """Return each parameter's role by its shape and the type of the module that owns it."""
     skipped = set(skip)
     owners = dict(model.named_modules(remove_duplicate=False))
     first: dict[int, str] = {}
@@ -57,16 +57,16 @@ def static_roles(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, Role]:
         role = _role(owners[path], last, parameter)
         known = first.setdefault(id(parameter), name)
         if known not in skipped and (known == name or role is Role.EMBEDDING):
-            roles[known] = role  # an output layer that shares the embedding is the embedding
+            roles[known] = role  # an output layer that shares an embedding counts as embedding
     return roles
 
 
 def _role(owner: nn.Module, name: str, parameter: nn.Parameter) -> Role:
     if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
         return Role.EMBEDDING
-    # Biases of experts or heads, held as one matrix, are named for what they are.
+    # Biases of all experts or heads may be held as one matrix; their names still say what they are.
     if name.endswith("bias") or (_is_bias(name) and not _is_matrix(parameter)):
-        # A class named after its norm may be a whole head; a norm has no submodules.
+        # A class with "norm" in its name may be a whole head; a norm has no submodules.
         return Role.SHIFT if is_norm(owner) and not [*owner.children()] else Role.BIAS
     if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) or _is_matrix(parameter):
         return Role.WEIGHT

@@ -127,7 +127,7 @@ def test_gain_of_a_library_model_that_cannot_be_placed_shows_the_table_row_it_la
     model.h[1].ln_2 = ExpNorm()
     message = refused(model, {"input_ids": torch.tensor([[1, 2, 3]])})
     assert "'h.1.ln_2.weight'" in message
-    assert "write the row `h.{i}.ln_2 = CATEGORY` into its table" in message
+    assert "add the row `h.{i}.ln_2 = CATEGORY` to its name table" in message
 
 
 def test_gain_that_nothing_reaches_is_named_with_what_could_reach_it() -> None:
@@ -183,7 +183,7 @@ class BrokenModel(PreTrainedModel):
         ("values", ["the forward pass of BrokenModel failed", "config.num_hidden_layers = 2",
                     "categorize(AutoModel.from_config(config, trust_remote_code=True))"]),
         ("speaker", ["You have to specify a speaker", "It was given input_ids int64 (1, 8)",
-                     "its forward also takes speaker"]),
+                     "its forward also takes 'speaker'"]),
         ("odd", ["'norm.weight' belongs to a norm (LayerNorm)"]),
     ],
 )  # fmt: skip
