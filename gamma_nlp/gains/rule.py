@@ -43,8 +43,9 @@ from gamma_nlp.graph.nodes import Graph, Op
 #     all           decay    decay      decay         decay
 #
 # So a shared gain decays only if each of its uses would, whatever the preset. That is why head
-# comes before the branches: a block's norm that is also the final norm scales the logits, and nothing
-# makes up for a smaller scale after that. branch_last comes before branch_inner for input_only.
+# comes before the branches: a block's norm that is also the final norm scales the logits, and
+# nothing after that makes up for a smaller scale. branch_last comes before branch_inner because of
+# input_only.
 #
 # Within one use head comes last of all (see _follow): it is what remains where no path meets an
 # addition.
