@@ -145,9 +145,30 @@ def test_saved_optimizer_of_a_wrapped_model_fits_the_bare_one(kind: str) -> None
         assert moments[id(parameter)].flatten()[0] == pytest.approx((number + 1) / 10)
 
 
-def test_checkpointed_root_is_unwrapped() -> None:
-    model = Net()
-    assert unwrap(checkpoint_wrapper(model)) is model
+def test_checkpointed_root_is_unwrapped_and_placed_under_the_bare_names() -> None:
+    model, x = Net(), torch.randn(2, 4)
+    wrapped = checkpoint_wrapper(model)  # it leaves its own part out of its parameters' names
+    assert unwrap(wrapped) is model
+    assert gamma_nlp.categorize(wrapped, x) == gamma_nlp.categorize(model, x)
+
+
+@pytest.mark.parametrize("wrap", [DataParallel, torch.compile])
+def test_what_is_a_norm_by_name_only_is_none_inside_holders_too(wrap: Any) -> None:
+    class NoNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.bias = nn.Parameter(torch.ones(4)), nn.Parameter(torch.zeros(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.weight + self.bias
+
+    model: Any = Net()
+    model.h[0].norm = NoNorm()
+    table = gamma_nlp.categorize(wrap(model), torch.randn(2, 4))
+    assert [plain_names(g.name for g in table)[g.name] for g in table] == [
+        "h.1.norm.weight",
+        "final.weight",
+    ]
 
 
 class Named(nn.Module):

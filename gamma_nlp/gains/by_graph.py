@@ -11,7 +11,7 @@ from torch import nn
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import name_tables, rule
 from gamma_nlp.gains.category import Category, Role
-from gamma_nlp.gains.roles import kind, norm_weights, static_roles
+from gamma_nlp.gains.roles import kind, norm_weights, owners, static_roles
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
 from gamma_nlp.graph import messages
 from gamma_nlp.graph.nodes import Graph, Op
@@ -42,21 +42,23 @@ def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator
         uses.setdefault(named[place.parameter], []).append(place)
     touched = {named[name] for name in graph.touched if name in named}
     candidates = {named[name] for name in norm_weights(model)}
-    owners = dict(model.named_modules(remove_duplicate=False))
+    owner: dict[str, nn.Module] = {}
+    for name, module, _, _ in owners(model):
+        owner.setdefault(name, module)
+    paths = {id(module): path for path, module in unwrap(model).named_modules()}
     for name, parameter in model.named_parameters():
         found = uses.get(name)
-        module = name.rpartition(".")[0]
         if found is None and name not in candidates:
             continue
         if found is None and name in touched:
-            if _only_scales(graph, module):
+            if _only_scales(graph, paths[id(owner[name])]):
                 continue  # a norm by name that normalises nothing, such as MobileBERT's NoNorm
             raise GammaError(messages.unplaced(model, name, _row(model, name)))
         use = rule.merge(found) if found else None
         yield Gain(
             name=name,
             category=use.category if use else None,
-            kind=use.kind if use else kind(owners[module]),
+            kind=use.kind if use else kind(owner[name]),
             offset=use.offset if use else 0.0,
             source="graph",
             reason=_reason(graph, use, len(found or ())),

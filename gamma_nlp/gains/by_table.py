@@ -64,8 +64,7 @@ def _own_names(inner: nn.Module, rows: dict[str, Any], model: nn.Module) -> list
 
 
 def _unmatched(model: nn.Module, rows: dict[str, Any]) -> list[str]:
-    own = dict(model.named_parameters())  # shared parameters under their first name only
-    return [name for name in norm_weights(model) if name in own and name not in rows]
+    return [name for name in norm_weights(model) if name not in rows]
 
 
 def _no_table(inner: nn.Module, stranger: str | None, left: list[str]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -31,33 +31,43 @@ def kind(module: nn.Module) -> str:
     return "layer_norm"
 
 
+def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
+    """Yield each parameter's name, the module that owns it, its name there, and the parameter.
+
+    A shared parameter comes once for each owner, always under its first name. That name need not
+    be the path of the owner: a checkpointed root leaves its own part out of it.
+    """
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for module in model.modules():
+        for last, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            yield names[id(parameter)], module, last, parameter
+
+
 def norm_weights(model: nn.Module) -> list[str]:
     """Return the names of parameters that look like gains: what norm modules own, without shifts.
 
     A container with "norm" in its class name, such as a block, owns no small parameters itself and
     so contributes none.
     """
-    found = []
-    for path, module in model.named_modules(remove_duplicate=False):
-        if is_norm(module):
-            for name, parameter in module.named_parameters(recurse=False):
-                if not _is_bias(name) and not _is_matrix(parameter):
-                    found.append(f"{path}.{name}" if path else name)
-    return found
+    found = [
+        name
+        for name, owner, last, parameter in owners(model)
+        if is_norm(owner) and not _is_bias(last) and not _is_matrix(parameter)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def static_roles(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, Role]:
     """Return each parameter's role by its shape and the type of the module that owns it."""
     skipped = set(skip)
-    owners = dict(model.named_modules(remove_duplicate=False))
-    first: dict[int, str] = {}
+    seen: set[str] = set()
     roles: dict[str, Role] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        path, _, last = name.rpartition(".")
-        role = _role(owners[path], last, parameter)
-        known = first.setdefault(id(parameter), name)
-        if known not in skipped and (known == name or role is Role.EMBEDDING):
-            roles[known] = role  # an output layer that shares an embedding counts as embedding
+    for name, owner, last, parameter in owners(model):
+        role = _role(owner, last, parameter)
+        # An output layer that shares its weight with an embedding counts as an embedding.
+        if name not in skipped and (name not in seen or role is Role.EMBEDDING):
+            roles[name] = role
+        seen.add(name)
     return roles
 
 
