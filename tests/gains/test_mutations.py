@@ -1,7 +1,7 @@
-"""Networks and graphs of known categories tell when any clause of the rule is changed.
+"""Any change of a clause of the rule misplaces a gain of a network or graph of known categories.
 
-Each mutation changes the source in one place, which must be there: where the source was edited,
-the mutation fails until it is written anew.
+Each mutation replaces one piece of the source, which must occur exactly once: when the source is
+edited, the mutation fails until it is rewritten.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from gamma_nlp.graph import interpreter, recorder, trace
 from tests.support.mutations import Mutation, mutant
 from tests.support.mutations.addition_edits import ADDITIONS, REACH
 from tests.support.mutations.graphs import GRAPHS, Draft
-from tests.support.mutations.interpret_edits import INTERPRET, RECORD
+from tests.support.mutations.interpreter_edits import INTERPRET, RECORD
 from tests.support.mutations.shortcut_edits import IDENTITY, PATHS, PROJECTION
 from tests.support.mutations.use_edits import FOLLOW, SCALES, USES
 from tests.support.networks import SHORT, check
 from tests.support.networks.check import traced, wrong
 
 RULE = (*REACH, *ADDITIONS, *IDENTITY, *PROJECTION, *PATHS, *USES, *FOLLOW, *SCALES)
-# Every mutation of the recording shows in one of these: each check records its network anew.
+# These networks show every mutation of the recording; each check records its network again.
 TELLING = (7, 22, 4, 1, 11, 0, 40, 110)
 
 
@@ -76,7 +76,7 @@ def test_a_changed_rule_is_wrong_somewhere(
 
 @pytest.fixture
 def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every check records its network anew."""
+    """Record the network again in every check."""
     monkeypatch.setattr(check, "traced", traced.__wrapped__)
 
 

@@ -217,3 +217,10 @@ def test_meta_model_is_placed_by_table_and_by_graph() -> None:
         assert categories(categorize(model, method="table")) == categories(
             categorize(model, method="graph")
         )
+
+
+def test_examples_climb_from_a_plain_model_over_a_printed_table_to_a_policy() -> None:
+    text = categorize.__doc__ or ""
+    steps = ("nn.Sequential(nn.Linear", "class Block", "print(table)", "policy=")
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)
