@@ -152,8 +152,6 @@ def _why_spared(name: str) -> str:
 def _section(title: str, findings: Sequence[Finding]) -> str:
     if not findings:
         return f"{title}: none"
-    rows = merge_layers(
-        [Row(name=f.name, key=(f.what,), reason=f.why, dtype="", numel=0) for f in findings]
-    )
+    rows = merge_layers([Row(name=f.name, key=(f.what,), reason=f.why) for f in findings])
     lines = [["  " + row.name, str(row.count), row.key[0], row.reason] for row in rows]
     return f"{title}: {len(findings)}\n" + align(["  parameter", "n", "what", "why"], lines, {"n"})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import inner
+from gamma_nlp.wrappers import unwrap_optimizer
 
 
 def bare(optimizer: Any) -> Optimizer:
@@ -19,7 +19,7 @@ def bare(optimizer: Any) -> Optimizer:
     Raises:
         GammaError: It is no optimizer.
     """
-    found = inner(optimizer)
+    found = unwrap_optimizer(optimizer)
     if not isinstance(found, Optimizer) or not hasattr(found, "register_step_post_hook"):
         raise GammaError(
             f"optimizer is {_said(optimizer)}; expected one of torch.optim's kind. A Trainer "

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.optimizer import is_attached
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import inner, plain_names
+from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
 Group = dict[str, Any]
 
@@ -220,5 +220,5 @@ def group_names(groups: Iterable[Group], model: nn.Module) -> list[list[str]]:
 
 def made_here(optimizer: Any) -> bool:
     """Tell whether an optimizer came from :func:`gamma_nlp.make_optimizer`, wrapped or not."""
-    optimizer = inner(optimizer)
+    optimizer = unwrap_optimizer(optimizer)
     return isinstance(optimizer, Optimizer) and is_attached(optimizer)

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_scheduler_state
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import inner
+from gamma_nlp.wrappers import unwrap_optimizer
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -31,7 +31,7 @@ def fitted_loading(
     Raises:
         GammaError: The saved state does not fit. Nothing has been loaded then.
     """
-    bare = inner(optimizer)
+    bare = unwrap_optimizer(optimizer)
     saved_names: list[Sequence[str]] = []
 
     def load_optimizer(load: Callable[..., Any], state: Mapping[str, Any]) -> Any:
@@ -64,13 +64,13 @@ def decays(optimizer: Any) -> list[dict[str, Any]]:
     """Return the decay keys of each group, to keep for :func:`reapply`."""
     return [
         {key: group[key] for key in DECAY_KEYS if key in group}
-        for group in inner(optimizer).param_groups
+        for group in unwrap_optimizer(optimizer).param_groups
     ]
 
 
 def reapply(optimizer: Any, present: Sequence[Mapping[str, Any]]) -> None:
     """Restore each group's decay after FSDP or DeepSpeed have loaded the state their own way."""
-    groups = inner(optimizer).param_groups
+    groups = unwrap_optimizer(optimizer).param_groups
     if len(groups) != len(present):
         raise GammaError(
             f"the checkpoint has {len(groups)} parameter groups, this policy makes {len(present)}; "

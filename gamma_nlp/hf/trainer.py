@@ -37,7 +37,7 @@ from gamma_nlp.hf.optimizer import (
     split_choice,
     stock_names,
 )
-from gamma_nlp.wrappers import inner, plain_names
+from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -246,7 +246,7 @@ class GammaTrainerMixin(_Base):
 
     def _announce(self) -> None:
         """Log and save the gain table with the decay planned for this run."""
-        optimizer = inner(self.optimizer)
+        optimizer = unwrap_optimizer(self.optimizer)
         if not made_here(optimizer):
             logger.warning(
                 "the optimizer (%s) was made by an overridden create_optimizer: decay policy %r "

@@ -150,9 +150,7 @@ def line(classes: Sequence[ClassAudit], width: int) -> str:
 
 
 def _merged(findings: Sequence[Finding]) -> list[str]:
-    rows = merge_layers(
-        [Row(name=f.name, key=(f.what, f.why), reason="", dtype="", numel=0) for f in findings]
-    )
+    rows = merge_layers([Row(name=f.name, key=(f.what, f.why)) for f in findings])
     return [
         f"{row.name}{f' x{row.count}' if row.count > 1 else ''} ({_short(*row.key)})"
         for row in rows

@@ -15,7 +15,7 @@ from gamma_nlp.companions.arguments import name_list, named_parameters, whole_nu
 from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import inner
+from gamma_nlp.wrappers import unwrap_optimizer
 
 
 class EffectiveRateCallback(TrainerCallback):
@@ -67,7 +67,7 @@ class EffectiveRateCallback(TrainerCallback):
         every = self.every or state.logging_steps
         if optimizer is None or every < 1 or (state.global_step + 1) % every:
             return
-        bare = inner(optimizer)
+        bare = unwrap_optimizer(optimizer)
         self._rates = effective_lr(bare, self.names, model)
         self._before = [w.detach().clone() for w in self._tensors(bare, model)]
 
@@ -82,7 +82,7 @@ class EffectiveRateCallback(TrainerCallback):
     ) -> None:
         if self._before is None:
             return
-        turned = angles(self._before, self._tensors(inner(optimizer), model))
+        turned = angles(self._before, self._tensors(unwrap_optimizer(optimizer), model))
         self._before = None
         rates = self._rates
         self.history.append(
