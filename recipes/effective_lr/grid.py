@@ -1,4 +1,4 @@
-"""The grid over (lr, decay) of ``recipes/effective_lr/run.py``, and what is read off its cells."""
+"""The grid over (lr, decay) of :mod:`recipes.effective_lr.run`, and what its cells say."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _errors(
 
 
 def of_sweep(done: Sequence[Done], sweep: Sweep) -> list[Done]:
-    """The cells of one sweep."""
+    """Return the cells of one sweep."""
     mine = (sweep.network, sweep.optimizer)
     return [one for one in done if (one.cell["network"], one.cell["optimizer"]) == mine]
 

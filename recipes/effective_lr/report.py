@@ -1,4 +1,4 @@
-"""What ``recipes/effective_lr/run.py`` found, as data and as text."""
+"""What :mod:`recipes.effective_lr.run` found, as data and as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The grids of ``recipes/strong/run.py``, and what is made of one."""
+"""The grids of :mod:`recipes.strong.run`, and how one is run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from recipes.common.grid_runner import run_cells
 from recipes.strong.plots import plot_grid
 from recipes.strong.report import RULES, as_json, judge, lines, rows
-from recipes.strong.training import Task
+from recipes.strong.training import Task, train_cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def run_grid(
 ) -> dict[str, Any]:
     """Train the cells, draw and print; return what belongs into results.json."""
     done = run_cells(
-        f"{__package__}.training:train_cell",
+        train_cell,
         grid.cells(),
         output / grid.name,
         settings=asdict(grid.task),

@@ -179,7 +179,7 @@ def run_finetuning(texts: Sequence[str], output: Path, jobs: int | None) -> dict
         raise GammaError("--minilm needs transformers: pip install 'gamma_nlp[recipes]'") from error
     folder = output / "sst2"
     done = run_cells(
-        f"{__name__}:train_cell",
+        train_cell,
         CELLS,
         folder,
         settings=SETTINGS,
