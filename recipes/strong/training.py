@@ -118,7 +118,7 @@ def train_cell(
     if cell["rule"] != "none":
         strong = StrongRegularizer(
             optimizer,
-            params=names,
+            names=names,
             l1=float(cell["l1"]),
             rule=cell["rule"],
             delay_steps=round(task.delay * steps) if cell["rule"] == "delayed" else 0,

@@ -340,12 +340,12 @@ nn.init.constant_(BROKEN.weight, torch.nan)
         ({"inputs": [[1.0]]}, "inputs must be tensors, got list"),
         ({"inputs": X / 0}, "inputs are not finite"),
         ({"inputs": X.to(torch.complex64)}, "inputs must be real numbers"),
-        ({"inputs": 3.0}, "inputs must be a tensor or batches of it, got 3.0"),
-        ({"targets": 3.0}, "targets must be a tensor or batches of it, got 3.0"),
+        ({"inputs": 3.0}, "inputs must be a tensor or batches of tensors, got 3.0"),
+        ({"targets": 3.0}, "targets must be a tensor or batches of tensors, got 3.0"),
         ({"targets": [1.0]}, "targets must be tensors of real numbers"),
         ({"noise": "a"}, "noise must be a number or a tensor, got 'a'"),
         ({"rtol": -1.0}, "rtol must be a number from 0 to 1, got -1.0"),
-        ({"inputs": X[:1]}, "inputs have 1 rows; a covariance needs 2"),
+        ({"inputs": X[:1]}, "inputs have 1 rows; a covariance needs at least 2"),
         ({"inputs": []}, "inputs have 0 rows"),
         ({"layer": CONV, "inputs": X}, "the layer takes [examples, 3, 2 of space]"),
         (
@@ -419,9 +419,9 @@ def test_multipliers_need_norms_batches_and_a_loss() -> None:
         multipliers(net, loss_fn, [])
     with pytest.raises(GammaError, match="one finite number"):
         multipliers(net, lambda net, x: net(x), [X])
-    with pytest.raises(GammaError, match="'1' was not called"):
+    with pytest.raises(GammaError, match="did not call the norm '1'"):
         multipliers(net, lambda net, x: net[0](x).sum(), [X])
-    with pytest.raises(GammaError, match="the loss depends on no norm"):
+    with pytest.raises(GammaError, match="the loss does not depend on any norm"):
         multipliers(net, lambda net, x: net(x).sum().detach(), [X])
     with pytest.raises(GammaError, match="does not depend on the norm '1'"):
         multipliers(net, lambda net, x: (net(x) * 0).detach().sum() + net[0](x).sum(), [X])

@@ -250,11 +250,11 @@ def test_bad_settings_are_refused() -> None:
     wrong = model
     with pytest.raises(GammaError, match="invariance is a Sheet; expected what scale_invariant"):
         UnitNorm(adamw(model), HELD, invariance=wrong)
-    with pytest.raises(GammaError, match=r"params must be a list of names.*write \['rows'\]"):
+    with pytest.raises(GammaError, match=r"names must be a list of names.*write \['rows'\]"):
         UnitNorm(adamw(model), "rows", invariance=REPORT)
-    with pytest.raises(GammaError, match="params must be a list of names, got a Invariance"):
+    with pytest.raises(GammaError, match="names must be a list of names, got a Invariance"):
         UnitNorm(adamw(model), list(REPORT), invariance=REPORT)  # type: ignore[arg-type]
-    with pytest.raises(GammaError, match="optimizer is None; expected one of torch"):
+    with pytest.raises(GammaError, match="optimizer is None; expected a torch"):
         UnitNorm(None, HELD, invariance=REPORT)  # type: ignore[arg-type]
     with pytest.raises(GammaError, match="'unit' or 'tensor'"):
         UnitNorm(adamw(model), HELD, invariance=REPORT, per="row")
