@@ -11,67 +11,27 @@ import torch
 from torch import Tensor, nn
 
 from gamma_nlp import GammaError, make_optimizer
-from gamma_nlp.companions.strong.history import SLOTS
 from gamma_nlp.companions.strong.reference import (
-    both_gradients,
-    cosine,
     decide_reference,
     shrink_reference,
 )
 from gamma_nlp.companions.strong.regularizer import KEY, StrongRegularizer
 from gamma_nlp.companions.strong.rules import (
     StrongSettings,
-    decide,
-    measure,
-    shrink_at_once,
-    shrink_unseen,
 )
 from tests.support.optim_models import Toy, toy_table
-
-NAMES = ["0.weight", "2.weight", "4.weight"]
-
-
-def network(seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.Sequential:
-    torch.manual_seed(seed)
-    layers = [nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3)]
-    return nn.Sequential(*layers).to(dtype)
-
-
-def backward(model: nn.Module, step: int) -> None:
-    generator = torch.Generator().manual_seed(step)
-    x = torch.randn(8, 12, generator=generator)
-    y = (x[:, :3] + 0.5 * x[:, 3:6]).argmax(1)
-    dtype = next(model.parameters()).dtype
-    model.zero_grad()
-    nn.functional.cross_entropy(model(x.to(dtype)).float(), y).backward()
-
-
-def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, first: int = 0) -> None:
-    for step in range(first, first + steps):
-        backward(model, step)
-        optimizer.step()
-
-
-def sgd(model: nn.Module, **kwargs: Any) -> torch.optim.Optimizer:
-    return torch.optim.SGD(model.named_parameters(), **{"lr": 0.1, "momentum": 0.9, **kwargs})
-
-
-def adamw(model: nn.Module, **kwargs: Any) -> torch.optim.Optimizer:
-    settings = {"lr": 0.01, "weight_decay": 0.0, **kwargs}
-    return torch.optim.AdamW(model.named_parameters(), **settings)
-
-
-def weights(model: nn.Module) -> list[Tensor]:
-    return [model.get_parameter(name) for name in NAMES]
-
-
-def same(first: nn.Module, second: nn.Module) -> bool:
-    pairs = zip(first.parameters(), second.parameters(), strict=True)
-    return all(torch.equal(a, b) for a, b in pairs)
-
-
-def zeros(model: nn.Module) -> int:
-    return sum(int((w == 0).sum()) for w in weights(model))
+from tests.support.regularized import (
+    NAMES,
+    adamw,
+    backward,
+    network,
+    same,
+    sgd,
+    train,
+    train_with,
+    weights,
+    zeros,
+)
 
 
 @pytest.mark.parametrize("make", [sgd, adamw])
@@ -116,63 +76,11 @@ def test_each_step_equals_the_reference(make: Any, scope: Any, settings: Any) ->
         assert 0 < sum(acted) < len(acted)  # the settings try both answers
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_what_is_measured_is_accurate_in_every_precision(dtype: torch.dtype) -> None:
-    model = network(dtype=dtype)
-    backward(model, 0)
-    gradients = [w.grad.clone() for w in weights(model)]
-    found = measure(weights(model), gradients, l1=0.1, l2=0.3)
-    for (square, inner, own), w, g in zip(found.tolist(), weights(model), gradients, strict=True):
-        w, g = w.detach().double(), g.double()
-        r = 0.1 * w.sign() + 0.3 * w
-        assert square == pytest.approx(float((g * g).sum()), rel=1e-4)
-        assert inner == pytest.approx(float((g * r).sum()), rel=1e-3, abs=1e-5)
-        assert own == pytest.approx(float((r * r).sum()), rel=1e-4)
-
-
-def test_direction_is_magnitude_where_the_penalty_has_nothing_to_do_with_the_loss() -> None:
-    sizes = torch.linspace(0.1, 6.0, 40)
-    found = torch.stack([torch.ones(40), torch.zeros(40), sizes**2], dim=1)
-    for threshold in (0.2, 0.3, 0.7):
-        ratio = (1 / threshold**2 - 1) ** 0.5
-        how = {"l1": 1.0, "scope": "tensor"}
-        acts, _ = decide(found, StrongSettings(rule="direction", threshold=threshold, **how), True)
-        same, _ = decide(found, StrongSettings(rule="magnitude", ratio=ratio, **how), True)
-        assert torch.equal(acts, same) and 0 < int(acts.sum()) < 40
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_both_ways_to_shrink_do_the_same(dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    first = [torch.randn(size, generator=generator).to(dtype) for size in (5, 40, 7, 300)]
-    second = [w.clone() for w in first]
-    zeros = [[torch.zeros_like(w, dtype=torch.bool) for w in first] for _ in range(2)]
-    doses = torch.tensor([0.5, 0.25, 0.125, 0.0625])
-    for turn, acts in enumerate([[1, 1, 0, 1], [0, 1, 0, 0], [1, 1, 1, 1]]):
-        chosen = torch.tensor(acts, dtype=torch.bool)
-        for w, other in zip(first, second, strict=True):
-            noise = torch.randn(w.shape, generator=generator).to(dtype)
-            w.add_(noise, alpha=0.1)
-            other.add_(noise, alpha=0.1)
-        shrink_at_once(first, doses, 0.5, 0.25 * turn, chosen, zeros[0])
-        shrink_unseen(second, doses, 0.5, 0.25 * turn, chosen, zeros[1])
-        for a, b in zip([*first, *zeros[0]], [*second, *zeros[1]], strict=True):
-            torch.testing.assert_close(a, b)
-    assert sum(int((w == 0).sum()) for w in first) > 10
-
-
 def test_l1_makes_exact_zeros_without_a_sign() -> None:
     model = network()
     train_with(model, l1=0.05, rule="always", steps=40)
     assert 0 < zeros(model) < sum(w.numel() for w in weights(model))
     assert not any(torch.signbit(w[w == 0]).any() for w in weights(model))
-
-
-def train_with(model: nn.Module, steps: int, make: Any = sgd, **kwargs: Any) -> StrongRegularizer:
-    optimizer = make(model)
-    strong = StrongRegularizer(optimizer, names=NAMES, **kwargs)
-    train(model, optimizer, steps)
-    return strong
 
 
 def test_only_the_chosen_tensors_are_shrunk() -> None:
@@ -492,49 +400,6 @@ def test_settings_that_mean_nothing_are_refused(settings: Any, said: str) -> Non
         StrongRegularizer(sgd(network()), **{"names": NAMES, **settings})
 
 
-def test_the_report_tells_how_often_it_acted_and_how_coherent_gradients_were() -> None:
-    model = network()
-    optimizer = sgd(model)
-    strong = StrongRegularizer(optimizer, names=NAMES, l1=0.05, rule="direction", threshold=0.7)
-    cosines = []
-    for step in range(20):
-        backward(model, step)
-        gradients = [w.grad for w in weights(model)]
-        cosines.append(cosine(*both_gradients(weights(model), gradients, StrongSettings(l1=0.05))))
-        optimizer.step()
-    report = strong.report()
-    assert report.coherence == pytest.approx(sum(cosines) / 20, abs=1e-5)
-    assert report.acted == pytest.approx(sum(one >= 0.7 for one in cosines) / 20)
-    assert [span.coherence for span in strong.history()] == pytest.approx(cosines, abs=1e-5)
-    assert [span.step for span in strong.history()] == list(range(1, 21))
-    elements = sum(w.numel() for w in weights(model))
-    assert report.sparsity == zeros(model) / elements
-    assert report.compression == pytest.approx(elements / (elements - zeros(model)))
-    assert "0.weight" in str(report) and "after 20 steps" in str(report)
-
-
-def test_a_long_run_keeps_a_short_history_of_all_its_steps() -> None:
-    model = nn.Linear(2, 2)
-    optimizer = torch.optim.SGD(model.named_parameters(), lr=0.0)
-    strong = StrongRegularizer(
-        optimizer, names=["weight"], l1=0.1, rule="delayed", delay_steps=SLOTS + 50
-    )
-    for p in model.parameters():
-        p.grad = torch.ones_like(p)
-    for _ in range(SLOTS * 2 + 100):
-        optimizer.step()
-    history = strong.history()
-    assert SLOTS / 2 < len(history) <= SLOTS and history[-1].step == SLOTS * 2 + 100
-    assert history[0].acted == 0 and history[-1].acted == 1
-    assert strong.report().acted == 0.5
-
-
-def test_before_the_first_step_there_is_nothing_to_tell() -> None:
-    strong = StrongRegularizer(sgd(network()), names=NAMES, l1=0.1)
-    assert strong.history() == [] and math.isnan(strong.report().acted)
-    assert strong.totals() == (0.0, 0.0, 0.0)
-
-
 def test_strong_l1_stops_a_deep_network_and_the_rules_rescue_it() -> None:
     def trained(**settings: Any) -> tuple[float, float]:
         model = network()
@@ -593,10 +458,3 @@ def test_what_is_no_optimizer_or_no_list_of_names_is_refused() -> None:
         StrongRegularizer(network(), names=NAMES, l1=0.05)  # type: ignore[arg-type]
     with pytest.raises(GammaError, match=r"names must be a list of names.*\['0\.weight'\]"):
         StrongRegularizer(sgd(network()), names="0.weight", l1=0.05)
-
-
-def test_a_report_before_the_first_decision_says_that_there_was_none() -> None:
-    net = nn.Linear(3, 2)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    said = str(StrongRegularizer(optimizer, model=net, names=["weight"], l1=1).report())
-    assert "after 0 steps" in said and said.endswith("no decision yet") and "nan%" not in said
