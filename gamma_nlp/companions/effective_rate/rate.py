@@ -92,7 +92,7 @@ def effective_lr(
         >>> optimizer = torch.optim.AdamW(model.named_parameters(), lr=0.01, weight_decay=0.1)
         >>> (found,) = effective_lr(optimizer, ["0.weight"])
         >>> round(found.equilibrium_norm, 3), round(found.equilibrium_rate, 4)
-        (10.954, 0.0009)
+        (1.095, 0.0091)
     """
     optimizer = bare(optimizer)
     known = named_parameters(optimizer, model)
