@@ -37,7 +37,7 @@ def shrinkage(signal: Tensor, cross: Tensor, v: Tensor, predicted: Tensor) -> li
     """
     values, vectors, kept = eigen(signal)
     values, vectors = values[kept], vectors[:, kept]
-    least, own, wanted = vectors.T @ ridge(signal, cross, 0.0), vectors.T @ v, vectors.T @ predicted
+    least, own, theory = vectors.T @ ridge(signal, cross, 0.0), vectors.T @ v, vectors.T @ predicted
     edges = torch.linspace(float(values[0].log()), float(values[-1].log()), BINS + 1)
     place = torch.bucketize(values.log(), edges[1:-1])
     rows = []
@@ -51,7 +51,7 @@ def shrinkage(signal: Tensor, cross: Tensor, v: Tensor, predicted: Tensor) -> li
             {
                 "variance": float(values[inside].log().mean().exp()),
                 "measured": float((weight * own[inside]).sum()) / total,
-                "predicted": float((weight * wanted[inside]).sum()) / total,
+                "predicted": float((weight * theory[inside]).sum()) / total,
             }
         )
     return rows

@@ -64,10 +64,10 @@ def _directions(axis: Any, done: Sequence[Done], where: str) -> None:
     for ((_, _, tau, _), cells), colour in zip(chosen.items(), COLOURS, strict=False):
         runs = [one.result["shrinkage"] for one in cells]
         places = [row["variance"] for row in runs[0]]
-        seen = [[run[i]["measured"] for run in runs] for i in range(len(places))]
-        middle = [statistics.fmean(values) for values in seen]
-        apart = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in seen]
-        axis.errorbar(places, middle, apart, fmt="o", color=colour, ms=4, label=f"tau = {tau:g}")
+        parts = [[run[i]["measured"] for run in runs] for i in range(len(places))]
+        middle = [statistics.fmean(values) for values in parts]
+        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in parts]
+        axis.errorbar(places, middle, spread, fmt="o", color=colour, ms=4, label=f"tau = {tau:g}")
         axis.plot(places, [row["predicted"] for row in runs[0]], color=colour, lw=1)
     axis.set(xscale="log", ylim=(-0.05, 0.65))
 

@@ -96,8 +96,8 @@ def fit(
         statistics: Other rows that set the norm's scale, see :class:`Unit`.
         seed: Seed of the initial weights.
     """
-    seen = x if statistics is None else statistics
-    values, vectors, kept = eigen(covariance_of(seen))
+    rows = x if statistics is None else statistics
+    values, vectors, kept = eigen(covariance_of(rows))
     white = vectors[:, kept] / values[kept].sqrt()
     unit = Unit(white.shape[1], gain, seed)
     inside, outside = x @ white, None if statistics is None else statistics @ white

@@ -74,24 +74,24 @@ def noise_covariance(layer: Layer, noise: Noise, inputs: Tensor) -> Tensor:
     count, size = groups(layer), layer.weight[0].numel()
     if not isinstance(noise, (int, float, Tensor)):
         raise GammaError(f"noise must be a number or a tensor, got {noise!r}")
-    given = torch.as_tensor(noise, dtype=torch.float64, device=inputs.device).detach()
+    values = torch.as_tensor(noise, dtype=torch.float64, device=inputs.device).detach()
     channels = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
-    if not bool(given.isfinite().all()):
+    if not bool(values.isfinite().all()):
         raise GammaError("noise is not finite everywhere")
-    if given.shape in ((size, size), (count, size, size)):
-        if not torch.allclose(given, given.mT, rtol=1e-6, atol=0.0):
+    if values.shape in ((size, size), (count, size, size)):
+        if not torch.allclose(values, values.mT, rtol=1e-6, atol=0.0):
             raise GammaError("noise is a matrix that is not symmetric; expected a covariance")
-        if bool((given.diagonal(dim1=-2, dim2=-1) < 0).any()):
+        if bool((values.diagonal(dim1=-2, dim2=-1) < 0).any()):
             raise GammaError("noise has negative variances")
-        return given.expand(count, size, size)
-    if given.shape not in ((), (channels,)):
+        return values.expand(count, size, size)
+    if values.shape not in ((), (channels,)):
         raise GammaError(
-            f"noise is {tuple(given.shape)}; expected a number, [{channels}] variances or a "
+            f"noise is {tuple(values.shape)}; expected a number, [{channels}] variances or a "
             f"covariance [{size}, {size}]"
         )
-    if bool((given < 0).any()):
+    if bool((values < 0).any()):
         raise GammaError("noise has negative variances")
-    if not isinstance(layer, nn.Linear) and layer.padding_mode != "zeros" and bool(given.any()):
+    if not isinstance(layer, nn.Linear) and layer.padding_mode != "zeros" and bool(values.any()):
         raise GammaError(
             f"with padding_mode {layer.padding_mode!r} noise comes twice in a patch; pass "
             "noise=estimate_noise(layer, inputs, the_same_with_other_noise)"
@@ -99,5 +99,5 @@ def noise_covariance(layer: Layer, noise: Noise, inputs: Tensor) -> Tensor:
     # The share of places at which an input lies on the image and not on the padding around it.
     share = torch.ones_like(inputs[:1], dtype=torch.float64)
     along = -1 if isinstance(layer, nn.Linear) else 1
-    variance = (share.movedim(along, -1) * given).movedim(-1, along)
+    variance = (share.movedim(along, -1) * values).movedim(-1, along)
     return torch.diag_embed(input_rows(layer, variance).mean(1))

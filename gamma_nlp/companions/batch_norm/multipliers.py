@@ -74,9 +74,9 @@ def multipliers(
                 raise GammaError(f"loss_fn did not call the norm {silent[0]!r}")
             if not loss.requires_grad:
                 raise GammaError("the loss does not depend on any norm; loss_fn must not detach it")
-            seen = [(name, z) for name, used in outputs.items() for z in used]
-            slopes = torch.autograd.grad(loss.sum(), [z for _, z in seen], allow_unused=True)
-            for (name, z), slope in zip(seen, slopes, strict=True):
+            pairs = [(name, z) for name, used in outputs.items() for z in used]
+            slopes = torch.autograd.grad(loss.sum(), [z for _, z in pairs], allow_unused=True)
+            for (name, z), slope in zip(pairs, slopes, strict=True):
                 if slope is None:
                     raise GammaError(f"the loss does not depend on the norm {name!r}")
                 centred = _by_feature(z)

@@ -202,10 +202,10 @@ def _collect(
 ) -> tuple[Moments, Tensor]:
     moments, last = Moments(), None
     for x, y in _pairs(inputs, targets):
-        for part, wanted in pieces(layer, x, y):
+        for part, target in pieces(layer, x, y):
             rows = input_rows(layer, part)
-            if wanted is not None:
-                rows = torch.cat([rows, output_rows(layer, wanted)], dim=-1)
+            if target is not None:
+                rows = torch.cat([rows, output_rows(layer, target)], dim=-1)
             moments.add(rows)
             last = part
     if last is None or moments.count < 2:
@@ -232,12 +232,12 @@ def _pairs(inputs: Batches, targets: Batches | None) -> Iterator[tuple[Tensor, T
         )
 
 
-def _batches(given: Batches, what: str) -> Iterable[Tensor]:
-    if isinstance(given, Tensor):
-        return [given]
-    if not isinstance(given, Iterable):
-        raise GammaError(f"{what} must be a tensor or batches of tensors, got {given!r}")
-    return given
+def _batches(value: Batches, what: str) -> Iterable[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if not isinstance(value, Iterable):
+        raise GammaError(f"{what} must be a tensor or batches of tensors, got {value!r}")
+    return value
 
 
 def _gain_and_eps(layer: Layer, norm: nn.Module | None) -> tuple[Tensor, float]:

@@ -50,7 +50,7 @@ class Reaction:
             raise GammaError("pass inputs or loss_fn, not both: loss_fn calls the model itself")
         if any(p.is_meta for p in model.parameters()):
             raise GammaError(f"{type(model).__name__} is on the meta device; load its values first")
-        given = None if run is not None else cast(arguments(unwrap(model), inputs), torch.float64)
+        call = None if run is not None else cast(arguments(unwrap(model), inputs), torch.float64)
         self._copy, named = duplicate(model, torch.float64)
         if run is not None:  # the user's own inputs are of the user's precision
             self._copy.register_forward_pre_hook(
@@ -64,7 +64,7 @@ class Reaction:
         }
         self._own = {name: p.detach().clone() for name, p in self.weights.items()}
         self._generator = torch.Generator().manual_seed(seed)
-        args, kwargs = ((), {}) if given is None else given
+        args, kwargs = ((), {}) if call is None else call
         self._call = lambda: self._copy(*args, **kwargs) if run is None else run(self._copy)
         self._known: Tensor | None = None
 

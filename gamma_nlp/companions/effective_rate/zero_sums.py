@@ -143,15 +143,15 @@ def nonnegative(matrix: Tensor, target: Tensor) -> Tensor:
             break
         used[int(pull.argmax())] = True
         while True:
-            wanted = torch.zeros_like(x)
-            wanted[used] = torch.linalg.lstsq(matrix[:, used], target, driver="gelsd").solution
-            bad = used & (wanted <= 0)
+            optimum = torch.zeros_like(x)
+            optimum[used] = torch.linalg.lstsq(matrix[:, used], target, driver="gelsd").solution
+            bad = used & (optimum <= 0)
             if not bool(bad.any()):
                 break
-            # Go toward the wanted point until a weight reaches zero; that one drops out.
-            step = (x[bad] / (x[bad] - wanted[bad])).min()
-            x = x + step * (wanted - x)
+            # Go toward the optimum until a weight reaches zero; that one drops out.
+            step = (x[bad] / (x[bad] - optimum[bad])).min()
+            x = x + step * (optimum - x)
             used &= x > 1e-12
             x[~used] = 0
-        x = wanted
+        x = optimum
     return x

@@ -205,7 +205,7 @@ def test_let_go_of_tensors_move_freely() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("free", "its scale matters"),
         ("one", r"only together with others \(one \+ other\)"),
@@ -213,8 +213,8 @@ def test_let_go_of_tensors_move_freely() -> None:
         ("none", "has no parameter 'none'"),
     ],
 )
-def test_what_is_not_scale_invariant_is_refused(name: str, said: str) -> None:
-    with pytest.raises(GammaError, match=said):
+def test_what_is_not_scale_invariant_is_refused(name: str, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
         UnitNorm(adamw(Sheet()), [name], invariance=REPORT, force=name == "none")
 
 

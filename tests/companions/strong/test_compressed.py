@@ -150,14 +150,14 @@ def test_without_a_file_the_report_is_of_what_would_be_stored(zoo: Zoo, tmp_path
 def test_another_model_is_refused_and_left_as_it_was(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     save_compressed(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), path)
-    other, said = {
+    other, message = {
         "shape": (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5)), r"'1.weight' is .*\(4, 4\)"),
         "dtype": (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).half(), "the model's is float16"),
         "missing": (nn.Sequential(*(nn.Linear(4, 4) for _ in range(3))), "it lacks '2.bias'"),
         "strange": (nn.Sequential(nn.Linear(4, 4)), "the model has no '1.bias', '1.weight'"),
     }[kind]
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-    with pytest.raises(GammaError, match=said):
+    with pytest.raises(GammaError, match=message):
         load_compressed(path, other)
     assert all(torch.equal(before[name], t) for name, t in other.state_dict().items())
 
@@ -203,7 +203,7 @@ def edited(path: Path, change: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("form", "mask", r"damaged: KeyError.*0.weight#mask"),
         ("form", "odd", "damaged: KeyError"),
@@ -215,7 +215,7 @@ def edited(path: Path, change: Any) -> None:
     ],
 )
 def test_an_index_that_does_not_fit_its_parts_is_refused(
-    key: str, value: Any, said: str, tmp_path: Path
+    key: str, value: Any, message: str, tmp_path: Path
 ) -> None:
     model = nn.Sequential(nn.Linear(1000, 30))
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_an_index_that_does_not_fit_its_parts_is_refused(
     path = tmp_path / "file"
     save_compressed(model, path)
     edited(path, lambda index: index[0].update({key: value}))
-    with pytest.raises(GammaError, match=said):
+    with pytest.raises(GammaError, match=message):
         load_compressed(path, model)
 
 

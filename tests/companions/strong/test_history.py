@@ -61,5 +61,5 @@ def test_before_the_first_step_there_is_nothing_to_tell() -> None:
 def test_a_report_before_the_first_decision_says_that_there_was_none() -> None:
     net = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-    said = str(StrongRegularizer(optimizer, model=net, names=["weight"], l1=1).report())
-    assert "after 0 steps" in said and said.endswith("no decision yet") and "nan%" not in said
+    text = str(StrongRegularizer(optimizer, model=net, names=["weight"], l1=1).report())
+    assert "after 0 steps" in text and text.endswith("no decision yet") and "nan%" not in text

@@ -379,7 +379,7 @@ def test_l2_beside_the_optimizers_own_decay_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({}, "both 0"),
         ({"l1": -1}, "l1 must be"),
@@ -395,8 +395,8 @@ def test_l2_beside_the_optimizers_own_decay_is_refused() -> None:
         ({"l1": 1, "names": []}, "no tensor to regularise"),
     ],
 )
-def test_settings_that_mean_nothing_are_refused(settings: Any, said: str) -> None:
-    with pytest.raises(GammaError, match=said):
+def test_settings_that_mean_nothing_are_refused(settings: Any, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
         StrongRegularizer(sgd(network()), **{"names": NAMES, **settings})
 
 

@@ -62,8 +62,8 @@ def test_the_smoke_run_writes_its_files_and_goes_on_from_them(
 ) -> None:
     monkeypatch.delenv("GAMMA_NLP_DATA", raising=False)
     assert main(["--smoke", "--output", str(tmp_path), "--jobs", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "no --minilm: fine-tuning under L1 is left out" in said
+    printed = capsys.readouterr().out
+    assert "no --minilm: fine-tuning under L1 is left out" in printed
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert {"mnist", "cifar10", "hardware", "versions", "cpu_seconds"} <= results.keys()
     for name in ("mnist", "cifar10"):
