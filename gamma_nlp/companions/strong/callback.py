@@ -18,12 +18,11 @@ class StrongCallback(TrainerCallback):
     that have moved since the last decision.
 
     Make the optimizer before training, so that the regulariser is there when a checkpoint is
-    loaded:
+    loaded::
 
-        >>> trainer.create_optimizer()  # doctest: +SKIP
-        >>> strong = StrongRegularizer(trainer.optimizer, model=model, l1=1e-4)  # doctest: +SKIP
-        >>> trainer.add_callback(StrongCallback(strong))  # doctest: +SKIP
-        >>> trainer.train()  # doctest: +SKIP
+        strong = StrongRegularizer(trainer.create_optimizer(), model=trainer.model, l1=1e-4)
+        trainer.add_callback(StrongCallback(strong))
+        trainer.train()
 
     Args:
         strong: The regulariser of the trainer's optimizer.
