@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSeq2SeqLM
 
+from gamma_nlp.fairseq.convert.files import to_transformers
+from gamma_nlp.tasks.translation.architecture import build_translator
+from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from tests.support.fairseq_runs import call, quiet
 
 OPTIONS = """
@@ -19,6 +24,14 @@ OPTIONS = """
 """
 TINY = OPTIONS.split()
 PRENORM = ["--encoder-normalize-before", "--decoder-normalize-before"]
+SHARING = {
+    "all": ["--share-all-embeddings"],
+    "output": ["--share-decoder-input-output-embed"],
+    "none": [],
+}
+SOURCES = [["Der", "x", "."], ["Frau"], ["den", "Hund", ".", "sieht", "Der", "Mann", "."]]
+TARGETS = [["The", "dog", "sees", "."], ["the", "x", "cat", "."], ["ball"]]
+ENDS = [len(words) + 1 for words in TARGETS]
 
 
 @dataclass(frozen=True)
@@ -134,3 +147,58 @@ def our_logits(model: Any, text: Any, sources: list[Any], targets: list[Any]) ->
             input_ids=ids, attention_mask=ids.ne(pad), decoder_input_ids=previous
         ).logits
     return logits
+
+
+def convert(state: dict[str, Any], data: Path, corpus: Corpus, folder: Path) -> Path:
+    checkpoint = save(state, folder / "checkpoint_best.pt")
+    to_transformers(checkpoint, data, corpus.prepared, folder / "run")
+    return folder / "run"
+
+
+def our_run(corpus: Corpus, folder: Path, kind: str, *, joint: bool, **fields: Any) -> Path:
+    """A run's folder with random weights, gains and biases."""
+    text = read_prepared(corpus.prepared, "de", "en", joint=joint)
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 24,
+        "decoder_ffn_dim": 32,
+        "max_position_embeddings": 24,
+    }
+    torch.manual_seed(1)
+    model = build_translator({"model_type": kind, **sizes, **fields}, text)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    text.save(folder)
+    model.save_pretrained(folder / "averaged")
+    return folder
+
+
+def difference(checkpoint: Path, data: Path, run: Path) -> float:
+    """The largest between the logits of both, for every token that both have."""
+    theirs = load(checkpoint, data)
+    text = TranslationText.load(run)
+    model = AutoModelForSeq2SeqLM.from_pretrained(run / "averaged")
+    order = [theirs.decoder.dictionary.index(word) for word in ids(text.target)]
+    left = fairseq_logits(theirs, SOURCES, TARGETS)[:, :, order]
+    right = our_logits(model, text, SOURCES, TARGETS)
+    assert left.shape == right.shape
+    return max(
+        float((one - other)[:end].abs().max())
+        for one, other, end in zip(left, right, ENDS, strict=True)
+    )
+
+
+def ids(tokenizer: Any) -> list[str]:
+    vocabulary = tokenizer.get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = (load_file(run / "averaged" / "model.safetensors") for run in (one, other))
+    return first.keys() == second.keys() and all(first[n].equal(second[n]) for n in first)
