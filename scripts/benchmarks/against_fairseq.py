@@ -34,7 +34,7 @@ import torch
 from table import Row, new_parser
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
+from gamma_nlp.files import read_bytes, text_lines, write_json
 from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.translation.score_files import read_log
 from gamma_nlp.tasks.translation.scores import token_bleu
@@ -47,6 +47,7 @@ INTERVAL = 50
 QUICK = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
 QUICK |= {"encoder_layers": 1, "decoder_layers": 1}
 QUICK_TOKENS = 24
+"""The least token budget of ``--quick``; few tokens make many updates of little text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ def here(options: argparse.Namespace) -> Side:
     command += ["--num_train_epochs", options.epochs, "--average_last", 1, "--cpu_threads", 1]
     command += ["--weight_decay", 0.03, "--use_cpu", "true", "--disable_tqdm", "true"]
     if options.quick:
-        command += ["--max_tokens", QUICK_TOKENS]
+        command += ["--max_tokens", options.tokens]
     _run(command, options.output / "gamma_nlp.log")
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     scores = {name: one["bleu"] for name, one in results["scores"].items() if name != "valid"}
@@ -93,7 +94,7 @@ def fairseq(options: argparse.Namespace) -> Side:
     command += ["--max-epoch", options.epochs, "--log-format", "json"]
     command += ["--log-interval", 1 if options.quick else INTERVAL]
     if options.quick:
-        command += ["--max-tokens", QUICK_TOKENS]
+        command += ["--max-tokens", options.tokens]
         for side in ("encoder", "decoder"):
             command += [f"--{side}-embed-dim", 16, f"--{side}-ffn-embed-dim", 16]
             command += [f"--{side}-layers", 1]
@@ -137,6 +138,14 @@ def start(options: argparse.Namespace) -> Path:
     model.save_pretrained(untrained / AVERAGED)
     files.from_transformers(untrained, converted)
     return converted
+
+
+def longest_sentence(prepared: Path) -> int:
+    """Return the tokens of the longest sentence to train or validate on, with its end mark."""
+    parts = [f"{part}.{language}" for part in ("train", "valid") for language in ("de", "en")]
+    files = [prepared / part for part in parts]
+    lines = (line for file in files for line in text_lines(read_bytes(file), file))
+    return max(len(line.split()) + 1 for line in lines)
 
 
 def read_training(log: str) -> tuple[int, float]:
@@ -229,6 +238,7 @@ def main(argv: Sequence[str]) -> int:
         options.recipe = options.output / "quick.yaml"
         options.recipe.write_text(_tiny(RECIPE.read_text(encoding="utf-8")), encoding="utf-8")
     try:
+        options.tokens = max(QUICK_TOKENS, longest_sentence(options.prepared))
         options.start = None if options.own_start else start(options)
         sides = [here(options), fairseq(options)]
     except GammaError as error:
