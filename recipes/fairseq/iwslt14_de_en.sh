@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # IWSLT14 De-En in fairseq: the published command for transformer_iwslt_de_en (post-norm, 6 + 6
-# layers, a dictionary for each language), with gamma_adam in place of adam.
+# layers, a dictionary for each language), with gamma_adam instead of adam.
 #
 # Data     bash scripts/prepare_iwslt14 de-en.tgz data/iwslt14.de-en   (or `download` for de-en.tgz)
 # Command  bash scripts/install_fairseq   (once)

@@ -34,6 +34,7 @@ import torch
 from table import Row, new_parser
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.fairseq import shims
 from gamma_nlp.files import read_bytes, text_lines, write_json
 from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.translation.score_files import read_log
@@ -232,14 +233,16 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     options = arguments(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.recipe = RECIPE
-    if options.quick:
-        options.recipe = options.output / "quick.yaml"
-        options.recipe.write_text(_tiny(RECIPE.read_text(encoding="utf-8")), encoding="utf-8")
     try:
-        options.tokens = max(QUICK_TOKENS, longest_sentence(options.prepared))
+        shims.check_installed()
+        options.output.mkdir(parents=True, exist_ok=True)
+        options.recipe = RECIPE
+        if options.quick:
+            options.recipe = options.output / "quick.yaml"
+            options.recipe.write_text(_tiny(RECIPE.read_text(encoding="utf-8")), encoding="utf-8")
         options.start = None if options.own_start else start(options)
+        if options.quick:
+            options.tokens = max(QUICK_TOKENS, longest_sentence(options.prepared))
         sides = [here(options), fairseq(options)]
     except GammaError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Tiny models of fairseq over a tiny prepared corpus, saved as fairseq saves them."""
+"""Tiny models of both libraries on a tiny corpus, saved, converted and compared."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ENDS = [len(words) + 1 for words in TARGETS]
 
 @dataclass(frozen=True)
 class Corpus:
-    """A prepared folder, and what fairseq-preprocess makes of it."""
+    """A prepared folder, binarised with one dictionary for both languages and with one for each."""
 
     prepared: Path
     joined: Path
@@ -54,7 +54,7 @@ def binarised(prepared: Path, folder: Path) -> Corpus:
 
 
 def model_state(data: Path, *words: str, seed: int = 1) -> dict[str, Any]:
-    """A checkpoint with random weights; gains and biases are random, too."""
+    """Return a checkpoint with random weights, gains and biases."""
     from fairseq import options, tasks
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from omegaconf import OmegaConf
@@ -85,7 +85,7 @@ def save(state: dict[str, Any], path: Path) -> Path:
 
 
 def as_older_release(state: dict[str, Any]) -> dict[str, Any]:
-    """The same checkpoint in the form of fairseq 0.9: a bare namespace, and other names."""
+    """Return the checkpoint as fairseq 0.9 would save it: a bare namespace, and other names."""
     options = vars(state["namespace"])
     lacking = ("quant_noise_pq", "encoder_layerdrop", "offload_activations", "base_layers")
     kept = {name: value for name, value in options.items() if name not in lacking}
@@ -111,7 +111,7 @@ def load(path: Path, data: Path) -> Any:
 
 
 def fairseq_logits(model: Any, sources: list[list[str]], targets: list[list[str]]) -> torch.Tensor:
-    """Of shape (sentences, longest target + 1, dictionary), by fairseq's collation."""
+    """Return logits of shape (sentences, longest target + 1, dictionary), in fairseq's batches."""
     from fairseq.data import data_utils
 
     pair = (model.encoder.dictionary, model.decoder.dictionary)
@@ -130,7 +130,7 @@ def fairseq_logits(model: Any, sources: list[list[str]], targets: list[list[str]
 
 
 def our_logits(model: Any, text: Any, sources: list[Any], targets: list[Any]) -> torch.Tensor:
-    """The same from a model of transformers, its vocabulary in its own order."""
+    """Return a transformers model's logits, in the order of its own vocabulary."""
     pad = text.source.pad_token_id
     rows = [
         encode([" ".join(words) for words in side])
@@ -156,7 +156,7 @@ def convert(state: dict[str, Any], data: Path, corpus: Corpus, folder: Path) -> 
 
 
 def our_run(corpus: Corpus, folder: Path, kind: str, *, joint: bool, **fields: Any) -> Path:
-    """A run's folder with random weights, gains and biases."""
+    """Write the folder of a run with random weights, gains and biases."""
     text = read_prepared(corpus.prepared, "de", "en", joint=joint)
     sizes = {
         "d_model": 16,
@@ -180,7 +180,7 @@ def our_run(corpus: Corpus, folder: Path, kind: str, *, joint: bool, **fields: A
 
 
 def difference(checkpoint: Path, data: Path, run: Path) -> float:
-    """The largest between the logits of both, for every token that both have."""
+    """Return the largest difference between the logits of both, over the tokens both have."""
     theirs = load(checkpoint, data)
     text = TranslationText.load(run)
     model = AutoModelForSeq2SeqLM.from_pretrained(run / "averaged")

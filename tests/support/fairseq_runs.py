@@ -56,7 +56,7 @@ def is_gain(name: str) -> bool:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """fairseq and hydra warn of what this library cannot change."""
+    """Ignore what fairseq and hydra warn about in their own code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -74,9 +74,9 @@ def call(command: str, *words: object) -> int:
 
 
 def make_data(folder: Path) -> Path:
-    """A few sentence pairs, prepared by this library and by fairseq-preprocess.
+    """Prepare and binarise a few sentence pairs; return the binary folder.
 
-    The folder ``monolingual`` beside what is returned has their German side alone.
+    The folder ``monolingual`` beside it has their German side alone.
     """
     text = folder / "prepared"
     prepare(
