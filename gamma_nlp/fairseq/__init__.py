@@ -1,6 +1,5 @@
-"""Decay by category in fairseq: its own commands, made to run today, and ``gamma_adam``.
+"""fairseq's commands on current Python and torch, with ``--optimizer gamma_adam``.
 
-``shims`` lets fairseq 0.12.2 run under today's Python and torch, ``commands`` are its commands
-with the shims in place, and ``adam`` is the optimizer that ``--optimizer gamma_adam`` names. In
-this package ``fairseq`` is always the installed one; nothing here imports it before it is used.
+Within this package ``import fairseq`` always means the installed one, and nothing imports it
+before a command needs it.
 """

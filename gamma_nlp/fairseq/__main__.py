@@ -1,27 +1,30 @@
-"""``python -m gamma_nlp.fairseq COMMAND ...``: the commands where there is no entry point."""
+"""``python -m gamma_nlp.fairseq COMMAND ...``: every command, for torchrun and without a PATH."""
 
 from __future__ import annotations
 
 import sys
 
 from gamma_nlp.fairseq import commands
-from gamma_nlp.fairseq.convert import commands as convert_commands
+from gamma_nlp.fairseq.convert.commands import from_transformers, to_transformers
 
-_CONVERT = {
-    "to_transformers": convert_commands.to_transformers,
-    "from_transformers": convert_commands.from_transformers,
-}
+_CONVERSIONS = {"to_transformers": to_transformers, "from_transformers": from_transformers}
 
 
 def main() -> int:
-    """Run the command that the first word names."""
-    command = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else ""
-    if command not in (*commands.COMMANDS, *_CONVERT):
-        names = ", ".join((*commands.COMMANDS, *_CONVERT)).replace("_", "-")
-        print(f"error: expected a command: one of {names}", file=sys.stderr)
+    """Run the command that the first argument names."""
+    names = (*commands.COMMANDS, *_CONVERSIONS)
+    usage = f"one of {', '.join(names).replace('_', '-')}"
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if first in ("-h", "--help"):
+        print(f"usage: python -m gamma_nlp.fairseq COMMAND ...\nCOMMAND: {usage}")
+        return 0
+    command = first.replace("-", "_")
+    if command not in names:
+        print(f"error: expected a command: {usage}", file=sys.stderr)
         return 2
-    del sys.argv[1]
-    return _CONVERT[command]() if command in _CONVERT else commands.run(command)
+    # fairseq and hydra read sys.argv themselves, and print its first word in their usage.
+    sys.argv[:2] = [f"gamma-fairseq-{command.replace('_', '-')}"]
+    return _CONVERSIONS[command]() if command in _CONVERSIONS else commands.run(command)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""fairseq's commands with the shims and ``gamma_adam`` in place: same options, same output.
-
-Under torchrun, or without the entry points: ``python -m gamma_nlp.fairseq train DATA ...``.
-"""
+"""fairseq's own commands, same options and output, with the shims and ``gamma_adam`` in place."""
 
 from __future__ import annotations
 
@@ -9,6 +6,7 @@ import importlib
 import importlib.util
 import multiprocessing
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -20,31 +18,44 @@ COMMANDS = ("preprocess", "train", "hydra_train", "generate", "interactive", "sc
 
 
 def run(command: str) -> int:
-    """Run one of :data:`COMMANDS` with the words of ``sys.argv``; return its exit status."""
-    try:
+    """Run one of :data:`COMMANDS` on ``sys.argv``; return the exit code."""
+
+    def work() -> None:
         module = prepare(f"fairseq_cli.{command}")
         if command == "hydra_train":
             module.pre_main = _train_under_hydra  # type: ignore[attr-defined]
         module.cli_main()
-    except GammaError as error:
-        return _failed(error)
+
+    return exit_code(work)
+
+
+def exit_code(work: Callable[[], None]) -> int:
+    """Run ``work``; return 0, or 2 after printing the error that stopped it."""
+    try:
+        work()
+    except (GammaError, _Stopped) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 
-def _failed(error: GammaError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 2
+class _Stopped(BaseException):
+    """A GammaError on its way through hydra, which turns every Exception into a traceback."""
 
 
 def _train_under_hydra(cfg: Any, **kwargs: Any) -> None:
     try:
         importlib.import_module("fairseq_cli.train").main(cfg, **kwargs)
-    except GammaError as error:  # hydra would print a traceback, and not go on to `run`
-        sys.exit(_failed(error))
+    except GammaError as error:
+        raise _Stopped(error) from error
 
 
 def prepare(entry: str = "fairseq") -> ModuleType:
-    """Import a module of fairseq with the shims in place and ``gamma_adam`` registered."""
+    """Import a module of fairseq with the shims in place and ``gamma_adam`` registered.
+
+    Raises:
+        GammaError: As :func:`~gamma_nlp.fairseq.shims.apply`.
+    """
     module = shims.apply(entry)
     importlib.import_module("gamma_nlp.fairseq.optimizer")
     return module
@@ -80,6 +91,6 @@ def score() -> int:
     return run("score")
 
 
-# fairseq starts one process per GPU, which imports the command's module before anything else.
+# fairseq starts one process per GPU. Each imports this module first, and needs the shims too.
 if multiprocessing.parent_process() is not None and importlib.util.find_spec("fairseq"):
     prepare()

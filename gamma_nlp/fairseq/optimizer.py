@@ -1,13 +1,13 @@
 """``--optimizer gamma_adam``: fairseq's adam with decay by category.
 
-It takes every option of ``adam``, and ``--decay-policy``. The trainer's optimizer is built within
-a plan, which tells the constructor the names of the tensors that it gets.
+fairseq hands bare tensors to an optimizer. So the trainer's plan is active while the optimizer is
+built, and tells the constructor the name of each tensor.
 """
 
 import functools
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -22,27 +22,28 @@ from gamma_nlp.decay.groups import merged_groups
 from gamma_nlp.decay.optimizer import attach
 from gamma_nlp.decay.plan import plan_decay
 from gamma_nlp.decay.saved_state import DECAY_KEYS
-from gamma_nlp.errors import GammaError
-from gamma_nlp.fairseq.plan import UNFLATTEN, Plan, find_plan, make_plan, match, present
+from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.fairseq.plan import UNFLATTEN, TrainerPlan, active, find_plan, make_plan, match
 from gamma_nlp.fairseq.schedule import rates_of_fairseq
+from gamma_nlp.gains.table import GainTable
 
 logger = logging.getLogger("gamma_nlp")
 
 
 def _coefficient(category: str) -> Any:
-    text = f"decay coefficient of gains of category {category}, in place of the policy's"
+    text = f"decay coefficient of the {category} gains, instead of the policy's"
     return field(default=None, metadata={"help": text})
 
 
-# fairseq makes options from these hints, and knows `Optional[float]`, not `float | None`.
+# fairseq turns these hints into options and knows `Optional[float]` only, not `float | None`.
 @dataclass
 class GammaAdamConfig(FairseqAdamConfig):
-    """The options of ``gamma_adam``."""
+    """The options of ``gamma_adam``: those of ``adam``, a policy, and four coefficients."""
 
     decay_policy: str = field(
         default="guidelines",
         metadata={
-            "help": "how --weight-decay is shared out: guidelines, input_only, none, all, "
+            "help": "which parameters --weight-decay acts on: guidelines, input_only, none, all, "
             "all_params, or a policy file (.json, .yaml)"
         },
     )
@@ -54,40 +55,40 @@ class GammaAdamConfig(FairseqAdamConfig):
 
 @register_optimizer("gamma_adam", dataclass=GammaAdamConfig)
 class GammaAdam(FairseqAdam):
-    """fairseq's adam over the groups of a decay policy."""
+    """fairseq's adam over the parameter groups of a decay policy."""
 
     def __init__(self, cfg: Any, params: Any) -> None:
         self._plan = find_plan()
-        self._given = list(params)
-        named, self._flat = match(self._given, self._plan)
+        self._tensors = list(params)
+        named, self._flat = match(self._tensors, self._plan)
         groups = merged_groups(named, self._plan.settings, native="decoupled")
         super().__init__(cfg, groups)
         coupled = any(group.get("gamma_mode") == "coupled" for group in groups)
         if coupled and not isinstance(self._optimizer, Adam):
             raise GammaError(
                 f"mode 'coupled' of policy {self._plan.policy.name!r} needs unscaled gradients, "
-                "which the fused optimizer does not have; add --use-old-adam"
+                "which fairseq's fused adam never sees; add --use-old-adam"
             )
         labels = {name: str(role) for name, role in self._plan.table.roles.items()}
         labels |= {gain.name: str(gain.category or "unused") for gain in self._plan.table}
         attach(self._optimizer, labels)
-        # fairseq would put moments back by position; states are regrouped by name here.
+        # fairseq would restore moments by position; load_state_dict restores them by name.
         self._optimizer.disable_mem_eff_fp16_loading_hack = True
         self._updates = 0
         self._norms: tuple[int, dict[str, float]] = (0, {})
 
     @property
     def params(self) -> Iterator[torch.Tensor]:
-        """What gradients are scaled and measured on: the flat tensor where there is one."""
-        return iter(self._given) if self._flat else super().params
+        """Return the tensors whose gradients fairseq scales and clips: the flat one, if any."""
+        return iter(self._tensors) if self._flat else super().params
 
     def load_state_dict(
         self, state_dict: dict[str, Any], optimizer_overrides: dict[str, Any] | None = None
     ) -> None:
-        """Load by parameter name; the decay stays what the options of this run say.
+        """Load moments by parameter name and keep the decay of this run's options.
 
         Raises:
-            GammaError: The state is another optimizer's, or an override would set the decay.
+            GammaError: The state is not ``gamma_adam``'s, or an override would change the decay.
         """
         groups = state_dict["param_groups"]
         if not all("param_names" in group for group in groups):
@@ -99,7 +100,7 @@ class GammaAdam(FairseqAdam):
         if decay := sorted({*DECAY_KEYS, "params", "param_names"} & overrides.keys()):
             raise GammaError(
                 f"--optimizer-overrides: {', '.join(decay)} would erase the decay of the "
-                "categories; give --weight-decay and --decay-policy, which win over the checkpoint"
+                "categories; set --weight-decay and --decay-policy, which win over the checkpoint"
             )
         super().load_state_dict(state_dict, overrides)
         saved = {
@@ -109,12 +110,12 @@ class GammaAdam(FairseqAdam):
         }
         for group in self.param_groups:
             for name, p in zip(group["param_names"], group["params"], strict=True):
-                # torch rounds moments to the parameter's dtype; fairseq keeps them in float32.
+                # torch rounded the moments to the parameter's dtype; fairseq keeps them in float32.
                 if p.dtype in (torch.float16, torch.bfloat16) and saved[name] is not None:
                     self._optimizer.state[p] = saved[name]
 
     def step(self, closure: Any = None, scale: float = 1.0, groups: Any = None) -> None:
-        """One update; the first one is announced before it is made."""
+        """Make one update; report the decay before the first."""
         if self._flat:
             self._check_views()
         if self._updates == 0:
@@ -124,32 +125,33 @@ class GammaAdam(FairseqAdam):
         self._log_norms()
 
     def _check_views(self) -> None:
-        flat = self._given[0]
+        """Raise if fairseq swapped the flat tensor: the groups would train one nobody reads."""
+        flat = self._tensors[0]
         first = self.param_groups[0]["params"][0]
         for whole, view in ((flat, first), (flat.grad, first.grad)):
             if whole is None or view.untyped_storage()._cdata != whole.untyped_storage()._cdata:
                 raise GammaError(
-                    "the flat tensor of --fp16 was replaced after gamma_adam had cut it into "
+                    "the flat tensor of --fp16 was replaced after gamma_adam split it into "
                     f"parameters; {UNFLATTEN}"
                 )
 
     def _announce(self) -> None:
-        plan, trainer = self._plan, self._plan.trainer
+        trainer = self._plan.trainer
         rates = rates_of_fairseq(trainer)
-        many = None if rates is None else [rates] * len(self.param_groups)
-        planned = plan_decay(self._optimizer, many, None)
+        by_group = None if rates is None else [rates] * len(self.param_groups)
+        decay = plan_decay(self._optimizer, by_group, None)
         if not trainer.is_data_parallel_master:
             return
         announce(
-            _as_trained(plan, self.param_groups),
-            planned,
-            policy=plan.policy,
-            weight_decay=plan.weight_decay,
+            _as_trained(self._plan, self.param_groups),
+            decay,
+            policy=self._plan.policy,
+            weight_decay=self._plan.weight_decay,
             optimizer="gamma_adam",
             steps=0 if rates is None else len(rates),
             autocast=False,
             folder=Path(trainer.cfg.checkpoint.save_dir),
-            remedy="train with --fp16 or --amp in place of --memory-efficient-fp16",
+            remedy="train with --fp16 or --amp instead of --memory-efficient-fp16",
         )
 
     def _log_norms(self) -> None:
@@ -158,16 +160,14 @@ class GammaAdam(FairseqAdam):
             metrics.log_derived(f"{GAIN_NORM}{category}", norm, priority=1500)
 
     def _norm(self, category: str, meters: Any) -> float:
-        if self._norms[0] != self._updates:  # asked for only where a line is logged
+        if self._norms[0] != self._updates:  # computed only for updates that are logged
             norms = gain_norms(self._plan.trainer._model, self._plan.table)
             self._norms = (self._updates, norms)
         return round(self._norms[1][category], 5)
 
 
-def _as_trained(plan: Plan, groups: Any) -> Any:
-    """The gain table with the dtype in which each gain is decayed: that of its float32 copy."""
-    from dataclasses import replace
-
+def _as_trained(plan: TrainerPlan, groups: Any) -> GainTable:
+    """Return the gain table with the dtype that decay rounds to: that of the float32 copies."""
     dtypes = {
         name: str(p.dtype).removeprefix("torch.")
         for group in groups
@@ -177,7 +177,7 @@ def _as_trained(plan: Plan, groups: Any) -> Any:
     return replace(plan.table, gains=tuple(gains))
 
 
-def _is_chosen(trainer: Any) -> bool:
+def _uses_gamma_adam(trainer: Any) -> bool:
     return getattr(trainer.cfg.optimizer, "_name", None) == "gamma_adam"
 
 
@@ -186,16 +186,16 @@ _stock_build = Trainer._build_optimizer
 
 @functools.wraps(_stock_build)
 def _build_optimizer(self: Any) -> None:
-    if not _is_chosen(self):
+    if not _uses_gamma_adam(self):
         _stock_build(self)
         return
     _check_flat(self.cfg.common)
-    with present(make_plan(self)):
+    with active(make_plan(self)):
         _stock_build(self)
 
 
 def _check_flat(common: Any) -> None:
-    """Refuse the flat tensor of ``--fp16``, which fairseq puts on a GPU, where there is none."""
+    """Raise if ``--fp16`` would put its flat tensor on a GPU and there is none."""
     other = (common.fp16_no_flatten_grads, common.memory_efficient_fp16, common.amp, common.bf16)
     if not common.fp16 or any(other):
         return
@@ -203,7 +203,8 @@ def _check_flat(common: Any) -> None:
         torch.cuda.current_device()
     except (AssertionError, RuntimeError) as error:
         raise GammaError(
-            f"--fp16 keeps its flat tensor on a GPU, and torch finds none ({error}); {UNFLATTEN}"
+            f"--fp16 keeps its flat tensor on a GPU, and torch finds none ({one_line(error)}); "
+            f"{UNFLATTEN}"
         ) from error
 
 
@@ -215,14 +216,26 @@ def _load_checkpoint(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any
     try:
         return _stock_load(self, filename, *args, **kwargs)
     except AssertionError as error:
-        if "does not match" not in str(error) or not _is_chosen(self):
+        changes = _changes(self) if _uses_gamma_adam(self) else []
+        if not changes:
             raise
-        what, names = str(error).partition(";")[0], str(error).rpartition(". ")[2]
         raise GammaError(
-            f"{filename}: {what} ({names}), so its moments cannot be used; go on with the "
-            "optimizer, criterion and precision of that run, or add --reset-optimizer to keep its "
-            "weights alone: moments start anew, and updates are counted from 0"
+            f"{filename}: {' and '.join(changes)}, so its moments cannot be used; continue with "
+            "the optimizer, criterion and precision of that run, or add --reset-optimizer to keep "
+            "only its weights: moments start anew, and updates count from 0"
         ) from error
+
+
+def _changes(trainer: Any) -> list[str]:
+    """Return what differs between the run of the checkpoint just read and this one."""
+    last = trainer._optim_history[-1] if trainer._optim_history else {}
+    present = {"criterion": trainer.get_criterion(), "optimizer": trainer.optimizer}
+    pairs = {what: (last.get(f"{what}_name"), type(one).__name__) for what, one in present.items()}
+    return [
+        f"its {what} was another ({before} vs {now})"
+        for what, (before, now) in pairs.items()
+        if before and before != now
+    ]
 
 
 Trainer._build_optimizer = _build_optimizer

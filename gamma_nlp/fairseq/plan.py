@@ -1,7 +1,7 @@
-"""What ``gamma_adam`` will decay: made from a fairseq trainer before it builds its optimizer.
+"""What ``gamma_adam`` decays, decided from a trainer before it builds its optimizer.
 
-fairseq hands bare tensors to its optimizers. The trainer still knows the model, the criterion and
-the order in which it passes their parameters on, so the names are taken there.
+The trainer still knows the model, the criterion, and the order in which it hands their parameters
+to the optimizer. That order gives the bare tensors their names.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from gamma_nlp.gains import roles
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
 
-OWN = {key: f"decay_{key}" for key in CATEGORY_KEYS}
-"""The option of ``gamma_adam`` that sets the coefficient of each category."""
+OPTIONS = {key: f"decay_{key}" for key in CATEGORY_KEYS}
+"""The option of ``gamma_adam`` that sets each category's coefficient."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class TrainerPlan:
     """The decay of every parameter that a trainer trains, by name, in the trainer's order."""
 
     trainer: Any
@@ -39,39 +39,39 @@ class Plan:
     parameters: Mapping[str, nn.Parameter]
 
 
-_PRESENT: list[Plan] = []
+_ACTIVE: list[TrainerPlan] = []
 
 
 @contextmanager
-def present(plan: Plan) -> Iterator[None]:
-    """Make ``plan`` what an optimizer finds that is built within the block."""
-    _PRESENT.append(plan)
+def active(plan: TrainerPlan) -> Iterator[None]:
+    """Let an optimizer that is built inside the block find ``plan``."""
+    _ACTIVE.append(plan)
     try:
         yield
     finally:
-        _PRESENT.pop()
+        _ACTIVE.pop()
 
 
-def find_plan() -> Plan:
-    """The plan of the trainer that is building its optimizer.
+def find_plan() -> TrainerPlan:
+    """Return the plan of the trainer that is building its optimizer.
 
     Raises:
-        GammaError: None is: the optimizer is part of another one.
+        GammaError: No trainer is: the optimizer is part of another one.
     """
-    if not _PRESENT:
+    if not _ACTIVE:
         raise GammaError(
-            "gamma_adam must be the optimizer of a run, not a part of another one (composite), "
-            "since only then it learns the parameters' names: --optimizer gamma_adam"
+            "gamma_adam cannot be part of another optimizer (composite), which hides the "
+            "parameters' names; use --optimizer gamma_adam"
         )
-    return _PRESENT[-1]
+    return _ACTIVE[-1]
 
 
-def make_plan(trainer: Any) -> Plan:
+def make_plan(trainer: Any) -> TrainerPlan:
     """Place the gains of a trainer's model and decide the decay of every trained parameter.
 
     Raises:
-        GammaError: Sharding that hides parameters, a gain that cannot be placed, a bad policy,
-            a category that the user named and the model lacks.
+        GammaError: The run shards its parameters, a gain cannot be placed, the policy is bad, or
+            the user named a category that the model lacks.
     """
     options, shared = trainer.cfg.optimizer, trainer.cfg.distributed_training
     if trainer.is_fsdp or shared.zero_sharding != "none":
@@ -80,13 +80,15 @@ def make_plan(trainer: Any) -> Plan:
             "fully_sharded and --zero-sharding hide; use --ddp-backend legacy_ddp or pytorch_ddp"
         )
     policy = load_policy(options.decay_policy)
-    own = {key: getattr(options, OWN[key]) for key in CATEGORY_KEYS}
-    own = {key: value for key, value in own.items() if value is not None}
-    _check_numbers({"weight_decay": options.weight_decay, **{OWN[k]: v for k, v in own.items()}})
+    typed = {key: getattr(options, OPTIONS[key]) for key in CATEGORY_KEYS}
+    coefficients = {key: value for key, value in typed.items() if value is not None}
+    _check_number("weight_decay", options.weight_decay)
+    for key, value in coefficients.items():
+        _check_number(OPTIONS[key], value)
     table = _with_criterion(place_gains(trainer), trainer)
-    _check_named(table, own, options.decay_policy)
-    settings = _settings(table, policy, float(options.weight_decay), own)
-    return Plan(
+    _check_named(table, coefficients, options.decay_policy)
+    settings = _settings(table, policy, float(options.weight_decay), coefficients)
+    return TrainerPlan(
         trainer=trainer,
         table=table,
         policy=policy,
@@ -97,15 +99,16 @@ def make_plan(trainer: Any) -> Plan:
 
 
 def load_policy(source: str) -> DecayPolicy:
-    """The policy that ``--decay-policy`` names; hydra, which changes the folder, is seen through.
+    """Return the policy that ``--decay-policy`` names.
 
     Raises:
         GammaError: As :meth:`DecayPolicy.load`.
     """
-    return DecayPolicy.load(_where(source))
+    return DecayPolicy.load(_locate(source))
 
 
-def _where(source: str) -> str:
+def _locate(source: str) -> str:
+    """Return a policy file's path from where the user typed it; hydra runs in another folder."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.utils import to_absolute_path
 
@@ -115,7 +118,7 @@ def _where(source: str) -> str:
 
 
 def named_parameters(trainer: Any) -> dict[str, nn.Parameter]:
-    """The parameters of model and criterion, each once, in the order that fairseq uses."""
+    """Return the parameters of model and criterion, each once, in fairseq's order."""
     named = dict(trainer._model.named_parameters())
     seen = {id(parameter) for parameter in named.values()}
     for name, parameter in trainer._criterion.named_parameters():
@@ -125,10 +128,10 @@ def named_parameters(trainer: Any) -> dict[str, nn.Parameter]:
 
 
 def place_gains(trainer: Any) -> GainTable:
-    """The gain table of a trainer's model: from the name table, else from one forward pass.
+    """Return the gain table of a trainer's model, by name table or else by one forward pass.
 
     Raises:
-        GammaError: There is no table, and the graph cannot place a gain or run the model.
+        GammaError: No name table knows the model, and the graph cannot place its gains.
     """
     trainer.model  # noqa: B018  wraps the model and moves it to its device
     try:
@@ -138,14 +141,14 @@ def place_gains(trainer: Any) -> GainTable:
 
 
 def _example(trainer: Any) -> Any:
-    """What the model gets in training, for the first sentence of a data set that is loaded."""
+    """Return the model's input for one sentence of a loaded data set."""
     from fairseq.data import data_utils
 
-    loaded = [one for one in trainer.task.datasets.values() if len(one)]
+    loaded = [dataset for dataset in trainer.task.datasets.values() if len(dataset)]
     if not loaded:
         raise GammaError(
             f"no name table knows {type(trainer._model).__name__}, and no data set is loaded to "
-            "run it once; leave out --disable-validation and name a --valid-subset"
+            "run it once; drop --disable-validation and name a --valid-subset"
         )
     with data_utils.numpy_seed(0), torch.random.fork_rng(devices=[]):
         batch, _ = trainer._prepare_sample(loaded[0].collater([loaded[0][0]]))
@@ -162,19 +165,23 @@ def _with_criterion(table: GainTable, trainer: Any) -> GainTable:
     return dataclasses.replace(table, roles={**table.roles, **extra})
 
 
-def _check_numbers(given: Mapping[str, float]) -> None:
-    for name, value in given.items():
-        if not 0 <= value < float("inf"):
-            raise GammaError(f"--{name.replace('_', '-')} must be a number >= 0, not {value}")
+def _check_number(name: str, value: float) -> None:
+    if not 0 <= value < float("inf"):
+        raise GammaError(f"{dashed(name)} must be a number >= 0, not {value}")
 
 
-def _check_named(table: GainTable, own: Mapping[str, float], source: str) -> None:
-    """Refuse a category that was named where it is empty; a file may name it with 0."""
+def dashed(name: str) -> str:
+    """Return the option of a setting: ``--weight-decay`` for ``weight_decay``."""
+    return "--" + name.replace("_", "-")
+
+
+def _check_named(table: GainTable, coefficients: Mapping[str, float], source: str) -> None:
+    """Raise if the user named a category without gains; a policy file may set it to 0."""
     found = {str(gain.category) for gain in table}
-    asked = {key: "--" + OWN[key].replace("_", "-") for key in own}
-    for key in decayed_categories(_where(source)):
-        asked.setdefault(key, f"--decay-policy {source}")
-    for key, option in asked.items():
+    named = {key: dashed(OPTIONS[key]) for key in coefficients}
+    for key in decayed_categories(_locate(source)):
+        named.setdefault(key, f"--decay-policy {source}")
+    for key, option in named.items():
         if key not in found:
             raise GammaError(
                 f"{option}: no gain of {table.model} is {key}; its gains are "
@@ -183,10 +190,10 @@ def _check_named(table: GainTable, own: Mapping[str, float], source: str) -> Non
 
 
 def _settings(
-    table: GainTable, policy: DecayPolicy, weight_decay: float, own: Mapping[str, float]
+    table: GainTable, policy: DecayPolicy, weight_decay: float, coefficients: Mapping[str, float]
 ) -> dict[str, Decay]:
     if weight_decay == 0 and policy.decays_gains:
-        if not any(own.values()):
+        if not any(coefficients.values()):
             raise GammaError(
                 f"--decay-policy {policy.name} decays gains, but --weight-decay is 0 (fairseq's "
                 "default), so nothing would decay; give --weight-decay, for example 1e-4, or "
@@ -196,24 +203,24 @@ def _settings(
         policy = dataclasses.replace(policy, **none)
     settings = assign(table, policy, weight_decay)
     for gain in table:
-        if str(gain.category) in own:
+        if (coefficient := coefficients.get(str(gain.category))) is not None:
             setting = settings[gain.name]
-            coefficient = own[str(gain.category)]
             settings[gain.name] = dataclasses.replace(setting, coefficient=coefficient)
     return settings
 
 
-def match(params: list[torch.Tensor], plan: Plan) -> tuple[dict[str, nn.Parameter], bool]:
+def match(params: list[torch.Tensor], plan: TrainerPlan) -> tuple[dict[str, nn.Parameter], bool]:
     """Name the tensors that fairseq hands to an optimizer.
 
-    They are the model's own parameters, float32 copies of them in the same order, or one flat
-    tensor that holds them all: that one is cut into a view for each.
+    It hands over one of three things: the model's own parameters; float32 copies of them in the
+    same order (``--fp16-no-flatten-grads``); or one flat float32 tensor that holds them all
+    (``--fp16``), which is split into one view per parameter.
 
     Returns:
         The tensor to optimise for each name, and whether they are views of a flat one.
 
     Raises:
-        GammaError: They are none of these.
+        GammaError: fairseq handed over something else.
     """
     own = plan.parameters
     if [id(p) for p in params] == [id(p) for p in own.values()]:
@@ -235,8 +242,8 @@ def _views(flat: torch.Tensor, own: Mapping[str, nn.Parameter]) -> dict[str, nn.
     total = sum(p.numel() for p in own.values())
     if flat.numel() != total or flat.grad is None or not flat.is_contiguous():
         raise GammaError(
-            f"the flat tensor of --fp16 has {flat.numel()} elements for {total} of the model, or "
-            f"no gradient of its own: it cannot be cut into parameters; {UNFLATTEN}"
+            f"the flat tensor of --fp16 cannot be split into parameters: it has {flat.numel()} "
+            f"elements for the model's {total}, or no gradient of its own; {UNFLATTEN}"
         )
     views, start = {}, 0
     for name, parameter in own.items():

@@ -1,4 +1,4 @@
-"""The learning rates that a fairseq run plans: its scheduler, run ahead on a stand-in."""
+"""The learning rates a fairseq run will use, found by running its scheduler ahead."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from fairseq.optim import FairseqOptimizer, lr_scheduler
 
 METRIC = ("reduce_lr_on_plateau", "pass_through", "manual")
-"""Schedules that look at scores, or leave the learning rate to something else."""
+"""Schedules that depend on validation scores, or leave the learning rate to something else."""
 
 
 class StandIn(FairseqOptimizer):
-    """An optimizer of one number, for a scheduler to set the learning rate of."""
+    """An optimizer of one number, whose learning rate a scheduler sets."""
 
     def __init__(self, rate: float) -> None:
         super().__init__(None)
@@ -22,9 +22,9 @@ class StandIn(FairseqOptimizer):
 
 
 def rates_of_fairseq(trainer: Any) -> list[float] | None:
-    """The learning rate of every update of a run, from its first one.
+    """Return the learning rate of every update of a run.
 
-    ``None`` where it is not known: the run has no end, or its schedule follows scores.
+    ``None`` if it cannot be known: the run has no set end, or its schedule follows scores.
     """
     cfg = trainer.cfg
     epoch = _updates_of_an_epoch(trainer)

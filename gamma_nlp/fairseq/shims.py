@@ -1,7 +1,7 @@
-"""What fairseq needs to run under today's Python, torch and sacrebleu, and nothing else.
+"""The few repairs that fairseq needs to run on current Python, torch and sacrebleu.
 
-Each shim names the error it answers. It first looks whether that error can occur, and leaves
-everything as it is where it cannot: under an older Python, or with a fairseq that mended it.
+Each shim names the error it prevents. Where that error cannot occur (an older Python, a fairseq
+that fixed it), the shim changes nothing.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from gamma_nlp.errors import GammaError
 
 logger = logging.getLogger("gamma_nlp")
 
-TRIED = ("0.12.2",)
-"""Releases of fairseq that were tried."""
+TESTED = ("0.12.2",)
+"""Releases of fairseq that were tested."""
 
 INSTALL = "bash scripts/install_fairseq, or pip install 'gamma_nlp[fairseq]' and then pip install "
-INSTALL += f"--no-deps fairseq=={TRIED[-1]}"
-"""What to type where fairseq is missing."""
+INSTALL += f"--no-deps fairseq=={TESTED[-1]}"
+"""What to type if fairseq is missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shim:
-    """One repair: what happens without it, for which release, and what puts it in place."""
+    """One repair: the error it prevents, the releases that need it, and what puts it in place."""
 
-    answers: str
+    prevents: str
     release: str
     put: Callable[[], None]
 
@@ -48,11 +48,11 @@ def apply(entry: str = "fairseq") -> ModuleType:
     """Put the shims in place and import a module of fairseq; a second call only imports.
 
     Args:
-        entry: The module to import first. A command sets up the log before it imports the rest,
-            so it must come first.
+        entry: The module of fairseq to import first. For a command, its own: it sets up logging
+            before it imports the rest.
 
     Raises:
-        GammaError: fairseq, or something that it needs, is not installed.
+        GammaError: fairseq, or a package that it needs, is not installed.
     """
     check_installed()
     _put(BEFORE)
@@ -66,7 +66,7 @@ def apply(entry: str = "fairseq") -> ModuleType:
 
 @functools.cache
 def check_installed() -> str:
-    """Return the release of fairseq; warn of one that was not tried.
+    """Return the installed release of fairseq; warn if it was not tested.
 
     Raises:
         GammaError: fairseq is not installed.
@@ -77,10 +77,10 @@ def check_installed() -> str:
         found = importlib.metadata.version("fairseq")
     except importlib.metadata.PackageNotFoundError:
         found = "unknown"  # a checkout on the path
-    if found not in TRIED:
+    if found not in TESTED:
         logger.warning(
-            "fairseq %s was not tried with gamma_nlp, only %s; to be on the safe side: pip "
-            "install --no-deps fairseq==%s", found, ", ".join(TRIED), TRIED[-1],
+            "fairseq %s was not tested with gamma_nlp, only %s was; if it fails: pip install "
+            "--no-deps fairseq==%s", found, ", ".join(TESTED), TESTED[-1],
         )  # fmt: skip
     return found
 
@@ -90,9 +90,9 @@ _DONE: set[str] = set()
 
 def _put(shims: Sequence[Shim]) -> None:
     for shim in shims:
-        if shim.answers not in _DONE:
+        if shim.prevents not in _DONE:
             shim.put()
-            _DONE.add(shim.answers)
+            _DONE.add(shim.prevents)
 
 
 def _let_dataclasses_default_to_dataclasses() -> None:
@@ -115,7 +115,7 @@ def _let_dataclasses_default_to_dataclasses() -> None:
 
 
 def _is_fairseqs(cls: type) -> bool:
-    """Whether a class is one of fairseq, or of a plugin that derives its settings from it."""
+    """Return whether a class is fairseq's, or a plugin's that derives from one of fairseq's."""
     homes = {base.__module__.partition(".")[0] for base in cls.__mro__}
     return bool(homes & {"fairseq", "fairseq_cli", "hydra"})
 
@@ -126,8 +126,9 @@ def _defaults(cls: type) -> list[Any]:
 
 
 def _pass_as_hashable(cls: Any) -> None:
-    # Python takes "has no hash" for "is mutable". Hashing stays the error that it was.
-    known = bool(dataclasses.is_dataclass(cls))
+    # Python rejects a default as mutable if its class has no hash. Give it one that raises, so
+    # that hashing an instance is still an error.
+    known = bool(dataclasses.is_dataclass(cls))  # a plain condition hides the rest from mypy
     if known and cls.__hash__ is None:
         cls.__hash__ = _no_hash
 
@@ -163,7 +164,7 @@ def _leave_out_unused_encoder_parameters() -> None:
             self._parameters.pop(name, None)
 
     def load(self: Any, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
-        for name in extra:  # a checkpoint of plain fairseq has them
+        for name in extra:  # a checkpoint of unpatched fairseq has them
             state_dict.pop(prefix + name, None)
         nn.Module._load_from_state_dict(self, state_dict, prefix, *rest)
 
@@ -193,31 +194,31 @@ def _lines(text: Any) -> Any:
 
 BEFORE = (
     Shim(
-        answers="ValueError: mutable default <class 'fairseq.dataclass.configs.CommonConfig'> for "
+        prevents="ValueError: mutable default <class 'fairseq.dataclass.configs.CommonConfig'> for "
         "field common is not allowed: use default_factory",
         release="0.12.2 under Python 3.11 and newer",
         put=_let_dataclasses_default_to_dataclasses,
     ),
     Shim(
-        answers="_pickle.UnpicklingError: Weights only load failed (argparse.Namespace and "
+        prevents="_pickle.UnpicklingError: Weights only load failed (argparse.Namespace and "
         "numpy's scalars and arrays in a checkpoint)",
         release="0.12.2 under torch 2.6 and newer",
         put=_let_torch_load_checkpoints,
     ),
 )
-"""Shims that must be there before fairseq is imported."""
+"""Shims to put in place before fairseq is imported."""
 
 AFTER = (
     Shim(
-        answers="AssertionError: Mask Type should be defined (the inference shortcut of encoder "
+        prevents="AssertionError: Mask Type should be defined (the inference shortcut of encoder "
         "layers, for which they hold eight parameters that training never uses)",
         release="0.12.2 under torch 2 and newer",
         put=_leave_out_unused_encoder_parameters,
     ),
     Shim(
-        answers="TypeError: hyps should be a sequence of strings (fairseq-score --sacrebleu)",
+        prevents="TypeError: hyps should be a sequence of strings (fairseq-score --sacrebleu)",
         release="0.12.2 with sacrebleu 2",
         put=_let_sacrebleu_read_files,
     ),
 )
-"""Shims that change fairseq's own modules."""
+"""Shims that change fairseq's modules, once imported."""

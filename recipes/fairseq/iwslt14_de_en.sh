@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # IWSLT14 De-En in fairseq: the published command for transformer_iwslt_de_en (post-norm, 6 + 6
-# layers, a dictionary for each language), with gamma_adam in place of adam.
+# layers, a dictionary for each language), with gamma_adam instead of adam.
 #
 # Data     bash scripts/prepare_iwslt14 de-en.tgz data/iwslt14.de-en   (or `download` for de-en.tgz)
 # Command  bash scripts/install_fairseq   (once)
 #          bash recipes/fairseq/iwslt14_de_en.sh data/iwslt14.de-en runs/fairseq-iwslt14
-#          add options of fairseq-train, which win: --decay-policy all_params is the published decay
-#          (every parameter, as stock adam); --weight-decay 0.0095 is a dose of 10 %
-# Score    published: BLEU over tokens 34.5 for the stock command, 35.14 in the paper on gains. This
+#          Options of fairseq-train at the end win: --decay-policy all_params is the published decay
+#          (every parameter, as stock adam); --weight-decay 0.0095 is a dose of 10 %.
+# Score    Published: BLEU over tokens 34.5 for the stock command, 35.14 in the paper on gains. This
 #          recipe was not run on this data.
-# Time     not measured. On several GPUs fairseq starts a process for each.
+# Time     Not measured. On several GPUs fairseq starts one process for each.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 

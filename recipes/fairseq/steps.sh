@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# Sourced by the recipes beside it: what they share. Commands are those of .venv if it is there,
-# else those on the PATH. A recipe that is started again goes on from its last checkpoint.
+# Sourced by the recipes beside it: the steps they share. Commands come from .venv if there is one,
+# else from the PATH. A recipe that is started again continues from its last checkpoint.
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "error: $*"; exit 2; }
@@ -8,12 +8,12 @@ fail() { say "error: $*"; exit 2; }
 home=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 [ -d "$home/.venv/bin" ] && PATH=$home/.venv/bin:$PATH
 command -v gamma-fairseq-train >/dev/null ||
-    fail "gamma-fairseq-train is not there; type: bash scripts/install_fairseq"
+    fail "gamma-fairseq-train is not installed; type: bash scripts/install_fairseq"
 
-device=() # what fairseq needs to be told where there is no GPU
+device=() # fairseq must be told if there is no GPU
 python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || device=(--cpu)
 
-# binarise PREPARED BINARY [OPTION...]: fairseq's form of a folder that prepare_iwslt14 wrote.
+# binarise PREPARED BINARY [OPTION...]: turn a folder of prepare_iwslt14 into fairseq's binary form.
 binarise() {
     local prepared=$1 binary=$2 tests=() file
     shift 2
@@ -22,7 +22,7 @@ binarise() {
             "type: bash scripts/prepare_iwslt14 INPUT $prepared"
     if [ -e "$binary/SHA256SUMS" ]; then
         cmp -s "$prepared/SHA256SUMS" "$binary/SHA256SUMS" ||
-            fail "$binary was made from other text than $prepared has; give a new output folder"
+            fail "$binary was made from other text than $prepared; give a new output folder"
         return
     fi
     for file in "$prepared"/test*.de; do
@@ -37,10 +37,10 @@ binarise() {
         --destdir "$binary" "$@" >"$binary.log" 2>&1 ||
         fail "fairseq-preprocess failed; see $binary.log"
     printf '%s\n' "${tests[@]##*/}" >"$binary/tests"
-    cp "$prepared/SHA256SUMS" "$binary" # last: says that the rest is whole
+    cp "$prepared/SHA256SUMS" "$binary" # last, as the mark that the rest is complete
 }
 
-# translate BINARY CHECKPOINT OUTPUT [OPTION...]: every test set with beam 5, its BLEU over tokens.
+# translate BINARY CHECKPOINT OUTPUT [OPTION...]: translate each test set with beam 5, print its BLEU.
 translate() {
     local binary=$1 checkpoint=$2 output=$3 index=0 name subset
     shift 3

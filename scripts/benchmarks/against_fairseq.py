@@ -1,17 +1,17 @@
-"""Train one small Transformer on the same text here and in fairseq, and hold the two together.
+"""Train the same small Transformer on the same text here and in fairseq, and compare them.
 
     python scripts/benchmarks/against_fairseq.py PREPARED OUTPUT [--epochs N] [--seed N]
 
 The sides are recipes/translation.py with recipes/multi30k_de_en_prenorm.yaml, and
-recipes/fairseq/multi30k_de_en.sh: same data, sizes, budget of a batch, schedule and decay policy,
-the model of the last epoch, one CPU thread each. Both start from the same weights, those of this
-library converted for fairseq; with ``--own-start`` each draws its own. They run one after the
-other, whole, so only a quiet machine gives speeds worth reading. PREPARED is a folder that
-scripts/prepare_iwslt14 wrote.
+recipes/fairseq/multi30k_de_en.sh: same data, sizes, token budget, schedule and decay policy, the
+model of the last epoch, one CPU thread each. Both start from the same weights, this library's,
+converted for fairseq; with ``--own-start`` each draws its own. One side runs after the other, so
+speeds mean something on a quiet machine only. PREPARED is a folder that scripts/prepare_iwslt14
+wrote.
 
-Speed is in target tokens that are no padding per second of training, without evaluation. BLEU is
-over tokens, beam 5. The exit code is 1 if a goal is missed. ``--quick`` trains tiny models for one
-epoch and judges nothing.
+Speed is in target tokens, without padding, per second of training, without evaluation. BLEU is over
+tokens, beam 5. The exit code is 1 if a goal is missed. ``--quick`` trains tiny models for one epoch
+and judges nothing.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from table import Row, new_parser
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
+from gamma_nlp.fairseq import shims
+from gamma_nlp.files import read_bytes, text_lines, write_json
 from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.translation.score_files import read_log
+from gamma_nlp.tasks.translation.scores import token_bleu
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "multi30k_de_en_prenorm.yaml"
@@ -45,6 +48,7 @@ INTERVAL = 50
 QUICK = {"d_model": 16, "encoder_ffn_dim": 16, "decoder_ffn_dim": 16}
 QUICK |= {"encoder_layers": 1, "decoder_layers": 1}
 QUICK_TOKENS = 24
+"""The least token budget of ``--quick``; few tokens make many updates of little text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,10 +56,10 @@ class Side:
     """What one side of the comparison reached.
 
     Attributes:
-        name: Which one.
+        name: The library.
         updates: Steps of the optimizer.
-        tokens_per_second: Target tokens, padding left out, per second of training.
-        bleu: Over tokens, for each test set.
+        tokens_per_second: Target tokens, without padding, per second of training.
+        bleu: BLEU over tokens for each test set.
     """
 
     name: str
@@ -65,21 +69,21 @@ class Side:
 
 
 def here(options: argparse.Namespace) -> Side:
-    """Run the recipe of this library."""
+    """Run this library's recipe."""
     run = options.output / "gamma_nlp"
     command = [sys.executable, ROOT / "recipes" / "translation.py", options.recipe]
     command += ["--data", options.prepared, "--output_dir", run, "--seed", options.seed]
     command += ["--num_train_epochs", options.epochs, "--average_last", 1, "--cpu_threads", 1]
     command += ["--weight_decay", 0.03, "--use_cpu", "true", "--disable_tqdm", "true"]
     if options.quick:
-        command += ["--max_tokens", QUICK_TOKENS]
+        command += ["--max_tokens", options.tokens]
     _run(command, options.output / "gamma_nlp.log")
-    found = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    scores = {name: one["bleu"] for name, one in found["scores"].items() if name != "valid"}
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    scores = {name: one["bleu"] for name, one in results["scores"].items() if name != "valid"}
     return Side(
         name="gamma_nlp",
-        updates=found["steps"],
-        tokens_per_second=found["tokens_per_second"],
+        updates=results["steps"],
+        tokens_per_second=results["tokens_per_second"],
         bleu=scores,
     )
 
@@ -91,7 +95,7 @@ def fairseq(options: argparse.Namespace) -> Side:
     command += ["--max-epoch", options.epochs, "--log-format", "json"]
     command += ["--log-interval", 1 if options.quick else INTERVAL]
     if options.quick:
-        command += ["--max-tokens", QUICK_TOKENS]
+        command += ["--max-tokens", options.tokens]
         for side in ("encoder", "decoder"):
             command += [f"--{side}-embed-dim", 16, f"--{side}-ffn-embed-dim", 16]
             command += [f"--{side}-layers", 1]
@@ -108,7 +112,7 @@ def fairseq(options: argparse.Namespace) -> Side:
 
 
 def start(options: argparse.Namespace) -> Path:
-    """What this library's recipe starts from, with fairseq's positions, as a checkpoint for it."""
+    """Write the recipe's initial weights, with fairseq's positions, as a checkpoint for fairseq."""
     import transformers
 
     from gamma_nlp.fairseq import commands
@@ -123,7 +127,7 @@ def start(options: argparse.Namespace) -> Path:
     hush()
     logging.getLogger("fairseq").setLevel(logging.WARNING)
     commands.prepare()
-    untrained, found = options.output / "untrained", options.output / "start"
+    untrained, converted = options.output / "untrained", options.output / "start"
     text = read_prepared(options.prepared, "de", "en", joint=True)
     transformers.set_seed(options.seed)
     model = build_translator(read_yaml(options.recipe)["model_config"], text)
@@ -133,32 +137,37 @@ def start(options: argparse.Namespace) -> Path:
     text.save(untrained)
     keep_positions(model)
     model.save_pretrained(untrained / AVERAGED)
-    files.from_transformers(untrained, found)
-    return found
+    files.from_transformers(untrained, converted)
+    return converted
+
+
+def longest_sentence(prepared: Path) -> int:
+    """Return the tokens of the longest sentence to train or validate on, with its end mark."""
+    parts = [f"{part}.{language}" for part in ("train", "valid") for language in ("de", "en")]
+    files = [prepared / part for part in parts]
+    lines = (line for file in files for line in text_lines(read_bytes(file), file))
+    return max(len(line.split()) + 1 for line in lines)
 
 
 def read_training(log: str) -> tuple[int, float]:
-    """Updates and target tokens per second, from the JSON lines of a fairseq-train log.
+    """Return updates and target tokens per second, from the JSON lines of a fairseq-train log.
 
-    The first line of an epoch is left out: its time holds the validation before it.
+    An epoch's first line does not count: its time includes the validation before it.
     """
     lines = [json.loads(text) for text in re.findall(r"\| train_inner \| (\{.*\})", log)]
-    pairs = pairwise(lines)
-    whole = [one for last, one in pairs if one["epoch"] == last["epoch"]]
-    if not whole:
-        raise GammaError("fairseq logged too few updates to count its speed; train for longer")
-    # Each line holds as many updates: tokens of an update over the seconds of an update.
-    tokens = sum(float(one["wpb"]) for one in whole)
-    time = sum(float(one["wpb"]) / float(one["wps"]) for one in whole)
+    counted = [line for last, line in pairwise(lines) if line["epoch"] == last["epoch"]]
+    if not counted:
+        raise GammaError("fairseq logged too few updates to measure its speed; train for longer")
+    # Every line covers equally many updates: tokens per update (wpb) over seconds per update.
+    tokens = sum(float(line["wpb"]) for line in counted)
+    time = sum(float(line["wpb"]) / float(line["wps"]) for line in counted)
     return max(int(n) for n in re.findall(r'"(?:train_)?num_updates": "(\d+)"', log)), tokens / time
 
 
 def _bleu(log: Path) -> float:
-    """The BLEU that this library computes from the lines of a log of fairseq-generate."""
-    from gamma_nlp.tasks.translation import scores as bleu
-
+    """Return the BLEU that this library computes from a log of fairseq-generate."""
     pairs = read_log(log).pairs
-    return round(bleu.token_bleu(pairs.hypotheses, pairs.references).score, 2)
+    return round(token_bleu(pairs.hypotheses, pairs.references).score, 2)
 
 
 def _tiny(text: str) -> str:
@@ -168,11 +177,11 @@ def _tiny(text: str) -> str:
 
 
 def _run(command: Sequence[object], log: Path, **variables: object) -> None:
-    """Run a command whose output goes to a file."""
+    """Print a command, and run it with its output in a file."""
     words = [str(word) for word in command]
     more = {name: str(value) for name, value in variables.items()}
-    said = ["env", *(f"{name}={value}" for name, value in more.items()), *words] if more else words
-    print("+", shlex.join(said), ">", shlex.quote(str(log)), flush=True)
+    shown = ["env", *(f"{name}={value}" for name, value in more.items()), *words] if more else words
+    print("+", shlex.join(shown), ">", shlex.quote(str(log)), flush=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **more}
     with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(
@@ -182,8 +191,8 @@ def _run(command: Sequence[object], log: Path, **variables: object) -> None:
         raise GammaError(f"{Path(words[1]).name} failed; the last lines of {log} say why")
 
 
-def table(sides: Sequence[Side]) -> str:
-    """One line a side."""
+def compare(sides: Sequence[Side]) -> str:
+    """Return a table with one line per side."""
     names = list(sides[0].bleu)
     head = f"{'':<12}{'updates':>8}{'target tokens/s':>17}" + "".join(f"{n:>20}" for n in names)
     lines = [
@@ -194,27 +203,25 @@ def table(sides: Sequence[Side]) -> str:
     return "\n".join([head, *lines])
 
 
-def judge(mine: Side, other: Side) -> list[tuple[str, bool]]:
-    """The goals, and whether they are met."""
-    name = next(iter(mine.bleu))
-    apart = mine.bleu[name] - other.bleu[name]
-    ratio = mine.tokens_per_second / other.tokens_per_second
+def judge(ours: Side, theirs: Side) -> list[Row]:
+    name = next(iter(ours.bleu))
+    gap = ours.bleu[name] - theirs.bleu[name]
+    ratio = ours.tokens_per_second / theirs.tokens_per_second
+    test = f"BLEU of {name}, ours minus fairseq's"
     return [
-        (f"BLEU of {name}, here minus fairseq: {apart:+.2f} (goal: within 1)", abs(apart) <= 1),
-        (f"target tokens/s, here to fairseq: {ratio:.2f} (goal: 1 or more)", ratio >= 1),
+        Row(test, f"{gap:+.2f}", "within 1", abs(gap) <= 1, "", {"gap": gap}),
+        Row("target tokens/s, ours to fairseq's", f"{ratio:.2f} x", ">= 1 x", ratio >= 1, "", {}),
     ]
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = new_parser(__doc__)
     add = parser.add_argument
     add("prepared", type=Path, help="folder that scripts/prepare_iwslt14 wrote")
     add("output", type=Path, help="new folder for both runs, their logs and results.json")
     add("--epochs", type=int, default=6)
     add("--seed", type=int, default=1)
     add("--own-start", action="store_true", help="each side draws its own initial weights")
-    add("--quick", action="store_true", help="tiny models, one epoch, nothing is judged")
     options = parser.parse_args(argv)
     if options.epochs < 1:
         parser.error(f"--epochs must be at least 1, not {options.epochs}")
@@ -226,20 +233,22 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> int:
     options = arguments(argv)
-    options.output.mkdir(parents=True, exist_ok=True)
-    options.recipe = RECIPE
-    if options.quick:
-        options.recipe = options.output / "quick.yaml"
-        options.recipe.write_text(_tiny(RECIPE.read_text(encoding="utf-8")), encoding="utf-8")
     try:
+        shims.check_installed()
+        options.output.mkdir(parents=True, exist_ok=True)
+        options.recipe = RECIPE
+        if options.quick:
+            options.recipe = options.output / "quick.yaml"
+            options.recipe.write_text(_tiny(RECIPE.read_text(encoding="utf-8")), encoding="utf-8")
         options.start = None if options.own_start else start(options)
+        if options.quick:
+            options.tokens = max(QUICK_TOKENS, longest_sentence(options.prepared))
         sides = [here(options), fairseq(options)]
     except GammaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(table(sides))
-    goals = judge(*sides)
-    found = {
+    print(compare(sides))
+    results = {
         "command": " ".join(map(shlex.quote, [Path(__file__).name, *argv])),
         "seed": options.seed,
         "epochs": options.epochs,
@@ -247,12 +256,12 @@ def main(argv: Sequence[str]) -> int:
         "hardware": hardware(torch.device("cpu")) | {"threads": 1},
         "sides": [asdict(side) for side in sides],
     }
-    write_json(options.output / "results.json", found)
+    write_json(options.output / "results.json", results)
     if options.quick:
         return 0
-    for text, met in goals:
-        print(f"{'pass' if met else 'FAIL'}  {text}")
-    return int(not all(met for _, met in goals))
+    rows = judge(*sides)
+    print(*rows, sep="\n")
+    return int(not all(row.passed for row in rows))
 
 
 if __name__ == "__main__":

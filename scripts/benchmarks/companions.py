@@ -1,18 +1,18 @@
-"""Time what the companion methods add to an AdamW step, and hold it against the goal.
+"""Time what the companion methods add to an AdamW step, and compare it with the goal.
 
     python scripts/benchmarks/companions.py [unit_norm|strong|all] [--repeats N] [--json FILE]
 
-unit_norm   norms held, on BERT-base: all 72 matrices of the encoder, or the 24 of q and k
-strong      L1 by the rule ``direction`` on the 72 matrices, acting at each of its decisions
+unit_norm   norms held constant, on BERT-base: the encoder's 72 matrices, or the 24 of q and k
+strong      L1 by the rule ``direction`` on the 72 matrices, imposed at every decision
 
-All on one CPU thread, in CPU time. In each repeat all gradients are drawn anew, then the optimizer
-steps, then the companion's hook runs, each timed by itself; the figure is the median over the
-repeats of the hook's time as a part of the step's, for each form that torch has of AdamW: default
-(on a CPU one tensor after the other), foreach, fused. To read every matrix at each step is dear in
-itself, so the goal counts with norms put back after every 16th step, and L1 with a decision every
-20th (fused: 100th). Each step's are shown beside it, and so is a whole training step. BERT's
-matrices are held by force: it is their sizes that matter here. ``--quick`` runs everything on tiny
-sizes and judges nothing. The exit code is 1 if a goal is missed.
+One CPU thread, CPU time. Each repeat draws new gradients, then times the optimizer's step and the
+companion's hook, each by itself. The figure is the hook's time as a share of the step's, the median
+over the repeats, for each of torch's forms of AdamW: default (one tensor after the other on a CPU),
+foreach, fused. Reading every matrix at every step is expensive in itself, so the goal applies to
+norms restored after every 16th step, and to L1 with a decision at every 20th (fused: 100th). The
+cost at every step, and as a share of a whole training step, stand beside it. BERT's matrices are
+held with ``force``, since only their sizes matter here. ``--quick`` runs everything on tiny sizes
+and judges nothing. The exit code is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import transformers
-from core import Row, build, report
+from table import Bench, Row, build, report, table_parser
 from torch import nn
 
 from gamma_nlp.companions.effective_rate.unit_norm import UnitNorm
@@ -36,23 +34,29 @@ from gamma_nlp.companions.strong.regularizer import StrongRegularizer
 GOAL = 0.05
 SELDOM = 16
 DECIDE = {"default": 20, "foreach": 20, "fused": 100}
-LR = 1e-4  # of BERT's pre-training; the larger, the further norms move in a step
+LR = 1e-4  # BERT's in pre-training; a larger one moves norms further in a step
 FORMS: dict[str, dict[str, bool]] = {"default": {}, "foreach": {"foreach": True}}
 FORMS["fused"] = {"fused": True}
 BATCH, LENGTH = 8, 128
 
 
-def bench_unit_norm(options: argparse.Namespace) -> Iterator[Row]:
+def bert(options: argparse.Namespace) -> tuple[Any, list[str]]:
+    """Return BERT-base and the names of its encoder's matrices."""
     model = build("BertForSequenceClassification", options.quick, ())
-    matrices = [name for name, w in model.named_parameters() if ".layer." in name and w.dim() == 2]
-    some = [name for name in matrices if ".query." in name or ".key." in name]
+    parameters = model.named_parameters()
+    return model, [name for name, w in parameters if ".layer." in name and w.dim() == 2]
+
+
+def bench_unit_norm(options: argparse.Namespace) -> Iterator[Row]:
+    model, matrices = bert(options)
+    attention = [name for name in matrices if ".query." in name or ".key." in name]
     whole = training_step(model, options)
-    whats = (
-        (some, "q and k", 1),
+    cases = (
+        (attention, "q and k", 1),
         (matrices, "encoder", 1),
         (matrices, "encoder", SELDOM),
     )
-    for names, what, every in whats:
+    for names, what, every in cases:
         for form, kwargs in FORMS.items():
             optimizer = torch.optim.AdamW(model.named_parameters(), lr=LR, **kwargs)
             held = UnitNorm(optimizer, names, force=True)
@@ -63,8 +67,7 @@ def bench_unit_norm(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def bench_strong(options: argparse.Namespace) -> Iterator[Row]:
-    model = build("BertForSequenceClassification", options.quick, ())
-    matrices = [name for name, w in model.named_parameters() if ".layer." in name and w.dim() == 2]
+    model, matrices = bert(options)
     whole = training_step(model, options)
     for seldom in (False, True):
         for form, kwargs in FORMS.items():
@@ -91,7 +94,7 @@ def bench_strong(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def row(what: str, goal: float | None, times: np.ndarray, whole: float) -> Row:
-    """One line of the report from seconds of shape (repeats, step and hook)."""
+    """Make a row from seconds of shape (repeats, step and hook)."""
     step, hook = np.median(times, axis=0)
     part = float(np.median(times[:, 1] / times[:, 0]))
     detail = (
@@ -110,7 +113,7 @@ def timed(
     repeats: int,
     every: int = 1,
 ) -> np.ndarray:
-    """CPU seconds per step, of shape (repeats, step and hook), the hook after ``every`` steps."""
+    """Return CPU seconds per step, of shape (repeats, step and hook): a hook every ``every``."""
     times = np.empty((repeats, 2))
     for i in range(-2, repeats):  # the first two make the states and warm up
         for w in model.parameters():
@@ -121,7 +124,7 @@ def timed(
 
 
 def training_step(model: Any, options: argparse.Namespace) -> float:
-    """CPU seconds of a forward and a backward pass, the median of three."""
+    """Return the CPU seconds of a forward and a backward pass, the median of three."""
     length = min(LENGTH, 16) if options.quick else LENGTH
     tokens = torch.randint(10, 90, (BATCH, length))
     labels = torch.zeros(BATCH, dtype=torch.long)
@@ -139,18 +142,12 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-Bench = Callable[[argparse.Namespace], Iterator[Row]]
 BENCHES: dict[str, Bench] = {"unit_norm": bench_unit_norm, "strong": bench_strong}
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add = parser.add_argument
-    add("part", nargs="?", default="all", choices=(*BENCHES, "all"))
-    add("--repeats", type=int, default=15, help="default: %(default)s, at least 5")
-    add("--json", type=Path, metavar="FILE", help="write every measured time there")
-    add("--quick", action="store_true", help="tiny sizes, nothing is judged")
+    parser = table_parser(__doc__, BENCHES, device=False)
+    parser.add_argument("--repeats", type=int, default=15, help="default: %(default)s, at least 5")
     options = parser.parse_args(argv)
     options.repeats = 2 if options.quick else max(5, options.repeats)
     options.threads, options.cuda = 1, False
@@ -158,11 +155,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    transformers.logging.set_verbosity_error()
     options = arguments(argv)
-    parts = BENCHES if options.part == "all" else [options.part]
     torch.manual_seed(0)
-    return report(options, [BENCHES[part] for part in parts])
+    return report(options, BENCHES)
 
 
 if __name__ == "__main__":

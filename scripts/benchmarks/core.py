@@ -1,13 +1,13 @@
-"""Time what gamma_nlp adds to a training run, and hold it against the goals.
+"""Time what gamma_nlp adds to a training run, and compare it with the goals.
 
     python scripts/benchmarks/core.py [table|graph|step|sst2|all] [--json FILE] [--threads N]
 
-table   categorize() by name table, a model of Llama 70B's size on the meta device
-graph   categorize() by residual graph, Llama with hidden size 4096 on the meta device
-step    an AdamW step with ``guidelines`` groups against the stock Trainer's two groups
+table   categorize() by name table, for a Llama of 70 B parameters on the meta device
+graph   categorize() by residual graph, for Llamas of hidden size 4096 on the meta device
+step    an AdamW step with ``guidelines`` groups, against the stock Trainer's two groups
 sst2    training on SST-2 as the recipe batches it, against padding each sentence to 128 tokens
 
-Only a quiet machine gives times worth reading. ``--quick`` runs everything on tiny sizes, to see
+Times mean something on a quiet machine only. ``--quick`` runs everything on tiny sizes, to check
 that it works, and judges nothing. The exit code is 1 if a goal is missed.
 """
 
@@ -16,20 +16,16 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
-import json
 import os
-import platform
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
+from table import Bench, Row, build, report, seconds, set_device, table_parser
 
 import gamma_nlp
 from gamma_nlp.hf.batches.by_length import Encoded, Padder
@@ -38,10 +34,7 @@ from gamma_nlp.tasks.glue.model import encode, load_tokenizer, train_tokenizer
 from gamma_nlp.tasks.glue.opinions import opinions
 from gamma_nlp.tasks.glue.train import FinetuneTrainer
 
-SIZES = ["num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads"]
-SIZES += ["num_key_value_heads", "vocab_size"]
-TINY = (4, 32, 64, 2, 1, 99)
-# Sizes of the library's default config where none are given.
+# Without sizes: those of the default config.
 STEP_MODELS: tuple[tuple[str, float, str, tuple[int, ...]], ...] = (
     ("BERT-base", 1.02, "BertForSequenceClassification", ()),
     ("GPT-2 small", 1.02, "GPT2LMHeadModel", ()),
@@ -49,34 +42,6 @@ STEP_MODELS: tuple[tuple[str, float, str, tuple[int, ...]], ...] = (
     ("BERT, 24 x 512", 1.05, "BertForSequenceClassification", (24, 512, 2048, 8, 8, 30522)),
 )
 BATCH, PAD_TO = 32, 128
-
-
-@dataclass
-class Row:
-    """One line of the report; ``passed`` is None where there is nothing to judge."""
-
-    what: str
-    measured: str
-    goal: str
-    passed: bool | None
-    detail: str
-    figures: dict[str, Any]
-
-
-def build(name: str, quick: bool, sizes: tuple[int, ...], **more: Any) -> Any:
-    """A transformers model with random weights; with ``quick`` no size is above TINY's."""
-    kind = getattr(transformers, name)
-    if quick:
-        sizes = tuple(map(min, sizes or TINY, TINY))
-    return kind(kind.config_class(**dict(zip(SIZES, sizes, strict=False)), **more))
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def bench_table(options: argparse.Namespace) -> Iterator[Row]:
@@ -97,7 +62,7 @@ def bench_graph(options: argparse.Namespace) -> Iterator[Row]:
             model = build("LlamaForCausalLM", options.quick, sizes)
         return seconds(lambda: gamma_nlp.categorize(model, method="graph"))
 
-    first = once(depths[1])  # imports and cold caches included, as in a user's only call
+    first = once(depths[1])  # with imports and cold caches, like a user's first call
     what, detail = f"graph, Llama, {depths[1]} layers", "first call of the process"
     yield Row(what, f"{first:.2f} s", "< 10 s", first < 10, detail, {"seconds": first})
     times = {depth: float(np.median([once(depth) for _ in range(3)])) for depth in depths}
@@ -108,7 +73,7 @@ def bench_graph(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def stock_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """The two groups of the stock Trainer, by its own rule."""
+    """Return the stock Trainer's two groups, by its own rule."""
     decayed = set(transformers.Trainer.get_decay_parameter_names(None, model))
     split: tuple[list[Any], list[Any]] = ([], [])
     for name, parameter in model.named_parameters():
@@ -117,10 +82,10 @@ def stock_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, 
 
 
 def paired_steps(models: Sequence[Any], repeats: int, **kwargs: Any) -> tuple[np.ndarray, Any]:
-    """Step times of shape (2 halves, pairs, stock and ours), and our optimizer.
+    """Return step times of shape (2 halves, pairs, stock and ours), and our optimizer.
 
-    The two step in turn, now one first, now the other, each on a copy of its own. For the second
-    half they swap copies: where a copy lies in memory alone can change its time by per cents.
+    The two take turns, each on its own copy of the model, and alternate who goes first. For the
+    second half they swap copies, since a copy's place in memory alone changes times by per cents.
     """
     times = np.empty((2, -(-repeats // 2), 2))
     for half in range(2):
@@ -140,7 +105,7 @@ def paired_steps(models: Sequence[Any], repeats: int, **kwargs: Any) -> tuple[np
 
 
 def ratio(times: np.ndarray) -> float:
-    """Median of ours to that of stock; the mean over the halves cancels how the copies differ."""
+    """Return our median time over stock's; the mean over both halves cancels the copies' bias."""
     medians = np.median(times, axis=1)
     return float(np.sqrt(np.prod(medians[:, 1] / medians[:, 0])))
 
@@ -170,7 +135,7 @@ def bench_step(options: argparse.Namespace) -> Iterator[Row]:
             )
             what, want, raw = f"step {way}, {name}", f"<= {goal:.2f}", {"seconds": times.tolist()}
             yield Row(what, f"{found:.4f}", want, found <= goal, detail, raw)
-        del model, models, one, other, ours, groups  # gigabytes, which the next model needs
+        del model, models, one, other, ours, groups  # gigabytes that the next model needs
 
 
 def read_sentences(options: argparse.Namespace, count: int) -> tuple[list[str], list[int]]:
@@ -182,8 +147,8 @@ def read_sentences(options: argparse.Namespace, count: int) -> tuple[list[str], 
     return rows["sentence"][:], rows["label"][:]
 
 
-def train_once(options: argparse.Namespace, vocab: int, kind: Any, order: str, given: Any) -> float:
-    """Seconds of one epoch with trainer class ``kind``, start-up apart."""
+def train_once(options: argparse.Namespace, vocab: int, kind: Any, order: str, parts: Any) -> float:
+    """Return the seconds of one epoch with the trainer class ``kind``, without start-up."""
     torch.manual_seed(0)
     sizes = (6, 384, 1536, 12, 12)  # of MiniLM-L6
     model = build("BertForSequenceClassification", options.quick, sizes, vocab_size=vocab)
@@ -201,15 +166,15 @@ def train_once(options: argparse.Namespace, vocab: int, kind: Any, order: str, g
             report_to="none",
             disable_tqdm=True,
         )
-        trainer = kind(model=model, args=args, **given)
+        trainer = kind(model=model, args=args, **parts)
         trainer.remove_callback(transformers.PrinterCallback)
         return float(trainer.train().metrics["train_runtime"])
 
 
 def bench_sst2(options: argparse.Namespace) -> Iterator[Row]:
     texts, labels = read_sentences(options, 96 if options.quick else options.sentences)
-    own = options.tokenizer
-    tokenizer = load_tokenizer(own) if own else train_tokenizer(texts, 30522)
+    saved = options.tokenizer
+    tokenizer = load_tokenizer(saved) if saved else train_tokenizer(texts, 30522)
     vocab = max(len(tokenizer), 30522)
     bucketed = Encoded(encode(tokenizer, [texts], PAD_TO), labels)
     columns = tokenizer(texts, padding="max_length", truncation=True, max_length=PAD_TO)
@@ -238,7 +203,6 @@ def bench_sst2(options: argparse.Namespace) -> Iterator[Row]:
     yield Row(what, f"{faster:.2f} x", ">= 3 x", faster >= 3, detail, figures)
 
 
-Bench = Callable[[argparse.Namespace], Iterator[Row]]
 BENCHES: dict[str, Bench] = {
     "table": bench_table,
     "graph": bench_graph,
@@ -247,65 +211,24 @@ BENCHES: dict[str, Bench] = {
 }
 
 
-def environment(options: argparse.Namespace) -> str:
-    cpu = f"{platform.machine()} with {torch.backends.cpu.get_cpu_capability()}"
-    device = torch.cuda.get_device_name() if options.cuda else cpu
-    return (
-        f"torch {torch.__version__}, transformers {transformers.__version__}, Python "
-        f"{platform.python_version()}; {device}, {torch.get_num_threads()} CPU threads"
-    )
-
-
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = table_parser(__doc__, BENCHES)
     add = parser.add_argument
-    add("part", nargs="?", default="all", choices=(*BENCHES, "all"))
-    add("--json", type=Path, metavar="FILE", help="write every measured time there")
-    add("--threads", type=int, help="CPU threads; default: torch's choice")
-    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     add("--repeats", type=int, default=40, help="step: timed pairs, at least 30")
     add("--data", default=os.environ.get("GAMMA_NLP_DATA"), help="sst2: folder with GLUE's files")
-    add("--tokenizer", help="sst2: folder or vocab.txt; default: learned from the sentences")
+    add("--tokenizer", help="sst2: folder or vocab.txt; default: trained on the sentences")
     add("--sentences", type=int, default=3200, help="sst2: how many to train on")
     add("--precision", choices=("fp32", "bf16"), help="sst2: default: bf16 on a GPU that has it")
-    add("--quick", action="store_true", help="tiny sizes, nothing is judged")
     options = parser.parse_args(argv)
-    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options.cuda = options.device == "cuda"
+    set_device(options)
     fast = options.cuda and torch.cuda.is_bf16_supported()
     options.precision = options.precision or ("bf16" if fast else "fp32")
     options.repeats = 4 if options.quick else max(30, options.repeats)
     return options
 
 
-def report(options: argparse.Namespace, benches: Sequence[Bench]) -> int:
-    """Run, print a line for each row, write ``--json``; the exit code."""
-    torch.set_num_threads(options.threads or torch.get_num_threads())
-    transformers.logging.set_verbosity_error()
-    print(environment(options), flush=True)
-    rows = []
-    try:
-        for bench in benches:
-            for row in bench(options):
-                row.passed = None if options.quick else row.passed
-                rows.append(row)
-                verdict = {True: "pass", False: "FAIL", None: "-"}[row.passed]
-                head = f"{row.what:<31}  {row.measured:<11}  {row.goal:<7}  {verdict:<4}"
-                print(f"{head}  {row.detail}", flush=True)
-    except gamma_nlp.GammaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if options.json:
-        record = {"environment": environment(options), "rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    return int(any(row.passed is False for row in rows))
-
-
 def main(argv: Sequence[str]) -> int:
-    options = arguments(argv)
-    parts = BENCHES if options.part == "all" else [options.part]
-    return report(options, [BENCHES[part] for part in parts])
+    return report(arguments(argv), BENCHES)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
-"""Time translation: training by a token budget, decoding in batches, and hold both to the goals.
+"""Time translation: training by a token budget and decoding in batches, against the goals.
 
     python scripts/benchmarks/translation.py [train|decode|all] --data FOLDER [--threads N]
 
 train   our trainer against transformers' Seq2SeqTrainer on random batches padded to the longest:
-        target tokens that are no padding, per second of training steps
+        target tokens, without padding, per second of training steps
 decode  beam search in batches sorted by length, against one sentence at a time
 
 FOLDER is one that scripts/prepare_iwslt14 wrote. Both sides have the same model, data, loss,
-optimizer and threads, and run in turn. Only a quiet machine gives figures worth reading.
+optimizer and threads, and take turns. Figures mean something on a quiet machine only. On a GPU give
+at least 200 steps: until every shape of a batch has occurred once, steps are several times slower.
 ``--quick`` runs everything on tiny sizes and judges nothing. The exit code is 1 if a goal is
 missed.
 """
@@ -18,7 +19,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import chain
@@ -28,10 +28,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
-from core import Row, report, seconds
+from table import Bench, Row, now, report, seconds, set_device, table_parser
 from torch.utils.flop_counter import FlopCounterMode
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_bytes
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
@@ -50,7 +50,7 @@ SMOOTHING = 0.1
 
 
 class Batch(NamedTuple):
-    """What a batch holds: pairs, widths, tokens that are no padding."""
+    """What a batch holds: pairs, widths, and tokens without padding."""
 
     pairs: int
     source_width: int
@@ -60,12 +60,12 @@ class Batch(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """As a token budget counts it: of the larger side, with padding."""
+        """Tokens as a budget counts them: those of the wider side, with padding."""
         return self.pairs * max(self.source_width, self.target_width)
 
 
-class Noted:
-    """A collator that notes the batches it makes."""
+class Recorder:
+    """A collator that records what its batches hold."""
 
     def __init__(self, collate: Callable[..., Any]) -> None:
         self.collate, self.batches = collate, []
@@ -79,7 +79,7 @@ class Noted:
 
 
 class Clock(transformers.TrainerCallback):
-    """Seconds from the start of a step after the warm-up to the end of the last."""
+    """Seconds from the first step after the warm-up to the end of the last step."""
 
     start = elapsed = 0.0
 
@@ -92,26 +92,20 @@ class Clock(transformers.TrainerCallback):
             self.elapsed = now() - self.start
 
 
-def now() -> float:
-    if torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-    return time.perf_counter()
-
-
 def read_text(folder: Path) -> TranslationText:
-    """Of a prepared folder, whose first language is the source."""
+    """Read a prepared folder, with its first language as the source."""
     try:
         one, two = json.loads(read_bytes(folder / "manifest.json"))["languages"]
     except (ValueError, KeyError, TypeError) as error:
         raise GammaError(
-            f"{folder / 'manifest.json'} does not name two languages; give the folder that "
-            f"scripts/prepare_iwslt14 wrote ({error})"
+            f"{folder / 'manifest.json'} does not name two languages ({one_line(error)}); give "
+            "the folder that scripts/prepare_iwslt14 wrote"
         ) from error
     return read_prepared(folder, one, two, joint=True)
 
 
 def build(size: str, text: TranslationText) -> Any:
-    """A Marian model with random weights, the same ones each time."""
+    """Return a Marian model with random weights, the same each time."""
     torch.manual_seed(0)
     width, wide, layers = SIZES[size]
     settings = {
@@ -127,18 +121,18 @@ def build(size: str, text: TranslationText) -> Any:
         "max_position_embeddings": 1024,
         "init_std": width**-0.5,
         "scale_embedding": True,
-        # Our trainer leaves the cache out by itself; without this the stock one would pay for it.
+        # Our trainer turns the cache off by itself; the stock one would pay for it.
         "use_cache": False,
     }
     return build_translator(settings, text)
 
 
 def sentences_like(lengths: np.ndarray, tokens: float) -> int:
-    """Sentences of a batch drawn at random that has so many tokens on average.
+    """Return how many sentences a random batch needs to have ``tokens`` tokens on average.
 
     Tokens are counted as a token budget counts them: sentences times the widest sequence of either
-    side. So a step of both sides computes as many tokens, padding included, and takes as much
-    memory; what differs is how many of them are real.
+    side. So both trainers compute equally many tokens per step, padding included, and need the same
+    memory; they differ in how many of the tokens are real.
     """
     drawn = lengths[np.random.default_rng(0).permutation(len(lengths))]
 
@@ -155,7 +149,7 @@ def sentences_like(lengths: np.ndarray, tokens: float) -> int:
 
 
 def padding(batches: Sequence[Batch]) -> tuple[float, float]:
-    """The share of padding among the tokens of each side."""
+    """Return the share of padding among the tokens of source and target."""
     return (
         1 - sum(b.source for b in batches) / sum(b.pairs * b.source_width for b in batches),
         1 - sum(b.target for b in batches) / sum(b.pairs * b.target_width for b in batches),
@@ -169,7 +163,7 @@ def train_once(
     sentences: int | None,
     seed: int,
 ) -> tuple[float, list[Batch]]:
-    """Seconds of the timed steps, and their batches; ours where ``sentences`` is None."""
+    """Return the seconds of the timed steps and their batches; our trainer if no ``sentences``."""
     model = build(options.size, text)
     clock = Clock()
     with tempfile.TemporaryDirectory() as folder:
@@ -191,11 +185,11 @@ def train_once(
             disable_tqdm=True,
         )
         if sentences is None:
-            noted = Noted(PairCollator(text.source.pad_token_id))
+            recorder = Recorder(PairCollator(text.source.pad_token_id))
             trainer: Any = TranslationTrainer(
                 model,
                 args,
-                noted,
+                recorder,
                 data,
                 callbacks=[clock],
                 token_budget=TokenBudget(max_tokens=options.max_tokens, skip_long=True),
@@ -204,13 +198,13 @@ def train_once(
                 search=Search(),
             )
         else:
-            noted = Noted(transformers.DataCollatorForSeq2Seq(text.source, model=model))
+            recorder = Recorder(transformers.DataCollatorForSeq2Seq(text.source, model=model))
             lists = [{name: ids.tolist() for name, ids in pair.items()} for pair in data]
-            trainer = transformers.Seq2SeqTrainer(model, args, noted, lists, callbacks=[clock])
+            trainer = transformers.Seq2SeqTrainer(model, args, recorder, lists, callbacks=[clock])
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
     # The loader reads ahead; without workers it makes batches in the order of the steps.
-    return clock.elapsed, noted.batches[WARM_UP : args.max_steps]
+    return clock.elapsed, recorder.batches[WARM_UP : args.max_steps]
 
 
 def bench_train(options: argparse.Namespace) -> Iterator[Row]:
@@ -254,7 +248,7 @@ def bench_train(options: argparse.Namespace) -> Iterator[Row]:
 def matrix_rate(
     options: argparse.Namespace, text: TranslationText, times: np.ndarray, batches: tuple[Any, ...]
 ) -> Row:
-    """Operations per second of our training, next to those of a large product of matrices."""
+    """Compare the operations per second of our training with those of a large matrix product."""
     model = build(options.size, text).to(options.device)
     rates = [
         [count_flops(model, done) / time for done, time in zip(side, times[:, i], strict=True)]
@@ -271,7 +265,7 @@ def matrix_rate(
 
 
 def count_flops(model: Any, batches: Sequence[Batch]) -> int:
-    """Operations of forward and backward pass, as torch counts them from the shapes."""
+    """Return the operations of forward and backward pass, as torch counts them from shapes."""
     total = 0
     for batch in batches:
         source, target = (
@@ -287,7 +281,7 @@ def count_flops(model: Any, batches: Sequence[Batch]) -> int:
 
 
 def matmul_rate(device: str, size: int = 8192, repeats: int = 20) -> float:
-    """Operations per second of a product of two square bf16 matrices; the best of five tries."""
+    """Return the operations per second of a square bf16 matrix product, the best of five."""
     one, two = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
 
     def products() -> None:
@@ -300,7 +294,7 @@ def matmul_rate(device: str, size: int = 8192, repeats: int = 20) -> float:
 
 def bench_decode(options: argparse.Namespace) -> Iterator[Row]:
     if options.run is None:
-        # Random weights end no sentence before its greatest length: as much work for both ways.
+        # Random weights end no sentence before the length limit: equal work for both ways.
         text, load = read_text(options.data), "random weights, full length"
         model = build(options.size, text)
     else:
@@ -338,31 +332,24 @@ def bench_decode(options: argparse.Namespace) -> Iterator[Row]:
     yield Row(what, f"{ratio:.2f} x", ">= 3 x", ratio >= 3, detail, figures)
 
 
-BENCHES = {"train": bench_train, "decode": bench_decode}
+BENCHES: dict[str, Bench] = {"train": bench_train, "decode": bench_decode}
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser = table_parser(__doc__, BENCHES)
     add = parser.add_argument
-    add("part", nargs="?", default="all", choices=(*BENCHES, "all"))
     add("--data", type=Path, required=True, help="folder that scripts/prepare_iwslt14 wrote")
-    add("--json", type=Path, metavar="FILE", help="write every measured time there")
-    add("--threads", type=int, help="CPU threads; default: torch's choice")
-    add("--device", choices=("cpu", "cuda"), help="default: cuda where there is one")
     add("--size", choices=("tiny", "base"), default="tiny", help="of the model")
     add("--rounds", type=int, default=3, help="how often each side runs")
-    add("--steps", type=int, default=50, help=f"train: timed steps, after {WARM_UP} others")
-    add("--max-tokens", type=int, default=4096, help="train: size of a batch, padding included")
+    add("--steps", type=int, default=50, help=f"train: timed steps, after {WARM_UP} to warm up")
+    add("--max-tokens", type=int, default=4096, help="train: size of a batch, with padding")
     add("--sentences", type=int, default=100, help="decode: how many")
-    add("--run", type=Path, help="decode: a run's folder, for its model; default: random weights")
-    add("--quick", action="store_true", help="tiny sizes, nothing is judged")
+    add("--run", type=Path, help="decode: folder of a run with a model; default: random weights")
     options = parser.parse_args(argv)
     for name in ("rounds", "steps", "sentences"):
         if getattr(options, name) < 1:
             parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
-    options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options.cuda = options.device == "cuda"
+    set_device(options)
     if options.quick:
         options.size, options.rounds = "quick", 1
         options.steps, options.sentences = min(options.steps, 3), min(options.sentences, 4)
@@ -370,9 +357,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    options = arguments(argv)
-    parts = BENCHES if options.part == "all" else [options.part]
-    return report(options, [BENCHES[part] for part in parts])
+    return report(arguments(argv), BENCHES)
 
 
 if __name__ == "__main__":

@@ -2,38 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-import transformers
-
-from tests.support.paths import SCRIPTS
-
-if not (SCRIPTS / "benchmarks" / "companions.py").is_file():
-    pytest.skip("the scripts come with a checkout only", allow_module_level=True)
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / "benchmarks" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    before = transformers.logging.get_verbosity()
-    load("core", monkeypatch)  # the table comes from there
-    yield load("companions", monkeypatch)
-    transformers.logging.set_verbosity(before)
 
 
 def test_quick_run_measures_every_form_of_adamw_and_judges_none(

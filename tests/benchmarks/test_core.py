@@ -1,33 +1,12 @@
+"""The benchmark of the core runs on tiny sizes, judges by its goals, and compares fairly."""
+
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-import transformers
-
-from tests.support.paths import SCRIPTS
-
-SCRIPT = SCRIPTS / "benchmarks" / "core.py"
-if not SCRIPT.is_file():
-    pytest.skip("the scripts come with a checkout only", allow_module_level=True)
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    monkeypatch.delenv("GAMMA_NLP_DATA", raising=False)
-    spec = importlib.util.spec_from_file_location("core", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "core", module)  # dataclasses look it up by name
-    spec.loader.exec_module(module)
-    before = transformers.logging.get_verbosity()
-    yield module
-    transformers.logging.set_verbosity(before)
 
 
 def test_quick_run_measures_every_part_and_judges_none(

@@ -3,51 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-import transformers
 
 from gamma_nlp.tasks.translation.data import load_splits
-from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Recipe
-from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.text import read_prepared
-from tests.support.parallel_corpora import make_folder
-from tests.support.paths import SCRIPTS
-
-if not (SCRIPTS / "benchmarks" / "translation.py").is_file():
-    pytest.skip("the scripts come with a checkout only", allow_module_level=True)
-
-
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / "benchmarks" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look it up by name
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    before = transformers.logging.get_verbosity()
-    load("core", monkeypatch)  # the table comes from there
-    yield load("translation", monkeypatch)
-    transformers.logging.set_verbosity(before)
-
-
-@pytest.fixture(scope="module")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    recipe = Recipe(merges=4, cleaning=RECIPES["multi30k"].cleaning)
-    prepare(read_corpus(make_folder(folder), ("de", "en")), recipe, folder / "prepared")
-    return folder / "prepared"
 
 
 def options(benchmark: ModuleType, prepared: Path, *more: str) -> argparse.Namespace:

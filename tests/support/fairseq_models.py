@@ -1,4 +1,4 @@
-"""Tiny models of fairseq over a tiny prepared corpus, saved as fairseq saves them."""
+"""Tiny models of both libraries on a tiny corpus, saved, converted and compared."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSeq2SeqLM
 
+from gamma_nlp.fairseq.convert.files import to_transformers
+from gamma_nlp.tasks.translation.architecture import build_translator
+from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from tests.support.fairseq_runs import call, quiet
 
 OPTIONS = """
@@ -19,11 +24,19 @@ OPTIONS = """
 """
 TINY = OPTIONS.split()
 PRENORM = ["--encoder-normalize-before", "--decoder-normalize-before"]
+SHARING = {
+    "all": ["--share-all-embeddings"],
+    "output": ["--share-decoder-input-output-embed"],
+    "none": [],
+}
+SOURCES = [["Der", "x", "."], ["Frau"], ["den", "Hund", ".", "sieht", "Der", "Mann", "."]]
+TARGETS = [["The", "dog", "sees", "."], ["the", "x", "cat", "."], ["ball"]]
+ENDS = [len(words) + 1 for words in TARGETS]
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A prepared folder, and what fairseq-preprocess makes of it."""
+    """A prepared folder, binarised with one dictionary for both languages and with one for each."""
 
     prepared: Path
     joined: Path
@@ -41,7 +54,7 @@ def binarised(prepared: Path, folder: Path) -> Corpus:
 
 
 def model_state(data: Path, *words: str, seed: int = 1) -> dict[str, Any]:
-    """A checkpoint with random weights; gains and biases are random, too."""
+    """Return a checkpoint with random weights, gains and biases."""
     from fairseq import options, tasks
     from fairseq.dataclass.utils import convert_namespace_to_omegaconf
     from omegaconf import OmegaConf
@@ -72,7 +85,7 @@ def save(state: dict[str, Any], path: Path) -> Path:
 
 
 def as_older_release(state: dict[str, Any]) -> dict[str, Any]:
-    """The same checkpoint in the form of fairseq 0.9: a bare namespace, and other names."""
+    """Return the checkpoint as fairseq 0.9 would save it: a bare namespace, and other names."""
     options = vars(state["namespace"])
     lacking = ("quant_noise_pq", "encoder_layerdrop", "offload_activations", "base_layers")
     kept = {name: value for name, value in options.items() if name not in lacking}
@@ -98,7 +111,7 @@ def load(path: Path, data: Path) -> Any:
 
 
 def fairseq_logits(model: Any, sources: list[list[str]], targets: list[list[str]]) -> torch.Tensor:
-    """Of shape (sentences, longest target + 1, dictionary), by fairseq's collation."""
+    """Return logits of shape (sentences, longest target + 1, dictionary), in fairseq's batches."""
     from fairseq.data import data_utils
 
     pair = (model.encoder.dictionary, model.decoder.dictionary)
@@ -117,7 +130,7 @@ def fairseq_logits(model: Any, sources: list[list[str]], targets: list[list[str]
 
 
 def our_logits(model: Any, text: Any, sources: list[Any], targets: list[Any]) -> torch.Tensor:
-    """The same from a model of transformers, its vocabulary in its own order."""
+    """Return a transformers model's logits, in the order of its own vocabulary."""
     pad = text.source.pad_token_id
     rows = [
         encode([" ".join(words) for words in side])
@@ -134,3 +147,58 @@ def our_logits(model: Any, text: Any, sources: list[Any], targets: list[Any]) ->
             input_ids=ids, attention_mask=ids.ne(pad), decoder_input_ids=previous
         ).logits
     return logits
+
+
+def convert(state: dict[str, Any], data: Path, corpus: Corpus, folder: Path) -> Path:
+    checkpoint = save(state, folder / "checkpoint_best.pt")
+    to_transformers(checkpoint, data, corpus.prepared, folder / "run")
+    return folder / "run"
+
+
+def our_run(corpus: Corpus, folder: Path, kind: str, *, joint: bool, **fields: Any) -> Path:
+    """Write the folder of a run with random weights, gains and biases."""
+    text = read_prepared(corpus.prepared, "de", "en", joint=joint)
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 24,
+        "decoder_ffn_dim": 32,
+        "max_position_embeddings": 24,
+    }
+    torch.manual_seed(1)
+    model = build_translator({"model_type": kind, **sizes, **fields}, text)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    text.save(folder)
+    model.save_pretrained(folder / "averaged")
+    return folder
+
+
+def difference(checkpoint: Path, data: Path, run: Path) -> float:
+    """Return the largest difference between the logits of both, over the tokens both have."""
+    theirs = load(checkpoint, data)
+    text = TranslationText.load(run)
+    model = AutoModelForSeq2SeqLM.from_pretrained(run / "averaged")
+    order = [theirs.decoder.dictionary.index(word) for word in ids(text.target)]
+    left = fairseq_logits(theirs, SOURCES, TARGETS)[:, :, order]
+    right = our_logits(model, text, SOURCES, TARGETS)
+    assert left.shape == right.shape
+    return max(
+        float((one - other)[:end].abs().max())
+        for one, other, end in zip(left, right, ENDS, strict=True)
+    )
+
+
+def ids(tokenizer: Any) -> list[str]:
+    vocabulary = tokenizer.get_vocab()
+    return sorted(vocabulary, key=vocabulary.__getitem__)
+
+
+def same(one: Path, other: Path) -> bool:
+    first, second = (load_file(run / "averaged" / "model.safetensors") for run in (one, other))
+    return first.keys() == second.keys() and all(first[n].equal(second[n]) for n in first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from gamma_nlp.fairseq import commands
+from gamma_nlp.fairseq import commands, shims
 from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from tests.support.parallel_corpora import make_folder
@@ -26,6 +28,14 @@ OPTIONS = """
     --num-workers 0 --log-format json --log-interval 1 --max-update 20 --fp16-scale-window 100
 """
 TINY = OPTIONS.split()
+ADAM = ["--optimizer", "gamma_adam", "--weight-decay", "1"]
+PRECISIONS = {
+    "float32": [],
+    "amp": ["--amp"],
+    "memory-efficient": ["--memory-efficient-fp16"],
+    "unflattened": ["--fp16", "--fp16-no-flatten-grads"],
+    "flat": ["--fp16"],
+}
 LANGUAGE_MODEL = """
     --task language_modeling --arch transformer_lm --decoder-layers 2 --decoder-embed-dim 16
     --decoder-ffn-embed-dim 16 --decoder-attention-heads 2 --decoder-normalize-before
@@ -34,9 +44,19 @@ LANGUAGE_MODEL = """
 """.strip()
 
 
+def need_fairseq() -> None:
+    """Skip the test file that calls this where fairseq is not installed."""
+    if importlib.util.find_spec("fairseq") is None:
+        pytest.skip(f"fairseq is not installed: {shims.INSTALL}", allow_module_level=True)
+
+
+def is_gain(name: str) -> bool:
+    return "layer_norm" in name and name.endswith("weight")
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """fairseq and hydra warn of what this library cannot change."""
+    """Ignore what fairseq and hydra warn about in their own code."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -54,9 +74,9 @@ def call(command: str, *words: object) -> int:
 
 
 def make_data(folder: Path) -> Path:
-    """A few sentence pairs, prepared by this library and by fairseq-preprocess.
+    """Prepare and binarise a few sentence pairs; return the binary folder.
 
-    The folder ``monolingual`` beside what is returned has their German side alone.
+    The folder ``monolingual`` beside it has their German side alone.
     """
     text = folder / "prepared"
     prepare(

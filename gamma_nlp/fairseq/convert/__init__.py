@@ -1,1 +1,1 @@
-"""Checkpoints from fairseq to transformers and back."""
+"""Convert translation models from fairseq to transformers and back."""

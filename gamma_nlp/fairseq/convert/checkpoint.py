@@ -1,4 +1,4 @@
-"""A checkpoint of fairseq's ``transformer`` as a model, if it is one that can be converted."""
+"""Load a checkpoint of fairseq's ``transformer``, if it can be converted."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.fairseq.convert.options import config_fields
 
 
 def read_checkpoint(checkpoint: Path, data: Path) -> tuple[Any, Any]:
-    """The model of a checkpoint, in float32 on the CPU, and the task with its dictionaries.
+    """Return a checkpoint's model, in float32 on the CPU, and its task with the dictionaries.
 
-    fairseq itself loads it, so checkpoints of its older releases (with ``args`` in place of
-    ``cfg``, or other names of weights) are read as well.
+    fairseq itself loads it, so checkpoints of older releases (``args`` instead of ``cfg``, other
+    names for weights) work too.
 
     Args:
         checkpoint: A ``.pt`` file.
         data: A folder with ``dict.LANGUAGE.txt``.
 
     Raises:
-        GammaError: It is no such file or folder, they do not belong together, or the model is not
-            one that :func:`~gamma_nlp.fairseq.convert.options.config_fields` can express.
+        GammaError: A path is wrong, checkpoint and data do not belong together, or
+            :func:`~gamma_nlp.fairseq.convert.options.config_fields` cannot express the model.
     """
     from fairseq import checkpoint_utils, tasks
     from fairseq.models.transformer import TransformerConfig
@@ -40,7 +40,7 @@ def read_checkpoint(checkpoint: Path, data: Path) -> tuple[Any, Any]:
     try:
         task = tasks.setup_task(cfg.task)
     except Exception as error:
-        raise GammaError(f"the dictionaries in {data} cannot be read: {_line(error)}") from error
+        raise GammaError(f"the dictionaries in {data} cannot be read: {one_line(error)}") from error
     _check_sizes(checkpoint, data, state["model"], task)
     try:
         (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task(
@@ -50,8 +50,8 @@ def read_checkpoint(checkpoint: Path, data: Path) -> tuple[Any, Any]:
         raise _unreadable(checkpoint, error) from error
     if model.cfg.encoder.normalize_before and model.decoder.layer_norm is None:
         raise GammaError(
-            f"{checkpoint} is of a fairseq that did not normalise after the last layer, as Pegasus "
-            "does; translate with gamma-fairseq-generate"
+            f"{checkpoint} is from a fairseq that did not normalise after the last layer, as "
+            "Pegasus does; translate with gamma-fairseq-generate"
         )
     return model, task
 
@@ -80,11 +80,11 @@ def _check_kind(checkpoint: Path, cfg: Any) -> None:
             "transformer of the task translation can be converted"
         )
     if isinstance(cfg.model, Namespace):
-        base_architecture(cfg.model)  # what an older release did not know yet
+        base_architecture(cfg.model)  # defaults for options an older release did not have
 
 
 def _languages(task: Any, checkpoint: Path, data: Path) -> tuple[str, str]:
-    """Both languages; a run that was not told them leaves them to the names of the data's files."""
+    """Return both languages; a run without options for them took them from the data's names."""
     from fairseq.data.data_utils import infer_language_pair
 
     if not data.is_dir():
@@ -95,7 +95,7 @@ def _languages(task: Any, checkpoint: Path, data: Path) -> tuple[str, str]:
         task.source_lang, task.target_lang = infer_language_pair(str(data))
     if task.source_lang is None or task.target_lang is None:
         raise GammaError(
-            f"neither {checkpoint} nor the files in {data} tell the languages; give the --destdir "
+            f"neither {checkpoint} nor the files in {data} name the languages; give the --destdir "
             "of gamma-fairseq-preprocess, with train.*.bin"
         )
     return task.source_lang, task.target_lang
@@ -114,9 +114,5 @@ def _check_sizes(checkpoint: Path, data: Path, weights: Any, task: Any) -> None:
 
 def _unreadable(checkpoint: Path, error: Exception) -> GammaError:
     return GammaError(
-        f"{checkpoint} cannot be loaded as a model of fairseq's transformer: {_line(error)}"
+        f"{checkpoint} cannot be loaded as a model of fairseq's transformer: {one_line(error)}"
     )
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,4 +1,4 @@
-"""A checkpoint of fairseq as the folder of a translation run, and the other way round."""
+"""Turn a checkpoint of fairseq into the folder of a translation run, and back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from gamma_nlp.tasks.translation.checkpoints import AVERAGED, find_model, load_s
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 
 CHECKPOINT = "checkpoint.pt"
-"""What :func:`from_transformers` calls its checkpoint."""
+"""The name of the file that :func:`from_transformers` writes."""
 
 
 def to_transformers(
@@ -42,20 +42,21 @@ def to_transformers(
 ) -> str:
     """Write a checkpoint of fairseq's ``transformer`` as a folder for ``gamma-nlp translate``.
 
-    ``output/averaged`` is for ``from_pretrained``: Marian for post-norm, Pegasus for pre-norm, in
-    float32. It gives the logits of fairseq's model for every token, ``<s>`` included, which stays
-    in the vocabulary as a word. ``output/text`` turns text into its ids.
+    ``from_pretrained`` loads ``output/averaged``: a float32 Marian for post-norm, Pegasus for
+    pre-norm. It gives the same logits as fairseq's model for every token, including ``<s>``, which
+    stays in the vocabulary as a word. ``output/text`` turns text into its token ids.
 
-    The positions are those of fairseq, in a table that is part of the file. Where a model of
-    Marian is saved anew by other code than this library's,
-    :func:`~gamma_nlp.hf.keep_positions` must be called first, or its table is lost.
+    The file holds fairseq's positions as a table. To save a Marian model again outside this
+    library, call :func:`~gamma_nlp.hf.keep_positions` first, or transformers drops the
+    table.
 
-    Tables that fairseq kept apart stay apart, with one exception: Pegasus cannot share output and
-    decoder input alone, so they are two equal tables there, which further training would part.
+    Embedding tables that fairseq kept apart stay apart. One sharing is lost: Pegasus cannot share
+    the decoder's input and output tables without the encoder's, so it gets two equal tables, which
+    further training would separate.
 
     Args:
-        checkpoint: As ``fairseq-train`` or ``average_checkpoints.py`` wrote it.
-        data: What ``fairseq-preprocess`` wrote; its dictionaries are needed.
+        checkpoint: Written by ``fairseq-train`` or ``average_checkpoints.py``.
+        data: The folder with dictionaries that ``fairseq-preprocess`` wrote.
         prepared: The folder of ``scripts/prepare_iwslt14`` that ``data`` was made from.
         output: A new folder.
 
@@ -63,10 +64,10 @@ def to_transformers(
         ``marian`` or ``pegasus``.
 
     Raises:
-        GammaError: A file or folder is not what it should be, or the model has something that
+        GammaError: A file or folder is not what it should be, or the model has a part that
             transformers' models lack. Nothing is written then.
     """
-    target = _new(output)
+    target = _check_output(output)
     with _fairseq():
         model, task = read_checkpoint(Path(checkpoint), Path(data))
         languages = (task.cfg.source_lang, task.cfg.target_lang)
@@ -90,14 +91,14 @@ def from_transformers(
 ) -> list[str]:
     """Write a model of a translation run as ``checkpoint.pt`` and dictionaries for fairseq.
 
-    It gives the same logits. fairseq's ``<s>``, which the vocabulary of a run does not have, gets
-    the weights of the padding: another token that is never a target.
+    It gives the same logits. A run's vocabulary has no ``<s>``; fairseq's gets the weights of the
+    padding, another token that is never a target.
 
-    Positions of transformers' models differ from those that fairseq computes, so they become its
-    learned positions (``--encoder-learned-pos``), which fairseq goes on to train. Only tables that
-    came from fairseq, by :func:`to_transformers`, are left to fairseq to compute.
+    transformers' models have other positions than fairseq computes, so they become learned ones
+    (``--encoder-learned-pos``), which fairseq trains further. Only positions that came from
+    fairseq, by :func:`to_transformers`, are left to fairseq to compute.
 
-    The dictionaries count each word once: a run does not know how often it occurred.
+    The dictionaries give every word the count 1, since a run does not store counts.
 
     Args:
         run: The run's folder.
@@ -108,10 +109,10 @@ def from_transformers(
         The options of ``fairseq-train`` that build this model.
 
     Raises:
-        GammaError: ``run`` is not such a folder, or its model has something that fairseq lacks.
+        GammaError: ``run`` is not such a folder, or its model has a part that fairseq lacks.
             Nothing is written then.
     """
-    target = _new(output)
+    target = _check_output(output)
     text = TranslationText.load(run)
     folder = find_model(run, name)
     model = load_saved(folder)
@@ -130,31 +131,31 @@ def from_transformers(
     return words
 
 
-def _new(output: str | os.PathLike[str]) -> Path:
+def _check_output(output: str | os.PathLike[str]) -> Path:
     target = Path(os.path.abspath(output))
     if target.is_symlink() or (target.exists() and not target.is_dir()):
         raise GammaError(f"--output {output} is not a folder; give another name")
     if target.is_dir() and any(target.iterdir()):
-        raise GammaError(f"--output {output} is there and not empty; give a new folder")
+        raise GammaError(f"--output {output} is not empty; give a new folder")
     return target
 
 
 @contextmanager
 def _fairseq() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # hydra's and fairseq's, of what nobody here can change
+        warnings.simplefilter("ignore")  # fairseq's and hydra's, about their own code
         commands.prepare()
         yield
 
 
 def _check_words(file: str, dictionary: Any, text: TranslationText, prepared: Any) -> None:
-    """Refuse subwords that are not those of the data: translations would be bad, silently."""
+    """Raise if the data has other subwords: translations would be bad, without an error."""
     words = [word for word in dictionary.symbols[len(FIRST) :] if not word.startswith("madeupword")]
     known = text.source.get_vocab()
     foreign = [word for word in words if word not in known]
     if len(foreign) > len(words) / 100:
         raise GammaError(
-            f"{len(foreign)} of {len(words)} words of {file} (such as {foreign[0]!r}) are not in "
-            f"the vocabulary of --prepared {prepared}: its subwords are others; give the folder "
+            f"{file}: {len(foreign)} of {len(words)} words (such as {foreign[0]!r}) are not in the "
+            f"vocabulary of --prepared {prepared}, so its subwords are others; give the folder "
             "that the data was made from"
         )

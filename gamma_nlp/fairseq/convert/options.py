@@ -1,10 +1,11 @@
-"""Options of fairseq's ``transformer`` as config fields of Marian or Pegasus, and back."""
+"""Map options of fairseq's ``transformer`` to config fields of Marian or Pegasus, and back."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.fairseq.plan import dashed
 
 ACTIVATIONS = {
     "relu": "relu",
@@ -14,10 +15,10 @@ ACTIVATIONS = {
     "tanh": "tanh",
     "linear": "linear",
 }
-"""fairseq's name of an activation, and transformers'."""
+"""transformers' name of each of fairseq's activations."""
 
 KINDS = {"marian": False, "pegasus": True}
-"""The architectures of transformers, and whether they normalise before each block."""
+"""transformers' architectures, and whether each is pre-norm."""
 
 _ABSENT = (
     "layernorm_embedding",
@@ -39,7 +40,7 @@ _ABSENT = (
     "scale_fc",
     "scale_resids",
 )
-"""Options that no architecture of transformers expresses, off or empty by default."""
+"""Options that neither architecture has; all are off or empty by default."""
 
 _NUMBERS = {
     "encoder_layers": "encoder_layers",
@@ -54,21 +55,21 @@ _NUMBERS = {
     "attention_dropout": "attention_dropout",
     "activation_dropout": "activation_dropout",
 }
-"""What is a number in both: fairseq's option, transformers' field."""
+"""transformers' field for each option that is the same number in both."""
 
 
 def config_fields(cfg: Any) -> dict[str, Any]:
-    """Config fields with ``model_type``, as ``model_config`` of the translation recipe has them.
+    """Return config fields with ``model_type``, like ``model_config`` of the translation recipe.
 
-    ``max_position_embeddings`` is one number in transformers. It is the larger of
-    ``--max-source-positions`` and ``--max-target-positions`` where fairseq computes positions; a
-    table that it learned ends somewhere, so it is the length of the shorter one then.
+    transformers has one ``max_position_embeddings`` for both sides. Where fairseq computes
+    positions it is the larger of ``--max-source-positions`` and ``--max-target-positions``; where
+    it learned them, the shorter table's length.
 
     Args:
         cfg: A ``TransformerConfig``.
 
     Raises:
-        GammaError: Names an option that neither Marian nor Pegasus expresses.
+        GammaError: Neither Marian nor Pegasus has an option of the model, which is named.
     """
     for name in _ABSENT:
         if getattr(cfg, name, None):
@@ -99,8 +100,8 @@ def config_fields(cfg: Any) -> dict[str, Any]:
 
 def _refuse(name: str, value: str = "") -> None:
     raise GammaError(
-        f"the checkpoint was trained with --{name.replace('_', '-')}{value and ' '}{value}: "
-        "neither Marian nor Pegasus of transformers has that. Train without it, or translate with "
+        f"the checkpoint was trained with {dashed(name)}{value and ' '}{value}: neither Marian "
+        "nor Pegasus of transformers has that. Train without it, or translate with "
         "gamma-fairseq-generate"
     )
 
@@ -115,10 +116,10 @@ def _positions(cfg: Any) -> int:
 
 
 def check_kind(config: Any) -> None:
-    """Insist on an architecture that fairseq has.
+    """Check that fairseq has a model's architecture and activation.
 
     Raises:
-        GammaError: It is another one, or its activation is another one.
+        GammaError: It lacks one of them.
     """
     if config.model_type not in KINDS:
         raise GammaError(
@@ -133,12 +134,12 @@ def check_kind(config: Any) -> None:
 
 
 def option_words(config: Any, sharing: str | None, *, learned: bool) -> list[str]:
-    """The options of ``fairseq-train`` that build the same model.
+    """Return the options of ``fairseq-train`` that build the same model.
 
     Args:
         config: Of Marian or Pegasus, see :func:`check_kind`.
         sharing: ``share-all-embeddings``, ``share-decoder-input-output-embed`` or ``None``.
-        learned: Positions are a table of their own.
+        learned: Whether positions are learned.
     """
     activations = {field: option for option, field in reversed(ACTIVATIONS.items())}
     length = config.max_position_embeddings
@@ -158,10 +159,6 @@ def option_words(config: Any, sharing: str | None, *, learned: bool) -> list[str
         "encoder_learned_pos": learned,
         "decoder_learned_pos": learned,
     }
-    words = [part for name, value in values.items() for part in (_option(name), str(value))]
-    words += [_option(name) for name, on in flags.items() if on]
+    words = [part for name, value in values.items() for part in (dashed(name), str(value))]
+    words += [dashed(name) for name, on in flags.items() if on]
     return words + ([f"--{sharing}"] if sharing else [])
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

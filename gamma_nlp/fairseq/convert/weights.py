@@ -1,15 +1,13 @@
-"""Weights of fairseq's ``transformer`` as those of Marian or Pegasus, and the other way round.
+"""Map the weights of fairseq's ``transformer`` to those of Marian or Pegasus, and back.
 
-Marian is the same Transformer in post-norm, Pegasus in pre-norm. Layers, attention
-and norms have the same names and shapes in both libraries, up to a prefix. What differs:
+Marian is the same Transformer in post-norm, Pegasus in pre-norm. Layers, attention and norms have
+the same names and shapes in both libraries, up to a prefix. Three things differ:
 
-* Order of the vocabulary: fairseq begins with ``<s> <pad> </s> <unk>``, this library with
-  ``<pad> </s> <unk>``. Rows of the tables are put in the other's order, by their tokens.
-* Positions: fairseq computes its sinusoids with other frequencies and counts from the padding's
-  index on, so the first token stands at position 2. transformers' models get them as a table.
-* Names of the output layer, ``decoder.output_projection`` and ``lm_head``.
-
-Everything here maps names to tensors and touches no file.
+* The order of the vocabulary: fairseq begins with ``<s> <pad> </s> <unk>``, this library with
+  ``<pad> </s> <unk>``. Rows of the embedding tables are reordered by their tokens.
+* Positions: fairseq's sinusoids have other frequencies and start after the padding's index, so the
+  first token has position 2. transformers' models get them as a table.
+* The name of the output layer: ``decoder.output_projection`` or ``lm_head``.
 """
 
 from __future__ import annotations
@@ -23,10 +21,10 @@ from gamma_nlp.tasks.translation.text import PAD
 Weights = dict[str, torch.Tensor]
 
 START = "<s>"
-"""fairseq's first token. No sentence begins with it: the decoder starts with the end mark."""
+"""fairseq's first token. No sentence begins with it: the decoder starts with ``</s>``."""
 
 PAD_INDEX = 1
-"""Index of the padding in fairseq; positions are counted from the next one."""
+"""Index of the padding in fairseq; the first token has the next position but one."""
 
 _SIDES = ("encoder", "decoder")
 _POSITIONS = "embed_positions"
@@ -35,10 +33,10 @@ _OUTPUT = ("decoder.output_projection.weight", "lm_head.weight")
 
 
 def rows(wanted: Sequence[str], present: Mapping[str, int]) -> torch.Tensor:
-    """Which row of a table over ``present`` is that of each wanted token.
+    """Return the row of each wanted token in a table with the vocabulary ``present``.
 
-    Only ``<s>`` may be missing: it is given the row of the padding. That too is a token which is
-    never a target, so training has made it as unlikely as a token can be.
+    Only ``<s>`` may be missing. It gets the row of the padding, which is never a target either, so
+    training has made it as unlikely as a token can be.
 
     Args:
         wanted: Tokens in the order of the new table.
@@ -56,16 +54,13 @@ def to_transformers(
     order: Mapping[str, torch.Tensor],
     positions: Mapping[str, torch.Tensor],
 ) -> Weights:
-    """Weights for Marian or Pegasus.
+    """Return weights for Marian or Pegasus, without the ``model.shared.weight`` that some have.
 
     Args:
         state: ``state_dict`` of fairseq's model.
         order: :func:`rows` for ``encoder`` and ``decoder``.
-        positions: Table of positions (positions, width) for ``encoder`` and ``decoder``; row 0 is
-            for the first token.
-
-    Returns:
-        Weights without ``model.shared.weight``, which repeats the encoder's embedding.
+        positions: Position table of shape (positions, width) for ``encoder`` and ``decoder``; row
+            0 belongs to the first token.
     """
     weights: Weights = {}
     for name, tensor in _learned(state):
@@ -86,16 +81,13 @@ def to_fairseq(
     order: Mapping[str, torch.Tensor],
     positions: Mapping[str, torch.Tensor] | None,
 ) -> Weights:
-    """Weights for fairseq's ``transformer``.
+    """Return weights for fairseq's ``transformer``, without its buffers.
 
     Args:
         state: ``state_dict`` of Marian or Pegasus; its ``final_logits_bias`` must be zero.
         order: :func:`rows` for ``encoder`` and ``decoder``.
-        positions: Tables as learned positions, as for :func:`to_transformers`; ``None`` where
-            fairseq computes them.
-
-    Returns:
-        Weights without fairseq's buffers.
+        positions: Learned positions, as for :func:`to_transformers`; ``None`` if fairseq computes
+            them.
     """
     weights: Weights = {}
     for name, tensor in state.items():
@@ -120,12 +112,12 @@ def _learned(state: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Ten
 
 
 def stored_positions(table: torch.Tensor, count: int) -> torch.Tensor:
-    """The rows of fairseq's learned table that its first ``count`` tokens get."""
+    """Return the rows of fairseq's position table for the first ``count`` tokens."""
     return table[PAD_INDEX + 1 : PAD_INDEX + 1 + count]
 
 
 def sinusoids(count: int, width: int) -> torch.Tensor:
-    """The table that fairseq computes, for its first ``count`` tokens, of shape (count, width)."""
+    """Return the positions fairseq computes for the first ``count`` tokens: (count, width)."""
     from fairseq.modules import SinusoidalPositionalEmbedding
 
     whole: torch.Tensor = SinusoidalPositionalEmbedding.get_embedding(
