@@ -15,7 +15,7 @@ import pytest
 import transformers
 
 from gamma_nlp.tasks.translation.data import load_splits
-from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import PREPARATIONS, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.text import read_prepared
 from tests.support.parallel_corpora import make_folder
@@ -45,7 +45,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    recipe = Recipe(merges=4, cleaning=RECIPES["multi30k"].cleaning)
+    recipe = Preparation(merges=4, cleaning=PREPARATIONS["multi30k"].cleaning)
     prepare(read_corpus(make_folder(folder), ("de", "en")), recipe, folder / "prepared")
     return folder / "prepared"
 

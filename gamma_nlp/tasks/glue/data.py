@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need
 from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.hf.hub import load_hub_dataset
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
@@ -54,13 +54,7 @@ def load_glue(
         >>> load_glue("sst2", "glue_data")["validation"][0]          # doctest: +SKIP
         {'sentence': "it 's a charming and often affecting journey .", 'label': 1, 'idx': 0}
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise GammaError(
-            "reading GLUE needs the datasets package: pip install 'gamma_nlp[hf]'"
-        ) from error
-
+    datasets = need("datasets", "hf", "reading GLUE needs")
     if isinstance(task, str):
         task = glue_task(task)
     wanted = tuple(splits or ("train", *task.evaluation_splits))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.hf import hub
 from gamma_nlp.tasks.glue.tasks import GlueTask
 
@@ -57,7 +57,7 @@ def load_tokenizer(source: str) -> Any:
             str(path) if path.exists() else source
         )
     except Exception as error:
-        raise GammaError(f"cannot load a tokenizer from {source!r}: {_line(error)}") from error
+        raise GammaError(f"cannot load a tokenizer from {source!r}: {one_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -154,7 +154,7 @@ def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
             where, dtype="float32", **_head(task)
         )
     except Exception as error:
-        raise GammaError(f"cannot load {source!r} as a classifier: {_line(error)}") from error
+        raise GammaError(f"cannot load {source!r} as a classifier: {one_line(error)}") from error
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model
@@ -189,7 +189,7 @@ def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any
         config = transformers.AutoConfig.for_model(kind, **(ids | fields | _head(task)))
         return transformers.AutoModelForSequenceClassification.from_config(config)
     except Exception as error:
-        raise GammaError(f"model_config: cannot build {kind!r}: {_line(error)}") from error
+        raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
 
 
 def _head(task: GlueTask) -> dict[str, Any]:
@@ -200,7 +200,3 @@ def _head(task: GlueTask) -> dict[str, Any]:
         "label2id": {label: i for i, label in enumerate(task.labels)},
         "problem_type": "single_label_classification",
     }
-
-
-def _line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:400]

@@ -31,10 +31,10 @@ from gamma_nlp.tasks.glue.model import (
     train_tokenizer,
 )
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
-from gamma_nlp.tasks.run import folder
 from gamma_nlp.tasks.run.counts import RunCounts
-from gamma_nlp.tasks.run.machine import set_threads
-from gamma_nlp.tasks.run.report import evaluations, plan_line, report
+from gamma_nlp.tasks.run.folder import check_unfinished, claim_folder, last_checkpoint
+from gamma_nlp.tasks.run.machine import check_packages, set_threads
+from gamma_nlp.tasks.run.report import evaluations, plan_line, write_report
 from gamma_nlp.tasks.run.settings import read_yaml
 
 
@@ -72,6 +72,7 @@ def finetune(
         GammaError: Settings, data, model or output folder are not as they should be; raised
             before any training step.
     """
+    check_packages(("accelerate", "matplotlib"), "recipes", "fine-tuning needs")
     task = glue_task(recipe.task)
     threads = set_threads(recipe.cpu_threads)
     policy = recipe.policy()
@@ -89,7 +90,7 @@ def finetune(
         "seed": args.seed,
     }
     output = Path(args.output_dir)
-    resume = folder.claim_folder(output, identity, recipe.resume)
+    resume = claim_folder(output, identity, recipe.resume)
 
     data = load_glue(task, recipe.data)
     transformers.set_seed(args.seed)
@@ -100,7 +101,7 @@ def finetune(
     sets: Any = {split: encoded[split] for split in task.evaluation_splits}
     rates = planned_rates(args, sentence_batches(args, len(encoded["train"])))
     if resume:
-        folder.check_unfinished(output, len(rates))
+        check_unfinished(output, len(rates))
     if recipe.dose is not None:
         args.weight_decay = decay_for_dose(recipe.dose, rates)
     if args.process_index == 0 and not quiet:
@@ -126,14 +127,14 @@ def finetune(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
     start = time.perf_counter()
-    last = folder.last_checkpoint(output) if resume else None
+    last = last_checkpoint(output) if resume else None
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if not evaluations(trainer.state.log_history):
         trainer.evaluate()
     seconds = time.perf_counter() - start
 
     found = {"task": task.name, "model": recipe.model or model.config.model_type}
-    return report(trainer, recipe, rates, seconds, found=found, resumed=resume)
+    return write_report(trainer, recipe, rates, seconds, found=found, resumed=resume)
 
 
 def _tokenizer_and_model(

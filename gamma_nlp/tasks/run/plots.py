@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import need
 from gamma_nlp.gains.category import Category
 
 GAIN_NORM = "gain_norm/"
@@ -139,12 +139,12 @@ def _norm(axis: Any, title: str) -> None:
 
 
 def pyplot() -> Any:
-    """``matplotlib.pyplot`` that needs no screen; a :class:`GammaError` where it is missing."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise GammaError("plots need matplotlib: pip install 'gamma_nlp[plot]'") from error
-    matplotlib.use("Agg")
+    """Return ``matplotlib.pyplot``, set up to need no screen.
+
+    Raises:
+        GammaError: matplotlib is missing.
+    """
+    need("matplotlib", "plot", "plots need").use("Agg")
     import matplotlib.pyplot as plt
 
     return plt

@@ -11,7 +11,7 @@ from typing import Any
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
-from gamma_nlp.tasks.run import folder
+from gamma_nlp.tasks.run.folder import last_checkpoint
 from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.run.plots import GAIN_NORM, plot_run
 
@@ -33,7 +33,7 @@ def plan_line(
     )
 
 
-def report(
+def write_report(
     trainer: Any,
     recipe: Any,
     rates: Sequence[float],
@@ -71,7 +71,7 @@ def report(
         _total(trainer, count)
         for count in (trainer.tokens, trainer.padded_tokens, trainer.sentences)
     )
-    last = folder.last_checkpoint(args.output_dir)
+    last = last_checkpoint(args.output_dir)
     training = max(seconds - trainer.evaluation_seconds, 1e-9)
     results = {
         **found,
@@ -87,7 +87,7 @@ def report(
         "weight_decay": args.weight_decay,
         "sum_of_learning_rates": math.fsum(taken),
         "dose": doses(trainer, taken),
-        "gain_norm": gain_norms(log),
+        "gain_norm": logged_norms(log),
         "resumed": resumed,
         "wall_seconds": round(seconds, 2),
         "train_seconds": round(training, 2),
@@ -132,7 +132,7 @@ def evaluations(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     return list(found.values())
 
 
-def gain_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+def logged_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     """Root mean square of the gains of each category, as first and as last logged."""
     norms = {}
     for category in Category:

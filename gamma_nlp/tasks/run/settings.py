@@ -7,13 +7,12 @@ arguments among them. Unknown keys and unusable values are errors that name the 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, close_to, need, one_line
 
 
 def read_settings(
@@ -39,12 +38,9 @@ def read_settings(
     Raises:
         GammaError: File, key or value is not as it should be.
     """
-    try:
-        from transformers import HfArgumentParser
-    except ImportError as error:
-        raise GammaError("recipes need transformers: pip install 'gamma_nlp[recipes]'") from error
+    parser_class: Any = need("transformers", "recipes", "recipes need").HfArgumentParser
 
-    class Parser(HfArgumentParser):
+    class Parser(parser_class):
         def error(self, message: str) -> NoReturn:
             raise GammaError(message)
 
@@ -55,7 +51,7 @@ def read_settings(
     known = {f.name for kind in kinds for f in dataclasses.fields(kind) if f.init}
     for key in given:
         if key not in known:
-            raise GammaError(f"{file}: unknown key {key!r}{_suggest(key, known)}")
+            raise GammaError(f"{file}: unknown key {key!r}{close_to(key, known)}")
     typed = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
     for one, other in rivals:
         for where, keys in ((str(file), set(given)), ("the command line", typed)):
@@ -73,7 +69,7 @@ def read_settings(
     if unknown:
         word = unknown[0]
         name = word.split("=")[0].lstrip("-").replace("-", "_")
-        raise GammaError(f"unknown option {word}{_suggest(name, known) if word[0] == '-' else ''}")
+        raise GammaError(f"unknown option {word}{close_to(name, known) if word[0] == '-' else ''}")
     try:
         values = vars(namespace)
         if complete is not None:
@@ -82,7 +78,7 @@ def read_settings(
     except GammaError:
         raise
     except (ValueError, TypeError) as error:
-        raise GammaError(" ".join(str(error).split())) from error
+        raise GammaError(one_line(error)) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -91,26 +87,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises:
         GammaError: It does not exist, is no YAML, or holds something else.
     """
-    try:
-        import yaml
-    except ImportError as error:
-        raise GammaError("reading YAML needs pyyaml: pip install 'gamma_nlp[recipes]'") from error
+    yaml = need("yaml", "recipes", "reading YAML files needs")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GammaError(f"cannot read {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GammaError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise GammaError(f"{path} is no YAML: {one_line(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise GammaError(f"{path}: expected `key: value` lines")
     return content
-
-
-def _suggest(key: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _convert(action: Any, key: str, value: Any, file: Path | None) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.tasks.translation.text import END, PAD, TranslationText
 
 
@@ -44,8 +44,7 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
         config = transformers.AutoConfig.for_model(kind, **fixed, **fields)
         model = transformers.AutoModelForSeq2SeqLM.from_config(config)
     except Exception as error:
-        message = " ".join(str(error).split())[:400] or type(error).__name__
-        raise GammaError(f"model_config: cannot build {kind!r}: {message}") from error
+        raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
     unknown = [name for name in fields if name not in type(config)().to_dict()]
     if unknown:
         raise GammaError(f"model_config: {kind} has no field {unknown[0]!r}")

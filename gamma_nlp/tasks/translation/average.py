@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import new_folder, write_json
-from gamma_nlp.tasks.run.folder import checkpoints as run_checkpoints
+from gamma_nlp.tasks.run.folder import checkpoints
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -36,7 +36,7 @@ def last_checkpoints(run: str | os.PathLike[str], count: int) -> list[Path]:
     """
     if count < 1:
         raise GammaError(f"the number of checkpoints must be at least 1, not {count}")
-    return run_checkpoints(run)[-count:]
+    return checkpoints(run)[-count:]
 
 
 def average_checkpoints(

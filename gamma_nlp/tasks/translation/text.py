@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_bytes, text_lines, write_json
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import detokenize, single_spaces
@@ -114,7 +114,7 @@ class TranslationText:
         except (OSError, ValueError, TypeError) as error:
             raise GammaError(
                 f"{run} is not the folder of a translation run: {folder} cannot be read "
-                f"({' '.join(str(error).split())}); give the output_dir of recipes/translation.py"
+                f"({one_line(error)}); give the output_dir of recipes/translation.py"
             ) from error
 
 

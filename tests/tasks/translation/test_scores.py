@@ -11,7 +11,7 @@ import sacrebleu
 from gamma_nlp import GammaError
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.moses import detokenize
-from gamma_nlp.tasks.translation.subwords import join_bpe
+from gamma_nlp.tasks.translation.subwords import join_subwords
 
 strategies = hypothesis.strategies
 
@@ -179,9 +179,9 @@ def test_chrf_ignores_case_when_told() -> None:
 
 
 def test_bpe_marks_are_joined_within_and_at_the_end_of_a_line() -> None:
-    assert join_bpe("the re@@ ven@@ ues of no@@ ah") == "the revenues of noah"
-    assert join_bpe("cut sh@@") == "cut sh"
-    assert join_bpe("mail a@@b @@c") == "mail a@@b @@c"
+    assert join_subwords("the re@@ ven@@ ues of no@@ ah") == "the revenues of noah"
+    assert join_subwords("cut sh@@") == "cut sh"
+    assert join_subwords("mail a@@b @@c") == "mail a@@b @@c"
 
 
 def test_detokenise_joins_punctuation_and_undoes_escapes() -> None:

@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, Pair, Split, pair_up
 
@@ -48,7 +48,7 @@ def fetch_archive(url: str = URL, *, seconds: float = 300.0) -> bytes:
                 error.close()
             elif isinstance(error, urllib.error.URLError):
                 error = OSError(error.reason)
-            reasons.append(" ".join(str(error).split()))
+            reasons.append(one_line(error))
 
     # In a thread, since no timeout covers a name lookup that hangs or a reply that trickles.
     thread = threading.Thread(target=ask, daemon=True)
@@ -80,8 +80,7 @@ def unpack(data: bytes, name: str) -> dict[str, bytes]:
                     found[base] = content.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise GammaError(
-            f"{name} is not a complete .tgz archive ({' '.join(str(error).split())}); "
-            f"get de-en.tgz again: {URL}"
+            f"{name} is not a complete .tgz archive ({one_line(error)}); get de-en.tgz again: {URL}"
         ) from error
     return found
 
