@@ -8,8 +8,8 @@
 #          add options of fairseq-train, which win: --decay-policy all, --seed 2, --fp16 ...
 #          START=FOLDER bash ... begins with the weights and dictionaries in FOLDER, which
 #          gamma-fairseq-from-transformers wrote, in place of fairseq's random ones
-# Score    see the README's results
-# Time     see the README's results
+# Score    see scripts/benchmarks/README.md
+# Time     see scripts/benchmarks/README.md
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 

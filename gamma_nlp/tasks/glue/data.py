@@ -47,8 +47,8 @@ def load_glue(
         Data sets with the hub's columns: the text column or columns, ``label`` and ``idx``.
 
     Raises:
-        GammaError: The folder, a file, a column, a row or a label is not as it should be; or the
-            hub cannot be reached.
+        GammaError: The folder, a file or a column is missing, a row or a label is malformed, or
+            the hub cannot be reached.
 
     Example:
         >>> load_glue("sst2", "glue_data")["validation"][0]          # doctest: +SKIP
@@ -87,10 +87,10 @@ def load_glue(
 def find_folder(
     task: GlueTask, data: str | os.PathLike[str], splits: Sequence[str] = ("train",)
 ) -> Path:
-    """The folder with the task's files, given it or the folder around it.
+    """Return the folder with the task's files, given that folder or one around it.
 
     Raises:
-        GammaError: Not there; the message lists what was looked for.
+        GammaError: There is none; the message lists what was looked for.
     """
     root = Path(data).expanduser()
     if not root.is_dir():
@@ -118,7 +118,7 @@ def read_tsv(path: Path, task: GlueTask, *, labelled: bool = True) -> dict[str, 
     """Read one official file into columns ``idx``, ``label`` and the task's texts.
 
     Raises:
-        GammaError: Names the file and the line (counted from 1, header included).
+        GammaError: The file is malformed; names it and the line (from 1, header included).
     """
     rows = _lines(path)
     bare = labelled and bool(task.bare_columns)

@@ -1,8 +1,7 @@
 """Fine-tune a classifier on a GLUE task: from settings to ``results.json`` and a plot.
 
-The recipes are thin around this module. What it adds to a Trainer run: a decay that is planned
-by its dose, batches without waste, an output folder that is never overwritten, and a record of
-everything that the score depends on.
+To a Trainer run it adds a decay that is planned by its dose, batches with little padding, an output
+folder that is never written over, and a record of everything that the score depends on.
 """
 
 from __future__ import annotations
@@ -69,8 +68,8 @@ def finetune(
         The content of ``results.json``.
 
     Raises:
-        GammaError: Settings, data, model or output folder are not as they should be; raised
-            before any training step.
+        GammaError: Settings, data, model or output folder cannot be used; raised before any
+            training step.
     """
     check_packages(("accelerate", "matplotlib"), "recipes", "fine-tuning needs")
     task = glue_task(recipe.task)

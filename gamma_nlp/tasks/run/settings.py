@@ -27,8 +27,8 @@ def read_settings(
     Args:
         kinds: Dataclasses with distinct fields; ``TrainingArguments`` may be among them.
         argv: Command line; a first item without leading dashes is the YAML file.
-        rivals: Pairs of keys that say the same thing. Both in one place is an error; one of them
-            on the command line wins over the other in the file.
+        rivals: Pairs of keys of which one makes the other pointless. Both in one place are an
+            error; one on the command line wins over the other in the file.
         complete: Called with all values before the dataclasses are made, to fill in those that
             follow from others.
 
@@ -36,7 +36,7 @@ def read_settings(
         One instance per dataclass, in order.
 
     Raises:
-        GammaError: File, key or value is not as it should be.
+        GammaError: The file cannot be read, a key is unknown, or a value cannot be used.
     """
     parser_class: Any = need("transformers", "recipes", "recipes need").HfArgumentParser
 
@@ -82,7 +82,7 @@ def read_settings(
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping.
 
     Raises:
         GammaError: It does not exist, is no YAML, or holds something else.
@@ -102,9 +102,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _convert(action: Any, key: str, value: Any, file: Path | None) -> Any:
-    """Give a YAML value the type that the same text on the command line would get.
+    """Convert a YAML value to the type that the same text on the command line would get.
 
-    YAML reads ``5e-5`` as text and ``no`` as false, which argparse would pass on unseen.
+    YAML reads ``5e-5`` as text and ``no`` as false, and argparse does not convert defaults.
     """
     if value is None or isinstance(value, dict):
         return value

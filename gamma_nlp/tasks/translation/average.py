@@ -29,7 +29,7 @@ ORIGIN = "averaged.json"
 
 
 def last_checkpoints(run: str | os.PathLike[str], count: int) -> list[Path]:
-    """The last whole checkpoints of a run by step, oldest first; fewer where there are fewer.
+    """Return the last whole checkpoints of a run, oldest first; all of them if there are fewer.
 
     Raises:
         GammaError: ``count`` is below one.

@@ -16,17 +16,17 @@ AVERAGED = "averaged"
 
 
 def find_model(run: str | os.PathLike[str], name: str | None = None) -> Path:
-    """The folder of one of a run's models.
+    """Return the folder of one of a run's models.
 
-    Only names of folders are taken from the run's files, never paths: the run may have been moved.
+    Only folder names are taken from the run's files, never paths: the run may have been moved.
 
     Args:
         run: The run's folder.
         name: ``averaged``; ``best`` by the metric that the Trainer watched; ``last``;
-            ``checkpoint-N``; or ``None`` for ``averaged``, and ``last`` where there is none yet.
+            ``checkpoint-N``; or ``None`` for ``averaged``, or ``last`` if that does not exist yet.
 
     Raises:
-        GammaError: The run has no such model; names those that it has.
+        GammaError: The run has no such model; the message names those that it has.
     """
     saved = {path.name: path for path in checkpoints(run)}
     last = list(saved)[-1:]
@@ -46,7 +46,7 @@ def find_model(run: str | os.PathLike[str], name: str | None = None) -> Path:
 
 
 def load_saved(folder: Path) -> Any:
-    """The encoder-decoder model in a folder that :func:`find_model` gives, on the CPU.
+    """Load the encoder-decoder model in a folder from :func:`find_model`, on the CPU.
 
     Raises:
         GammaError: It cannot be loaded.
@@ -54,7 +54,7 @@ def load_saved(folder: Path) -> Any:
     from transformers import AutoModelForSeq2SeqLM
 
     try:
-        # Not asked of the hub, as a folder that does not exist would be.
+        # local_files_only: transformers would ask the hub for a folder that does not exist.
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file fails in many ways
         raise GammaError(f"the model in {folder} cannot be loaded: {one_line(error)}") from error
@@ -63,7 +63,7 @@ def load_saved(folder: Path) -> Any:
 
 
 def _best(last: Path) -> str:
-    """The name of the best checkpoint so far."""
+    """Return the name of the best checkpoint so far."""
     state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
     path = state.get("best_model_checkpoint")
     if not path:

@@ -14,7 +14,7 @@ from gamma_nlp.tasks.translation.text import TranslationText
 
 
 def check_text(run: Path, text: TranslationText, data: str) -> None:
-    """Refuse to go on with other ids than those that a run was trained on.
+    """Raise if a run would go on with other token ids than it was trained with.
 
     Args:
         run: The run's folder.
@@ -22,7 +22,7 @@ def check_text(run: Path, text: TranslationText, data: str) -> None:
         data: The prepared folder.
 
     Raises:
-        GammaError: Subwords or vocabularies are not those of the run.
+        GammaError: Subwords or vocabularies differ from the run's.
     """
     if not TranslationText.load(run).same_as(text):
         raise GammaError(
@@ -33,15 +33,15 @@ def check_text(run: Path, text: TranslationText, data: str) -> None:
 
 
 def is_trained(run: Path, steps: int, spent: Callable[[Sequence[Mapping[str, Any]]], bool]) -> bool:
-    """Whether the last checkpoint ended training, so that only the final model and scores miss.
+    """Return whether training is over, so that only the final model and the scores are missing.
 
     Args:
         run: The run's folder, with a checkpoint.
         steps: Planned steps.
-        spent: Says of the evaluations of a run whether they ended it early.
+        spent: Tells from a run's evaluations whether its patience ended it.
 
     Raises:
-        GammaError: The run is finished: its results are of this checkpoint or a later step.
+        GammaError: The run is finished: its results are from this checkpoint or a later step.
     """
     last = checkpoints(run)[-1]
     state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """Train a translation model: from settings to translations, ``results.json`` and a plot.
 
-The recipe is thin around this module. The data is a folder that ``scripts/prepare_iwslt14``
-wrote; the model is one of transformers', made from a config; the final model is the mean of the
-last checkpoints, and what it makes of every test set is written and scored.
+The data is a folder that ``scripts/prepare_iwslt14`` wrote; the model is one of transformers',
+made from a config; the final model is the mean of the last checkpoints, and its translations of
+every test set are written and scored.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def train_translation(
         The content of ``results.json``, and the log.
 
     Raises:
-        GammaError: Settings, data, model or output folder are not as they should be; raised
-            before any training step. Later: the model's output is not a number any more.
+        GammaError: Settings, data, model or output folder cannot be used; raised before any
+            training step. Later: the model's output is no longer a number.
     """
     check_packages(("accelerate", "matplotlib"), "recipes", "training needs")
     packages = ("sacrebleu", "sacremoses", "subword_nmt")
@@ -146,10 +146,10 @@ def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, Pair
 
 
 def _train(trainer: TranslationTrainer, last: Path | None, *, trained: bool) -> float:
-    """Train and evaluate, from the checkpoint ``last`` on if there is one; gives the seconds."""
+    """Train and evaluate, from the checkpoint ``last`` on if there is one; return the seconds."""
     start = time.perf_counter()
     if trained and last is not None:
-        trainer.take_up(last)
+        trainer.restore(last)
     else:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     history = evaluations(trainer.state.log_history)

@@ -48,7 +48,7 @@ def fetch_archive(url: str = URL, *, seconds: float = 300.0) -> bytes:
                 error.close()
             elif isinstance(error, urllib.error.URLError):
                 error = OSError(error.reason)
-            reasons.append(one_line(error))
+            reasons.append(" ".join(str(error).split()))
 
     # In a thread, since no timeout covers a name lookup that hangs or a reply that trickles.
     thread = threading.Thread(target=ask, daemon=True)
@@ -64,7 +64,7 @@ def fetch_archive(url: str = URL, *, seconds: float = 300.0) -> bytes:
 
 
 def unpack(data: bytes, name: str) -> dict[str, bytes]:
-    """The files of a tar archive that IWSLT14 consists of, by their names without folders.
+    """Return IWSLT14's files in a tar archive, by their names without folders.
 
     Raises:
         GammaError: It is no archive, or it is cut off.
@@ -86,12 +86,12 @@ def unpack(data: bytes, name: str) -> dict[str, bytes]:
 
 
 def is_unpacked(folder: Path) -> bool:
-    """Whether a folder holds the unpacked archive."""
+    """Return whether a folder holds the unpacked archive."""
     return any((folder / f"{_TRAIN}.{language}").is_file() for language in LANGUAGES)
 
 
 def read_unpacked(folder: Path) -> dict[str, bytes]:
-    """The same as :func:`unpack`, for a folder that the archive was unpacked to."""
+    """Do as :func:`unpack` for a folder that holds the unpacked archive."""
     return {name: read_bytes(folder / name) for name in _members() if (folder / name).is_file()}
 
 
