@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PACKAGES = ("transformers", "accelerate", "datasets", "evaluate", "matplotlib")
 RECORD = "demo.json"
 _QUICK = {"examples": 512, "epochs": 2.0}
-_FULL = {"examples": 4000, "epochs": 5.0}
+_FULL = {"examples": 4000, "epochs": 4.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +109,6 @@ def _claim(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    from gamma_nlp.tasks.run import main as shared
+    import gamma_nlp.tasks.run.main
 
-    sys.exit(shared.run(main))
+    sys.exit(gamma_nlp.tasks.run.main.run(main))

@@ -58,7 +58,7 @@ class Demonstration:
     seeds: int = 3
     dose: float = 0.1
     examples: int = 4000
-    epochs: float = 5.0
+    epochs: float = 4.0
 
     @property
     def tokenizer(self) -> Path:
@@ -216,7 +216,7 @@ def _arguments(
         "seed": seed,
         "output_dir": demo.output / "arms" / f"{config['model_type']}-{policy}-seed{seed}",
         "num_train_epochs": demo.epochs,
-        "learning_rate": 3e-3,
+        "learning_rate": 2e-3,
         "warmup_steps": 0.1,
         "per_device_train_batch_size": 64,
         "per_device_eval_batch_size": 128,

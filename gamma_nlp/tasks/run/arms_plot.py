@@ -102,7 +102,7 @@ def _draw_gains(
         )
     axis.set(title=f"{model}: size of the gains at the end", ylabel="change from the start (%)")
     axis.set_xticks(range(len(categories)), categories)
-    axis.set_xlim(-0.55, len(categories) - 0.45 + (0.28 * len(categories) if dose else 0))
+    axis.set_xlim(-0.55, len(categories) - 0.45 + (0.2 * len(categories) if dose else 0))
 
 
 def _draw_scores(

@@ -173,6 +173,20 @@ def test_the_script_prints_an_error_without_traceback(
     assert capsys.readouterr().err.startswith("error: cannot read ")
 
 
+def test_the_script_names_the_extra_of_a_missing_package(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    data: Path,
+) -> None:
+    argv = experiment(tmp_path, data)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run(recipe().main, argv) == 2
+    shown = capsys.readouterr().err
+    assert shown == "error: fine-tuning needs matplotlib: pip install 'gamma_nlp[recipes]'\n"
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_script_runs_on_its_own(tmp_path: Path, data: Path) -> None:
     argv = experiment(tmp_path, data, num_train_epochs=1)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

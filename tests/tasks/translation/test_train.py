@@ -262,6 +262,19 @@ def test_zero_keeps_all_checkpoints_as_it_does_in_the_trainer(data: Path, tmp_pa
         assert read_arguments(argv)[1].save_total_limit == kept
 
 
+@pytest.mark.parametrize(
+    ("package", "extra"), [("matplotlib", "recipes"), ("sacrebleu", "translation")]
+)
+def test_a_missing_package_is_named_before_anything_is_written(
+    package: str, extra: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = experiment(tmp_path, data)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(GammaError, match=rf"needs {package}: pip install 'gamma_nlp\[{extra}\]'"):
+        train(argv)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_script_runs_on_its_own(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -220,12 +220,12 @@ def test_a_missing_validation_set_is_taken_from_training_only_on_request(
 
 
 @pytest.mark.parametrize("bad", [{"merges": 0}, {"valid_every": 1}])
-def test_a_recipe_without_sense_is_refused(bad: dict[str, Any]) -> None:
+def test_a_preparation_out_of_range_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(GammaError, match=f"{next(iter(bad))} must be at least"):
         dataclasses.replace(SMALL, **bad)
 
 
-def test_the_recipe_follows_from_the_names_of_the_files(folder: Path, archive: Path) -> None:
+def test_the_preparation_follows_from_the_names_of_the_files(folder: Path, archive: Path) -> None:
     assert default_preparation(read_corpus(folder, ("de", "en"))) == "multi30k"
     assert default_preparation(read_corpus(archive, ("de", "en"))) == "iwslt14"
     assert PREPARATIONS["iwslt14"].valid_every == 23
