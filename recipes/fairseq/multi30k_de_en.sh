@@ -5,11 +5,11 @@
 # Data     bash scripts/prepare_iwslt14 MULTI30K_FOLDER data/multi30k
 # Command  bash scripts/install_fairseq   (once)
 #          bash recipes/fairseq/multi30k_de_en.sh data/multi30k runs/fairseq-multi30k
-#          add options of fairseq-train, which win: --decay-policy all, --seed 2, --fp16 ...
-#          START=FOLDER bash ... begins with the weights and dictionaries in FOLDER, which
-#          gamma-fairseq-from-transformers wrote, in place of fairseq's random ones
-# Score    see scripts/benchmarks/README.md
-# Time     see scripts/benchmarks/README.md
+#          Options of fairseq-train at the end win: --decay-policy all, --seed 2, --fp16 ...
+#          START=FOLDER bash ... begins with the weights and dictionaries that
+#          gamma-fairseq-from-transformers wrote to FOLDER, not with random ones.
+# Score    BLEU over tokens 38.08, 33.18, 24.78 and 30.01 on the four test sets (seed 1)
+# Time     12 to 19 minutes on a CPU core that is shared
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 
@@ -26,13 +26,13 @@ if [ -n "${START:-}" ]; then
     start=(--finetune-from-model "$START/checkpoint.pt")
 fi
 binarise "$prepared" "$output/data" "${dictionaries[@]}"
-if [ -n "${START:-}" ]; then # rows of its tables stand for the words of its dictionaries
+if [ -n "${START:-}" ]; then # its embedding tables fit its own dictionaries only
     cmp -s "$START/dict.de.txt" "$output/data/dict.de.txt" &&
         cmp -s "$START/dict.en.txt" "$output/data/dict.en.txt" ||
         fail "$output/data has other dictionaries than START=$START; give a new output folder"
 fi
 
-# A weight decay of 0.03 pulls a gain by 10 % over these 6 epochs: the dose of the other recipe.
+# A weight decay of 0.03 pulls gains by 10 % over these 6 epochs, the dose of the other recipe.
 gamma-fairseq-train "$output/data" --source-lang de --target-lang en "${device[@]}" \
     --arch transformer --share-all-embeddings \
     --encoder-embed-dim 128 --encoder-ffn-embed-dim 256 --encoder-layers 4 \
