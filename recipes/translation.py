@@ -17,29 +17,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.run.main import run
 
 
-def main(argv: Sequence[str]) -> int:
-    try:
-        from gamma_nlp.tasks.run.machine import check_processes
+def main(argv: Sequence[str]) -> None:
+    from gamma_nlp.tasks.run.machine import check_processes
 
-        check_processes()
-        from gamma_nlp.tasks.run.report import gain_lines
-        from gamma_nlp.tasks.translation.arguments import read_arguments
-        from gamma_nlp.tasks.translation.train import train_translation
+    check_processes()  # before transformers sets up its own
+    from gamma_nlp.tasks.run.report import gain_lines
+    from gamma_nlp.tasks.translation.arguments import read_arguments
+    from gamma_nlp.tasks.translation.train import train_translation
 
-        recipe, args = read_arguments(argv)
-        results = train_translation(recipe, args)
-    except GammaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        print(f"error: {error}; pip install 'gamma_nlp[recipes,translation]'", file=sys.stderr)
-        return 2
+    recipe, args = read_arguments(argv)
+    results = train_translation(recipe, args)
     if args.process_index == 0:
         print_summary(results, args.output_dir, gain_lines(results))
-    return 0
 
 
 def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
@@ -63,4 +55,4 @@ def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main, extra="recipes,translation"))

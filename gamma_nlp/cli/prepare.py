@@ -13,7 +13,12 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.prepare import iwslt14
-from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Cleaning, Recipe, default_recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import (
+    PREPARATIONS,
+    Cleaning,
+    Preparation,
+    default_preparation,
+)
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 
 
@@ -25,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         languages = (args.languages[0], args.languages[1])
         corpus = read_corpus(args.input, languages, tokenized=args.tokenized)
-        recipe = _recipe(args, RECIPES[args.recipe or default_recipe(corpus)])
+        recipe = _recipe(args, PREPARATIONS[args.recipe or default_preparation(corpus)])
         manifest = prepare(
             corpus,
             recipe,
@@ -55,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("output", help="a new folder")
     add("--languages", nargs=2, default=["de", "en"], metavar="LANG", help="default: de en")
-    add("--recipe", choices=RECIPES, help="default: multi30k for its file names, else iwslt14")
+    add("--recipe", choices=PREPARATIONS, help="default: multi30k for its file names, else iwslt14")
     add("--merges", type=int, help="default: 10000 (iwslt14), 4000 (multi30k)")
     add("--max-ratio", type=float, help="longest to shortest side in tokens; 0 for no limit")
     add("--max-length", type=int, help="most tokens a side; 0 for no limit")
@@ -67,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _recipe(args: argparse.Namespace, recipe: Recipe) -> Recipe:
+def _recipe(args: argparse.Namespace, recipe: Preparation) -> Preparation:
     limits = {
         name: value or None  # 0 is how one says "no limit" on a command line
         for name in ("max_ratio", "max_length")

@@ -14,7 +14,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.moses import detokenize
 from gamma_nlp.tasks.translation.score_files import GenerateLog, Pairs, read_log, read_pairs
-from gamma_nlp.tasks.translation.subwords import join_bpe
+from gamma_nlp.tasks.translation.subwords import join_subwords
 
 EXIT_CONTRADICTED = 1
 TOKENISED = re.compile(r"@@( |$)|&(apos|quot);| \.$")
@@ -123,7 +123,7 @@ def of_pairs(
     """All three scores; with a language, of words without BPE marks and of detokenised text."""
     words, plain = pairs, pairs
     if language:
-        words = pairs.each(lambda lines: [join_bpe(line) for line in lines])
+        words = pairs.each(lambda lines: [join_subwords(line) for line in lines])
         plain = words.each(lambda lines: detokenize(lines, language))
     if lowercase:
         words = words.each(lambda lines: [line.lower() for line in lines])

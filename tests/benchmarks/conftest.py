@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 import transformers
 
-from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import PREPARATIONS, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from tests.support.parallel_corpora import make_folder
 from tests.support.paths import SCRIPTS
@@ -36,6 +36,6 @@ def benchmark(
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    recipe = Recipe(merges=4, cleaning=RECIPES["multi30k"].cleaning)
+    recipe = Preparation(merges=4, cleaning=PREPARATIONS["multi30k"].cleaning)
     prepare(read_corpus(make_folder(folder), ("de", "en")), recipe, folder / "prepared")
     return folder / "prepared"

@@ -14,7 +14,7 @@ import pytest
 from gamma_nlp.cli.prepare import main
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.prepare import iwslt14
-from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, default_recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import PREPARATIONS, default_preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.subwords import join_subwords
 from tests.support.parallel_corpora import lines, make_archive, make_folder
@@ -98,7 +98,7 @@ def test_the_command_holds_the_archive_to_its_counts(
 @pytest.mark.slow
 def test_multi30k_keeps_every_pair(real_data: Callable[[str], Path], tmp_path: Path) -> None:
     corpus = read_corpus(real_data("multi30k"), ("de", "en"))
-    manifest = prepare(corpus, RECIPES[default_recipe(corpus)], tmp_path / "out")
+    manifest = prepare(corpus, PREPARATIONS[default_preparation(corpus)], tmp_path / "out")
     written = {name: split["written"] for name, split in manifest["splits"].items()}
     assert written == {
         "train": 29_000,

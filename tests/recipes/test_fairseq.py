@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from tests.support.fairseq_runs import need_fairseq
 from tests.support.parallel_corpora import make_folder
@@ -34,7 +34,7 @@ TINY += ["--max-tokens=24", "--max-update=3", "--max-epoch=1", "--num-workers=0"
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     corpus = read_corpus(make_folder(folder), ("de", "en"))
-    prepare(corpus, Recipe(merges=4, cleaning=Cleaning()), folder / "prepared")
+    prepare(corpus, Preparation(merges=4, cleaning=Cleaning()), folder / "prepared")
     return folder / "prepared"
 
 

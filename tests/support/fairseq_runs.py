@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from gamma_nlp.fairseq import commands, shims
-from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from tests.support.parallel_corpora import make_folder
 
@@ -80,7 +80,9 @@ def make_data(folder: Path) -> Path:
     """
     text = folder / "prepared"
     prepare(
-        read_corpus(make_folder(folder), ("de", "en")), Recipe(merges=7, cleaning=Cleaning()), text
+        read_corpus(make_folder(folder), ("de", "en")),
+        Preparation(merges=7, cleaning=Cleaning()),
+        text,
     )
     languages = ["--source-lang", "de", "--target-lang", "en", "--joined-dictionary"]
     files = ["--trainpref", text / "train", "--validpref", text / "valid"]

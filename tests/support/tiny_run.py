@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from tests.support.parallel_corpora import make_folder
@@ -19,7 +19,7 @@ def prepared(tmp_path: Path) -> Path:
     """A prepared folder: German and English of ``parallel_corpora.make_folder``."""
     path = tmp_path / "prepared"
     corpus = read_corpus(make_folder(tmp_path), ("de", "en"))
-    prepare(corpus, Recipe(merges=7, cleaning=Cleaning()), path)
+    prepare(corpus, Preparation(merges=7, cleaning=Cleaning()), path)
     return path
 
 

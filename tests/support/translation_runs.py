@@ -12,7 +12,7 @@ import yaml
 from safetensors.torch import load_file
 
 from gamma_nlp.tasks.translation.arguments import read_arguments
-from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.train import train_translation
 from tests.support.paths import RECIPES
@@ -50,7 +50,7 @@ def prepared_corpus(folder: Path) -> Path:
         for side, language in enumerate(("de", "en")):
             text = "".join(f"{pair[side]}\n" for pair in part)
             (raw / f"{name}.{language}").write_text(text, encoding="utf-8")
-    recipe = Recipe(merges=20, cleaning=Cleaning())
+    recipe = Preparation(merges=20, cleaning=Cleaning())
     prepare(read_corpus(raw, ("de", "en")), recipe, folder / "prepared")
     return folder / "prepared"
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need
 from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.hf.hub import load_hub_dataset
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
@@ -47,20 +47,14 @@ def load_glue(
         Data sets with the hub's columns: the text column or columns, ``label`` and ``idx``.
 
     Raises:
-        GammaError: The folder, a file, a column, a row or a label is not as it should be; or the
-            hub cannot be reached.
+        GammaError: The folder, a file or a column is missing, a row or a label is malformed, or
+            the hub cannot be reached.
 
     Example:
         >>> load_glue("sst2", "glue_data")["validation"][0]          # doctest: +SKIP
         {'sentence': "it 's a charming and often affecting journey .", 'label': 1, 'idx': 0}
     """
-    try:
-        import datasets
-    except ImportError as error:
-        raise GammaError(
-            "reading GLUE needs the datasets package: pip install 'gamma_nlp[hf]'"
-        ) from error
-
+    datasets = need("datasets", "hf", "reading GLUE needs")
     if isinstance(task, str):
         task = glue_task(task)
     wanted = tuple(splits or ("train", *task.evaluation_splits))
@@ -93,10 +87,10 @@ def load_glue(
 def find_folder(
     task: GlueTask, data: str | os.PathLike[str], splits: Sequence[str] = ("train",)
 ) -> Path:
-    """The folder with the task's files, given it or the folder around it.
+    """Return the folder with the task's files, given that folder or one around it.
 
     Raises:
-        GammaError: Not there; the message lists what was looked for.
+        GammaError: There is none; the message lists what was looked for.
     """
     root = Path(data).expanduser()
     if not root.is_dir():
@@ -124,7 +118,7 @@ def read_tsv(path: Path, task: GlueTask, *, labelled: bool = True) -> dict[str, 
     """Read one official file into columns ``idx``, ``label`` and the task's texts.
 
     Raises:
-        GammaError: Names the file and the line (counted from 1, header included).
+        GammaError: The file is malformed; names it and the line (from 1, header included).
     """
     rows = _lines(path)
     bare = labelled and bool(task.bare_columns)

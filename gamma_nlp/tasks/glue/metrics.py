@@ -6,16 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import need
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 
-try:
-    import datasets
-    import evaluate
-except ImportError as error:
-    raise GammaError(
-        "GLUE's scores need the evaluate package: pip install 'gamma_nlp[hf]'"
-    ) from error
+datasets = need("datasets", "hf", "GLUE's scores need")
+evaluate: Any = need("evaluate", "hf", "GLUE's scores need")
 
 
 def accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
@@ -55,7 +50,10 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return np.asarray((last - (counts - 1) / 2.0)[inverse])
 
 
-class GlueMetric(evaluate.Metric):
+_Metric: Any = evaluate.Metric
+
+
+class GlueMetric(_Metric):
     """GLUE's scores of one task: ``GlueMetric("cola").compute(predictions=..., references=...)``.
 
     CoLA: ``matthews_correlation``; MRPC and QQP: ``accuracy`` and ``f1``; STS-B: ``pearson`` and
@@ -68,7 +66,7 @@ class GlueMetric(evaluate.Metric):
         # In memory: the default writes an Arrow file to the user's cache on every call.
         super().__init__(config_name=self.task.name, **({"keep_in_memory": True} | kwargs))
 
-    def _info(self) -> evaluate.MetricInfo:
+    def _info(self) -> Any:
         kind = "float32" if self.task.regression else "int64"
         return evaluate.MetricInfo(
             description="The scores that GLUE defines for each of its tasks.",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.hf import hub
 from gamma_nlp.tasks.glue.tasks import GlueTask
 
@@ -21,12 +21,12 @@ _SPECIAL = {
 
 
 def locate(source: str) -> str:
-    """Where to load a model from, found in seconds; the hub's client alone needs minutes.
+    """Return where to load a model from, within seconds; the hub's client alone can take minutes.
 
-    A folder is itself; so is a model whose weights are cached, which needs no network then.
+    That is the folder itself, or the cached copy of a model on the hub, which needs no network.
 
     Raises:
-        GammaError: There is none; the message says what was tried.
+        GammaError: There is no such model; the message says what was tried.
     """
     path = Path(source).expanduser()
     if path.is_file():
@@ -37,7 +37,7 @@ def locate(source: str) -> str:
 
 
 def load_tokenizer(source: str) -> Any:
-    """A fast tokenizer from a name, a folder, or a WordPiece ``vocab.txt``.
+    """Load a fast tokenizer from a name, a folder, or a WordPiece ``vocab.txt``.
 
     Raises:
         GammaError: There is none, or only a slow one.
@@ -57,7 +57,7 @@ def load_tokenizer(source: str) -> Any:
             str(path) if path.exists() else source
         )
     except Exception as error:
-        raise GammaError(f"cannot load a tokenizer from {source!r}: {_line(error)}") from error
+        raise GammaError(f"cannot load a tokenizer from {source!r}: {one_line(error)}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -72,10 +72,10 @@ def _only_vocabulary(folder: Path) -> bool:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """A lower-casing WordPiece tokenizer: the most frequent words of the texts, and letters.
+    """Make a lower-casing WordPiece tokenizer of the texts' letters and most frequent words.
 
-    The trainers of the tokenizers package break ties by chance, which would make every run with
-    a vocabulary of its own another run; this one depends on the texts alone.
+    The trainers of the tokenizers package break ties at random, so the same run would get another
+    vocabulary each time; this one depends on the texts alone.
 
     Raises:
         GammaError: The vocabulary has no room for the letters of the texts.
@@ -129,7 +129,7 @@ def _wordpiece(vocabulary: Mapping[str, int], origin: str) -> Any:
 
 
 def encode(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -> dict[str, Any]:
-    """Token ids of every example, unpadded; of a pair also which text each token is of."""
+    """Return token ids of every example, unpadded; for pairs also which text each token is from."""
     batch = tokenizer(
         *[list(column) for column in texts],
         truncation=True,
@@ -141,10 +141,10 @@ def encode(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -> d
 
 
 def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
-    """A pretrained model with a classification head for the task, in fp32.
+    """Load a pretrained model with a classification head for the task, in fp32.
 
     Raises:
-        GammaError: It is not there, or cannot carry such a head.
+        GammaError: It does not exist, or cannot have such a head.
     """
     import transformers
 
@@ -154,17 +154,17 @@ def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
             where, dtype="float32", **_head(task)
         )
     except Exception as error:
-        raise GammaError(f"cannot load {source!r} as a classifier: {_line(error)}") from error
+        raise GammaError(f"cannot load {source!r} as a classifier: {one_line(error)}") from error
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model
 
 
 def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any) -> Any:
-    """A randomly initialised model from config fields; ``model_type`` says which architecture.
+    """Build a randomly initialised model from config fields; ``model_type`` is the architecture.
 
     Raises:
-        GammaError: No such architecture, or no such model.
+        GammaError: There is no such architecture, or the fields do not fit it.
     """
     import transformers
 
@@ -189,7 +189,7 @@ def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any
         config = transformers.AutoConfig.for_model(kind, **(ids | fields | _head(task)))
         return transformers.AutoModelForSequenceClassification.from_config(config)
     except Exception as error:
-        raise GammaError(f"model_config: cannot build {kind!r}: {_line(error)}") from error
+        raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
 
 
 def _head(task: GlueTask) -> dict[str, Any]:
@@ -200,7 +200,3 @@ def _head(task: GlueTask) -> dict[str, Any]:
         "label2id": {label: i for i, label in enumerate(task.labels)},
         "problem_type": "single_label_classification",
     }
-
-
-def _line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:400]

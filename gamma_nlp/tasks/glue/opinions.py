@@ -1,7 +1,7 @@
 """A labelled corpus made by a grammar: short opinions with negation, contrast and distractors.
 
-It needs no download and no file, and it is hard enough to tell models apart: counting good and
-bad words is not enough, because negation turns them, the clause after *but* outweighs the one
+It needs no download, and it is hard enough to tell models apart: counting good and bad words is
+not enough, because negation reverses them, the clause after *but* outweighs the one
 before, the opinion of others does not count, and some words praise one thing and damn another.
 """
 
@@ -67,11 +67,11 @@ def opinions(count: int, *, seed: int = 0, noise: float = 0.02) -> list[tuple[st
     Args:
         count: How many.
         seed: The same seed gives the same sentences, on every machine.
-        noise: Share of labels that are turned, as a careless annotator would.
+        noise: Share of labels that are flipped, as if by a careless annotator.
 
     Returns:
         (sentence, label) pairs, label 1 for a positive opinion, in random order; both labels are
-        equally likely, and no sentence comes twice.
+        equally likely, and no sentence occurs twice.
 
     Example:
         >>> opinions(1, seed=1)[0][1] in (0, 1)

@@ -1,4 +1,4 @@
-"""What each GLUE task is: its columns, its labels, the scores GLUE reports for it."""
+"""The GLUE tasks: columns, labels and files of each, and the score that ranks it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class GlueTask:
         files: Split -> file name.
         bare_columns: The columns of files without a header row (CoLA's train and dev).
         metric: The score by which checkpoints are ranked.
-        ragged: Whether the official file holds a few rows that a line break cut in two; they are
-            left out, as in the hub's copy.
+        ragged: Whether a line break cut a few rows of the official file in two; they are left out,
+            as in the hub's copy.
     """
 
     name: str
@@ -132,7 +132,7 @@ TASKS: Mapping[str, GlueTask] = {
 
 
 def glue_task(name: str) -> GlueTask:
-    """The task of that name; case and hyphens do not matter (``SST-2`` is ``sst2``).
+    """Return the task of that name; case and hyphens do not matter (``SST-2`` is ``sst2``).
 
     Raises:
         GammaError: No such task.

@@ -1,8 +1,7 @@
 """Fine-tune a classifier on a GLUE task: from settings to ``results.json`` and a plot.
 
-The recipes are thin around this module. What it adds to a Trainer run: a decay that is planned
-by its dose, batches without waste, an output folder that is never overwritten, and a record of
-everything that the score depends on.
+To a Trainer run it adds a decay that is planned by its dose, batches with little padding, an output
+folder that is never written over, and a record of everything that the score depends on.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from gamma_nlp.tasks.glue.model import (
     train_tokenizer,
 )
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
-from gamma_nlp.tasks.run import folder
 from gamma_nlp.tasks.run.counts import RunCounts
-from gamma_nlp.tasks.run.machine import set_threads
-from gamma_nlp.tasks.run.report import evaluations, plan_line, report
+from gamma_nlp.tasks.run.folder import check_unfinished, claim_folder, last_checkpoint
+from gamma_nlp.tasks.run.machine import check_packages, set_threads
+from gamma_nlp.tasks.run.report import evaluations, plan_line, write_report
 from gamma_nlp.tasks.run.settings import read_yaml
 
 
@@ -69,9 +68,10 @@ def finetune(
         The content of ``results.json``.
 
     Raises:
-        GammaError: Settings, data, model or output folder are not as they should be; raised
-            before any training step.
+        GammaError: Settings, data, model or output folder cannot be used; raised before any
+            training step.
     """
+    check_packages(("accelerate", "matplotlib"), "recipes", "fine-tuning needs")
     task = glue_task(recipe.task)
     threads = set_threads(recipe.cpu_threads)
     policy = recipe.policy()
@@ -89,7 +89,7 @@ def finetune(
         "seed": args.seed,
     }
     output = Path(args.output_dir)
-    resume = folder.claim_folder(output, identity, recipe.resume)
+    resume = claim_folder(output, identity, recipe.resume)
 
     data = load_glue(task, recipe.data)
     transformers.set_seed(args.seed)
@@ -100,7 +100,7 @@ def finetune(
     sets: Any = {split: encoded[split] for split in task.evaluation_splits}
     rates = rates_of_arguments(args, sentence_batches(args, len(encoded["train"])))
     if resume:
-        folder.check_unfinished(output, len(rates))
+        check_unfinished(output, len(rates))
     if recipe.dose is not None:
         args.weight_decay = decay_for_dose(recipe.dose, rates)
     if args.process_index == 0 and not quiet:
@@ -126,14 +126,14 @@ def finetune(
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
     start = time.perf_counter()
-    last = folder.last_checkpoint(output) if resume else None
+    last = last_checkpoint(output) if resume else None
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
     if not evaluations(trainer.state.log_history):
         trainer.evaluate()
     seconds = time.perf_counter() - start
 
     found = {"task": task.name, "model": recipe.model or model.config.model_type}
-    return report(trainer, recipe, rates, seconds, found=found, resumed=resume)
+    return write_report(trainer, recipe, rates, seconds, found=found, resumed=resume)
 
 
 def _tokenizer_and_model(

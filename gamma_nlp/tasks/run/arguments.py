@@ -44,10 +44,10 @@ class RunArguments:
     )
 
     def policy(self) -> DecayPolicy:
-        """The policy that ``decay_policy`` and ``decay_mode`` say.
+        """Return the policy that ``decay_policy`` and ``decay_mode`` name.
 
         Raises:
-            GammaError: No such policy, or a dose for coupled decay, which has none.
+            GammaError: There is no such policy, or a dose for coupled decay, which has none.
         """
         policy = DecayPolicy.load(self.decay_policy)
         if self.decay_mode not in (None, policy.mode):
@@ -60,17 +60,17 @@ class RunArguments:
 
 
 def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str]) -> None:
-    """Fill in, among all settings of a run, those that follow from others.
+    """Fill in those settings of a run that follow from others.
 
     Args:
         values: All settings; changed in place.
-        output_dir: The folder where none is given. In it, and in one that is given, ``{seed}``,
+        output_dir: The default folder. In it, and in one that is given, ``{seed}``,
             ``{decay_policy}`` (with the mode, where one is given) and the keys of ``names`` are
             replaced.
         names: Further names and what stands for them.
 
     Raises:
-        GammaError: A setting of the Trainer's that a recipe has another way for.
+        GammaError: A setting of the Trainer is used that recipes replace by one of their own.
     """
     if values["resume_from_checkpoint"]:
         raise GammaError(
@@ -95,7 +95,7 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
 
 
 def complete_best(values: dict[str, Any], metric: str) -> None:
-    """Say by which score the best checkpoint is known; it is kept, and not loaded at the end."""
+    """Fill in the score that ranks checkpoints; the best is kept but not loaded at the end."""
     values["metric_for_best_model"] = values["metric_for_best_model"] or metric
     if values["greater_is_better"] is None:
         values["greater_is_better"] = not values["metric_for_best_model"].endswith("loss")

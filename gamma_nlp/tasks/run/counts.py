@@ -30,7 +30,7 @@ class RunCounts(_Base):
     _evaluating = False
 
     def counted(self, inputs: Any) -> torch.Tensor:
-        """Of a batch, a tensor of shape (sentences, width): 1 where a token counts.
+        """Return a tensor of shape (sentences, width): 1 where a token of the batch counts.
 
         The attention mask, unless a subclass counts something else.
         """

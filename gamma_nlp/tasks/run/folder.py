@@ -1,4 +1,4 @@
-"""A run's folder and its surroundings: nothing is overwritten, everything that matters is noted."""
+"""A run's output folder: claimed before training, and never written over by another run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gamma_nlp.files import write_json
 
 
 def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], resume: bool) -> bool:
-    """Make sure that a run may write to a folder, before it trains.
+    """Claim an output folder for a run, before it trains.
 
     Args:
         folder: The run's output folder; made if absent.
@@ -49,7 +49,7 @@ def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], re
 
 
 def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
-    """Refuse to resume a run that has no step left, before its results are written over.
+    """Raise if a run has no step left, before resuming it writes over its results.
 
     Raises:
         GammaError: The last checkpoint is of step ``steps`` or a later one.
@@ -63,16 +63,16 @@ def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
 
 
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """The whole checkpoints in a run's folder, by step.
+    """Return the whole checkpoints in a run's folder, by step.
 
-    One that was being written when the run was killed is none: the Trainer's state, which comes
-    last, is missing or cut off. A resumed run writes it anew.
+    One that was being written when the run was killed does not count: the Trainer's state, which
+    is written last, is missing or cut off. A resumed run writes it again.
     """
     return [path for path in _checkpoint_folders(folder) if _is_whole(path)]
 
 
 def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
-    """The last whole checkpoint, or None."""
+    """Return the last whole checkpoint, or ``None``."""
     found = checkpoints(folder)
     return found[-1] if found else None
 

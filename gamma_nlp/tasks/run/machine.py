@@ -1,16 +1,16 @@
-"""What a run ran on: versions, hardware, processes and threads."""
+"""What a run runs on: packages, processes, threads, and what to note down of them."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need
 
 _PACKAGES = (
     "gamma_nlp",
@@ -24,45 +24,26 @@ _PACKAGES = (
 )
 
 
-def versions() -> dict[str, str]:
-    """Python's version and those of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+def check_packages(packages: Iterable[str], extra: str, purpose: str) -> None:
+    """Check that packages can be imported, before anything is written or trained.
 
+    Args:
+        packages: What to import.
+        extra: The extra of this package that brings them.
+        purpose: Who needs them, with the verb: ``the demo needs``.
 
-def hardware(device: torch.device) -> dict[str, Any]:
-    """What a run computed on, without anything that names the machine."""
-    summary: dict[str, Any] = {"device": device.type}
-    if device.type == "cuda":
-        summary["gpu"] = torch.cuda.get_device_name(device)
-        summary["gpu_memory_gib"] = round(
-            torch.cuda.get_device_properties(device).total_memory / 2**30, 1
-        )
-    summary |= {
-        "processor": platform.machine(),
-        "cores": usable_cores(),
-        "threads": torch.get_num_threads(),
-    }
-    return summary
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    Raises:
+        GammaError: One is missing; names it and the extra.
+    """
+    for package in packages:
+        need(package, extra, purpose)
 
 
 def check_processes(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse to be the only process of a launch that asked for several.
 
-    ``accelerate launch --num_processes 2 --cpu`` starts one process without a word. It leaves a
-    trace: an address to meet at, but nobody to meet.
+    ``accelerate launch --num_processes 2 --cpu`` silently starts one process. The sign of it is an
+    address to meet at with nobody to meet.
 
     Raises:
         GammaError: That is what happened.
@@ -81,10 +62,13 @@ def check_processes(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def set_threads(wanted: int | None) -> int:
-    """Use ``wanted`` CPU threads and return how many there are.
+    """Use ``wanted`` CPU threads and return how many are in use.
 
     ``accelerate launch`` sets ``OMP_NUM_THREADS=1`` for a run on CPU. Under it the default is all
     cores, shared among the processes of this machine; elsewhere torch's own choice stands.
+
+    Raises:
+        GammaError: ``wanted`` is below 1.
     """
     if wanted is not None and wanted < 1:
         raise GammaError(f"cpu_threads must be at least 1, not {wanted}")
@@ -93,3 +77,37 @@ def set_threads(wanted: int | None) -> int:
     if wanted is not None:
         torch.set_num_threads(wanted)
     return torch.get_num_threads()
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def versions() -> dict[str, str]:
+    """Return Python's version and those of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """Return what a run computed on, without anything that identifies the machine."""
+    summary: dict[str, Any] = {"device": device.type}
+    if device.type == "cuda":
+        summary["gpu"] = torch.cuda.get_device_name(device)
+        summary["gpu_memory_gib"] = round(
+            torch.cuda.get_device_properties(device).total_memory / 2**30, 1
+        )
+    summary |= {
+        "processor": platform.machine(),
+        "cores": usable_cores(),
+        "threads": torch.get_num_threads(),
+    }
+    return summary

@@ -1,4 +1,4 @@
-"""Pictures of runs: loss, score and gain norms over the steps, one run or several arms."""
+"""The picture of one run: loss, score and gain norms over the steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import need
 from gamma_nlp.gains.category import Category
 
 _COLOURS = {
@@ -17,14 +17,12 @@ _COLOURS = {
     "shortcut": "#d55e00",
     "head": "#8456a8",
 }
-_ARMS = ("#0072b2", "#d55e00", "#009e73", "#8456a8", "#666666", "#e69f00")
-_DASHES = ("-", "--", ":", "-.")
 
 Log = Sequence[Mapping[str, Any]]
 
 
 def series(log: Log, key: str) -> tuple[list[float], list[float]]:
-    """Steps and values of one logged quantity."""
+    """Return steps and values of one logged quantity."""
     pairs = [(entry["step"], entry[key]) for entry in log if key in entry and "step" in entry]
     return [float(step) for step, _ in pairs], [float(value) for _, value in pairs]
 
@@ -39,7 +37,7 @@ def plot_run(
         path: The PNG to write.
         title: Heading of the picture.
         score: Key of the score, such as ``eval_accuracy``.
-        smoothing: Label smoothing of the training loss, which the evaluation's has not.
+        smoothing: Label smoothing of the training loss; the evaluation loss has none.
     """
     plt = pyplot()
     figure, (loss, mark, norm) = plt.subplots(
@@ -58,7 +56,7 @@ def plot_run(
             loss.plot(steps, values, style, color=colour, label=name)
             loss.legend(frameon=False)
     loss.set(title="Loss", xlabel="step", ylabel="loss (nats)", ylim=(0, None))
-    _score(mark, log, score, "#0072b2", None)
+    _score(mark, log, score, "#0072b2")
     for category in Category:
         steps, values = series(log, GAIN_NORM + category.value)
         if values:
@@ -69,41 +67,7 @@ def plot_run(
     finish(plt, figure, (loss, mark, norm), title, path)
 
 
-def plot_arms(
-    arms: Mapping[str, Mapping[str, Log]],
-    path: str | os.PathLike[str],
-    *,
-    title: str,
-    score: str = "eval_accuracy",
-) -> None:
-    """Draw arms side by side: one row a model, score and gain norms of every arm.
-
-    Args:
-        arms: Model -> arm -> the Trainer's ``log_history``.
-        path: The PNG to write.
-        title: Heading of the picture.
-        score: Key of the score.
-    """
-    plt = pyplot()
-    figure, axes = plt.subplots(
-        len(arms), 2, figsize=(12.5, 3.9 * len(arms)), layout="constrained", dpi=110, squeeze=False
-    )
-    for (model, logs), (mark, norm) in zip(arms.items(), axes, strict=True):
-        for (arm, log), colour in zip(logs.items(), _ARMS, strict=False):
-            _score(mark, log, score, colour, arm)
-            for category, dash in zip(Category, _DASHES, strict=True):
-                steps, values = series(log, GAIN_NORM + category.value)
-                if values:
-                    label = f"{arm}: {category.value}"
-                    norm.plot(steps, _change(values), dash, color=colour, label=label, alpha=0.8)
-        mark.set_title(f"{model}: {mark.get_title().lower()}")
-        mark.legend(frameon=False, title="policy")
-        _norm(norm, f"{model}: gains per category")
-        norm.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    finish(plt, figure, axes.flat, title, path)
-
-
-def _score(axis: Any, log: Log, key: str, colour: str, label: str | None) -> None:
+def _score(axis: Any, log: Log, key: str, colour: str) -> None:
     steps, values = series(log, key)
     name = key.removeprefix("eval_").replace("_", " ")
     unit, title = f"{name} (%)", name
@@ -111,16 +75,11 @@ def _score(axis: Any, log: Log, key: str, colour: str, label: str | None) -> Non
         unit = title = "BLEU"
     else:
         values = [100 * value for value in values]
-    axis.plot(steps, values, "o-", color=colour, label=label, alpha=0.85)
-    if label is None:
-        for step, value in zip(steps, values, strict=True):
-            axis.annotate(
-                f"{value:.1f}",
-                (step, value),
-                xytext=(0, 7),
-                textcoords="offset points",
-                ha="center",
-            )
+    axis.plot(steps, values, "o-", color=colour, alpha=0.85)
+    for point in zip(steps, values, strict=True):
+        axis.annotate(
+            f"{point[1]:.1f}", point, xytext=(0, 7), textcoords="offset points", ha="center"
+        )
     if len(values) == 1:  # one point has no scale of its own
         axis.set(xlim=(0, 1.2 * steps[0]), ylim=(values[0] - 5, values[0] + 5))
     axis.margins(x=0.1, y=0.2)
@@ -134,17 +93,17 @@ def _change(values: Sequence[float]) -> list[float]:
 def _norm(axis: Any, title: str) -> None:
     axis.set(title=title, xlabel="step", ylabel="change of the root mean square (%)")
     low, high = axis.get_ylim()
-    axis.set_ylim(min(low, -1.0), max(high, 1.0))  # no drama where nothing moves
+    axis.set_ylim(min(low, -1.0), max(high, 1.0))  # noise is not to look like movement
     axis.axhline(0.0, color="#444444", linewidth=0.6)
 
 
 def pyplot() -> Any:
-    """``matplotlib.pyplot`` that needs no screen; a :class:`GammaError` where it is missing."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise GammaError("plots need matplotlib: pip install 'gamma_nlp[plot]'") from error
-    matplotlib.use("Agg")
+    """Return ``matplotlib.pyplot``, set up to need no screen.
+
+    Raises:
+        GammaError: matplotlib is missing.
+    """
+    need("matplotlib", "plot", "plots need").use("Agg")
     import matplotlib.pyplot as plt
 
     return plt

@@ -12,7 +12,7 @@ from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
-from gamma_nlp.tasks.run import folder
+from gamma_nlp.tasks.run.folder import last_checkpoint
 from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.run.plots import plot_run
 
@@ -22,7 +22,7 @@ _NOISE = ("runtime", "per_second", "model_preparation")
 def plan_line(
     what: str, args: Any, policy: DecayPolicy, rates: Sequence[float], threads: int
 ) -> str:
-    """What a run is about to do, in two lines."""
+    """Return what a run is about to do, in two lines."""
     total = math.fsum(rates)
     dose = f"dose where it decays {-math.expm1(-args.weight_decay * total):.1%}"
     if policy.mode == "coupled":
@@ -34,7 +34,7 @@ def plan_line(
     )
 
 
-def report(
+def write_report(
     trainer: Any,
     recipe: Any,
     rates: Sequence[float],
@@ -53,9 +53,10 @@ def report(
         seconds: Wall time of training with its evaluations.
         found: What else to write: ``task``, ``model``, scores.
         resumed: Whether the run went on from a checkpoint.
-        smoothing: Label smoothing that the training loss has and the evaluation's has not.
+        smoothing: Label smoothing of the training loss; the evaluation loss has none.
 
-    Returns what it writes, and the Trainer's ``log_history`` as ``log``.
+    Returns:
+        What it writes, and the Trainer's ``log_history`` as ``log``.
 
     The score of the final epoch is ``final``; ``best`` is what an early stop on the validation
     set would have reported, which is optimistic. Speed counts training without evaluation, and no
@@ -72,7 +73,7 @@ def report(
         _total(trainer, count)
         for count in (trainer.tokens, trainer.padded_tokens, trainer.sentences)
     )
-    last = folder.last_checkpoint(args.output_dir)
+    last = last_checkpoint(args.output_dir)
     training = max(seconds - trainer.evaluation_seconds, 1e-9)
     results = {
         **found,
@@ -88,7 +89,7 @@ def report(
         "weight_decay": args.weight_decay,
         "sum_of_learning_rates": math.fsum(taken),
         "dose": doses(trainer, taken),
-        "gain_norm": gain_norms(log),
+        "gain_norm": logged_norms(log),
         "resumed": resumed,
         "wall_seconds": round(seconds, 2),
         "train_seconds": round(training, 2),
@@ -119,7 +120,7 @@ def report(
 
 
 def evaluations(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """The scores of every evaluation, in order; several sets of one step are one entry."""
+    """Return the scores of every evaluation, in order; the sets of one step share an entry."""
     found: dict[int, dict[str, float]] = {}
     for entry in log:
         scores = {
@@ -133,8 +134,8 @@ def evaluations(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     return list(found.values())
 
 
-def gain_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Root mean square of the gains of each category, as first and as last logged."""
+def logged_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the root mean square of each category's gains, as first and as last logged."""
     norms = {}
     for category in Category:
         values = [e[GAIN_NORM + category.value] for e in log if GAIN_NORM + category.value in e]
@@ -144,7 +145,7 @@ def gain_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
-    """Number of gains, coefficient and dose per category; lowest and highest where they differ."""
+    """Return number of gains, coefficient and dose per category; a pair where gains differ."""
     from gamma_nlp.decay.dose import optimizer_doses
     from gamma_nlp.decay.groups import assign
 
@@ -165,7 +166,7 @@ def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
 
 
 def gain_lines(results: Mapping[str, Any]) -> list[str]:
-    """A finished run's gains by category: coefficient, dose, and what became of them."""
+    """Return a line for each category of a finished run: coefficient, dose, size of the gains."""
     lines = []
     for category, decay in results["dose"].items():
         norm = results["gain_norm"].get(category, {})
@@ -190,7 +191,7 @@ def _span(values: set[float]) -> float | list[float] | None:
 
 
 def settings(recipe: Any, args: Any) -> dict[str, Any]:
-    """The recipe's settings, and those of the Trainer's that are not its defaults."""
+    """Return the recipe's settings, and the Trainer's that differ from its defaults."""
     default = type(args)(output_dir=args.output_dir, use_cpu=args.use_cpu).to_dict()
     changed = {key: value for key, value in args.to_dict().items() if default.get(key) != value}
     return dataclasses.asdict(recipe) | {"training_arguments": changed}

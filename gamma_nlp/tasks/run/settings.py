@@ -7,13 +7,12 @@ arguments among them. Unknown keys and unusable values are errors that name the 
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, close_to, need, one_line
 
 
 def read_settings(
@@ -28,8 +27,8 @@ def read_settings(
     Args:
         kinds: Dataclasses with distinct fields; ``TrainingArguments`` may be among them.
         argv: Command line; a first item without leading dashes is the YAML file.
-        rivals: Pairs of keys that say the same thing. Both in one place is an error; one of them
-            on the command line wins over the other in the file.
+        rivals: Pairs of keys of which one makes the other pointless. Both in one place are an
+            error; one on the command line wins over the other in the file.
         complete: Called with all values before the dataclasses are made, to fill in those that
             follow from others.
 
@@ -37,14 +36,11 @@ def read_settings(
         One instance per dataclass, in order.
 
     Raises:
-        GammaError: File, key or value is not as it should be.
+        GammaError: The file cannot be read, a key is unknown, or a value cannot be used.
     """
-    try:
-        from transformers import HfArgumentParser
-    except ImportError as error:
-        raise GammaError("recipes need transformers: pip install 'gamma_nlp[recipes]'") from error
+    parser_class: Any = need("transformers", "recipes", "recipes need").HfArgumentParser
 
-    class Parser(HfArgumentParser):
+    class Parser(parser_class):
         def error(self, message: str) -> NoReturn:
             raise GammaError(message)
 
@@ -55,7 +51,7 @@ def read_settings(
     known = {f.name for kind in kinds for f in dataclasses.fields(kind) if f.init}
     for key in given:
         if key not in known:
-            raise GammaError(f"{file}: unknown key {key!r}{_suggest(key, known)}")
+            raise GammaError(f"{file}: unknown key {key!r}{close_to(key, known)}")
     typed = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
     for one, other in rivals:
         for where, keys in ((str(file), set(given)), ("the command line", typed)):
@@ -73,7 +69,7 @@ def read_settings(
     if unknown:
         word = unknown[0]
         name = word.split("=")[0].lstrip("-").replace("-", "_")
-        raise GammaError(f"unknown option {word}{_suggest(name, known) if word[0] == '-' else ''}")
+        raise GammaError(f"unknown option {word}{close_to(name, known) if word[0] == '-' else ''}")
     try:
         values = vars(namespace)
         if complete is not None:
@@ -82,25 +78,22 @@ def read_settings(
     except GammaError:
         raise
     except (ValueError, TypeError) as error:
-        raise GammaError(" ".join(str(error).split())) from error
+        raise GammaError(one_line(error)) from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """Read a YAML file that holds a mapping.
 
     Raises:
         GammaError: It does not exist, is no YAML, or holds something else.
     """
-    try:
-        import yaml
-    except ImportError as error:
-        raise GammaError("reading YAML needs pyyaml: pip install 'gamma_nlp[recipes]'") from error
+    yaml = need("yaml", "recipes", "reading YAML files needs")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GammaError(f"cannot read {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GammaError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        raise GammaError(f"{path} is no YAML: {one_line(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -108,15 +101,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _suggest(key: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def _convert(action: Any, key: str, value: Any, file: Path | None) -> Any:
-    """Give a YAML value the type that the same text on the command line would get.
+    """Convert a YAML value to the type that the same text on the command line would get.
 
-    YAML reads ``5e-5`` as text and ``no`` as false, which argparse would pass on unseen.
+    YAML reads ``5e-5`` as text and ``no`` as false, and argparse does not convert defaults.
     """
     if value is None or isinstance(value, dict):
         return value

@@ -5,22 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.tasks.translation.text import END, PAD, TranslationText
 
 
 def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
-    """A randomly initialised model; ``model_type`` says which architecture.
+    """Build a randomly initialised model; ``model_type`` says which architecture.
 
-    Marian's can have a vocabulary for each language; all others share one.
+    Marian can have a vocabulary for each language; all others share one.
 
     Args:
         settings: Config fields. Sizes of vocabularies and special ids come from ``text``.
         text: The vocabularies.
 
     Raises:
-        GammaError: No such architecture, no encoder-decoder that trains from labels
-            alone, or fields that contradict ``text``.
+        GammaError: There is no such architecture, it is no encoder-decoder that trains from
+            labels alone, or a field contradicts ``text``.
     """
     import transformers
 
@@ -44,8 +44,7 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
         config = transformers.AutoConfig.for_model(kind, **fixed, **fields)
         model = transformers.AutoModelForSeq2SeqLM.from_config(config)
     except Exception as error:
-        message = " ".join(str(error).split())[:400] or type(error).__name__
-        raise GammaError(f"model_config: cannot build {kind!r}: {message}") from error
+        raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
     unknown = [name for name in fields if name not in type(config)().to_dict()]
     if unknown:
         raise GammaError(f"model_config: {kind} has no field {unknown[0]!r}")
@@ -58,7 +57,7 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
 
 
 def vocabulary_fields(text: TranslationText) -> dict[str, Any]:
-    """The config fields of every architecture that follow from the vocabularies."""
+    """Return the config fields, of any architecture, that follow from the vocabularies."""
     ids = text.target.get_vocab()
     return {
         "vocab_size": len(text.source),
@@ -73,7 +72,7 @@ def vocabulary_fields(text: TranslationText) -> dict[str, Any]:
 
 
 def check_lengths(model: Any, lengths: Iterable[tuple[str, int]]) -> None:
-    """Refuse data that is too long for the model, before an hour of training has passed.
+    """Raise if a sentence is too long for the model, before an hour of training has passed.
 
     Args:
         model: Has ``config.max_position_embeddings``, or no limit.

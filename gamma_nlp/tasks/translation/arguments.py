@@ -60,10 +60,10 @@ class TranslationArguments(RunArguments):
 
 
 def read_arguments(argv: Sequence[str]) -> tuple[TranslationArguments, Seq2SeqTrainingArguments]:
-    """Settings from ``[file.yaml] [--key value ...]``.
+    """Read settings from ``[file.yaml] [--key value ...]``.
 
     Raises:
-        GammaError: A key or value is not as it should be.
+        GammaError: A key is unknown, or a value cannot be used.
     """
     recipe, args = read_settings(
         (TranslationArguments, Seq2SeqTrainingArguments),

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import new_folder, write_json
-from gamma_nlp.tasks.run.folder import checkpoints as run_checkpoints
+from gamma_nlp.tasks.run.folder import checkpoints
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -29,14 +29,14 @@ ORIGIN = "averaged.json"
 
 
 def last_checkpoints(run: str | os.PathLike[str], count: int) -> list[Path]:
-    """The last whole checkpoints of a run by step, oldest first; fewer where there are fewer.
+    """Return the last whole checkpoints of a run, oldest first; all of them if there are fewer.
 
     Raises:
         GammaError: ``count`` is below one.
     """
     if count < 1:
         raise GammaError(f"the number of checkpoints must be at least 1, not {count}")
-    return run_checkpoints(run)[-count:]
+    return checkpoints(run)[-count:]
 
 
 def average_checkpoints(

@@ -18,7 +18,7 @@ from gamma_nlp.tasks.translation.text import TranslationText
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """The target side of a split: over tokens, and as it was written (None where that is lost)."""
+    """The target side of a split: tokens, and the text as it was written (``None`` where lost)."""
 
     tokens: Sequence[str]
     plain: Sequence[str] | None
@@ -51,12 +51,12 @@ class PairData(Dataset[dict[str, Any]]):
 
     @property
     def lengths(self) -> tuple[list[int], list[int]]:
-        """Tokens of each source and of each target."""
+        """Return the number of tokens of each source and of each target."""
         return [len(ids) for ids in self.source], [len(ids) for ids in self.target]
 
 
 def load_splits(folder: str | os.PathLike[str], text: TranslationText) -> dict[str, PairData]:
-    """All splits of a prepared folder: ``train``, ``valid`` and every ``test*``.
+    """Read all splits of a prepared folder: ``train``, ``valid`` and every ``test*``.
 
     Raises:
         GammaError: A file is missing, or the two sides of a split differ in length.

@@ -1,7 +1,7 @@
 """Beam search for translation: batches by a budget of tokens, the same result in any batch.
 
-``model.generate`` of transformers searches; what it would take from a model's saved settings is
-set here instead, so that a result follows from the weights and from :class:`Search` alone.
+``model.generate`` of transformers does the search. What it would take from a model's saved settings
+is set here, so that a result follows from the weights and from :class:`Search` alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Search:
             So padding counts, and target tokens do not. A sentence above it is a batch by itself.
 
     Raises:
-        GammaError: A value that makes no sense.
+        GammaError: A value is out of range.
     """
 
     beams: int = 5
@@ -60,20 +60,25 @@ def decode(
 ) -> list[list[int]]:
     """Translate sentences of token ids, longest first, in batches.
 
-    The search is that of ``fairseq-generate``. The same are: the score of a hypothesis, its
-    log-probability over ``length ** length_penalty`` with the end mark counted; twice ``beams``
-    candidates at each step, of which the ended ones among the first ``beams`` are kept; a sentence
-    is done when ``beams`` of its hypotheses have ended; at the greatest length the end mark must
-    follow and its log-probability counts; no translation is empty; padding is never a candidate.
+    The search is that of ``fairseq-generate``:
+
+    * the score of a hypothesis is its log-probability over ``length ** length_penalty``, the end
+      mark counted;
+    * each step has twice ``beams`` candidates, of which those among the first ``beams`` that have
+      ended are kept;
+    * a sentence is done when ``beams`` of its hypotheses have ended;
+    * at the greatest length the end mark must follow, and its log-probability counts;
+    * no translation is empty, and padding is never a candidate.
+
     One thing differs: fairseq takes the greatest length from the longest source of a batch, here
-    it follows from the sentence itself. So the batch that a sentence is in does not matter, but for
-    rounding: sums of other shapes may turn a near tie between two hypotheses.
+    it follows from the sentence itself. So the batch that a sentence is in does not matter, except
+    for rounding, which may decide a near tie between two hypotheses.
 
     Args:
-        model: An encoder-decoder model of transformers, of any mode; the mode is as before
-            afterwards. Its ``config`` gives the ids of padding, end mark and decoder start, and
-            with ``max_position_embeddings`` the longest source and target. Its
-            ``generation_config`` is not used.
+        model: An encoder-decoder model of transformers; its mode is restored afterwards. Its
+            ``config`` gives the ids of padding, end mark and decoder start, and with
+            ``max_position_embeddings`` the longest source and target. Its ``generation_config``
+            is not used.
         sources: Token ids of each sentence, ended by the end mark.
         search: How to search.
         progress: Called after each batch with the number of its sentences.
@@ -106,15 +111,15 @@ def decode(
 def check_sources(
     model: Any, sources: Sequence[Sequence[int]], names: Sequence[str] | None = None
 ) -> None:
-    """Insist that a model can take every source.
+    """Raise if the model cannot take one of the sources.
 
     Args:
         model: See :func:`decode`.
-        sources: See there.
-        names: What an error calls each sentence; its number from 1 without them.
+        sources: See :func:`decode`.
+        names: What an error calls each sentence; default: its number from 1.
 
     Raises:
-        GammaError: Names the first source that is too long, or that has no tokens.
+        GammaError: A source is too long or has no tokens; names the first.
     """
     limit = _positions(model)
     for index, source in enumerate(sources):
@@ -129,7 +134,7 @@ def check_sources(
 
 
 class _Bounds:
-    """Logits processor: when the end mark may come, when it must, and never padding.
+    """Logits processor: says when the end mark may or must come, and never allows padding.
 
     Scores are of shape (sentences * beams, vocabulary). ``limits`` are the most tokens of each
     of these rows.
@@ -217,7 +222,7 @@ def _positions(model: Any) -> float:
 
 @contextlib.contextmanager
 def _inference(model: Any, config: Any) -> Iterator[Any]:
-    """The model in evaluation mode and with this generation config, as before afterwards."""
+    """Put the model into evaluation mode with this generation config, and restore both."""
     modes = [(module, module.training) for module in model.modules()]
     # generate fills what a config leaves open from the model's own, such as forced tokens.
     own, model.generation_config = model.generation_config, config

@@ -1,4 +1,4 @@
-"""Translations of a split: scored on both scales, and written in the order of the input."""
+"""The end of a translation run: its final model, and what that makes of every test set."""
 
 from __future__ import annotations
 
@@ -17,6 +17,42 @@ from gamma_nlp.tasks.translation.text import TranslationText
 from gamma_nlp.tasks.translation.trainer import TranslationTrainer
 
 
+def final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
+    """Write and load the mean of the last checkpoints, or the current model if there are none."""
+    folder = output / AVERAGED
+    if trainer.args.process_index == 0:
+        if last := last_checkpoints(output, count):
+            average_checkpoints(last, folder)
+        else:
+            with new_folder(folder) as draft:
+                trainer.accelerator.unwrap_model(trainer.model).save_pretrained(draft)
+                write_json(draft / ORIGIN, {"checkpoints": []})
+    trainer.accelerator.wait_for_everyone()
+    kind = type(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
+    return kind.from_pretrained(folder).to(trainer.args.device)
+
+
+def translate_splits(
+    trainer: TranslationTrainer, model: Any, splits: Any, search: Search, output: Path
+) -> dict[str, Any]:
+    """Translate, score and write every split but the training text.
+
+    Returns:
+        ``scores`` of each split, and ``decoded_sentences_per_second``.
+    """
+    found, start = {}, time.perf_counter()
+    for name, data in splits.items():
+        if name == "train":
+            continue
+        tokens = trainer.translate(data, search, model=model)
+        found[name] = score_translations(tokens, data.references, trainer.text)
+        if trainer.args.process_index == 0:
+            write_translations(output / "translations", name, tokens, trainer.text)
+    sentences = sum(len(data) for name, data in splits.items() if name != "train")
+    seconds = time.perf_counter() - start
+    return {"scores": found, "decoded_sentences_per_second": round(sentences / seconds, 1)}
+
+
 def score_translations(
     tokens: Sequence[str], references: References, text: TranslationText
 ) -> dict[str, Any]:
@@ -30,10 +66,10 @@ def score_translations(
         text: How the target language is written.
     """
     plain = text.plain(tokens)
-    meant = text.plain(references.tokens) if references.plain is None else references.plain
+    intended = text.plain(references.tokens) if references.plain is None else references.plain
     over_tokens = scores.token_bleu(tokens, references.tokens)
-    sacre = scores.sacre_bleu(plain, meant, lowercase=text.lowercase)
-    chrf = scores.chrf(plain, meant, lowercase=text.lowercase)
+    sacre = scores.sacre_bleu(plain, intended, lowercase=text.lowercase)
+    chrf = scores.chrf(plain, intended, lowercase=text.lowercase)
     return {
         "sentences": len(tokens),
         "bleu": round(over_tokens.score, 2),
@@ -53,34 +89,3 @@ def write_translations(
     language = text.target_language
     write_lines(folder / f"{name}.{language}", text.plain(tokens))
     write_lines(folder / f"{name}.tok.{language}", list(tokens))
-
-
-def final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
-    """The mean of the last checkpoints, written and loaded; the model at hand if there are none."""
-    folder = output / AVERAGED
-    if trainer.args.process_index == 0:
-        if last := last_checkpoints(output, count):
-            average_checkpoints(last, folder)
-        else:
-            with new_folder(folder) as draft:
-                trainer.accelerator.unwrap_model(trainer.model).save_pretrained(draft)
-                write_json(draft / ORIGIN, {"checkpoints": []})
-    trainer.accelerator.wait_for_everyone()
-    kind = type(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))
-    return kind.from_pretrained(folder).to(trainer.args.device)
-
-
-def translations(
-    trainer: TranslationTrainer, model: Any, splits: Any, search: Search, output: Path
-) -> dict[str, Any]:
-    scores, start = {}, time.perf_counter()
-    for name, data in splits.items():
-        if name == "train":
-            continue
-        tokens = trainer.translate(data, search, model=model)
-        scores[name] = score_translations(tokens, data.references, trainer.text)
-        if trainer.args.process_index == 0:
-            write_translations(output / "translations", name, tokens, trainer.text)
-    sentences = sum(len(data) for name, data in splits.items() if name != "train")
-    seconds = time.perf_counter() - start
-    return {"scores": scores, "decoded_sentences_per_second": round(sentences / seconds, 1)}

@@ -1,6 +1,7 @@
-"""Moses tokenisation and lower-casing, as ``tokenizer.perl -l LANGUAGE`` and ``lowercase.perl``.
+"""Plain text to tokens and back, as Moses' Perl scripts do it.
 
-sacremoses is a port of the Perl tokeniser; the two places below are where it differs.
+sacremoses is a port of ``tokenizer.perl``; :func:`tokenizer` and :func:`lowercase` mend the two
+places where the results would differ.
 """
 
 from __future__ import annotations
@@ -8,8 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.translation.scores import need
+from gamma_nlp.errors import GammaError, need
 
 LANGUAGES = ("de", "en", "fr")
 
@@ -32,13 +32,7 @@ def tokenizer(language: str) -> Callable[[str], str]:
     """
     if language not in LANGUAGES:
         raise GammaError(f"language {language!r} is not one of {', '.join(LANGUAGES)}")
-    try:
-        from sacremoses import MosesTokenizer
-    except ImportError as error:
-        raise GammaError(
-            "tokenisation needs sacremoses: pip install 'gamma_nlp[translation]'"
-        ) from error
-    moses = MosesTokenizer(language)
+    moses = need("sacremoses", "translation", "tokenisation needs").MosesTokenizer(language)
 
     def tokenize(line: str) -> str:
         tokens = moses.tokenize(line, return_str=True)
@@ -49,7 +43,7 @@ def tokenizer(language: str) -> Callable[[str], str]:
 
 
 def lowercase(line: str) -> str:
-    """Lower-case as Perl does: without Python's other form for a final sigma."""
+    """Lower-case as Perl does, which has no separate form for a final sigma as Python has."""
     return line.replace("\N{GREEK CAPITAL LETTER SIGMA}", _SIGMA).lower()
 
 
@@ -61,14 +55,14 @@ def detokenize(lines: Iterable[str], language: str) -> list[str]:
         language: Two letters, such as ``en``; some languages have rules of their own.
 
     Raises:
-        GammaError: Not a language code, or sacremoses is missing.
+        GammaError: ``language`` is not a language code, or sacremoses is missing.
     """
     if not re.fullmatch("[a-z]{2}", language):
         raise GammaError(f"a language has two small letters, such as en or de; got {language!r}")
-    moses = need("sacremoses").MosesDetokenizer(lang=language)
+    moses = need("sacremoses", "translation", "detokenisation needs").MosesDetokenizer(language)
     return [moses.detokenize(line.split()) for line in lines]
 
 
 def single_spaces(line: str) -> str:
-    """A line with every run of white space made one space."""
+    """Return a line with each run of white space replaced by one space."""
     return " ".join(line.split())

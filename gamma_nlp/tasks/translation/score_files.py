@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.files import read_lines
 
 LOG_LINE = re.compile(r"([A-Z])-(\d+)(?:\t|$)")
 RESULT = re.compile(r"(.*Generate .* with beam=\d+: )(BLEU\d? = .*)")
-NAMED = 5
-"""Ids that an error names, of those it is about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +22,7 @@ class Pairs:
     references: tuple[str, ...]
 
     def each(self, change: Callable[[Sequence[str]], Iterable[str]]) -> Pairs:
-        """The pairs with both sides changed alike."""
+        """Return the pairs with ``change`` applied to both sides."""
         return Pairs(
             hypotheses=tuple(change(self.hypotheses)), references=tuple(change(self.references))
         )
@@ -32,9 +30,9 @@ class Pairs:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateLog:
-    """The pairs of a log in the order of their ids, and its own result where it has one.
+    """The pairs of a log in the order of their ids, and the log's own score if it has one.
 
-    ``prefix`` is what stands before the result in its line.
+    ``prefix`` is the text before the score in its line.
     """
 
     pairs: Pairs
@@ -46,7 +44,7 @@ def read_pairs(hypotheses: Path, references: Path) -> Pairs:
     """Read two text files, one sentence a line.
 
     Raises:
-        GammaError: A file that cannot be read or is empty, or files of different length.
+        GammaError: A file cannot be read or is empty, or they differ in length.
     """
     hyp, ref = _sentences(hypotheses), _sentences(references)
     if len(hyp) != len(ref):
@@ -58,12 +56,13 @@ def read_pairs(hypotheses: Path, references: Path) -> Pairs:
 
 
 def read_log(path: Path) -> GenerateLog:
-    """Read the T- and H- lines of a log of ``fairseq-generate``; of several hypotheses for one
-    sentence (``--nbest``) the first, which is the best, counts.
+    """Read the T- and H- lines of a log of ``fairseq-generate``.
+
+    Of several hypotheses for one sentence (``--nbest``) the first, which is the best, counts.
 
     Raises:
-        GammaError: A file that cannot be read, no H- or T- line, a line cut short, a reference
-            given twice, or a sentence with only one of the two.
+        GammaError: The file cannot be read, has no H- or no T- line, a line that is cut short, a
+            reference given twice, or a sentence with only one of the two.
     """
     found: dict[str, dict[int, str]] = {"H": {}, "T": {}}
     prefix, result = "", None
@@ -83,7 +82,7 @@ def read_log(path: Path) -> GenerateLog:
                 f"{path}: no {letter}- lines, so no {what}; it must be what fairseq-generate "
                 "prints without --quiet, of a set with references"
             )
-    _insist_on_pairs(found["H"], found["T"], path)
+    _check_pairs(found["H"], found["T"], path)
     ids = sorted(found["T"])
     pairs = Pairs(
         hypotheses=tuple(found["H"][i] for i in ids), references=tuple(found["T"][i] for i in ids)
@@ -106,13 +105,12 @@ def _text(line: str, letter: str, path: Path, number: int) -> str:
     return fields[-1]
 
 
-def _insist_on_pairs(hypotheses: Iterable[int], references: Iterable[int], path: Path) -> None:
-    heard, meant = set(hypotheses), set(references)
+def _check_pairs(hypotheses: Iterable[int], references: Iterable[int], path: Path) -> None:
+    h, t = set(hypotheses), set(references)
     problems = []
-    for missing, letter, other in ((meant - heard, "H", "T"), (heard - meant, "T", "H")):
+    for missing, letter, other in ((t - h, "H", "T"), (h - t, "T", "H")):
         if missing:
-            names = [f"{other}-{i}" for i in sorted(missing)[:NAMED]]
-            more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
-            problems.append(f"no {letter}- line for {', '.join(names)}{more}")
+            names = listed((f"{other}-{i}" for i in sorted(missing)), most=5)
+            problems.append(f"no {letter}- line for {names}")
     if problems:
         raise GammaError(f"{path}: {'; '.join(problems)}; is the log complete?")

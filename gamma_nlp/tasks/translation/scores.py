@@ -10,9 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need
 
 ORDER = 4
 END, PAD, UNKNOWN = "</s>", "<pad>", "<unk>"
@@ -97,12 +97,12 @@ def token_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> TokenBle
     """
     _check(hypotheses, references)
     # `force` only silences a warning that the text looks tokenised, as it should here.
-    metric = need("sacrebleu").BLEU(tokenize="none", smooth_method="none", force=True)
-    heard = [" ".join(_words(line)) for line in hypotheses]
-    meant = [
+    metric = _sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
+    hypotheses = [" ".join(_words(line)) for line in hypotheses]
+    references = [
         " ".join(NEVER if word == UNKNOWN else word for word in _words(line)) for line in references
     ]
-    found = metric.corpus_score(heard, [meant])
+    found = metric.corpus_score(hypotheses, [references])
     return TokenBleu(
         matches=tuple(found.counts),
         totals=tuple(found.totals),
@@ -144,7 +144,7 @@ def sacre_bleu(
     _check(hypotheses, references)
     if tokenize not in TOKENIZERS:
         raise GammaError(f"no tokeniser {tokenize!r}; there are {', '.join(TOKENIZERS)}")
-    metric = need("sacrebleu").BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
+    metric = _sacrebleu().BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
     found = metric.corpus_score(hypotheses, [references])
     signature = str(metric.get_signature())
     return TextScore(score=found.score, signature=signature, text=found.format(signature=signature))
@@ -164,26 +164,14 @@ def chrf(
         GammaError: No sentence, lists of different length, or sacrebleu is missing.
     """
     _check(hypotheses, references)
-    metric = need("sacrebleu").CHRF(lowercase=lowercase)
+    metric = _sacrebleu().CHRF(lowercase=lowercase)
     found = metric.corpus_score(hypotheses, [references])
     signature = str(metric.get_signature())
     return TextScore(score=found.score, signature=signature, text=found.format(signature=signature))
 
 
-def need(package: str) -> ModuleType:
-    """Import a package of the extra ``translation``.
-
-    Raises:
-        GammaError: It is missing; names the extra.
-    """
-    from importlib import import_module
-
-    try:
-        return import_module(package)
-    except ImportError as error:
-        raise GammaError(
-            f"scores of translations need {package}: pip install 'gamma_nlp[translation]'"
-        ) from error
+def _sacrebleu() -> Any:
+    return need("sacrebleu", "translation", "scores of translations need")
 
 
 def _check(hypotheses: Sequence[str], references: Sequence[str]) -> None:

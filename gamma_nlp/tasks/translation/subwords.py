@@ -1,4 +1,7 @@
-"""Joint byte-pair encoding in the classic ``@@ `` notation (Sennrich et al., arXiv:1508.07909)."""
+"""Joint byte-pair encoding in the classic ``@@ `` notation (Sennrich et al., arXiv:1508.07909).
+
+Learn the codes from the training text, split lines with them, join the pieces again.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable
+from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need
+
+_MARK = re.compile("@@( |$)")
 
 
 def learn_codes(lines: Iterable[str], merges: int) -> str:
@@ -16,18 +22,15 @@ def learn_codes(lines: Iterable[str], merges: int) -> str:
 
     Args:
         lines: The training text; the order of the lines does not matter.
-        merges: How many; fewer are learned where no pair of symbols is left that comes twice.
+        merges: How many; fewer are learned once no pair of symbols occurs twice.
 
     Returns:
-        The text of a codes file of subword-nmt, one merge a line after its version line.
+        The text of a codes file of subword-nmt: a version line, then one merge a line.
 
     Raises:
         GammaError: There is no word to learn from, or subword-nmt is missing.
     """
-    try:
-        from subword_nmt.learn_bpe import learn_bpe
-    except ImportError as error:
-        raise _missing() from error
+    learn_bpe = _subword_nmt("learn_bpe").learn_bpe
     words = Counter(word for line in lines for word in line.split())
     if all(len(word) == 1 for word in words):
         raise GammaError("there is no word of two characters to learn subwords from")
@@ -39,17 +42,18 @@ def learn_codes(lines: Iterable[str], merges: int) -> str:
     return codes.getvalue()
 
 
+def count_merges(codes: str) -> int:
+    """Return how many merges a codes file holds."""
+    return sum(1 for line in codes.split("\n") if line and not line.startswith("#version:"))
+
+
 def segmenter(codes: str) -> Callable[[str], str]:
     """Make the function that splits the words of a tokenised line: ``vern@@ ü@@ gen``.
 
     Raises:
         GammaError: subword-nmt is missing.
     """
-    try:
-        from subword_nmt.apply_bpe import BPE
-    except ImportError as error:
-        raise _missing() from error
-    bpe = BPE(io.StringIO(codes))
+    bpe = _subword_nmt("apply_bpe").BPE(io.StringIO(codes))
 
     def segment(line: str) -> str:
         return str(bpe.segment(line))
@@ -59,16 +63,11 @@ def segmenter(codes: str) -> Callable[[str], str]:
 
 def join_subwords(line: str) -> str:
     """Undo :func:`segmenter`: ``vern@@ ü@@ gen`` becomes ``vernügen``."""
-    return f"{line} ".replace("@@ ", "").rstrip(" ")
-
-
-def count_merges(codes: str) -> int:
-    """How many merges a codes file holds."""
-    return sum(1 for line in codes.split("\n") if line and not line.startswith("#version:"))
+    return _MARK.sub("", line)
 
 
 def vocabulary(lines: Iterable[str]) -> list[tuple[str, int]]:
-    """Tokens and their counts, most frequent first, equal counts by code point.
+    """Return tokens and their counts, most frequent first, equal counts by code point.
 
     This is the order of ``fairseq-preprocess``.
     """
@@ -76,13 +75,5 @@ def vocabulary(lines: Iterable[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
-def _missing() -> GammaError:
-    return GammaError("subwords need subword-nmt: pip install 'gamma_nlp[translation]'")
-
-
-BPE_MARK = re.compile("@@( |$)")
-
-
-def join_bpe(line: str) -> str:
-    """Undo byte-pair encoding: ``re@@ ven@@ ues`` is ``revenues``."""
-    return BPE_MARK.sub("", line)
+def _subword_nmt(module: str) -> Any:
+    return need(f"subword_nmt.{module}", "translation", "subwords need")

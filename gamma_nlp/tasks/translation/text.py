@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_bytes, text_lines, write_json
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import detokenize, single_spaces
@@ -52,7 +52,7 @@ class TranslationText:
         return bool(self.source.get_vocab() == self.target.get_vocab())
 
     def same_as(self, other: TranslationText) -> bool:
-        """Whether both turn the same text into the same ids."""
+        """Return whether both turn the same text into the same ids."""
         names = (*_FACTS, "codes")
         sides = ((self.source, other.source), (self.target, other.target))
         return all(getattr(self, name) == getattr(other, name) for name in names) and all(
@@ -60,32 +60,32 @@ class TranslationText:
         )
 
     def subwords(self, lines: Iterable[str]) -> list[str]:
-        """Plain source text as lines of subwords, prepared as the training text was."""
+        """Split plain source text into subwords, as the training text was."""
         tokenize = single_spaces if self.tokenized else moses.tokenizer(self.source_language)
         segment = subwords.segmenter(self.codes)
         tokens = (tokenize(line) for line in lines)
         return [segment(moses.lowercase(line) if self.lowercase else line) for line in tokens]
 
     def encode_source(self, lines: Sequence[str]) -> list[list[int]]:
-        """Token ids of lines of subwords, each ended by the end mark."""
+        """Return token ids of lines of subwords, each ended by the end mark."""
         return _encode(self.source, lines)
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        """As :meth:`encode_source`, of the target language."""
+        """Do as :meth:`encode_source`, for the target language."""
         return _encode(self.target, lines)
 
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
-        """Tokenised text of target ids: subwords joined, padding and end marks left out."""
+        """Return tokenised text of target ids: subwords joined, padding and end marks left out."""
         words = self.target.convert_ids_to_tokens
         lines = ([word for word in words(row) if word not in (PAD, END)] for row in ids)
         return [subwords.join_subwords(" ".join(line)) for line in lines]
 
     def plain(self, tokens: Sequence[str]) -> list[str]:
-        """Tokenised target text as one would write it; the letters' case is as in training."""
+        """Detokenise target text; the letters' case is as in training."""
         return detokenize(tokens, self.target_language)
 
     def save(self, run: str | os.PathLike[str]) -> None:
-        """Write it into ``text/`` of a run's folder."""
+        """Write this into ``text/`` of a run's folder."""
         folder = Path(run) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         self.source.save_pretrained(folder / "source")
@@ -114,14 +114,14 @@ class TranslationText:
         except (OSError, ValueError, TypeError) as error:
             raise GammaError(
                 f"{run} is not the folder of a translation run: {folder} cannot be read "
-                f"({' '.join(str(error).split())}); give the output_dir of recipes/translation.py"
+                f"({one_line(error)}); give the output_dir of recipes/translation.py"
             ) from error
 
 
 def read_prepared(
     folder: str | os.PathLike[str], source_language: str, target_language: str, *, joint: bool
 ) -> TranslationText:
-    """Vocabularies and subwords of a folder that ``scripts/prepare_iwslt14`` wrote.
+    """Read vocabularies and subwords of a folder that ``scripts/prepare_iwslt14`` wrote.
 
     Args:
         folder: The prepared folder.
@@ -130,7 +130,7 @@ def read_prepared(
         joint: One vocabulary for both languages, or one each.
 
     Raises:
-        GammaError: It is no such folder, or not of these languages.
+        GammaError: The folder was not prepared, or holds other languages.
     """
     path = Path(folder).expanduser()
     try:
@@ -161,12 +161,12 @@ def read_prepared(
 
 
 def vocabulary_tokenizer(path: Path) -> Any:
-    """A tokenizer of lines of subwords, from a file with a token and its count on each line."""
+    """Make a tokenizer of lines of subwords from a file with a token and its count on each line."""
     return word_tokenizer(line.split(" ")[0] for line in text_lines(read_bytes(path), path))
 
 
 def word_tokenizer(words: Iterable[str]) -> Any:
-    """A fast tokenizer that splits at spaces, knows these words and ends a line with ``</s>``."""
+    """Make a fast tokenizer that splits at spaces and ends a line with ``</s>``."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 

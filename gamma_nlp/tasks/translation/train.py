@@ -1,8 +1,8 @@
 """Train a translation model: from settings to translations, ``results.json`` and a plot.
 
-The recipe is thin around this module. The data is a folder that ``scripts/prepare_iwslt14``
-wrote; the model is one of transformers', made from a config; the final model is the mean of the
-last checkpoints, and what it makes of every test set is written and scored.
+The data is a folder that ``scripts/prepare_iwslt14`` wrote; the model is one of transformers',
+made from a config; the final model is the mean of the last checkpoints, and its translations of
+every test set are written and scored.
 """
 
 from __future__ import annotations
@@ -18,19 +18,16 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
-from gamma_nlp.tasks.run import folder as run_folder
-from gamma_nlp.tasks.run.machine import set_threads
-from gamma_nlp.tasks.run.report import evaluations, plan_line, report
+from gamma_nlp.tasks.run.folder import claim_folder, last_checkpoint
+from gamma_nlp.tasks.run.machine import check_packages, set_threads
+from gamma_nlp.tasks.run.report import evaluations, plan_line, write_report
 from gamma_nlp.tasks.run.settings import read_yaml
 from gamma_nlp.tasks.translation.architecture import build_translator, check_lengths
 from gamma_nlp.tasks.translation.arguments import TranslationArguments
-from gamma_nlp.tasks.translation.checkpoints import check_text, is_trained
 from gamma_nlp.tasks.translation.data import PairData, load_splits
 from gamma_nlp.tasks.translation.decode import Search
-from gamma_nlp.tasks.translation.final import (
-    final_model,
-    translations,
-)
+from gamma_nlp.tasks.translation.final import final_model, translate_splits
+from gamma_nlp.tasks.translation.resume import check_text, is_trained
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from gamma_nlp.tasks.translation.trainer import Patience, TranslationTrainer
 
@@ -49,9 +46,12 @@ def train_translation(
         The content of ``results.json``, and the log.
 
     Raises:
-        GammaError: Settings, data, model or output folder are not as they should be; raised
-            before any training step. Later: the model's output is not a number any more.
+        GammaError: Settings, data, model or output folder cannot be used; raised before any
+            training step. Later: the model's output is no longer a number.
     """
+    check_packages(("accelerate", "matplotlib"), "recipes", "training needs")
+    packages = ("sacrebleu", "sacremoses", "subword_nmt")
+    check_packages(packages, "translation", "a translation run needs")
     threads = set_threads(recipe.cpu_threads)
     policy = recipe.policy()
     settings = _model_settings(recipe)
@@ -71,7 +71,7 @@ def train_translation(
         "max_tokens": recipe.max_tokens,
         "seed": args.seed,
     }
-    resume = run_folder.claim_folder(output, identity, recipe.resume)
+    resume = claim_folder(output, identity, recipe.resume)
     patience = None if recipe.patience is None else Patience(recipe.patience)
     trained = False
     if resume:
@@ -102,16 +102,16 @@ def train_translation(
     if quiet:
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
-    last = run_folder.last_checkpoint(output) if resume else None
+    last = last_checkpoint(output) if resume else None
     seconds = _train(trainer, last, trained=trained)
     final = final_model(trainer, output, recipe.average_last)
     search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
     found = {
         "task": f"{text.source_language}-{text.target_language}",
         "model": model.config.model_type,
-        **translations(trainer, final, splits, search, output),
+        **translate_splits(trainer, final, splits, search, output),
     }
-    return report(
+    return write_report(
         trainer,
         recipe,
         rates,
@@ -146,10 +146,10 @@ def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, Pair
 
 
 def _train(trainer: TranslationTrainer, last: Path | None, *, trained: bool) -> float:
-    """Train and evaluate, from the checkpoint ``last`` on if there is one; gives the seconds."""
+    """Train and evaluate, from the checkpoint ``last`` on if there is one; return the seconds."""
     start = time.perf_counter()
     if trained and last is not None:
-        trainer.take_up(last)
+        trainer.restore(last)
     else:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     history = evaluations(trainer.state.log_history)

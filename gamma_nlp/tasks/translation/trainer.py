@@ -41,8 +41,8 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
         self.text = text
         self.search = search
 
-    def take_up(self, checkpoint: Path) -> None:
-        """Stand where a finished training stood, without a step: only what follows is missing."""
+    def restore(self, checkpoint: Path) -> None:
+        """Restore the state of a finished training without taking a step."""
         self.create_optimizer()
         self._load_from_checkpoint(str(checkpoint))
         self.model_wrapped = self.accelerator.prepare_model(self.model, evaluation_mode=True)
@@ -56,7 +56,7 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
         return mask
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
-        """Nothing but the data: :meth:`evaluation_loop` makes batches of its own."""
+        """Return the data alone: :meth:`evaluation_loop` makes batches of its own."""
         return _Whole(self.eval_dataset if eval_dataset is None else eval_dataset)
 
     def evaluation_loop(
@@ -67,7 +67,7 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
         ignore_keys: Any = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        """Loss and BLEU of ``dataloader.dataset``."""
+        """Compute loss and BLEU of ``dataloader.dataset``."""
         data = dataloader.dataset
         bleu = token_bleu(self.translate(data, self.search), data.references.tokens)
         metrics = {
@@ -79,23 +79,23 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
         )
 
     def translate(self, data: PairData, search: Search, *, model: Any = None) -> list[str]:
-        """Tokenised translations of all sources, in their order; each process does its share.
+        """Translate all sources, in their order, to tokenised text; each process does its share.
 
         Args:
             data: What to translate.
-            search: How.
-            model: By which model; default: the one in training.
+            search: How to search.
+            model: The model that translates; default: the one in training.
         """
         rank, world = self.args.process_index, self.args.world_size
         mine = [ids.tolist() for ids in data.source[rank::world]]
-        lines = self.text.decode(decode(self._bare() if model is None else model, mine, search))
+        ids = decode(self._unwrapped() if model is None else model, mine, search)
         together: list[str] = [""] * len(data)
-        for number, part in enumerate(self._gathered(lines)):
+        for number, part in enumerate(self._gathered(self.text.decode(ids))):
             together[number::world] = part
         return together
 
     def _loss(self, data: PairData) -> float:
-        model = self._bare()
+        model = self._unwrapped()
         longest = max(map(max, data.lengths))
         budget = TokenBudget(max_tokens=max(self.search.max_tokens, longest))
         batches = TokenBatches(*data.lengths, budget).order()
@@ -120,7 +120,7 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
         parts = self._gathered((total, tokens))
         return sum(part[0] for part in parts) / max(sum(part[1] for part in parts), 1)
 
-    def _bare(self) -> Any:
+    def _unwrapped(self) -> Any:
         model: nn.Module = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         return model
 
@@ -135,9 +135,9 @@ class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
 
 
 class Patience(TrainerCallback):
-    """Stops training when the best score is ``evaluations`` evaluations old.
+    """Stops training once the best score is ``evaluations`` evaluations old.
 
-    It counts in the log that checkpoints hold, so a resumed run stops where it would have stopped.
+    It counts in the log that is saved with checkpoints, so a resumed run stops at the same step.
 
     Args:
         evaluations: How many without a better one.
@@ -147,7 +147,7 @@ class Patience(TrainerCallback):
         self.evaluations = evaluations
 
     def spent(self, args: Any, history: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether these evaluations end a run."""
+        """Return whether these evaluations end a run."""
         key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
         scores = [entry[key] for entry in history if key in entry]
         pick = max if args.greater_is_better else min

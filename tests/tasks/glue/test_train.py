@@ -14,60 +14,20 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
-from gamma_nlp.tasks.glue import arguments as glue_arguments
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
-from gamma_nlp.tasks.run import folder as run_folder
-from gamma_nlp.tasks.run.machine import check_processes
-from gamma_nlp.tasks.translation import arguments as translation_arguments
+from gamma_nlp.tasks.run.main import run
+from tests.support.glue_runs import BERT, experiment
 from tests.support.paths import RECIPES
-
-BERT = {
-    "model_type": "bert",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_position_embeddings": 64,
-}
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_sst2(tmp_path_factory.mktemp("glue") / "SST-2", train=72, dev=40).parent
-
-
-def experiment(folder: Path, data: Path, **changes: Any) -> list[str]:
-    """Write a YAML file and return the command line for a tiny run."""
-    content = {
-        "data": str(data),
-        "model_config": BERT,
-        "vocab_size": 300,
-        "max_length": 64,
-        "decay_policy": "all",
-        "dose": 0.2,
-        "num_train_epochs": 2,
-        "per_device_train_batch_size": 8,
-        "learning_rate": "1e-3",
-        "train_sampling_strategy": "group_by_length",
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
-        "logging_steps": 3,
-        "logging_first_step": True,
-        "report_to": "none",
-        "use_cpu": True,
-        "disable_tqdm": True,
-        "output_dir": str(folder / "run"),
-    }
-    path = folder / "tiny.yaml"
-    kept = {key: value for key, value in (content | changes).items() if value is not None}
-    path.write_text(yaml.safe_dump(kept), encoding="utf-8")
-    return [str(path)]
 
 
 def train(argv: list[str]) -> dict[str, Any]:
@@ -145,17 +105,6 @@ def test_a_folder_with_another_run_is_refused_before_training(tmp_path: Path, da
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == {"task": "cola"}
 
 
-def test_a_finished_run_without_checkpoints_is_not_written_over(tmp_path: Path) -> None:
-    run_folder.claim_folder(tmp_path, {"task": "sst2"}, resume=False)
-    (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(GammaError, match="nothing to resume"):
-        run_folder.claim_folder(tmp_path, {"task": "sst2"}, resume=True)
-
-
-def test_resume_in_an_empty_folder_starts_from_the_beginning(tmp_path: Path) -> None:
-    assert not run_folder.claim_folder(tmp_path / "new", {"task": "sst2"}, resume=True)
-
-
 # ModernBERT takes no token types, which tell the two texts of a pair apart in BERT.
 @pytest.mark.parametrize("kind", ["bert", "modernbert"])
 def test_a_pair_task_with_its_own_score(tmp_path: Path, kind: str) -> None:
@@ -170,66 +119,6 @@ def test_a_pair_task_with_its_own_score(tmp_path: Path, kind: str) -> None:
     found = train([*run, "--task", "mrpc", "--vocab_size", "60"])
     assert {"eval_accuracy", "eval_f1"} <= set(found["final"])
     assert found["score"] == "eval_accuracy"
-
-
-@pytest.mark.parametrize("file", sorted(RECIPES.glob("**/*.yaml")), ids=lambda path: path.name)
-def test_every_recipe_file_is_valid_and_says_how_to_run_it(file: Path, tmp_path: Path) -> None:
-    text = file.read_text(encoding="utf-8")
-    header = text[: text.index("\n\n") if "\n\n" in text else None]
-    for word in ("Data", "Command", "Score", "Time"):
-        assert f"# {word}" in header
-    # The command says which recipe reads the file.
-    reader = translation_arguments if "recipes/translation.py" in header else glue_arguments
-    reader.read_arguments([str(file), "--output_dir", str(tmp_path)])
-
-
-def test_settings_come_from_the_file_and_the_command_line_wins(tmp_path: Path, data: Path) -> None:
-    argv = experiment(
-        tmp_path, data, save_strategy=False, output_dir="{task}/{decay_policy}-{seed}"
-    )
-    settings, args = read_arguments([*argv, "--seed", "7", "--decay-policy", "none"])
-    assert (settings.decay_policy, args.seed, args.learning_rate) == ("none", 7, 1e-3)
-    assert args.save_strategy == "no"  # YAML reads a bare `no` as false
-    assert args.output_dir == "sst2/none-7"
-    assert settings.model_config == BERT
-    settings, args = read_arguments([*argv, "--weight_decay", "0.3"])
-    assert (settings.dose, args.weight_decay) == (None, 0.3)
-    settings, _ = read_arguments([*argv, "--model", "some/model"])
-    assert settings.model_config is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "options", "message"),
-    [
-        ({"learning_rat": 1}, [], r"tiny\.yaml: unknown key 'learning_rat'; did you mean 'learn"),
-        ({"learning_rate": "fast"}, [], r"tiny\.yaml: learning_rate: cannot use 'fast'"),
-        ({"padding": "both"}, [], r"tiny\.yaml: padding: "),
-        ({"weight_decay": 0.1}, [], r"tiny\.yaml: give dose or weight_decay, not both"),
-        ({"task": "sst"}, [], "'sst' is no GLUE task"),
-        (
-            {},
-            ["--learning_rat", "1"],
-            "unknown option --learning_rat; did you mean 'learning_rate'",
-        ),
-        ({}, ["--seed", "x"], "seed.*invalid int value: 'x'"),
-        ({}, ["stray"], "unknown option stray"),
-        ({"eval_strategy": "sometimes"}, [], "sometimes"),
-    ],
-)
-def test_bad_settings_are_errors_that_name_the_key(
-    changes: dict[str, Any], options: list[str], message: str, tmp_path: Path, data: Path
-) -> None:
-    with pytest.raises(GammaError, match=message):
-        read_arguments([*experiment(tmp_path, data, **changes), *options])
-
-
-def test_a_settings_file_must_be_there_and_be_a_mapping(tmp_path: Path) -> None:
-    with pytest.raises(GammaError, match=r"cannot read .*none\.yaml"):
-        read_arguments([str(tmp_path / "none.yaml")])
-    for text, message in (("- a\n", "expected `key: value` lines"), ("a: [", "is no YAML")):
-        (tmp_path / "bad.yaml").write_text(text)
-        with pytest.raises(GammaError, match=message):
-            read_arguments([str(tmp_path / "bad.yaml")])
 
 
 @pytest.mark.parametrize(
@@ -277,20 +166,25 @@ def test_the_decay_for_a_dose_takes_that_share() -> None:
         decay_for_dose(0.1, [0.0])
 
 
-def test_a_launch_that_lost_its_processes_is_refused() -> None:
-    launched = {"ACCELERATE_MIXED_PRECISION": "no"}
-    check_processes(launched)
-    check_processes({"MASTER_ADDR": "x"})
-    check_processes({**launched, "MASTER_ADDR": "x", "WORLD_SIZE": "2"})
-    with pytest.raises(GammaError, match=r"started one.*torchrun --nproc_per_node"):
-        check_processes({**launched, "MASTER_ADDR": "127.0.0.1"})
-
-
 def test_the_script_prints_an_error_without_traceback(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    assert recipe().main([str(tmp_path / "none.yaml")]) == 2
+    assert run(recipe().main, [str(tmp_path / "none.yaml")]) == 2
     assert capsys.readouterr().err.startswith("error: cannot read ")
+
+
+def test_the_script_names_the_extra_of_a_missing_package(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    data: Path,
+) -> None:
+    argv = experiment(tmp_path, data)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert run(recipe().main, argv) == 2
+    shown = capsys.readouterr().err
+    assert shown == "error: fine-tuning needs matplotlib: pip install 'gamma_nlp[recipes]'\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_script_runs_on_its_own(tmp_path: Path, data: Path) -> None:

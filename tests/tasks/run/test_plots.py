@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gamma_nlp.tasks.run.plots import plot_arms, plot_run, series
+from gamma_nlp.tasks.run.plots import plot_run, series
 
 LOG = [
     {"step": 1, "loss": 0.7, "gain_norm/shortcut": 1.0, "gain_norm/head": 1.0},
@@ -27,11 +27,6 @@ def test_a_run_is_drawn_however_little_was_logged(
 ) -> None:
     plot_run(log, tmp_path / "deep" / "run.png", title="a run", score="eval_accuracy")
     assert (tmp_path / "deep" / "run.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_arms_are_drawn_side_by_side(tmp_path: Path) -> None:
-    plot_arms({"model": {"none": LOG, "all": LOG}}, tmp_path / "arms.png", title="arms")
-    assert (tmp_path / "arms.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(

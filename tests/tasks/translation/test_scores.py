@@ -11,7 +11,6 @@ import sacrebleu
 from gamma_nlp import GammaError
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.moses import detokenize
-from gamma_nlp.tasks.translation.subwords import join_bpe
 
 strategies = hypothesis.strategies
 
@@ -176,12 +175,6 @@ def test_chrf_ignores_case_when_told() -> None:
     lower = scores.chrf(["ABCD"], ["abcd"], lowercase=True)
     assert lower.score == pytest.approx(100)
     assert "case:lc" in lower.signature
-
-
-def test_bpe_marks_are_joined_within_and_at_the_end_of_a_line() -> None:
-    assert join_bpe("the re@@ ven@@ ues of no@@ ah") == "the revenues of noah"
-    assert join_bpe("cut sh@@") == "cut sh"
-    assert join_bpe("mail a@@b @@c") == "mail a@@b @@c"
 
 
 def test_detokenise_joins_punctuation_and_undoes_escapes() -> None:

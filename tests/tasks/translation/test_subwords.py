@@ -39,6 +39,12 @@ def test_joining_gives_back_every_line(line: str) -> None:
     assert join_subwords(SEGMENT(line)) == line
 
 
+def test_bpe_marks_are_joined_within_and_at_the_end_of_a_line() -> None:
+    assert join_subwords("the re@@ ven@@ ues of no@@ ah") == "the revenues of noah"
+    assert join_subwords("cut sh@@") == "cut sh"
+    assert join_subwords("mail a@@b @@c") == "mail a@@b @@c"
+
+
 def test_training_text_is_split_and_joined_without_loss() -> None:
     pieces = [SEGMENT(line) for line in LINES]
     assert any("@@ " in line for line in pieces)

@@ -17,7 +17,8 @@ import torch
 from transformers import MarianMTModel
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.run import folder as run_folder
+from gamma_nlp.tasks.run.folder import checkpoints
+from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.translation.arguments import read_arguments
 from gamma_nlp.tasks.translation.average import average_checkpoints
 from gamma_nlp.tasks.translation.data import load_splits
@@ -78,14 +79,14 @@ def test_a_run_leaves_model_translations_scores_and_picture(whole: Path, data: P
 
 
 def test_the_final_model_is_the_mean_of_the_last_checkpoints(whole: Path, tmp_path: Path) -> None:
-    last = run_folder.checkpoints(whole)[-2:]
+    last = checkpoints(whole)[-2:]
     average_checkpoints(last, tmp_path / "mean")
     assert same(tmp_path / "mean", whole / "averaged")
     assert not same(last[-1], whole / "averaged")
 
 
 def test_the_evaluation_is_that_of_a_plain_loop(whole: Path, data: Path) -> None:
-    checkpoint = run_folder.checkpoints(whole)[-1]
+    checkpoint = checkpoints(whole)[-1]
     model = MarianMTModel.from_pretrained(checkpoint).eval()
     text = TranslationText.load(whole)
     valid = load_splits(data, text)["valid"]
@@ -261,16 +262,29 @@ def test_zero_keeps_all_checkpoints_as_it_does_in_the_trainer(data: Path, tmp_pa
         assert read_arguments(argv)[1].save_total_limit == kept
 
 
+@pytest.mark.parametrize(
+    ("package", "extra"), [("matplotlib", "recipes"), ("sacrebleu", "translation")]
+)
+def test_a_missing_package_is_named_before_anything_is_written(
+    package: str, extra: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = experiment(tmp_path, data)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(GammaError, match=rf"needs {package}: pip install 'gamma_nlp\[{extra}\]'"):
+        train(argv)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_script_runs_on_its_own(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = experiment(tmp_path, data, num_train_epochs=1, beams=1)
-    assert recipe().main(argv) == 0
+    assert run(recipe().main, argv) == 0
     printed = capsys.readouterr().out
     assert "de-en: 75 pairs" in printed
     assert "BLEU, tokens" in printed
     assert "sacreBLEU nrefs:1|case:lc" in printed
-    assert recipe().main([str(tmp_path / "none.yaml")]) == 2
+    assert run(recipe().main, [str(tmp_path / "none.yaml")]) == 2
     assert capsys.readouterr().err.startswith("error: cannot read ")
 
 
@@ -284,7 +298,7 @@ def _two_processes(data: Path, folder: Path) -> None:
     assert found["world_size"] == 2
     text = TranslationText.load(folder / "run")
     valid = load_splits(data, text)["valid"]
-    model = MarianMTModel.from_pretrained(run_folder.checkpoints(folder / "run")[-1])
+    model = MarianMTModel.from_pretrained(checkpoints(folder / "run")[-1])
     lines = text.decode(decode(model, [s.tolist() for s in valid.source], Search(beams=1)))
     bleu = token_bleu(lines, valid.references.tokens).score
     assert math.isclose(found["final"]["eval_bleu"], bleu, abs_tol=1e-3)

@@ -1,4 +1,7 @@
-"""What is done to parallel text before subwords: tokenise, clean, lower-case, divide."""
+"""The steps before subwords: tokenise, clean, lower-case, set validation lines aside.
+
+:class:`Preparation` says which, :func:`clean_corpus` does them.
+"""
 
 from __future__ import annotations
 
@@ -51,15 +54,15 @@ class Cleaning:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What is done to a corpus.
+class Preparation:
+    """How to prepare a corpus.
 
     Attributes:
         merges: Merges of the joint byte-pair encoding.
-        cleaning: Which training pairs stay. In other splits only empty pairs go.
-        valid_every: Without a validation file, every such line of the cleaned training text goes
-            to the validation set; ``None`` to demand a file.
-        lowercase: Whether text is lower-cased.
+        cleaning: Which training pairs stay. From other splits only empty pairs are dropped.
+        valid_every: Without a validation file, every line of the cleaned training text whose
+            number is a multiple of this goes to the validation set; ``None`` to demand a file.
+        lowercase: Whether to lower-case the text.
         tokenized: Whether the input is Moses-tokenised already.
     """
 
@@ -76,42 +79,43 @@ class Recipe:
             raise GammaError(f"valid_every must be at least 2, not {self.valid_every}")
 
 
-RECIPES = {
-    "iwslt14": Recipe(
+PREPARATIONS = {
+    "iwslt14": Preparation(
         merges=10_000, cleaning=Cleaning(max_ratio=1.5, max_length=175), valid_every=23
     ),
     # Its own validation file, and all 29,000 pairs, as published results have them.
-    "multi30k": Recipe(merges=4_000, cleaning=Cleaning()),
+    "multi30k": Preparation(merges=4_000, cleaning=Cleaning()),
 }
 
 
 class Sentence(NamedTuple):
-    """A pair as the source has it, and tokenised."""
+    """A pair as it was read, and tokenised."""
 
     raw: Pair
     tokens: Pair
 
 
-def default_recipe(corpus: Corpus) -> str:
-    """``multi30k`` where the corpus or its test sets are named so, else ``iwslt14``."""
+def default_preparation(corpus: Corpus) -> str:
+    """Return ``multi30k`` where the names of files or test sets say so, else ``iwslt14``."""
     named = any(name.endswith("_flickr") for name in corpus.names)
     named = named or any("multi30k" in source.lower() for source in corpus.sources)
     return "multi30k" if named else "iwslt14"
 
 
-def apply_recipe(
-    corpus: Corpus, recipe: Recipe
+def clean_corpus(
+    corpus: Corpus, preparation: Preparation
 ) -> tuple[dict[str, list[Sentence]], dict[str, dict[str, Any]]]:
-    """Tokenise and clean every split, and take validation lines from training where need be.
+    """Tokenise and clean every split; without a validation file, take lines of the training text.
 
     Returns:
         The sentences of each split, ``train`` and ``valid`` first; and for each split how many
         pairs were read, dropped for which reason, moved, and are left (``written``).
 
     Raises:
-        GammaError: There is no validation file and none may be taken, or nothing is left.
+        GammaError: There is no validation file and ``valid_every`` is ``None``, or no pair is left
+            in a split.
     """
-    if "valid" not in corpus.names and recipe.valid_every is None:
+    if "valid" not in corpus.names and preparation.valid_every is None:
         raise GammaError(
             "the input has no valid.* (or val.*, dev.*); add it, or take lines of the training "
             "text: --valid-every 23"
@@ -120,14 +124,14 @@ def apply_recipe(
     report: dict[str, dict[str, Any]] = {}
     for split in corpus.splits:
         # A pair dropped from a test set would change what is measured: only empty ones go.
-        cleaning = recipe.cleaning if split.name == "train" else Cleaning()
-        splits[split.name], dropped = _clean(split, cleaning, corpus.languages, recipe)
+        cleaning = preparation.cleaning if split.name == "train" else Cleaning()
+        splits[split.name], dropped = _clean(split, cleaning, corpus.languages, preparation)
         report[split.name] = {
             "markup_lines": split.markup,
             "read": len(split.pairs),
             "dropped": dict(sorted(dropped.items())),
         }
-    every = recipe.valid_every
+    every = preparation.valid_every
     if "valid" not in splits and every is not None:
         train = splits.pop("train")
         moved = train[every - 1 :: every]
@@ -146,9 +150,9 @@ def apply_recipe(
 
 
 def _clean(
-    split: Split, cleaning: Cleaning, languages: tuple[str, str], recipe: Recipe
+    split: Split, cleaning: Cleaning, languages: tuple[str, str], preparation: Preparation
 ) -> tuple[list[Sentence], Counter[str]]:
-    one, two = (_tokenizer(language, recipe, split.straighten) for language in languages)
+    one, two = (_tokenizer(language, preparation, split.straighten) for language in languages)
     kept: list[Sentence] = []
     dropped: Counter[str] = Counter()
     for raw in split.pairs:
@@ -161,11 +165,11 @@ def _clean(
     return kept, dropped
 
 
-def _tokenizer(language: str, recipe: Recipe, straighten: bool) -> Callable[[str], str]:
-    tokenize = single_spaces if recipe.tokenized else moses.tokenizer(language)
+def _tokenizer(language: str, preparation: Preparation, straighten: bool) -> Callable[[str], str]:
+    tokenize = single_spaces if preparation.tokenized else moses.tokenizer(language)
 
     def run(line: str) -> str:
         tokens = tokenize(line.replace("\u2019", "'") if straighten else line)
-        return moses.lowercase(tokens) if recipe.lowercase else tokens
+        return moses.lowercase(tokens) if preparation.lowercase else tokens
 
     return run

@@ -1,7 +1,6 @@
-"""Parallel text: two languages that correspond line by line, read strictly and cleaned by rule.
+"""Parallel text as it is read from a folder: pairs of lines, and strict checks of both files.
 
-A pair of lines stays together from the file to the output: whatever drops a line drops its
-partner, and counts it under a reason.
+A pair stays together from the file to the output: whatever drops a line drops its partner.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.files import read_bytes, text_lines
 
 Pair = tuple[str, str]
@@ -28,9 +27,9 @@ class Split:
 
     Attributes:
         name: ``train``, ``valid``, or a test set's own name.
-        pairs: Its lines, as the source has them.
-        straighten: Whether typographic apostrophes become plain ones before tokenisation.
-        markup: Lines of the source that hold no text and are in no pair.
+        pairs: Its lines as they were read.
+        straighten: Whether to replace typographic apostrophes by plain ones before tokenisation.
+        markup: How many lines of the source hold markup alone and are in no pair.
     """
 
     name: str
@@ -46,8 +45,8 @@ class Corpus:
     Attributes:
         languages: Two language codes, in the order of every pair.
         splits: ``train`` first.
-        sources: SHA-256 of each file it was read from.
-        official: Whether its counts are known, because it is IWSLT14's archive.
+        sources: File name -> SHA-256 of what it was read from.
+        official: Whether it is IWSLT14's archive, whose counts are known.
     """
 
     languages: tuple[str, str]
@@ -88,8 +87,8 @@ def read_folder(folder: Path, languages: tuple[str, str], *, tokenized: bool = F
         The splits; without ``valid`` where the folder has none.
 
     Raises:
-        GammaError: A file is missing, is not UTF-8, lacks a line, or holds text that was split
-            into subwords, or tokenised against what ``tokenized`` says.
+        GammaError: A file is missing, is not UTF-8 or lacks a line; or its text is split into
+            subwords already, or is tokenised although ``tokenized`` says it is not, or the reverse.
     """
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
@@ -141,7 +140,7 @@ def _stems(names: Sequence[str], languages: tuple[str, str]) -> set[str]:
 
 
 def check_subwords(lines: Sequence[str], path: Path | str, tokenized: bool) -> None:
-    """Refuse text that was split into subwords already; ``path`` is what an error calls it."""
+    """Raise if the text is split into subwords already; ``path`` names it in the error."""
     # Moses takes a stray @@ apart; in tokenised text it would pass for a mark of subwords.
     piece = _MARKED if tokenized else _SUBWORD
     for number, line in enumerate(lines, start=1):
@@ -154,7 +153,7 @@ def check_subwords(lines: Sequence[str], path: Path | str, tokenized: bool) -> N
 
 
 def check_tokens(lines: Sequence[str], path: Path | str, tokenized: bool) -> None:
-    """Refuse text that is tokenised, or not, against what ``tokenized`` says."""
+    """Raise if the text looks tokenised and ``tokenized`` is false, or the reverse."""
     # Final periods tell, and escapes such as &amp; do not: text from the web has those raw.
     apart = sum(line.endswith(" .") for line in lines)
     joined = sum(line.endswith(".") for line in lines) - apart
@@ -170,7 +169,5 @@ def check_tokens(lines: Sequence[str], path: Path | str, tokenized: bool) -> Non
         )
 
 
-def _shown(names: Sequence[str], most: int = 12) -> str:
-    if not names:
-        return "no files"
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+def _shown(names: Sequence[str]) -> str:
+    return listed(names, most=12) or "no files"

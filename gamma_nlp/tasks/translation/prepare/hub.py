@@ -19,7 +19,7 @@ _VALID = ("validation", "valid", "val", "dev")
 
 
 def read_hub_corpus(name: str, languages: tuple[str, str], *, tokenized: bool = False) -> Corpus:
-    """Parallel text with a column for each language, or one ``translation`` that holds them.
+    """Load parallel text with a column per language, or one ``translation`` column with both.
 
     Args:
         name: ``OWNER/NAME`` or ``OWNER/NAME:CONFIG``.
@@ -27,8 +27,8 @@ def read_hub_corpus(name: str, languages: tuple[str, str], *, tokenized: bool = 
         tokenized: Whether the text is Moses-tokenised already.
 
     Raises:
-        GammaError: It cannot be loaded, has no such columns or splits, or holds text that was
-            split into subwords, or tokenised against what ``tokenized`` says.
+        GammaError: It cannot be loaded or lacks these columns or splits; or its text is split into
+            subwords already, or is tokenised although ``tokenized`` says it is not, or the reverse.
     """
     path, _, config = name.partition(":")
     give = "give a folder with train.LANG, valid.LANG and test.LANG instead"

@@ -56,7 +56,7 @@ def fetch_archive(url: str = URL, *, seconds: float = 300.0) -> bytes:
 
 
 def unpack(data: bytes, name: str) -> dict[str, bytes]:
-    """The files of a tar archive that IWSLT14 consists of, by their names without folders.
+    """Return IWSLT14's files in a tar archive, by their names without folders.
 
     Raises:
         GammaError: It is no archive, or it is cut off.
@@ -72,19 +72,18 @@ def unpack(data: bytes, name: str) -> dict[str, bytes]:
                     found[base] = content.read()
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
         raise GammaError(
-            f"{name} is not a complete .tgz archive ({' '.join(str(error).split())}); "
-            f"get de-en.tgz again: {URL}"
+            f"{name} is not a complete .tgz archive ({one_line(error)}); get de-en.tgz again: {URL}"
         ) from error
     return found
 
 
 def is_unpacked(folder: Path) -> bool:
-    """Whether a folder holds the unpacked archive."""
+    """Return whether a folder holds the unpacked archive."""
     return any((folder / f"{_TRAIN}.{language}").is_file() for language in LANGUAGES)
 
 
 def read_unpacked(folder: Path) -> dict[str, bytes]:
-    """The same as :func:`unpack`, for a folder that the archive was unpacked to."""
+    """Do as :func:`unpack` for a folder that holds the unpacked archive."""
     return {name: read_bytes(folder / name) for name in _members() if (folder / name).is_file()}
 
 

@@ -1,8 +1,8 @@
 """Parallel text made ready for training: tokenised, cleaned, lower-cased, split into subwords.
 
 One pipeline serves IWSLT14's archive and any folder of parallel files. It follows fairseq's
-``prepare-iwslt14.sh``; what differs between corpora is a ``Recipe``. The same input
-gives the same bytes on every machine.
+``prepare-iwslt14.sh``; a :class:`~.cleaning.Preparation` says what differs between corpora. The
+same input gives the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from gamma_nlp.files import (
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import single_spaces
 from gamma_nlp.tasks.translation.prepare import iwslt14
-from gamma_nlp.tasks.translation.prepare.cleaning import Recipe, Sentence, apply_recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import Preparation, Sentence, clean_corpus
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, read_folder
 from gamma_nlp.tasks.translation.prepare.hub import read_hub_corpus
 
@@ -78,7 +78,7 @@ def read_corpus(
 
 def prepare(
     corpus: Corpus,
-    recipe: Recipe,
+    preparation: Preparation,
     output: str | os.PathLike[str],
     *,
     source: Path | None = None,
@@ -93,11 +93,11 @@ def prepare(
 
     Args:
         corpus: From :func:`read_corpus`.
-        recipe: What to do, see ``RECIPES``.
+        preparation: What to do; ``PREPARATIONS`` has those of known corpora.
         output: A new folder.
         source: The folder that the corpus was read from, which must not be inside ``output``.
         overwrite: Replace an ``output`` that an earlier call wrote.
-        counts: Pairs that each split must have at the end.
+        counts: How many pairs each split must end up with.
 
     Returns:
         The manifest: counts before and after each step, versions, options.
@@ -109,7 +109,7 @@ def prepare(
     # Not resolved: a symbolic link is refused, not followed. Absolute, so that "." has a name.
     target = Path(os.path.abspath(Path(output).expanduser()))
     check_target(target, source, overwrite=overwrite)
-    splits, report = apply_recipe(corpus, recipe)
+    splits, report = clean_corpus(corpus, preparation)
     found = {name: len(sentences) for name, sentences in splits.items()}
     if counts is not None and found != dict(counts):
         differing = ", ".join(
@@ -122,16 +122,16 @@ def prepare(
             "sacremoses differs; to write it all the same add --any-counts"
         )
     train = [[sentence.tokens[side] for sentence in splits["train"]] for side in (0, 1)]
-    codes = subwords.learn_codes(train[0] + train[1], recipe.merges)
+    codes = subwords.learn_codes(train[0] + train[1], preparation.merges)
     learned = subwords.count_merges(codes)
-    if learned < recipe.merges:
-        log.warning("only %d of %d merges could be learned", learned, recipe.merges)
+    if learned < preparation.merges:
+        log.warning("only %d of %d merges could be learned", learned, preparation.merges)
     with new_folder(target) as draft:
         (draft / "codes").write_bytes(codes.encode("utf-8"))
-        sizes = _write_splits(draft, corpus.languages, splits, codes, raw=not recipe.tokenized)
+        sizes = _write_splits(draft, corpus.languages, splits, codes, raw=not preparation.tokenized)
         manifest = {
             "languages": list(corpus.languages),
-            "recipe": asdict(recipe),
+            "recipe": asdict(preparation),
             "sources": dict(corpus.sources),
             "official": corpus.official,
             "splits": report,

@@ -10,7 +10,7 @@ import datasets
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.translation.prepare.cleaning import default_recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import default_preparation
 from gamma_nlp.tasks.translation.prepare.hub import read_hub_corpus
 
 ROWS = [{"de": "Ein Hund.", "en": "A dog."}, {"de": "Zwei\nHunde.", "en": "Two dogs."}]
@@ -40,7 +40,7 @@ def test_columns_by_language_become_pairs_in_the_languages_order(tmp_path: Path)
         for split in ("train", "validation", "test")
         for side in ("de", "en")
     }
-    assert default_recipe(corpus) == "multi30k"
+    assert default_preparation(corpus) == "multi30k"
 
 
 def test_a_column_of_translations_is_read_too(tmp_path: Path) -> None:

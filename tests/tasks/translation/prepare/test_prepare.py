@@ -16,13 +16,18 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.prepare import iwslt14
-from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Cleaning, Recipe, default_recipe
+from gamma_nlp.tasks.translation.prepare.cleaning import (
+    PREPARATIONS,
+    Cleaning,
+    Preparation,
+    default_preparation,
+)
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.subwords import join_subwords
 from tests.support.parallel_corpora import archive_files, lines, make_archive, make_folder, tgz
 from tests.support.paths import ROOT
 
-SMALL = Recipe(merges=30, cleaning=Cleaning(max_ratio=1.5, max_length=9), valid_every=4)
+SMALL = Preparation(merges=30, cleaning=Cleaning(max_ratio=1.5, max_length=9), valid_every=4)
 
 
 @pytest.fixture
@@ -35,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
     return make_folder(tmp_path)
 
 
-def run(given: Path, output: Path, recipe: Recipe = SMALL, **options: Any) -> dict[str, Any]:
+def run(given: Path, output: Path, recipe: Preparation = SMALL, **options: Any) -> dict[str, Any]:
     corpus = read_corpus(given, ("de", "en"), tokenized=recipe.tokenized)
     return prepare(corpus, recipe, output, **options)
 
@@ -215,15 +220,15 @@ def test_a_missing_validation_set_is_taken_from_training_only_on_request(
 
 
 @pytest.mark.parametrize("bad", [{"merges": 0}, {"valid_every": 1}])
-def test_a_recipe_without_sense_is_refused(bad: dict[str, Any]) -> None:
+def test_a_preparation_out_of_range_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(GammaError, match=f"{next(iter(bad))} must be at least"):
         dataclasses.replace(SMALL, **bad)
 
 
-def test_the_recipe_follows_from_the_names_of_the_files(folder: Path, archive: Path) -> None:
-    assert default_recipe(read_corpus(folder, ("de", "en"))) == "multi30k"
-    assert default_recipe(read_corpus(archive, ("de", "en"))) == "iwslt14"
-    assert RECIPES["iwslt14"].valid_every == 23
+def test_the_preparation_follows_from_the_names_of_the_files(folder: Path, archive: Path) -> None:
+    assert default_preparation(read_corpus(folder, ("de", "en"))) == "multi30k"
+    assert default_preparation(read_corpus(archive, ("de", "en"))) == "iwslt14"
+    assert PREPARATIONS["iwslt14"].valid_every == 23
 
 
 def test_an_existing_folder_is_replaced_only_on_request_and_if_ours(

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.run import folder
+from gamma_nlp.tasks.run.folder import checkpoints
+from gamma_nlp.tasks.run.main import run as run_main
 from tests.support.translation_runs import (
     LONG,
     RECIPE,
@@ -51,7 +52,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(
         stderr=subprocess.DEVNULL,
     )
     run = tmp_path / "run"
-    while len(folder.checkpoints(run)) < 2:
+    while len(checkpoints(run)) < 2:
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
@@ -59,7 +60,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(
     assert not (run / "results.json").exists()
     found = train([*argv, "--resume"])
     assert found["resumed"]
-    for name in ("averaged", folder.checkpoints(whole)[-1].name):
+    for name in ("averaged", checkpoints(whole)[-1].name):
         assert same(run / name, whole / name)
     assert found["scores"] == json.loads((whole / "results.json").read_text())["scores"]
 
@@ -73,7 +74,7 @@ def test_a_checkpoint_that_was_cut_off_is_written_anew(
     for name in ("results.json", "training.png"):
         (run / name).unlink()
     shutil.rmtree(run / "averaged")
-    last = folder.checkpoints(run)[-1]
+    last = checkpoints(run)[-1]
     state = (last / "trainer_state.json").read_bytes()
     (last / "trainer_state.json").write_bytes(state[: len(state) // 2])
     (last / "model.safetensors").write_bytes(b"half")
@@ -97,15 +98,15 @@ def test_a_run_that_was_killed_after_its_last_step_is_scored_without_another_one
 ) -> None:
     argv = experiment(tmp_path, data, **LONG)
     run = unscored(whole, tmp_path / "run")
-    last = folder.checkpoints(run)[-1] / "model.safetensors"
+    last = checkpoints(run)[-1] / "model.safetensors"
     before = last.stat().st_mtime_ns
-    assert recipe().main([*argv, "--resume"]) == 0
+    assert run_main(recipe().main, [*argv, "--resume"]) == 0
     assert "no step was left to train" in capsys.readouterr().out
     assert last.stat().st_mtime_ns == before
     assert same(run / "averaged", whole / "averaged")
-    found, meant = (json.loads((path / "results.json").read_text()) for path in (run, whole))
+    found, expected = (json.loads((path / "results.json").read_text()) for path in (run, whole))
     for name in ("scores", "history", "final", "best", "dose", "gain_norm", "steps"):
-        assert found[name] == meant[name], name
+        assert found[name] == expected[name], name
 
 
 def test_a_run_that_ended_early_is_scored_or_refused_but_not_trained_on(
