@@ -8,6 +8,7 @@ asked for the rule, so that the answer holds for its version.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -117,7 +118,7 @@ def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
             offset.append(Accident(name=name, what=_what(entry), decayed=name in stock, why=why))
     return Audit(
         model=table.model or type(model).__name__,
-        rule=f"the Trainer of transformers {_version()}",
+        rule=f"the Trainer of transformers {importlib.import_module('transformers').__version__}",
         decayed=sum(name in stock for name in names),
         spared=sum(name not in stock for name in names),
         decayed_by_accident=tuple(decayed),
@@ -132,16 +133,10 @@ def stock_decayed(model: nn.Module) -> set[str]:
     Raises:
         GammaError: transformers is not installed.
     """
-    trainer = need("transformers.trainer", "hf", "the audit needs the Trainer of").Trainer
+    trainer = need("transformers", "hf", "the audit needs the Trainer of").Trainer
     # The method reads nothing of its trainer, and making one would need a run's arguments.
     nobody: Any = None
     return set(trainer.get_decay_parameter_names(nobody, model))
-
-
-def _version() -> str:
-    import transformers
-
-    return str(transformers.__version__)
 
 
 def _what(entry: Gain | Role) -> str:

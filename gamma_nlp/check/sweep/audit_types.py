@@ -128,7 +128,11 @@ def _merged(accidents: Sequence[Accident]) -> list[tuple[str, str, str]]:
     rows = merge_layers(
         [Row(name=a.name, key=(a.what, a.why), reason="", dtype="", numel=0) for a in accidents]
     )
-    return [(row.name + (f" x{row.count}" if row.count > 1 else ""), *row.key) for row in rows]
+    return [(_times(row.name, row.count), row.key[0], row.key[1]) for row in rows]
+
+
+def _times(name: str, count: int) -> str:
+    return f"{name} x{count}" if count > 1 else name
 
 
 def summary(types: Sequence[Sequence[ClassAudit]]) -> str:
