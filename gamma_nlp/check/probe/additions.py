@@ -73,7 +73,7 @@ def _identities(signals: Signals) -> tuple[dict[int, Sum], dict[int, Sum]]:
     found: dict[int, Sum] = {}
     unmoved: dict[int, Sum] = {}
     for start in signals.forks:
-        free = signals.from_("free", start, signals.last)
+        free = signals.noise_from("free", start, signals.last)
         for index in signals.facts.sums:
             if index in found or index <= signals.made(start.key):
                 continue
@@ -85,7 +85,7 @@ def _identities(signals: Signals) -> tuple[dict[int, Sum], dict[int, Sum]]:
             candidate = Sum(step=index, skip=skip, branch=branch, start=start.key)
             if signals.reaches("all", start, branch):
                 found[index] = candidate
-            elif branch.key in signals.from_("all", start, signals.made(branch.key)).live:
+            elif branch.key in signals.noise_from("all", start, signals.made(branch.key)).live:
                 unmoved.setdefault(index, candidate)
     return found, unmoved
 

@@ -182,7 +182,7 @@ def _normalises(tape: Tape, facts: Facts, step: Step) -> bool:
     shared = _before(facts, signal.key) & _before(facts, factor.key, stop=facts.weights)
     made = {key: facts.maker[key].index if key in facts.maker else -1 for key in shared}
     for root in sorted(shared, key=made.__getitem__, reverse=True)[:2]:
-        if _invariant(tape, step, like(tape, facts, root)):
+        if _invariant(tape, step, window_on(tape, facts, root)):
             return True
     return False
 
@@ -202,7 +202,7 @@ def _before(facts: Facts, key: Key, stop: Container[int] = ()) -> set[Key]:
     return found
 
 
-def like(tape: Tape, facts: Facts, key: Key) -> Ref:
+def window_on(tape: Tape, facts: Facts, key: Key) -> Ref:
     """Return a window that some step has on this version of a block."""
     maker = facts.maker.get(key)
     refs = list(maker.writes) if maker else []
@@ -229,7 +229,7 @@ def flat(tape: Tape, ref: Ref, play: Play | None = None) -> torch.Tensor:
     return (play or tape).whole(ref.key, ref.dtype).clone()
 
 
-def shaken(tape: Tape, ref: Ref) -> torch.UntypedStorage:
+def with_noise(tape: Tape, ref: Ref) -> torch.UntypedStorage:
     """Return the block behind a window with noise of a tenth of its values added."""
     values = flat(tape, ref)
     generator = torch.Generator().manual_seed(0)

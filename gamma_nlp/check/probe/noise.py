@@ -9,7 +9,7 @@ from functools import cached_property
 
 import torch
 
-from gamma_nlp.check.probe.facts import Facts, flat, like, shaken
+from gamma_nlp.check.probe.facts import Facts, flat, window_on, with_noise
 from gamma_nlp.check.probe.tape import Key, Play, Ref, Step, Tape
 
 
@@ -42,7 +42,7 @@ class Signals:
     def moves(self, play: Play, ref: Ref) -> bool:
         return play.moved(ref) > self.tolerance
 
-    def from_(self, how: str, ref: Ref, until: int) -> Play:
+    def noise_from(self, how: str, ref: Ref, until: int) -> Play:
         """Put noise on the block behind ``ref`` and play up to a step.
 
         ==============  ===============================================================
@@ -66,7 +66,7 @@ class Signals:
     def noise(self, ref: Ref) -> torch.UntypedStorage:
         """Return the block behind ``ref`` with noise on it, the same at every call."""
         if ref.key not in self._noise:
-            self._noise[ref.key] = shaken(self.tape, ref)
+            self._noise[ref.key] = with_noise(self.tape, ref)
         return self._noise[ref.key]
 
     def paths(self, start: Ref) -> Paths:
@@ -76,8 +76,10 @@ class Signals:
         return self._paths[start.key]
 
     def reaches(self, how: str, start: Ref, end: Ref) -> bool:
-        """Return whether noise on one value moves another; ``how`` is that of :meth:`from_`."""
-        return start.key == end.key or self.moves(self.from_(how, start, self.made(end.key)), end)
+        """Return whether noise on one value moves another; see :meth:`noise_from` for ``how``."""
+        return start.key == end.key or self.moves(
+            self.noise_from(how, start, self.made(end.key)), end
+        )
 
     def _twice(self, key: Key) -> bool:
         return len(self.tape.readers(key)) > 1
@@ -103,7 +105,7 @@ class Signals:
 
     def window(self, key: Key) -> Ref:
         """Return some window on a version of a block."""
-        return like(self.tape, self.facts, key)
+        return window_on(self.tape, self.facts, key)
 
 
 class Paths:
@@ -119,7 +121,7 @@ class Paths:
     def __init__(self, signals: Signals, start: Ref) -> None:
         self.signals, self.start = signals, start
         self.tape, self.weights = signals.tape, signals.facts.weights
-        near = signals.from_("weightless", start, signals.last)
+        near = signals.noise_from("weightless", start, signals.last)
         self.first = {
             index
             for index in self.weights
@@ -140,7 +142,7 @@ class Paths:
             return False
         if not self.signals.moves(self.one, end):
             return False
-        every = self.signals.from_("all", self.start, self.signals.made(end.key))
+        every = self.signals.noise_from("all", self.start, self.signals.made(end.key))
         difference = (self.one.value(end) - every.value(end)).abs().max()
         size = self.tape.value(end).abs().max()
         return bool(difference <= self.signals.tolerance * size)
@@ -168,7 +170,7 @@ class Paths:
         Where no nonlinearity follows, twice the change moves everything twice as far. Norms hand
         on changes as they are, since the rule does not count them as nonlinearities.
         """
-        changed = self.signals.from_("all", self.start, self.signals.last)
+        changed = self.signals.noise_from("all", self.start, self.signals.last)
         plays = []
         for factor in (1.0, 2.0):
             values = {}
