@@ -43,6 +43,8 @@ class _Use:
     category: Category | None
     deviation: float
     why: str
+    where: str = ""
+    """The addition that decides, as the end of a reason."""
     route: frozenset[tuple[str, str]] | None = None
     """The modules and operations that the change reaches; ``None`` if the use always counts."""
 
@@ -128,13 +130,13 @@ class Judge:
         play = self._play(changed, hold=self.totals)
         found = self._settle(play, changed)
         if found is None:
-            found = self._harder(changed) or self._muted(play) or self._dropped(play)
+            found = self._change_more(changed) or self._muted(play) or self._dropped(play)
         if found is None:
             found = _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
         elif found.category is None:
             return found
         elif found.category is Category.BRANCH_LAST:
-            found = self._vanishes(gain, key, place, found)
+            found = self._check_zero(gain, key, place, found)
         makers = (self.facts.maker[key] for key in play.live)
         return replace(found, route=frozenset((step.module, step.name) for step in makers))
 
@@ -170,7 +172,7 @@ class Judge:
         why = f"the output moves{by} and no addition does"
         return _Use(category=Category.HEAD, deviation=outputs, why=why)
 
-    def _harder(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
+    def _change_more(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
         """Change the gain more strongly, signs included, then let choices follow it.
 
         A norm undoes a change of size alone, and indices and masks change only now and then.
@@ -227,10 +229,10 @@ class Judge:
     def _moving(self, category: Category, what: str, moved: list[tuple[Sum, float]]) -> _Use:
         addition, movement = moved[0]
         module = self.tape.steps[addition.step].module
-        why = f"{what} at the addition in {module!r}" if module else what
-        return _Use(category=category, deviation=movement, why=why)
+        where = f" at the addition in {module!r}" if module else ""
+        return _Use(category=category, deviation=movement, why=what + where, where=where)
 
-    def _vanishes(self, gain: Gain, key: Key, place: tuple[int, int], found: _Use) -> _Use:
+    def _check_zero(self, gain: Gain, key: Key, place: tuple[int, int], found: _Use) -> _Use:
         """Add to the reason whether the branch is 0 with the gain and later shifts at 0."""
         zero = {place: self._operand(gain, key, place, 0.0)}
         hold = self.totals | self.facts.weights
@@ -243,10 +245,11 @@ class Judge:
                 before = self.tape.value(addition.branch).abs().max()
                 left.append(float(play.value(addition.branch).abs().max() / before))
         if left and left[0] <= EMPTY:
-            why = found.why.replace("the branch moves", "with the gain at 0 the branch is 0")
-            return _Use(category=found.category, deviation=left[0], why=why)
-        why = found.why.replace("moves", "moves without a weight, beside other parts,")
-        return _Use(category=found.category, deviation=found.deviation, why=why)
+            why = f"with the gain at 0 the branch is 0{found.where}"
+            return replace(found, deviation=left[0], why=why)
+        return replace(
+            found, why=f"the branch moves without a weight, beside other parts,{found.where}"
+        )
 
     def _shifts(self, near: Play, place: tuple[int, int]) -> dict[tuple[int, int], Tensor]:
         """Return zeros for what parameters add to the signal after the gain."""
