@@ -1,24 +1,28 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are written whole or not at all, and text that is read line by line.
+
+In this order: text, JSON and lines into one file; a whole output folder, which replaces an older
+one at the end; bytes and UTF-8 lines out of a file.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 
+MANIFEST = "manifest.json"
+"""The file that marks an output folder as written by this package."""
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file and make its folder; what JSON does not know is written as text."""
-    text = json.dumps(content, indent=2, default=str) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
+_BOM = b"\xef\xbb\xbf"
 
 
 def write_text(path: Path, content: str) -> None:
@@ -32,7 +36,17 @@ def write_text(path: Path, content: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-MANIFEST = "manifest.json"
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file and make its folder; what JSON does not know is written as text."""
+    text = json.dumps(content, indent=2, default=str) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text, UTF-8 with LF, and make the folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8"))
 
 
 def check_target(target: Path, source: Path | None, *, overwrite: bool) -> None:
@@ -60,7 +74,7 @@ def check_target(target: Path, source: Path | None, *, overwrite: bool) -> None:
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Give a draft folder beside ``target`` that takes its place at the end.
+    """Yield a draft folder next to ``target``; at the end it takes the place of ``target``.
 
     An error inside leaves ``target`` as it was and no draft behind.
 
@@ -76,7 +90,7 @@ def new_folder(target: Path) -> Iterator[Path]:
             target.rename(old)
         draft.rename(target)
     except OSError as error:
-        raise GammaError(f"cannot write {target}: {error.strerror or error}") from error
+        raise GammaError(f"cannot write {target}: {one_line(error)}") from error
     finally:
         if old.exists() and not target.exists():
             old.rename(target)
@@ -84,14 +98,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def write_lines(path: Path, lines: Iterator[str] | list[str]) -> None:
-    """Write text lines: UTF-8, LF, on every system; makes the folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8"))
-
-
 def checksums(folder: Path) -> Mapping[str, str]:
-    """SHA-256 of every file in a folder, by its path from there."""
+    """Return the SHA-256 of every file in a folder, by its path from there."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -99,11 +107,8 @@ def checksums(folder: Path) -> Mapping[str, str]:
     }
 
 
-_BOM = b"\xef\xbb\xbf"
-
-
 def read_bytes(path: Path) -> bytes:
-    """A file's content.
+    """Return a file's content.
 
     Raises:
         GammaError: It cannot be read.
@@ -111,15 +116,30 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise GammaError(f"cannot read {path}: {error.strerror or error}") from error
+        raise GammaError(f"cannot read {path}: {one_line(error)}") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a UTF-8 file, unpacked first if its name ends in ``.gz``.
+
+    Raises:
+        GammaError: It cannot be read or unpacked, or a byte is not UTF-8.
+    """
+    data = read_bytes(path)
+    if path.suffix == ".gz":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as error:
+            raise GammaError(f"cannot read {path}: {one_line(error)}") from error
+    return text_lines(data, path)
 
 
 def text_lines(data: bytes, name: str | os.PathLike[str]) -> list[str]:
-    """A file's lines, without their ends.
+    """Return the lines of a file's content, without their ends.
 
     Args:
-        data: The file's content.
-        name: What to call it in an error.
+        data: The content.
+        name: What to call the file in an error.
 
     Raises:
         GammaError: A byte is not UTF-8; the message names the file, the line and the byte.

@@ -1,8 +1,7 @@
-"""Gain tables as text to read and as plain data for machines; both pure.
+"""Printed tables: rows of layers that agree become one, and columns are aligned.
 
-Layers that agree in everything shown share one row: ``h.{0-11}.ln_1.weight`` stands for twelve
-gains. What is left out of a row is never a difference: rows merge only when category, offset,
-kind, source, dtype, coefficient and dose are the same.
+``h.{0-11}.ln_1.weight`` stands for twelve rows. What is left out is never a difference: rows merge
+only where their ``key``, every cell that is shown, is the same.
 """
 
 from __future__ import annotations
@@ -13,41 +12,35 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 
-def collapse(names: Iterable[str]) -> list[str]:
-    """Names with runs of layer numbers in braces: ``a.{0-2}.w`` for a.0.w, a.1.w and a.2.w."""
-    rows = [Row(name=name, key=(), reason="", dtype="", numel=0) for name in names]
-    return [f"{row.name} x{row.count}" if row.count > 1 else row.name for row in merge_layers(rows)]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One printed line; ``key`` holds every cell that must agree for rows to merge."""
+    """One line of a table.
+
+    Attributes:
+        name: The parameter, or the parameters, that it is about.
+        key: The cells that must agree for rows to merge.
+        reason: Why they are what they are; may name the layer, and then names them all.
+        count: How many rows were merged into this one.
+    """
 
     name: str
-    key: tuple[str, ...]
-    reason: str
-    dtype: str
-    numel: int
+    key: tuple[str, ...] = ()
+    reason: str = ""
     count: int = 1
 
-    def cells(self, why: int) -> dict[str, str]:
-        category, kind, offset, dtype, source, coefficient, dose = self.key
-        return {
-            "gain": self.name,
-            "n": str(self.count),
-            "category": category,
-            "kind": kind,
-            "offset": offset,
-            "dtype": dtype,
-            "source": source,
-            "why": str(why),
-            "coefficient": coefficient,
-            "dose": dose,
-        }
+
+def collapse(names: Iterable[str]) -> list[str]:
+    """Return names with runs of layer numbers in braces.
+
+    >>> collapse(["a.0.w", "a.1.w", "a.2.w", "b.w"])
+    ['a.{0-2}.w x3', 'b.w']
+    """
+    rows = merge_layers([Row(name=name) for name in names])
+    return [f"{row.name} x{row.count}" if row.count > 1 else row.name for row in rows]
 
 
 def merge_layers(rows: Sequence[Row]) -> list[Row]:
-    """Merge rows that differ in one number of their name and agree otherwise, innermost first."""
+    """Merge rows that differ in one number of their names only, innermost numbers first."""
     merged = list(rows)
     depth = max((row.name.count(".") + 1 for row in rows), default=0)
     for position in range(1, depth + 1):
@@ -56,7 +49,13 @@ def merge_layers(rows: Sequence[Row]) -> list[Row]:
             parts = row.name.split(".")
             if len(parts) >= position and parts[-position].isdecimal():
                 parts[-position] = "#"
-                same: tuple[object, ...] = ("#", *parts, row.key, _numberless(row), row.count)
+                same: tuple[object, ...] = (
+                    "#",
+                    *parts,
+                    row.key,
+                    without_numbers(row.reason),
+                    row.count,
+                )
             else:
                 same = (row.name,)
             groups.setdefault(same, []).append(row)
@@ -64,9 +63,9 @@ def merge_layers(rows: Sequence[Row]) -> list[Row]:
     return merged
 
 
-def _numberless(row: Row) -> str:
-    """A reason may name its layer; that alone must not keep layers apart."""
-    return re.sub(r"\d+", "#", row.reason)
+def without_numbers(text: str) -> str:
+    """Return a text that is the same for every layer: ``h.3.ln`` becomes ``h.#.ln``."""
+    return re.sub(r"\d+", "#", text)
 
 
 def _join(group: Sequence[Row], position: int) -> Row:
@@ -74,24 +73,32 @@ def _join(group: Sequence[Row], position: int) -> Row:
         return group[0]
     parts = group[0].name.split(".")
     parts[-position] = ranges(int(row.name.split(".")[-position]) for row in group)
-    reason = _spanning([row.reason for row in group])
+    reason = with_ranges([row.reason for row in group])
     return replace(
         group[0], name=".".join(parts), reason=reason, count=sum(row.count for row in group)
     )
 
 
-def _spanning(reasons: Sequence[str]) -> str:
-    """One reason for all, a number that differs written as its range."""
-    texts = [re.split(r"(\d+)", reason) for reason in reasons]
+def with_ranges(texts: Sequence[str]) -> str:
+    """Return one text for several that differ in numbers only, each written as its range.
+
+    >>> with_ranges(["ends the branch of h.0", "ends the branch of h.1"])
+    'ends the branch of h.{0-1}'
+    """
+    split = [re.split(r"(\d+)", text) for text in texts]
     out = []
-    for i, variants in enumerate(zip(*texts, strict=True)):
+    for i, variants in enumerate(zip(*split, strict=True)):
         differs = i % 2 == 1 and len(set(variants)) > 1
         out.append(ranges(map(int, variants)) if differs else variants[0])
     return "".join(out)
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """``{0-3,7}`` for 0, 1, 2, 3, 7; with a step of two or more, ``{0-10:2}``."""
+    """Return numbers in braces, as runs or with a step.
+
+    >>> ranges([0, 1, 2, 3, 7]), ranges([0, 2, 4, 6])
+    ('{0-3,7}', '{0-6:2}')
+    """
     values = sorted(set(numbers))
     steps = {b - a for a, b in itertools.pairwise(values)}
     if len(values) > 2 and len(steps) == 1 and steps != {1}:
@@ -106,7 +113,7 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def align(head: Sequence[str], lines: Sequence[Sequence[str]], right: set[str]) -> str:
-    """Columns two spaces apart, those in ``right`` flush right, no trailing blanks."""
+    """Return lines below a head, columns two spaces apart, those in ``right`` flush right."""
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     out = []
     for line in [head, *lines]:

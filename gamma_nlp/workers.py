@@ -1,4 +1,4 @@
-"""Call a function on many arguments in worker processes, so that a crash or a hang spoils one call.
+"""Calls functions that may crash or hang: many calls in worker processes, or one with a deadline.
 
 A worker makes one call after the other. A call that crashes or runs too long costs its own answer
 and a new process, nothing else. Arguments and answers travel as one line of JSON each.
@@ -22,14 +22,47 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from gamma_nlp.errors import GammaError
 
+T = TypeVar("T")
+
 SECONDS = 120.0
 """How long one call may take by default, the start of its process included."""
+
+
+class NoAnswer(TimeoutError):
+    """A call did not return in time."""
+
+
+def within(seconds: float, function: Callable[[], T]) -> T:
+    """Return what ``function`` returns, or raise what it raises, within a time limit.
+
+    For calls that no timeout of their own covers: an HTTP client's leaves out a name lookup that
+    hangs and a reply that trickles. The call runs in a daemon thread, which is left to itself
+    when time is up.
+
+    Raises:
+        NoAnswer: It took longer.
+    """
+    answer: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            answer.set_result(function())
+        except BaseException as error:  # else it would end with the thread, unseen
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=call, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not answer.done():
+        raise NoAnswer(f"no answer within {seconds:g} s")
+    return answer.result()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,29 @@
-"""The user's own model, parameter names and optimizer inside what others wrap around them."""
+"""The user's own model, parameter names and optimizer inside what others wrap around them.
+
+There are two sorts of wrappers, and both change the names of parameters:
+
+=========================  =================================  ==============================
+made by                    name of ``h.0.ln.weight``          what it is
+=========================  =================================  ==============================
+DDP, DataParallel          ``module.h.0.ln.weight``           a *holder*
+FSDP1                      ``_fsdp_wrapped_module.h.0...``    a *holder*, at any depth
+``torch.compile``          ``_orig_mod.h.0.ln.weight``        a *holder*, at any depth
+``checkpoint_wrapper``     ``h.0._checkpoint_wrapped_...``    a *holder*, at any depth
+PEFT                       ``base_model.model.h.0.ln...``     an *adapter* around the model
+PEFT, a layer with LoRA    ``h.0.fc.base_layer.weight``       an *adapter* around a layer
+PEFT, a trained copy       ``ln.modules_to_save.X.weight``    a copy, beside the next
+PEFT, its frozen original  ``ln.original_module.weight``      the original
+=========================  =================================  ==============================
+
+A **holder** runs the one module that it holds and owns no parameters, so leaving its part out of a
+name maps names one to one: :func:`plain_names`. What is keyed by plain names (tables, parameter
+groups, saved states) fits the model with and without holders.
+
+An **adapter** owns parameters of its own, and keeps a trained copy of a layer beside the frozen
+original. Leaving its parts out as well gives both the same name, the one that the library gave that
+layer: :func:`library_names`. That is right for looking up what a layer is, and wrong for anything
+that must tell two parameters apart.
+"""
 
 from __future__ import annotations
 
@@ -9,62 +34,85 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+# Holders by the name of the attribute that holds: nobody else uses these names, at any depth.
+_HOLDS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# Holders by the name of their class: they hold at `module`, which a user may call something too.
+_DATA_PARALLEL = frozenset({"DataParallel", "DistributedDataParallel"})
+_MODULE = "module"
+
+_ADAPTED_MODEL = re.compile(r"^(?:base_model\.model\.)+")
+_ADAPTED_LAYER = re.compile(r"\.(?:base_layer|original_module|modules_to_save\.[^.]+)(?=\.|$)")
+
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The user's own model inside DDP, FSDP1's and ``torch.compile``'s wrappers."""
-    while True:
-        inner = getattr(model, "_orig_mod", None)
-        if inner is None and type(model).__name__ in (
-            "DataParallel",
-            "DistributedDataParallel",
-            "FullyShardedDataParallel",
-        ):
-            inner = model.module
-        if not isinstance(inner, nn.Module):
-            return model
-        model = inner
-
-
-WRAPPERS = re.compile(
-    r"^(?:module\.|_orig_mod\.|base_model\.model\.)+|\b_orig_mod\.|\._checkpoint_wrapped_module"
-)
-
-PEFT_PARTS = re.compile(r"\.(?:base_layer|original_module|modules_to_save\.[^.]+)(?=\.|$)")
-
-
-def core(model: nn.Module) -> nn.Module:
-    """The model inside PEFT's wrapper."""
-    while type(model).__module__.startswith("peft."):
-        inner = getattr(model, "base_model", None)
-        inner = getattr(inner, "model", inner)
-        if not isinstance(inner, nn.Module) or inner is model:
-            break
-        model = inner
+    """Return the model inside DDP, DataParallel, FSDP1, ``torch.compile`` and checkpointing."""
+    while (held := _held(model)) is not None:
+        model = held
     return model
 
 
-def plain_name(name: str) -> str:
-    """A parameter's name without what wrappers (DDP, compile, PEFT) put into it."""
-    return PEFT_PARTS.sub("", WRAPPERS.sub("", name))
+def _held(model: nn.Module) -> nn.Module | None:
+    """The module that a holder holds, ``None`` for any other module."""
+    # Not getattr: holders pass on what they lack, so that DDP(compile(m)) would be compile(m) too.
+    for name in _HOLDS:
+        if (held := model._modules.get(name)) is not None:
+            return held
+    if any(base.__name__ in _DATA_PARALLEL for base in type(model).__mro__):
+        return model._modules.get(_MODULE)
+    return None
+
+
+def library_model(model: nn.Module) -> nn.Module:
+    """Return the model inside holders and PEFT: the one whose class and config a table knows."""
+    model = unwrap(model)
+    while type(model).__module__.startswith("peft."):
+        held = model._modules.get("base_model") or model._modules.get("model")
+        if held is None:
+            break
+        model = unwrap(held)
+    return model
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """Map the names of all parameters of a model to what they are without wrappers.
+    """Map the names of all parameters of a model to their names without holders.
 
-    So a checkpoint of a wrapped model (data parallel, compile) fits the bare one.
+    Two names never become one. Give it all names at once: ``module.`` belongs to a holder only
+    where every name begins with it, since the user's own ``module`` has neighbours.
+
+    >>> plain_names(["module._orig_mod.fc.weight", "module._orig_mod.fc.bias"]).values()
+    dict_values(['fc.weight', 'fc.bias'])
+    >>> plain_names(["module.weight", "head.weight"]).values()
+    dict_values(['module.weight', 'head.weight'])
     """
-    wrappers = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
     plain = {
-        name: ".".join(part for part in name.split(".") if part not in wrappers) for name in names
+        name: ".".join(part for part in name.split(".") if part not in _HOLDS) for name in names
     }
-    # Only data parallel puts everything below "module"; a user's own "module" has neighbours.
-    while plain and all(name.startswith("module.") for name in plain.values()):
-        plain = {name: short.removeprefix("module.") for name, short in plain.items()}
+    while plain and all(name.startswith(f"{_MODULE}.") for name in plain.values()):
+        plain = {name: short.removeprefix(f"{_MODULE}.") for name, short in plain.items()}
+    if len(set(plain.values())) < len(plain):
+        return {name: name for name in plain}  # `_orig_mod` is the user's own name, with neighbours
     return plain
 
 
-def inner(optimizer: Any) -> Any:
-    """The optimizer inside accelerate's wrapper."""
+def library_names(names: Iterable[str]) -> dict[str, str]:
+    """Map the names of all parameters of a model to the names that their layers had at first.
+
+    For looking up what a layer is, and for nothing else: a trained copy and its frozen original
+    have one name here.
+
+    >>> names = ["base_model.model.ln.original_module.weight",
+    ...          "base_model.model.ln.modules_to_save.default.weight"]
+    >>> library_names(names).values()
+    dict_values(['ln.weight', 'ln.weight'])
+    """
+    return {
+        name: _ADAPTED_LAYER.sub("", _ADAPTED_MODEL.sub("", plain))
+        for name, plain in plain_names(names).items()
+    }
+
+
+def unwrap_optimizer(optimizer: Any) -> Any:
+    """Return the optimizer inside accelerate's wrapper."""
     while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = optimizer.optimizer
     return optimizer

@@ -1,128 +1,54 @@
 from __future__ import annotations
 
-import json
-
-from gamma_nlp import rows as render
-from gamma_nlp.gains.category import Category, Role
-from gamma_nlp.gains.table import Gain, GainTable, dose_text, gain_table, gain_table_json
+from gamma_nlp.rows import Row, align, collapse, merge_layers, ranges, with_ranges
 
 
-def gain(name: str, category: Category | None, reason: str = "why", **changes: object) -> Gain:
-    fields: dict[str, object] = {
-        "name": name,
-        "category": category,
-        "kind": "layer_norm",
-        "offset": 0.0,
-        "source": "table",
-        "reason": reason,
-        "dtype": "float32",
-        "numel": 8,
-    }
-    return Gain(**{**fields, **changes})  # type: ignore[arg-type]
-
-
-def toy() -> GainTable:
-    layers = [
-        gain(f"layer.{i}.norm.weight", Category.BRANCH_INNER, f"feeds layer.{i}.ffn")
-        for i in range(3)
-    ]
-    last = gain("norm.weight", Category.HEAD, "the last")
-    return GainTable(gains=(*layers, last), roles={"w": Role.WEIGHT}, model="Toy")
-
-
-def lines(text: str) -> list[list[str]]:
-    return [line.split() for line in text.splitlines()]
-
-
-def test_layers_that_agree_share_a_row() -> None:
-    text = lines(gain_table(toy()))
-    assert text[0] == ["Toy:", "4", "gains"]
-    assert text[2][:3] == ["layer.{0-2}.norm.weight", "3", "branch_inner"]
-    assert text[3][:3] == ["norm.weight", "1", "head"]
-
-
-def test_full_gives_every_gain_a_row() -> None:
-    text = gain_table(toy(), full=True)
-    assert all(f"layer.{i}.norm.weight" in text for i in range(3))
-
-
-def test_reason_names_the_layers_it_stands_for() -> None:
-    assert "feeds layer.{0-2}.ffn" in gain_table(toy())
-
-
-def test_a_layer_that_differs_keeps_its_own_row() -> None:
-    odd = [gain(f"l.{i}.w", Category.HEAD if i == 2 else Category.SHORTCUT) for i in range(4)]
-    rows = lines(gain_table(GainTable(gains=tuple(odd))))[1:3]
-    assert [row[:3] for row in rows] == [
-        ["l.{0-1,3}.w", "3", "shortcut"],
-        ["l.2.w", "1", "head"],
-    ]
-
-
-def test_rows_with_different_doses_do_not_merge() -> None:
-    table = toy()
-    doses: dict[str, float | None] = {g.name: 0.1 for g in table}
-    doses["layer.1.norm.weight"] = 0.2
-    text = gain_table(table, {g.name: 1.0 for g in table}, doses)
-    assert "layer.{0,2}.norm.weight" in text
-    assert "layer.1.norm.weight" in text
+def row(name: str, key: str = "", reason: str = "") -> Row:
+    return Row(name=name, key=(key,), reason=reason)
 
 
 def test_nested_numbers_merge_only_as_a_full_product() -> None:
     names = [f"l.{i}.e.{j}.w" for i in range(2) for j in range(3)]
-    assert render.collapse(names) == ["l.{0-1}.e.{0-2}.w x6"]
-    assert render.collapse([*names, "l.2.e.0.w"]) == ["l.{0-1}.e.{0-2}.w x6", "l.2.e.0.w"]
+    assert collapse(names) == ["l.{0-1}.e.{0-2}.w x6"]
+    assert collapse([*names, "l.2.e.0.w"]) == ["l.{0-1}.e.{0-2}.w x6", "l.2.e.0.w"]
 
 
 def test_collapse_loses_no_name() -> None:
     names = ["0.weight", "1.weight", "a.1.b", "a.b.1", "7"]
-    assert render.collapse(names) == ["{0-1}.weight x2", "a.1.b", "a.b.1", "7"]
+    assert collapse(names) == ["{0-1}.weight x2", "a.1.b", "a.b.1", "7"]
 
 
-def test_summary_counts_gains_and_elements_per_category() -> None:
-    text = lines(gain_table(toy()))
-    assert ["branch_inner", "3", "24"] in [row[:3] for row in text]
-    assert ["head", "1", "8"] in [row[:3] for row in text]
+def test_rows_merge_only_where_their_keys_agree() -> None:
+    rows = merge_layers([row("a.0.w", "x"), row("a.1.w", "y"), row("a.2.w", "x")])
+    assert [(r.name, r.count) for r in rows] == [("a.{0,2}.w", 2), ("a.1.w", 1)]
 
 
-def test_dose_says_when_rounding_or_mode_takes_it() -> None:
-    assert dose_text(0.1234, 0.1, "float32") == "12.3 %"
-    assert dose_text(0.0, 0.1, "bfloat16") == "0 (bf16 rounding)"
-    assert dose_text(0.0, 1e-6, "float32") == "0 (fp32 rounding)"
-    assert dose_text(0.0, 0.0, "bfloat16") == "0 %"
-    assert dose_text(None, 0.1, "float32") == "no closed form"
+def test_a_reason_names_every_layer_that_it_stands_for() -> None:
+    (merged,) = merge_layers([row(f"a.{i}.w", reason=f"ends a.{i} of 7") for i in range(3)])
+    assert merged.reason == "ends a.{0-2} of 7"
 
 
-def test_unused_gain_is_listed_as_unused() -> None:
-    text = gain_table(GainTable(gains=(gain("z", None, "never reached"),)))
-    assert lines(text)[1][:3] == ["z", "1", "unused"]
+def test_reasons_that_differ_in_words_keep_rows_apart() -> None:
+    assert len(merge_layers([row("a.0.w", reason="one"), row("a.1.w", reason="two")])) == 2
 
 
-def test_table_without_gains_says_so() -> None:
-    assert gain_table(GainTable(gains=(), model="Toy")) == "Toy: no gains"
+def test_names_merge_where_they_differ_in_one_number() -> None:
+    assert [r.count for r in merge_layers([row("a.0.w"), row("a.1.w")])] == [2]
+    assert [r.count for r in merge_layers([row("a.w"), row("b.w")])] == [1, 1]
 
 
-def test_no_line_ends_in_blanks() -> None:
-    text = gain_table(toy())
-    assert all(line == line.rstrip() for line in text.splitlines())
+def test_ranges_are_runs_or_have_a_step() -> None:
+    assert ranges([3, 1, 2, 7]) == "{1-3,7}"
+    assert ranges([0, 2, 4, 6]) == "{0-6:2}"
+    assert ranges([5, 5]) == "{5}"
+    assert ranges([0, 2]) == "{0,2}"
 
 
-def test_json_holds_every_gain_and_role() -> None:
-    table = toy()
-    data = gain_table_json(table, {g.name: 0.5 for g in table}, {g.name: None for g in table})
-    assert json.loads(json.dumps(data)) == data
-    assert data["model"] == "Toy"
-    assert data["roles"] == {"w": "weight"}
-    assert len(data["gains"]) == 4
-    assert data["gains"][0] == {
-        "name": "layer.0.norm.weight",
-        "category": "branch_inner",
-        "kind": "layer_norm",
-        "offset": 0.0,
-        "source": "table",
-        "reason": "feeds layer.0.ffn",
-        "dtype": "float32",
-        "numel": 8,
-        "coefficient": 0.5,
-        "dose": None,
-    }
+def test_one_text_for_all_has_ranges_where_numbers_differ_only() -> None:
+    assert with_ranges(["h.0 of 12", "h.1 of 12"]) == "h.{0-1} of 12"
+    assert with_ranges(["alone"]) == "alone"
+
+
+def test_columns_are_aligned_and_no_line_ends_in_blanks() -> None:
+    text = align(["name", "n"], [["a", "10"], ["long one", "2"], ["b", ""]], right={"n"})
+    assert text.splitlines() == ["name       n", "a         10", "long one   2", "b"]

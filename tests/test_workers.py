@@ -1,13 +1,14 @@
-"""Calls in worker processes: order, and what a call that fails costs."""
+"""Calls in worker processes: order, and what a call that fails costs. Calls with a deadline."""
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from gamma_nlp import GammaError, workers
-from gamma_nlp.workers import Worker, call_all
+from gamma_nlp.workers import NoAnswer, Worker, call_all, within
 
 
 def test_answers_come_in_the_order_of_the_calls_whoever_is_first() -> None:
@@ -80,3 +81,16 @@ def test_default_is_two_workers_or_the_one_cpu_there_is(monkeypatch: pytest.Monk
     for cpus, jobs in ((None, 1), (1, 1), (2, 2), (64, 2)):
         monkeypatch.setattr(workers.os, "cpu_count", lambda cpus=cpus: cpus)
         assert workers.default_jobs() == jobs
+
+
+def test_a_call_within_its_time_returns_or_raises_as_ever() -> None:
+    assert within(60, lambda: 5) == 5
+    with pytest.raises(ZeroDivisionError):
+        within(60, lambda: 1 // 0)
+
+
+def test_a_call_that_hangs_is_given_up() -> None:
+    release = threading.Event()
+    with pytest.raises(NoAnswer, match=r"no answer within 0\.05 s"):
+        within(0.05, lambda: release.wait(30))
+    release.set()

@@ -157,8 +157,6 @@ def _why_spared(name: str) -> str:
 def _section(title: str, accidents: Sequence[Accident]) -> str:
     if not accidents:
         return f"{title}: none"
-    rows = merge_layers(
-        [Row(name=a.name, key=(a.what,), reason=a.why, dtype="", numel=0) for a in accidents]
-    )
+    rows = merge_layers([Row(name=a.name, key=(a.what,), reason=a.why) for a in accidents])
     lines = [["  " + row.name, str(row.count), row.key[0], row.reason] for row in rows]
     return f"{title}: {len(accidents)}\n" + align(["  parameter", "n", "what", "why"], lines, {"n"})

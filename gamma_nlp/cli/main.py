@@ -21,7 +21,7 @@ from gamma_nlp.hf.hub import hush
 if TYPE_CHECKING:
     from torch import nn
 
-    from gamma_nlp.decay.groups import Setting
+    from gamma_nlp.decay.groups import Decay
     from gamma_nlp.gains.table import GainTable
 
 SCHEDULES = ("linear", "cosine", "constant")
@@ -205,7 +205,7 @@ def _model_and_table(arguments: argparse.Namespace) -> tuple[nn.Module, GainTabl
 
 
 def _doses(
-    table: GainTable, settings: dict[str, Setting], lrs: Sequence[float]
+    table: GainTable, settings: dict[str, Decay], lrs: Sequence[float]
 ) -> dict[str, float | None]:
     """Dose per gain; gains alike in coefficient, mode, dtype and offset are computed once."""
     import torch

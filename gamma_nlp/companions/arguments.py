@@ -1,74 +1,41 @@
-"""What users hand to the companions, taken as it is meant or refused with a reason."""
+"""Check what users pass to the companions: optimizers, parameter names, numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import inner
+from gamma_nlp.errors import GammaError, close_to, listed
+from gamma_nlp.wrappers import unwrap_optimizer
+
+NamedParameters = dict[str, tuple[dict[str, Any], Tensor]]
+"""Group and tensor of each parameter, by name."""
 
 
 def bare(optimizer: Any) -> Optimizer:
-    """The optimizer itself, which accelerate's ``prepare`` wraps; hooks hang on no wrapper.
+    """Return the optimizer inside the wrapper of accelerate's ``prepare``; it alone takes hooks.
 
     Raises:
-        GammaError: It is no optimizer.
+        GammaError: It is not an optimizer.
     """
-    found = inner(optimizer)
+    found = unwrap_optimizer(optimizer)
     if not isinstance(found, Optimizer) or not hasattr(found, "register_step_post_hook"):
         raise GammaError(
-            f"optimizer is {_said(optimizer)}; expected one of torch.optim's kind. A Trainer "
+            f"optimizer is {_type_name(optimizer)}; expected a torch.optim optimizer. A Trainer "
             "makes its own in trainer.create_optimizer()"
         )
     return found
 
 
-def name_list(names: Any, what: str) -> list[str]:
-    """Names as a list.
+def named_parameters(optimizer: Optimizer, model: nn.Module | None = None) -> NamedParameters:
+    """Return an optimizer's parameters by their names in the model, else in the optimizer.
 
-    Raises:
-        GammaError: They are one string, whose letters would count as names, or no strings.
+    Parameters without a name are called ``"0.3"``: group 0, parameter 3.
     """
-    if isinstance(names, str):
-        raise GammaError(f"{what} must be a list of names, got {names!r}; write [{names!r}]")
-    found = list(names) if isinstance(names, Iterable) else [names]
-    if wrong := [one for one in found if not isinstance(one, str)]:
-        raise GammaError(f"{what} must be a list of names, got {_said(wrong[0])}")
-    return found
-
-
-def whole_number(value: Any, what: str) -> int:
-    """A number that counts steps.
-
-    Raises:
-        GammaError: It is none, or below 1.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise GammaError(f"{what} must be a whole number, at least 1, got {value!r}")
-    return value
-
-
-def free_key(optimizer: Optimizer, key: str) -> str:
-    """``key``, or with a number where other companions save under it with this optimizer."""
-    hooks = optimizer._optimizer_state_dict_post_hooks.values()
-    taken = {getattr(getattr(hook, "__self__", None), "key", None) for hook in hooks}
-    numbered = (f"{key}.{number}" for number in count(2))
-    return next(one for one in chain([key], numbered) if one not in taken)
-
-
-def _said(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def named_parameters(
-    optimizer: Optimizer, model: nn.Module | None = None
-) -> dict[str, tuple[dict[str, Any], Tensor]]:
-    """Group and tensor of each parameter by its name in the model, else in the optimizer."""
     known = {} if model is None else {id(p): name for name, p in model.named_parameters()}
     found = {}
     for i, group in enumerate(optimizer.param_groups):
@@ -76,3 +43,77 @@ def named_parameters(
         for name, parameter in zip(names, group["params"], strict=True):
             found[known.get(id(parameter), name)] = (group, parameter)
     return found
+
+
+def check_known(names: Iterable[str], known: NamedParameters) -> None:
+    """Check that an optimizer has parameters of these names.
+
+    Raises:
+        GammaError: It lacks one.
+    """
+    if missing := [name for name in names if name not in known]:
+        hint = close_to(missing[0], known) if len(missing) == 1 else ""
+        hint = hint or f"; it has {next(iter(known), 'none')!r} and others"
+        raise GammaError(
+            f"the optimizer has no parameter {listed(missing)}{hint} (pass model= to go by the "
+            "model's names)"
+        )
+
+
+def positions(
+    optimizer: Optimizer, known: NamedParameters, names: Sequence[str]
+) -> dict[str, tuple[int, int]]:
+    """Return the group and the index of each named parameter.
+
+    Raises:
+        GammaError: The optimizer lacks one.
+    """
+    check_known(names, known)
+    at = {
+        id(parameter): (number, index)
+        for number, group in enumerate(optimizer.param_groups)
+        for index, parameter in enumerate(group["params"])
+    }
+    return {name: at[id(known[name][1])] for name in names}
+
+
+def name_list(names: Any) -> list[str]:
+    """Return parameter names as a list.
+
+    Raises:
+        GammaError: They are one string, whose letters would count as names, or not strings.
+    """
+    if isinstance(names, str):
+        raise GammaError(f"names must be a list of names, got {names!r}; write [{names!r}]")
+    found = list(names) if isinstance(names, Iterable) else [names]
+    if wrong := [one for one in found if not isinstance(one, str)]:
+        raise GammaError(f"names must be a list of names, got {_type_name(wrong[0])}")
+    return found
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is an int or a float; ``True`` and ``False`` are not."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def whole_number(value: Any, what: str, least: int = 1) -> int:
+    """Return a number that counts steps.
+
+    Raises:
+        GammaError: It is not a whole number, or below ``least``.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise GammaError(f"{what} must be a whole number, at least {least}, got {value!r}")
+    return value
+
+
+def free_key(optimizer: Optimizer, key: str) -> str:
+    """Return ``key``, with a number where another companion already saves under it."""
+    hooks = optimizer._optimizer_state_dict_post_hooks.values()
+    taken = {getattr(getattr(hook, "__self__", None), "key", None) for hook in hooks}
+    numbered = (f"{key}.{number}" for number in count(2))
+    return next(one for one in chain([key], numbered) if one not in taken)
+
+
+def _type_name(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"

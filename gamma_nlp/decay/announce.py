@@ -1,4 +1,4 @@
-"""Say at the start of a run what its decay will do: in the log, and in ``gain_table.json``."""
+"""Report a run's decay: the plan at its start, and the norms of its gains on the way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from gamma_nlp.decay import plan as train_log
+from gamma_nlp.decay.plan import Plan
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.precision import rounded_away, rounding_warning
 from gamma_nlp.files import write_json
@@ -20,10 +20,13 @@ from gamma_nlp.wrappers import plain_names
 
 logger = logging.getLogger("gamma_nlp")
 
+GAIN_NORM = "gain_norm/"
+"""How the log key of a category's gain norm begins; the category follows."""
+
 
 def announce(
     table: GainTable,
-    plan: train_log.Plan,
+    plan: Plan,
     *,
     policy: DecayPolicy,
     weight_decay: float,
@@ -33,21 +36,21 @@ def announce(
     folder: Path,
     remedy: str | None = None,
 ) -> None:
-    """Log the gain table with coefficients and doses, save it, and warn of decay lost to rounding.
+    """Log and save the gain table with coefficients and doses; warn of decay lost to rounding.
 
     Args:
         table: The model's gain table.
         plan: What the optimizer will do over the run.
         policy: The policy in effect.
-        weight_decay: What the policy multiplies.
+        weight_decay: The coefficient that the policy multiplies.
         optimizer: Name of the optimizer's class.
         steps: Planned optimizer steps.
-        autocast: Whether the forward pass casts by itself; decides which remedy is named.
-        folder: Where ``gain_table.json`` goes.
-        remedy: What keeps gains in float32 where the Trainer's own ways do not apply.
+        autocast: Whether the forward pass casts by itself; the remedy depends on it.
+        folder: The folder for ``gain_table.json``.
+        remedy: How to keep gains in float32, where the Trainer's own ways do not apply.
     """
-    coefficients, doses = train_log.for_table(table, plan)
-    rates = "unknown before the run (no end, or a schedule by scores), like the doses"
+    coefficients, doses = plan.of_gains(table)
+    rates = "unknown before the run (no end, or a schedule that follows scores), like the doses"
     if plan.rate_sum is not None:
         rates = f"{plan.rate_sum:.4g}"
     logger.info(
@@ -75,7 +78,7 @@ def announce(
 def gain_norms(model: nn.Module, table: GainTable) -> dict[str, float]:
     """Return the root mean square of offset + weight over all gains of each category.
 
-    Empty where gains are sharded in a way that hides them (FSDP1, ZeRO-3). Reads the device once.
+    Empty if sharding hides the gains (FSDP1, ZeRO-3). Waits for the device once.
     """
     plain = plain_names(name for name, _ in model.named_parameters())
     parameters = {plain[name]: p for name, p in model.named_parameters()}

@@ -1,7 +1,7 @@
 """The dose: how far decay alone would pull a gain over a planned run.
 
 Most published coefficients pull gains by a tenth of a per cent, and half precision can round that
-to nothing; a comparison of policies means little before its doses are known.
+to nothing. Know the doses before you compare policies.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
-from gamma_nlp.decay.precision import _ROUND
+from gamma_nlp.decay.precision import ROUND
 from gamma_nlp.errors import GammaError
 
 
@@ -39,34 +39,53 @@ def decay_dose(
 
     Args:
         coefficient: The decay coefficient of the gain: ``weight_decay`` times its multiplier.
-        lrs: The learning rate of every step; or, as one number, their sum: then the closed form
-            is used and rounding is left out.
-        dtype: The gain's dtype. The parameter is rounded to it after every step, as training
-            does: steps below half a unit in the last place are lost.
+        lrs: The learning rate of every step; or their sum as one number, for the closed form
+            without rounding.
+        dtype: The gain's dtype. The parameter is rounded to it after every step, as in training:
+            steps below half a unit in the last place are lost.
         mode: ``decoupled`` or ``coupled``.
-        adaptive: For coupled decay: whether the optimizer is of Adam's kind. False means SGD.
-        momentum: Of SGD, for coupled decay.
+        adaptive: For coupled decay: True for optimizers of Adam's kind, False for SGD.
+        momentum: SGD's momentum, for coupled decay.
         start: The gain at the start.
-        offset: 1 where the gain is 1 + parameter, else 0. It matters to rounding only.
+        offset: 1 where the gain is 1 + parameter, else 0. Only rounding depends on it.
 
     Returns:
         The dose, 0.1 for a pull of 10 %; ``None`` where there is no closed form.
 
     Raises:
-        GammaError: A number out of range, a step that decays by more than everything, a dtype
-            that is none of float16, bfloat16, float32, float64, or momentum with decoupled decay.
+        GammaError: A number out of range, a step that would decay more than the whole gain, a
+            dtype other than float16, bfloat16, float32 and float64, or momentum with decoupled
+            decay.
 
     Example:
+        The sum of the learning rates is enough in float32:
+
+        >>> import torch
+        >>> from gamma_nlp import DecayPolicy, decay_dose
         >>> round(decay_dose(0.01, 11.1), 3)
         0.105
-        >>> decay_dose(3.4, [1e-5] * 3000, dtype=torch.bfloat16)
+
+        With your own schedule and dtype, step by step: bfloat16 rounds every one of these away,
+        float32 keeps them:
+
+        >>> lrs = [1e-5 * (1 - step / 6000) for step in range(6000)]
+        >>> decay_dose(3.4, lrs, dtype=torch.bfloat16)
         0.0
+        >>> round(decay_dose(3.4, lrs), 3)
+        0.097
+
+        A policy multiplies the coefficient; here L2 in the gradient of SGD:
+
+        >>> policy = DecayPolicy(branch_inner=0.5, mode="coupled")
+        >>> coefficient = 1e-3 * policy.branch_inner
+        >>> round(decay_dose(coefficient, 20.0, mode=policy.mode, adaptive=False, momentum=0.9), 3)
+        0.095
     """
     total = isinstance(lrs, (int, float))
     steps = [float(lrs)] if total else [float(lr) for lr in lrs]  # type: ignore[arg-type,union-attr]
     _check(coefficient, steps, momentum, start, mode)
-    if dtype not in _ROUND:
-        raise GammaError(f"no dose for dtype {dtype}; use one of {', '.join(map(str, _ROUND))}")
+    if dtype not in ROUND:
+        raise GammaError(f"no dose for dtype {dtype}; use one of {', '.join(map(str, ROUND))}")
     if coefficient == 0:
         return 0.0
     if mode == "coupled":
@@ -80,18 +99,18 @@ def decay_dose(
             f"lr * coefficient reaches {max(steps) * coefficient:g}: one step would decay by more "
             "than the whole gain; lower the coefficient or the learning rate"
         )
-    return 1 - _end(coefficient, steps, _ROUND[dtype], start, offset) / start
+    return 1 - _end(coefficient, steps, ROUND[dtype], start, offset) / start
 
 
 def optimizer_doses(
     optimizer: Optimizer, lrs: Sequence[float], *, native_decay: str | None = None
 ) -> dict[str, float | None]:
-    """Return the dose of every parameter of an optimizer made by this library, by name.
+    """Return the dose of every parameter of an optimizer from this package, by name.
 
     Args:
         optimizer: From :func:`gamma_nlp.make_optimizer`.
         lrs: The planned learning rate of every step, the same for all groups.
-        native_decay: As given to :func:`gamma_nlp.make_optimizer`.
+        native_decay: As passed to :func:`gamma_nlp.make_optimizer`.
     """
     done: dict[tuple[Any, ...], float | None] = {}
     doses: dict[str, float | None] = {}
@@ -101,7 +120,7 @@ def optimizer_doses(
             key = (parameter.dtype, *options.values())
             if key not in done:
                 own_rate = bool(group.get("relative_step") or group.get("scale_parameter"))
-                known = parameter.dtype in _ROUND and not (own_rate and options["coefficient"])
+                known = parameter.dtype in ROUND and not (own_rate and options["coefficient"])
                 done[key] = decay_dose(lrs=lrs, dtype=parameter.dtype, **options) if known else None
             doses[name] = done[key]
     return doses

@@ -1,11 +1,10 @@
-"""From a gain table and a policy to the fewest parameter groups that say it."""
+"""Turn a gain table and a policy into the fewest parameter groups that express them."""
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -14,7 +13,8 @@ from torch import nn
 
 from gamma_nlp.decay.policy import DecayPolicy, Mode
 from gamma_nlp.deprecated import renamed_arguments
-from gamma_nlp.errors import GammaError, listed
+from gamma_nlp.errors import GammaError, close_to, listed
+from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.wrappers import plain_names
 
@@ -22,42 +22,12 @@ PolicyLike = str | os.PathLike[str] | DecayPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class Decay:
     """The decay of one parameter: ``coefficient`` times ``(offset + w)``, applied as ``mode``."""
 
     coefficient: float
     offset: float
     mode: Mode
-
-
-def assign(table: GainTable, policy: DecayPolicy, weight_decay: float) -> dict[str, Setting]:
-    """Return the decay setting of every parameter in ``table``.
-
-    Args:
-        table: Category of every gain, role of every other parameter.
-        policy: Multipliers and mode.
-        weight_decay: The coefficient that a multiplier of 1 stands for.
-
-    Raises:
-        GammaError: ``weight_decay`` negative or not finite, or 0 under a policy that decays
-            gains; a pattern of the policy that matches no parameter.
-    """
-    _check_weight_decay(weight_decay, policy)
-    parameters: dict[str, Any] = {gain.name: gain for gain in table} | dict(table.roles)
-    for pattern in policy.patterns:
-        if not any(fnmatchcase(name, pattern) for name in parameters):
-            raise GammaError(
-                f"policy {policy.name!r}: pattern {pattern!r} matches no parameter"
-                + _close(pattern, parameters)
-            )
-    return {
-        name: Setting(
-            coefficient=weight_decay * policy.multiplier(name, what),
-            offset=what.offset if isinstance(what, Gain) else 0.0,
-            mode=policy.mode,
-        )
-        for name, what in parameters.items()
-    }
 
 
 @renamed_arguments(example_inputs="inputs")
@@ -78,85 +48,139 @@ def param_groups(
         model: The model to train.
         weight_decay: The coefficient that the policy multiplies.
         policy: A preset's name, a file, or a :class:`DecayPolicy`.
-        inputs: For :func:`categorize`, where it cannot make inputs itself.
-        table: The model's gain table, if it is at hand already.
+        inputs: Example inputs for :func:`categorize`, where it cannot make them itself.
+        table: The model's gain table, if you have it already.
 
     Returns:
         Dicts with ``params``, ``param_names`` (same order) and ``weight_decay``.
 
     Raises:
-        GammaError: The policy asks for what plain groups cannot say (coupled decay, or decay of
-            a gain stored as 1 + weight): use :func:`make_optimizer`.
+        GammaError: The policy asks for what plain groups cannot express (coupled decay, or decay
+            of a gain stored as 1 + weight): use :func:`make_optimizer`.
 
     Example:
+        The gain of this norm comes before the output, so ``guidelines`` spares it:
+
+        >>> import torch
         >>> from torch import nn
-        >>> from gamma_nlp.gains.category import Category, Role
-        >>> from gamma_nlp.gains.table import Gain, GainTable
-        >>> model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-        >>> gain = Gain(name="1.weight", category=Category.HEAD, kind="layer_norm", offset=0.0,
-        ...             source="table", reason="last", dtype="float32", numel=2)
-        >>> roles = {"0.weight": Role.WEIGHT, "0.bias": Role.BIAS, "1.bias": Role.SHIFT}
-        >>> groups = param_groups(model, weight_decay=0.1, table=GainTable(gains=(gain,),
-        ...                       roles=roles))
-        >>> [(group["param_names"], group["weight_decay"]) for group in groups]
-        [(['0.weight'], 0.1), (['0.bias', '1.weight', '1.bias'], 0.0)]
+        >>> from gamma_nlp import DecayPolicy, param_groups
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+        >>> x = torch.randn(3, 4)
+        >>> for group in param_groups(model, weight_decay=0.1, inputs=x):
+        ...     print(group["weight_decay"], *group["param_names"])
+        0.1 0.weight 2.weight
+        0.0 0.bias 1.weight 1.bias 2.bias
+
+        In a residual network of your own, the gain of a pre-norm branch decays:
+
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.norm, self.linear = nn.LayerNorm(4), nn.Linear(4, 4)
+        ...     def forward(self, x):
+        ...         return x + self.linear(self.norm(x))
+        >>> model = nn.Sequential(Block(), nn.LayerNorm(4))
+        >>> for group in param_groups(model, weight_decay=0.1, inputs=x):
+        ...     print(group["weight_decay"], *group["param_names"])
+        0.1 0.norm.weight 0.linear.weight
+        0.0 0.norm.bias 0.linear.bias 1.weight 1.bias
+
+        A policy of your own sets a number per category, kind or name:
+
+        >>> policy = DecayPolicy(branch_inner=0.5, patterns={"1.*": 0.25})
+        >>> groups = param_groups(model, weight_decay=0.1, policy=policy, inputs=x)
+        >>> [group["weight_decay"] for group in groups]
+        [0.05, 0.0, 0.1, 0.025]
+        >>> optimizer = torch.optim.AdamW(groups, lr=1e-3)
     """
-    settings = settings_for(
+    decays = decays_for(
         model,
         weight_decay=weight_decay,
         policy=policy,
         table=table_for(model, inputs, table),
     )
-    named = trainable(model, settings)
-    decayed = {name for name in named if settings[name].coefficient > 0}
-    if coupled := [name for name in decayed if settings[name].mode == "coupled"]:
+    named = trainable(model)
+    decayed = [name for name in named if decays[name].coefficient > 0]
+    if coupled := [name for name in decayed if decays[name].mode == "coupled"]:
         raise GammaError(
-            f"mode 'coupled' cannot be said with plain parameter groups ({len(coupled)} parameters "
+            f"plain parameter groups cannot express mode 'coupled' ({len(coupled)} parameters "
             "decay); use gamma_nlp.make_optimizer(optimizer_class, model, ...)"
         )
-    if offset := [name for name in named if name in decayed and settings[name].offset]:
+    if offset := [name for name in decayed if decays[name].offset]:
         raise GammaError(
             f"{listed(offset)}: the gain is 1 + weight, and plain parameter groups would decay it "
             "to 1 instead of 0; use gamma_nlp.make_optimizer(optimizer_class, model, ...)"
         )
-    return merged_groups(named, settings, native="decoupled")
+    return merged_groups(named, decays, native="decoupled")
+
+
+def assign(table: GainTable, policy: DecayPolicy, weight_decay: float) -> dict[str, Decay]:
+    """Return the decay of every parameter in ``table``.
+
+    Args:
+        table: Category of every gain, role of every other parameter.
+        policy: Multipliers and mode.
+        weight_decay: The coefficient that a multiplier of 1 stands for.
+
+    Raises:
+        GammaError: ``weight_decay`` negative or not finite, or 0 under a policy that decays
+            gains; a pattern of the policy that matches no parameter.
+    """
+    _check_weight_decay(weight_decay, policy)
+    parameters: dict[str, Any] = {gain.name: gain for gain in table} | dict(table.roles)
+    for pattern in policy.patterns:
+        if not any(fnmatchcase(name, pattern) for name in parameters):
+            raise GammaError(
+                f"policy {policy.name!r}: pattern {pattern!r} matches no parameter"
+                + close_to(pattern.replace("*", ""), parameters, most=3)
+            )
+    return {
+        name: Decay(
+            coefficient=weight_decay * policy.multiplier(name, what),
+            offset=what.offset if isinstance(what, Gain) else 0.0,
+            mode=policy.mode,
+        )
+        for name, what in parameters.items()
+    }
 
 
 def table_for(model: nn.Module, inputs: Any, table: GainTable | None) -> GainTable:
-    """Return ``table``, or categorize ``model`` where there is none."""
-    if table is not None:
-        return table
-    from gamma_nlp.gains.placement import categorize
-
-    return categorize(model, inputs)
+    """Return ``table``, or the table of ``model`` if there is none."""
+    return categorize(model, inputs) if table is None else table
 
 
-def settings_for(
+def decays_for(
     model: nn.Module, *, weight_decay: float, policy: PolicyLike, table: GainTable
-) -> dict[str, Setting]:
-    """Like :func:`assign`, but for the trainable parameters, keyed by the model's own names.
+) -> dict[str, Decay]:
+    """Return what :func:`assign` returns, by the names that ``model`` has now.
 
-    A table made before a model was wrapped (data parallel, compile) still fits it.
+    A table made before the model was wrapped (data parallel, compile) still fits it.
+
+    Raises:
+        GammaError: A trainable parameter is not in the table; whatever :func:`assign` refuses.
     """
     assigned = assign(table, DecayPolicy.load(policy), weight_decay)
     by_plain_name = {plain: assigned[name] for name, plain in plain_names(assigned).items()}
     own = plain_names(name for name, _ in model.named_parameters())
-    settings = {}
+    decays = {}
     for name, parameter in model.named_parameters():
-        setting = assigned.get(name) or by_plain_name.get(own[name])
-        if setting is not None:
-            settings[name] = setting
+        decay = assigned.get(name) or by_plain_name.get(own[name])
+        if decay is not None:
+            decays[name] = decay
         elif parameter.requires_grad:
             raise GammaError(
-                f"parameter {name!r} is not in the gain table"
-                + _close(name, assigned)
-                + "; make the table from this very model: categorize(model)"
+                f"parameter {name!r} is not in the gain table; make the table from this very "
+                "model: categorize(model)" + close_to(name, assigned, most=3)
             )
-    return settings
+    return decays
 
 
-def trainable(model: nn.Module, settings: Mapping[str, Setting]) -> dict[str, nn.Parameter]:
-    """Return the trainable parameters by name, each once, in the model's order."""
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the trainable parameters by name, each once, in the model's order.
+
+    Raises:
+        GammaError: There is none.
+    """
     named = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not named:
         raise GammaError("the model has no trainable parameter; set requires_grad on some")
@@ -164,17 +188,18 @@ def trainable(model: nn.Module, settings: Mapping[str, Setting]) -> dict[str, nn
 
 
 def merged_groups(
-    named: Mapping[str, nn.Parameter], settings: Mapping[str, Setting], *, native: Mode
+    named: Mapping[str, nn.Parameter], decays: Mapping[str, Decay], *, native: Mode
 ) -> list[dict[str, Any]]:
     """Return the fewest groups for an optimizer whose own decay is ``native``.
 
-    What the optimizer can do itself goes into ``weight_decay``. The rest gets ``weight_decay`` 0
-    and the keys that the step hook reads: ``gamma_decay``, ``gamma_offset``, ``gamma_mode``.
+    Decay that the optimizer applies itself goes into ``weight_decay``. The rest gets
+    ``weight_decay`` 0 and the keys that the step hook reads: ``gamma_decay``, ``gamma_offset``
+    and ``gamma_mode``.
     """
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
-    plain = plain_names(settings)
+    plain = plain_names(decays)
     for name, parameter in named.items():
-        keys = group_keys(settings[name], native)
+        keys = _group_keys(decays[name], native)
         group = groups.setdefault(tuple(keys.items()), {"params": [], "param_names": [], **keys})
         group["params"].append(parameter)
         group["param_names"].append(plain[name])
@@ -184,23 +209,18 @@ def merged_groups(
     return result
 
 
-def group_keys(setting: Setting, native: Mode) -> dict[str, Any]:
-    """Return the decay keys of a group: what the optimizer does, and what the step hook does."""
-    if setting.coefficient == 0:
+def _group_keys(decay: Decay, native: Mode) -> dict[str, Any]:
+    """Return the decay keys of a group: the optimizer's part, and the step hook's."""
+    if decay.coefficient == 0:
         return {"weight_decay": 0.0}
-    if setting.mode == native and setting.offset == 0:
-        return {"weight_decay": setting.coefficient}
+    if decay.mode == native and decay.offset == 0:
+        return {"weight_decay": decay.coefficient}
     return {
         "weight_decay": 0.0,
-        "gamma_decay": setting.coefficient,
-        "gamma_offset": setting.offset,
-        "gamma_mode": setting.mode,
+        "gamma_decay": decay.coefficient,
+        "gamma_offset": decay.offset,
+        "gamma_mode": decay.mode,
     }
-
-
-def _close(word: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word.replace("*", ""), list(names), n=3, cutoff=0.4)
-    return f"; close names: {listed(close)}" if close else ""
 
 
 def _check_weight_decay(weight_decay: float, policy: DecayPolicy) -> None:
@@ -212,5 +232,5 @@ def _check_weight_decay(weight_decay: float, policy: DecayPolicy) -> None:
         raise GammaError(
             f"policy {policy.name!r} decays gains, but weight_decay is 0 (the default of "
             "TrainingArguments), so nothing would decay; set weight_decay, for example to 0.01, "
-            "or take the policy 'none'"
+            "or use the policy 'none'"
         )

@@ -1,6 +1,6 @@
-"""Which weight decay each optimizer class has of its own, read in its source.
+"""Which weight decay each optimizer class applies by itself, as its source says.
 
-Classes are recognised by their exact qualified name, so nothing is imported, and a subclass, which
+Classes are recognised by their exact qualified name. So nothing is imported, and a subclass, which
 may replace the step, is unknown.
 """
 
@@ -62,8 +62,7 @@ NATIVE: Mapping[str, Mode | Callable[[Mapping[str, Any]], Mode]] = {
     },
     "apex.optimizers.fused_adam.FusedAdam": _by_flag("adam_w_mode", True),
 }
-"""Which decay each optimizer class has of its own, read in its source. Keys are qualified names,
-so that nothing is imported."""
+"""The kind of decay by qualified class name, or a function that reads it off the arguments."""
 
 REFUSED: Mapping[str, str] = {
     "torch.optim.lbfgs.LBFGS": "it takes no parameter groups",
@@ -78,17 +77,17 @@ def native_mode(
     kwargs: Mapping[str, Any] | None = None,
     native_decay: str | None = None,
 ) -> Mode:
-    """Return which weight decay an optimizer class has itself.
+    """Return which weight decay an optimizer class applies by itself.
 
     Args:
         optimizer_class: The class; subclasses of known classes are unknown, since they may
             replace the step.
         kwargs: The arguments it will be made with (``decoupled_weight_decay`` of Adam decides).
-        native_decay: What to take for a class this library does not know.
+        native_decay: The answer for a class that is not listed here.
 
     Raises:
-        GammaError: Not an optimizer class, one that cannot have decay per group, or an unknown
-            one without ``native_decay``.
+        GammaError: Not an optimizer class, one that takes no decay per group, or an unknown one
+            without ``native_decay``.
     """
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
         raise GammaError(
@@ -111,7 +110,7 @@ def native_mode(
         return mode
     if native_decay is None:
         raise GammaError(
-            f"{name} is not among the optimizers whose weight decay this library knows; read in "
+            f"{name} is not among the optimizers whose weight decay this library knows; look up in "
             "its step how group['weight_decay'] is used, and pass native_decay='decoupled' if it "
             "shrinks the parameter, native_decay='coupled' if it is added to the gradient"
         )

@@ -1,4 +1,4 @@
-"""Any known optimizer with a decay policy: groups it can do itself, the step hook for the rest."""
+"""Make any known optimizer with a decay policy: plain groups where they do, else a step hook."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import PolicyLike, merged_groups, settings_for, table_for, trainable
+from gamma_nlp.decay.groups import PolicyLike, decays_for, merged_groups, table_for, trainable
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict
@@ -40,10 +40,10 @@ def make_optimizer(
 ) -> Optimizer:
     """Make an optimizer that decays each parameter of ``model`` as ``policy`` says.
 
-    Where the optimizer's own decay can do it (AdamW under a decoupled policy, say), it is a plain
-    optimizer with groups. Otherwise a step hook decays: gains stored as 1 + weight, or a policy
-    whose mode is not the optimizer's. Saved states load by parameter name, and the policy given
-    here wins over the saved one.
+    Where the optimizer's own decay suffices (AdamW under a decoupled policy, say), the result is
+    a plain optimizer with groups. A step hook decays the rest: gains stored as 1 + weight, and
+    everything under a policy whose mode is not the optimizer's. Saved states load by parameter
+    name, and the policy given here wins over the saved one.
 
     Args:
         optimizer_class: Such as ``torch.optim.AdamW``; the known ones are listed in
@@ -52,18 +52,55 @@ def make_optimizer(
         weight_decay: The coefficient that the policy multiplies.
         lr: Learning rate, passed on.
         policy: A preset's name, a file, or a :class:`DecayPolicy`.
-        inputs: For :func:`categorize`, where it cannot make inputs itself.
-        table: The model's gain table, if it is at hand already.
-        native_decay: ``coupled`` or ``decoupled``, for an optimizer class that is not known.
+        inputs: Example inputs for :func:`categorize`, where it cannot make them itself.
+        table: The model's gain table, if you have it already.
+        native_decay: ``coupled`` or ``decoupled``, for an optimizer class that is not listed.
         **kwargs: Everything else the class takes (``betas``, ``fused``, ...).
 
     Raises:
-        GammaError: An optimizer that is unknown or takes no decay per group; whatever
-            :func:`assign` refuses.
+        GammaError: An optimizer that is unknown or takes no decay per group; ``weight_decay=0``
+            under a policy that decays gains; a pattern that matches no parameter.
 
     Example:
-        >>> optimizer = make_optimizer(torch.optim.AdamW, model, weight_decay=0.01, lr=2e-5)
-        ... # doctest: +SKIP
+        AdamW decays as the preset ``guidelines`` wants by itself:
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from gamma_nlp import DecayPolicy, make_optimizer
+        >>> model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+        >>> x = torch.randn(3, 4)
+        >>> optimizer = make_optimizer(
+        ...     torch.optim.AdamW, model, weight_decay=0.1, lr=1e-3, inputs=x
+        ... )
+        >>> for group in optimizer.param_groups:
+        ...     print(group["weight_decay"], *group["param_names"])
+        0.1 0.weight 2.weight
+        0.0 0.bias 1.weight 1.bias 2.bias
+
+        A gain of your own that is stored as 1 + weight is decayed toward gain 0 by the hook:
+
+        >>> class Block(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.norm = nn.RMSNorm(4, elementwise_affine=False)
+        ...         self.gain, self.linear = nn.Parameter(torch.zeros(4)), nn.Linear(4, 4)
+        ...     def forward(self, x):
+        ...         return x + self.linear(self.norm(x) * (1 + self.gain))
+        >>> model = Block()
+        >>> optimizer = make_optimizer(
+        ...     torch.optim.AdamW, model, weight_decay=0.1, lr=1e-3, inputs=x
+        ... )
+        >>> [group.get("gamma_decay") for group in optimizer.param_groups]
+        [0.1, None, None]
+
+        A policy of your own, here L2 in the gradient at half strength for gains inside branches:
+
+        >>> policy = DecayPolicy(branch_inner=0.5, mode="coupled")
+        >>> optimizer = make_optimizer(
+        ...     torch.optim.SGD, model, weight_decay=0.1, lr=0.1, policy=policy, inputs=x
+        ... )
+        >>> model(x).square().sum().backward()
+        >>> optimizer.step()
     """
     native = native_mode(optimizer_class, kwargs, native_decay)
     groups, labels = decay_groups(
@@ -90,28 +127,58 @@ def decay_groups(
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return groups for an optimizer with ``native`` decay, and each parameter's label for logs.
 
-    For callers that make the optimizer themselves; they pass both on to :func:`attach`.
+    For callers that make the optimizer themselves: they pass the labels on to :func:`attach`.
     """
     table = table_for(model, inputs, table)
-    settings = settings_for(model, weight_decay=weight_decay, policy=policy, table=table)
+    decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
     labels = {name: str(role) for name, role in table.roles.items()}
     labels |= {gain.name: _label(gain) for gain in table}
     plain = plain_names(labels)
-    groups = merged_groups(trainable(model, settings), settings, native=native)
+    groups = merged_groups(trainable(model), decays, native=native)
     return groups, {plain[name]: label for name, label in labels.items()}
 
 
 def attach(optimizer: Optimizer, labels: Mapping[str, str] | None = None) -> Optimizer:
-    """Give an optimizer made from :func:`decay_groups` its hooks; returns the same optimizer.
+    """Give an optimizer made from :func:`decay_groups` its hooks, and return it.
 
     The hooks decay before each step where a group asks for it, load saved states by parameter
     name with the present decay, and follow the optimizer through deep copies and pickling.
     """
-    _hang(optimizer, dict(labels or {}))
+    _add_hooks(optimizer, dict(labels or {}))
     return optimizer
 
 
-def _hang(optimizer: Optimizer, labels: dict[str, str]) -> None:
+def is_attached(optimizer: Optimizer) -> bool:
+    """Tell whether an optimizer went through :func:`attach`, or is a copy of one that did."""
+    return "__reduce_ex__" in vars(optimizer)
+
+
+def check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[str, Any]) -> None:
+    """Refuse an optimizer whose steps the hook cannot follow.
+
+    Raises:
+        GammaError: It makes its own learning rate, has none, or hides skipped steps.
+    """
+    name = optimizer_class.__qualname__
+    if optimizer_class.__module__ == "transformers.optimization" and (
+        lr is None or kwargs.get("relative_step", True) or kwargs.get("scale_parameter", True)
+    ):
+        raise GammaError(
+            f"{name} makes its own learning rate, which the decay this policy needs (a step "
+            "hook) cannot see; pass lr, relative_step=False and scale_parameter=False"
+        )
+    if lr is None:
+        raise GammaError(f"{name}: this policy needs the step hook, which needs an lr")
+    if "grad_scaler" in inspect.signature(optimizer_class.step).parameters and kwargs.get(
+        "capturable"
+    ):
+        raise GammaError(
+            f"{name} with capturable=True hides overflowing steps from the step hook that this "
+            "policy needs; leave capturable out"
+        )
+
+
+def _add_hooks(optimizer: Optimizer, labels: dict[str, str]) -> None:
     if any("gamma_decay" in group for group in optimizer.param_groups):
         optimizer.register_step_pre_hook(step_hook)
     loading = _Loading(labels)
@@ -133,7 +200,7 @@ def _revive(
 ) -> Optimizer:
     optimizer = optimizer_class.__new__(optimizer_class)
     optimizer.__setstate__(state)
-    _hang(optimizer, labels)
+    _add_hooks(optimizer, labels)
     return optimizer
 
 
@@ -163,9 +230,9 @@ class _Loading:
     def report(self, optimizer: Optimizer) -> None:
         changed: dict[str, list[str]] = {}
         for group in optimizer.param_groups:
-            now = _said(group)
+            now = _decay_text(group)
             for name in group["param_names"]:
-                before = _said(self.loaded[name])
+                before = _decay_text(self.loaded[name])
                 if before != now:
                     change = f"{self.labels.get(name, 'parameter')}: {before} -> {now}"
                     changed.setdefault(change, []).append(name)
@@ -181,7 +248,7 @@ class _Loading:
         self.after(optimizer)
 
 
-def _said(group: Mapping[str, Any]) -> str:
+def _decay_text(group: Mapping[str, Any]) -> str:
     if group.get("gamma_decay"):
         toward = " toward gain 0 of 1 + weight" if group["gamma_offset"] else ""
         return f"{group['gamma_decay']:g} {group['gamma_mode']} by hook{toward}"
@@ -190,33 +257,3 @@ def _said(group: Mapping[str, Any]) -> str:
 
 def _label(gain: Gain) -> str:
     return "unused" if gain.category is None else str(gain.category)
-
-
-def is_attached(optimizer: Optimizer) -> bool:
-    """Whether an optimizer went through :func:`attach`, or is a copy of one that did."""
-    return "__reduce_ex__" in vars(optimizer)
-
-
-def check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[str, Any]) -> None:
-    """Refuse an optimizer whose steps the hook cannot follow.
-
-    Raises:
-        GammaError: It makes its own learning rate, has none, or hides skipped steps.
-    """
-    name = optimizer_class.__qualname__
-    if optimizer_class.__module__ == "transformers.optimization" and (
-        lr is None or kwargs.get("relative_step", True) or kwargs.get("scale_parameter", True)
-    ):
-        raise GammaError(
-            f"{name} makes its own learning rate, which the decay this policy needs (a step "
-            "hook) cannot see; pass lr, relative_step=False and scale_parameter=False"
-        )
-    if lr is None:
-        raise GammaError(f"{name}: this policy needs the step hook, which needs an lr")
-    if "grad_scaler" in inspect.signature(optimizer_class.step).parameters and kwargs.get(
-        "capturable"
-    ):
-        raise GammaError(
-            f"{name} with capturable=True hides overflowing steps from the step hook that this "
-            "policy needs; leave capturable out"
-        )

@@ -1,4 +1,4 @@
-"""What a Trainer run says about its decay: coefficients, planned doses, norms of the gains."""
+"""Plan a run's decay ahead of time: its learning rates, and what they do to each parameter."""
 
 from __future__ import annotations
 
@@ -20,16 +20,23 @@ from gamma_nlp.gains.table import GainTable
 from gamma_nlp.wrappers import plain_names
 
 GRID = 20_000
-"""Schedules with more steps are sampled at this many points."""
+"""Longer schedules are sampled at this many steps, where a formula gives the rate of each."""
 
 Rates = list[float]
 
 
-def planned_rates(scheduler: Any, steps: int) -> list[Rates] | None:
-    """Return the learning rates of all steps for each parameter group.
+def rates_of_scheduler(scheduler: Any, steps: int, *, most: int = GRID) -> list[Rates] | None:
+    """Return the learning rate of every step for each parameter group.
 
-    The scheduler itself is not touched: a throwaway copy runs ahead. ``None`` for a scheduler
-    that looks at metrics, since its future is not known.
+    The scheduler itself is not touched: a throwaway copy runs ahead.
+
+    Args:
+        scheduler: Of torch or transformers, wrapped by accelerate or not.
+        steps: How many steps to plan.
+        most: A ``LambdaLR`` is evaluated at no more than this many steps.
+
+    Returns:
+        One list per group; ``None`` for a scheduler that follows metrics, whose future is unknown.
     """
     while not isinstance(scheduler, LRScheduler) and hasattr(scheduler, "scheduler"):
         scheduler = scheduler.scheduler  # inside accelerate's wrapper
@@ -39,7 +46,7 @@ def planned_rates(scheduler: Any, steps: int) -> list[Rates] | None:
         done: dict[tuple[float, Any], Rates] = {}
         for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
             if (float(base), factor) not in done:
-                done[float(base), factor] = _sampled(float(base), factor, steps)
+                done[float(base), factor] = _sampled(float(base), factor, steps, most)
         keys = zip(map(float, scheduler.base_lrs), scheduler.lr_lambdas, strict=True)
         return [done[key] for key in keys]
     return _run_ahead(scheduler, steps)
@@ -51,8 +58,8 @@ def _wants_metrics(scheduler: Any) -> bool:
     return any(one.default is one.empty and one.kind not in varying for one in needed)
 
 
-def _sampled(base: float, factor: Any, steps: int) -> Rates:
-    stride = max(1, math.ceil(steps / GRID))
+def _sampled(base: float, factor: Any, steps: int, most: int) -> Rates:
+    stride = max(1, math.ceil(steps / most))
     rates: Rates = []
     for start in range(0, steps, stride):
         length = min(stride, steps - start)
@@ -81,16 +88,34 @@ def _run_ahead(scheduler: LRScheduler, steps: int) -> list[Rates]:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """The decay of a planned run: by plain parameter name, ``None`` where a dose is unknown."""
+    """The decay of a planned run.
+
+    Attributes:
+        coefficients: By plain parameter name.
+        doses: The same; ``None`` where a dose is unknown.
+        rate_sum: Sum of the first group's learning rates; ``None`` where it is unknown.
+    """
 
     coefficients: Mapping[str, float]
     doses: Mapping[str, float | None]
     rate_sum: float | None
-    """Sum of the learning rates of the first group; ``None`` where it is not known."""
+
+    def of_gains(self, table: GainTable) -> tuple[dict[str, float], dict[str, float | None]]:
+        """Return coefficient and dose of each gain; a frozen gain is in no group and has 0, 0."""
+        plain = plain_names([*(gain.name for gain in table), *table.roles])
+        names = {gain.name: plain[gain.name] for gain in table}
+        coefficients = {name: self.coefficients.get(own, 0.0) for name, own in names.items()}
+        return coefficients, {name: self.doses.get(own, 0.0) for name, own in names.items()}
 
 
-def plan(optimizer: Any, rates: Sequence[Rates] | None, native_decay: str | None) -> Plan:
-    """Return what an optimizer made by this library will do over a run with these rates."""
+def plan_decay(optimizer: Any, rates: Sequence[Rates] | None, native_decay: str | None) -> Plan:
+    """Return what an optimizer from this package will do over a run with these learning rates.
+
+    Args:
+        optimizer: From :func:`gamma_nlp.make_optimizer`, not wrapped.
+        rates: Of every step for each group; ``None`` where they are unknown.
+        native_decay: As passed to :func:`gamma_nlp.make_optimizer`.
+    """
     coefficients: dict[str, float] = {}
     doses: dict[str, float | None] = {}
     by_rates: dict[int, dict[str, float | None]] = {}
@@ -98,7 +123,7 @@ def plan(optimizer: Any, rates: Sequence[Rates] | None, native_decay: str | None
     try:
         native_mode(type(optimizer), optimizer.param_groups[0], native_decay)
     except GammaError:
-        rates = None  # the user told make_optimizer what this class does, but not the trainer
+        rates = None  # native_decay was given to make_optimizer, but not to the trainer
     for index, group in enumerate(optimizer.param_groups):
         own = rates[index] if rates is not None else None
         if own is not None and id(own) not in by_rates:
@@ -115,7 +140,7 @@ def plan(optimizer: Any, rates: Sequence[Rates] | None, native_decay: str | None
 def _doses(optimizer: Any, rates: Rates, native_decay: str | None) -> dict[str, float | None]:
     if len(rates) <= GRID:
         return optimizer_doses(optimizer, rates, native_decay=native_decay)
-    # In a long run only half precision is worth going through every step.
+    # In a long run only half precision is worth simulating step by step.
     total: Any = math.fsum(rates)
     doses = optimizer_doses(optimizer, total, native_decay=native_decay)
     half = {
@@ -128,11 +153,3 @@ def _doses(optimizer: Any, rates: Rates, native_decay: str | None) -> dict[str, 
         exact = optimizer_doses(optimizer, rates, native_decay=native_decay)
         doses |= {name: exact[name] for name in half}
     return doses
-
-
-def for_table(table: GainTable, plan: Plan) -> tuple[dict[str, float], dict[str, float | None]]:
-    """Coefficient and dose of each gain; a frozen gain is in no group and has 0 and 0."""
-    plain = plain_names([*(gain.name for gain in table), *table.roles])
-    names = {gain.name: plain[gain.name] for gain in table}
-    coefficients = {name: plan.coefficients.get(own, 0.0) for name, own in names.items()}
-    return coefficients, {name: plan.doses.get(own, 0.0) for name, own in names.items()}

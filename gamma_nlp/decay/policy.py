@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import os
@@ -13,12 +12,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, close_to, need, one_line
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import Gain
 
 Mode = Literal["decoupled", "coupled"]
-"""``decoupled``: lr * lambda * w off the parameter. ``coupled``: lambda * w on the gradient."""
+"""``decoupled``: w -= lr * lambda * w. ``coupled``: gradient += lambda * w."""
 
 KINDS = (
     "layer_norm",
@@ -38,7 +37,7 @@ class DecayPolicy:
     """Multipliers of ``weight_decay``: per gain category, gain kind, parameter role, name pattern.
 
     Args:
-        name: How the policy is called in logs and reports.
+        name: The policy's name in logs and reports.
         branch_last: For gains that end a residual branch.
         branch_inner: For gains inside a residual branch.
         shortcut: For gains on a skip connection.
@@ -49,18 +48,19 @@ class DecayPolicy:
         bias: For all other biases.
         other: For everything else.
         kinds: Per kind of gain, such as ``{"qk_norm": 0.0}``; wins over the category.
-        patterns: Per glob on the parameter name (``"*.q_norm.weight"``); the first that matches
-            wins, over everything else. A pattern that matches no parameter is an error.
-        mode: ``decoupled`` (AdamW) or ``coupled`` (L2 in the gradient). It acts on every decayed
-            parameter, not on gains alone.
+        patterns: Per glob on the parameter name (``"*.q_norm.weight"``); the first match wins
+            over everything else. A pattern that matches no parameter is an error.
+        mode: ``decoupled`` (AdamW) or ``coupled`` (L2 in the gradient), for every decayed
+            parameter, not for gains alone.
 
     The defaults are the preset ``guidelines``: the four guidelines of Kim et al.
-    (arXiv:2205.07260) as this library reads them.
+    (arXiv:2205.07260) as this package reads them.
 
     Raises:
-        GammaError: A multiplier that is no finite number >= 0, an unknown kind or mode.
+        GammaError: A multiplier that is not a finite number >= 0, an unknown kind or mode.
 
     Example:
+        >>> from gamma_nlp import DecayPolicy
         >>> DecayPolicy(name="no-qk", kinds={"qk_norm": 0.0}).branch_inner
         1.0
         >>> DecayPolicy.load("input_only").branch_last
@@ -83,7 +83,7 @@ class DecayPolicy:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise GammaError(f"policy: name must be a non-empty text, got {self.name!r}")
+            raise GammaError(f"policy: name must be a non-empty string, got {self.name!r}")
         where = f"policy {self.name!r}"
         for key in CATEGORY_KEYS + ROLE_KEYS:
             value = getattr(self, key)
@@ -98,14 +98,16 @@ class DecayPolicy:
                 )
             for name, value in entries.items():
                 if not isinstance(name, str):
-                    raise GammaError(f"{where}: {key} needs texts as keys, got {name!r}")
+                    raise GammaError(f"{where}: the keys of {key} must be strings, got {name!r}")
                 _check_multiplier(where, f"{key}[{name!r}]", value)
         for kind in self.kinds:
             if kind not in KINDS:
-                raise GammaError(f"{where}: unknown gain kind {kind!r}{_hint(kind, KINDS)}")
+                raise GammaError(f"{where}: unknown gain kind {kind!r}{_suggestion(kind, KINDS)}")
         if self.mode not in get_args(Mode):
             modes = get_args(Mode)
-            raise GammaError(f"{where}: unknown mode {self.mode!r}{_hint(str(self.mode), modes)}")
+            raise GammaError(
+                f"{where}: unknown mode {self.mode!r}{_suggestion(str(self.mode), modes)}"
+            )
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | DecayPolicy) -> DecayPolicy:
@@ -132,15 +134,15 @@ class DecayPolicy:
         if path.is_file() or isinstance(source, os.PathLike) or len(path.parts) > 1:
             raise GammaError(f"policy file {text!r}: the name must end in .json, .yaml or .yml")
         raise GammaError(
-            f"unknown policy {text!r}{_hint(text, PRESETS)}; or give a .json or .yaml file"
+            f"unknown policy {text!r}{_suggestion(text, PRESETS)}; or give a .json or .yaml file"
         )
 
     def multiplier(self, name: str, what: Gain | Role) -> float:
-        """Return what ``weight_decay`` is multiplied with for one parameter.
+        """Return what ``weight_decay`` is multiplied by for one parameter.
 
         Args:
             name: The parameter's name, for the patterns.
-            what: Its row in the gain table, or its role where it is no gain.
+            what: Its row in the gain table, or its role if it is not a gain.
         """
         for pattern, value in self.patterns.items():
             if fnmatchcase(name, pattern):
@@ -171,60 +173,9 @@ def _check_multiplier(where: str, key: str, value: object) -> None:
         raise GammaError(f"{where}: {key} must be finite and >= 0, got {value!r}")
 
 
-def _hint(word: str, valid: Iterable[str]) -> str:
+def _suggestion(word: str, valid: Iterable[str]) -> str:
     valid = list(valid)
-    close = difflib.get_close_matches(word, valid, n=1)
-    question = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{question} (valid: {', '.join(valid)})"
-
-
-def _from_file(path: Path) -> DecayPolicy:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise GammaError(f"policy file {str(path)!r} does not exist") from None
-    except UnicodeDecodeError:
-        raise GammaError(f"policy file {str(path)!r} is no UTF-8 text") from None
-    except OSError as error:
-        raise GammaError(f"policy file {str(path)!r} cannot be read: {error.strerror}") from None
-    data = _parse(path, text)
-    if not isinstance(data, dict):
-        raise GammaError(f"{path}: expected keys such as 'branch_inner: 1.0', got {data!r}")
-    fields = [f.name for f in dataclasses.fields(DecayPolicy)]
-    for key in data:
-        if key not in fields and key != "base":
-            raise GammaError(f"{path}: unknown key {key!r}{_hint(str(key), [*fields, 'base'])}")
-    base = data.pop("base", "guidelines")
-    if base not in PRESETS:
-        raise GammaError(f"{path}: base: unknown preset {base!r}{_hint(str(base), PRESETS)}")
-    for key in ("kinds", "patterns"):
-        if data.get(key, "") is None:  # a YAML key with nothing below it
-            del data[key]
-    try:
-        return dataclasses.replace(PRESETS[base], **{"name": path.stem, **data})
-    except GammaError as error:
-        raise GammaError(f"{path}: {error}") from None
-
-
-def _parse(path: Path, text: str) -> Any:
-    if path.suffix.lower() == ".json":
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise GammaError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
-    try:
-        import yaml
-    except ImportError:
-        raise GammaError(
-            f"{path}: reading YAML needs PyYAML; pip install 'gamma_nlp[recipes]', or use JSON"
-        ) from None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or error
-        raise GammaError(f"{path}{line}: not valid YAML: {problem}") from None
+    return f"{close_to(word, valid)} (valid: {', '.join(valid)})"
 
 
 def _preset(name: str, **multipliers: float) -> DecayPolicy:
@@ -242,14 +193,14 @@ PRESETS: Mapping[str, DecayPolicy] = {
         _preset("all_params", **dict.fromkeys((*CATEGORY_KEYS, *ROLE_KEYS), 1.0)),
     )
 }
-"""Policies with a name. All but ``all_params`` set gains only: weights and embeddings decay,
-shifts, biases and others do not. ``guidelines``: arXiv:2205.07260 as read by this library;
+"""Policies with a name. All but ``all_params`` differ in gains only: weights and embeddings
+decay; shifts, biases and others do not. ``guidelines``: arXiv:2205.07260 as read by this package;
 ``input_only``: arXiv:2605.26895; ``none``: what Hugging Face intends; ``all``: every gain;
 ``all_params``: everything, as fairseq and plain torch do."""
 
 
 def decayed_categories(source: str) -> list[str]:
-    """The gain categories that a policy file sets above 0 by name; none for a preset.
+    """Return the gain categories that a policy file sets above 0 by name; none for a preset.
 
     Args:
         source: A preset's name, or a file that :meth:`DecayPolicy.load` has read.
@@ -258,3 +209,49 @@ def decayed_categories(source: str) -> list[str]:
         return []
     data = _parse(Path(source), Path(source).read_text(encoding="utf-8"))
     return [key for key in CATEGORY_KEYS if data.get(key, 0) > 0]
+
+
+def _from_file(path: Path) -> DecayPolicy:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise GammaError(f"policy file {str(path)!r} does not exist") from None
+    except UnicodeDecodeError:
+        raise GammaError(f"policy file {str(path)!r} is not UTF-8 text") from None
+    except OSError as error:
+        raise GammaError(f"policy file {str(path)!r} cannot be read: {one_line(error)}") from None
+    data = _parse(path, text)
+    if not isinstance(data, dict):
+        raise GammaError(f"{path}: expected keys such as 'branch_inner: 1.0', got {data!r}")
+    fields = [f.name for f in dataclasses.fields(DecayPolicy)]
+    for key in data:
+        if key not in fields and key != "base":
+            raise GammaError(
+                f"{path}: unknown key {key!r}{_suggestion(str(key), [*fields, 'base'])}"
+            )
+    base = data.pop("base", "guidelines")
+    if base not in PRESETS:
+        raise GammaError(f"{path}: base: unknown preset {base!r}{_suggestion(str(base), PRESETS)}")
+    for key in ("kinds", "patterns"):
+        if data.get(key, "") is None:  # a YAML key with nothing below it
+            del data[key]
+    try:
+        return dataclasses.replace(PRESETS[base], **{"name": path.stem, **data})
+    except GammaError as error:
+        raise GammaError(f"{path}: {error}") from None
+
+
+def _parse(path: Path, text: str) -> Any:
+    if path.suffix.lower() == ".json":
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as error:
+            raise GammaError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+    yaml = need("yaml", "recipes", f"{path}: JSON needs no package, YAML needs")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or error
+        raise GammaError(f"{path}{line}: not valid YAML: {problem}") from None

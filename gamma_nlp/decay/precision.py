@@ -1,4 +1,8 @@
-"""Gains in float32 inside a half-precision model, so that their decay is not rounded away."""
+"""What rounding takes from a decay, and the remedy: gains in float32.
+
+In bfloat16 and float16 a step below half a unit in the last place changes nothing, so a small
+decay is lost entirely.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,19 @@ from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable
 
+LOW_PRECISION = ("bfloat16", "float16")
+
 
 def gains_to_fp32(model: nn.Module, table: GainTable | None = None) -> nn.Module:
     """Cast the gains and shifts of a half-precision model to float32, in place.
 
-    It needs autocast (``bf16=True`` or ``fp16=True`` in the arguments of a Trainer): without it
-    many models, Llama and T5 among them, stop at a product of two dtypes, in training as well as
-    afterwards. Where memory allows, loading the whole model in float32 is the simpler way.
+    Training then needs autocast (``bf16=True`` or ``fp16=True`` in the arguments of a Trainer):
+    without it many models, Llama and T5 among them, fail at a product of two dtypes, in training
+    as well as afterwards. Where memory allows, loading the whole model in float32 is simpler.
 
     Args:
         model: The model, before a trainer or an optimizer is made for it.
-        table: Its gain table, if it is at hand already.
+        table: Its gain table, if you have it already.
 
     Returns:
         The same model.
@@ -39,26 +45,24 @@ def gains_to_fp32(model: nn.Module, table: GainTable | None = None) -> nn.Module
     return model
 
 
-LOW_PRECISION = ("bfloat16", "float16")
-
-
-def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
-    """Whether rounding takes more than half of a dose; ``exact`` is the one in float64."""
-    return dose is not None and exact is not None and dose < 0.5 * exact
-
-
 def _to_bfloat16(value: float) -> float:
     (bits,) = struct.unpack("<I", struct.pack("<f", value))
     bits += 0x7FFF + ((bits >> 16) & 1)  # to nearest, ties to even
     return float(struct.unpack("<f", struct.pack("<I", bits & 0xFFFF0000))[0])
 
 
-_ROUND: Mapping[torch.dtype, Callable[[float], float]] = {
+ROUND: Mapping[torch.dtype, Callable[[float], float]] = {
     torch.float64: lambda value: value,
     torch.float32: lambda value: struct.unpack("<f", struct.pack("<f", value))[0],
     torch.float16: lambda value: struct.unpack("<e", struct.pack("<e", value))[0],
     torch.bfloat16: _to_bfloat16,
 }
+"""Round a number to a dtype, without making a tensor of it."""
+
+
+def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
+    """Tell whether rounding takes more than half of a dose; ``exact`` is the dose in float64."""
+    return dose is not None and exact is not None and dose < 0.5 * exact
 
 
 def rounded_away(
@@ -67,7 +71,7 @@ def rounded_away(
     doses: Mapping[str, float | None],
     rate_sum: float | None,
 ) -> list[Gain]:
-    """The gains whose half precision takes more than half of their dose."""
+    """Return the gains that lose more than half of their dose to half precision."""
     if rate_sum is None:
         return []
     return [
@@ -79,7 +83,7 @@ def rounded_away(
 
 
 def rounding_warning(lost: Sequence[Gain], autocast: bool, remedy: str | None = None) -> str:
-    """What to tell the user about gains that cannot decay, and the remedy."""
+    """Return the warning about gains that cannot decay, with the remedy."""
     dtypes = ", ".join(sorted({gain.dtype for gain in lost}))
     if remedy is None and autocast:
         remedy = "call gamma_nlp.gains_to_fp32(model) before making the trainer"

@@ -1,4 +1,4 @@
-"""Saved optimizer and scheduler states fitted to other parameter groups, by parameter name.
+"""Fit saved optimizer and scheduler states to other parameter groups, by parameter name.
 
 Another policy makes other groups, and a stock Trainer checkpoint has two. What belongs to a
 parameter (moments, step counts) follows the parameter; what belongs to a group (learning rate,
@@ -33,12 +33,12 @@ def regroup_state_dict(
         optimizer: The present optimizer; its groups carry ``param_names``.
 
     Returns:
-        A state dict that ``optimizer.load_state_dict`` takes: state by parameter name, learning
-        rates, betas and the like from the saved groups, decay from the present ones.
+        A state dict for ``optimizer.load_state_dict``: state by parameter name, learning rates,
+        betas and the like from the saved groups, decay from the present ones.
 
     Raises:
-        GammaError: Parameters missing in either, or a present group whose parameters had
-            different settings (such as learning rates) before.
+        GammaError: A parameter is missing on either side, or the parameters of a present group
+            had different settings before, such as learning rates.
     """
     origin = _origins(saved, saved_names, optimizer)
     new_groups: list[dict[str, Any]] = []
@@ -69,14 +69,18 @@ def regroup_state_dict(
 def fit_state_dict(
     optimizer: Optimizer, state_dict: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Return the state to load, regrouped where needed, and each parameter's saved group."""
+    """Return the state to load, regrouped if need be, and each parameter's saved group.
+
+    Raises:
+        GammaError: The state carries no names; whatever :func:`regroup_state_dict` refuses.
+    """
     groups = state_dict["param_groups"]
     if not all("param_names" in group for group in groups):
         raise GammaError(
-            "the saved optimizer state carries no parameter names, so it cannot be told which "
-            "state belongs to which parameter; load it with "
-            "gamma_nlp.decay.saved_state.load_regrouped(optimizer, state_dict, names), names being "
-            "those of each saved group, in the order in which that optimizer got its parameters"
+            "the saved optimizer state carries no parameter names, so nothing says which state "
+            "belongs to which parameter; load it with "
+            "gamma_nlp.hf.load_regrouped(optimizer, state_dict, names), where names are those of "
+            "each saved group, in the order in which that optimizer got its parameters"
         )
     names = [group["param_names"] for group in groups]
     if names != [group["param_names"] for group in optimizer.param_groups]:
@@ -95,7 +99,7 @@ def load_regrouped(
         names: The parameter names of each saved group, in the saved order.
 
     Raises:
-        GammaError: As :func:`regroup_state_dict`; then nothing has been loaded.
+        GammaError: As :func:`regroup_state_dict`. Nothing has been loaded then.
     """
     _check_lengths(state_dict, names)
     named = [
@@ -112,17 +116,17 @@ def fit_scheduler_state(
 ) -> dict[str, Any]:
     """Return a saved learning-rate scheduler state with one entry per group of ``optimizer``.
 
-    A scheduler state of a two-group run, loaded as it is, would leave a third group without
-    updates of its learning rate.
+    Loaded as it is, the scheduler state of a run with two groups would never update the learning
+    rate of a third.
 
     Args:
         saved: What ``scheduler.state_dict()`` returned.
         optimizer: The present optimizer.
-        saved_names: Parameter names of each saved group. Needed only where the saved groups had
+        saved_names: Parameter names of each saved group, needed only if the saved groups had
             different learning rates.
 
     Raises:
-        GammaError: The saved groups differ, and it cannot be told which applies where.
+        GammaError: The saved groups differ, and nothing says which applies where.
     """
     present = [group.get("param_names", []) for group in optimizer.param_groups]
     result = dict(saved)

@@ -29,8 +29,8 @@ def step_hook(
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """Decay before a step; the signature is that of ``Optimizer.register_step_pre_hook``.
 
-    A step with a closure makes its gradients inside the step, so there the decay is moved to the
-    moment right after the closure has run.
+    A step with a closure computes its gradients inside the step, so there the decay comes right
+    after the closure.
     """
     closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
     if closure is None:
@@ -52,8 +52,8 @@ def _run_then_decay(closure: Any, optimizer: Optimizer) -> Any:
 def decay(optimizer: Optimizer) -> None:
     """Decay every hooked parameter that has a gradient, many tensors per call.
 
-    Nothing here waits for the device: a learning rate, a loss scale or an overflow flag that is
-    a tensor stays one.
+    Nothing here waits for the device: a learning rate, loss scale or overflow flag that is a
+    tensor stays one.
     """
     keep = _keep(optimizer)
     for group, parameters in _hooked(optimizer):
@@ -74,7 +74,7 @@ def decay(optimizer: Optimizer) -> None:
 
 @torch.no_grad()
 def decay_reference(optimizer: Optimizer) -> None:
-    """The same as :func:`decay` in its plainest form, one tensor at a time, for the tests.
+    """Do the same as :func:`decay` in the plainest way, one tensor at a time, for the tests.
 
     It reads ``found_inf``, ``grad_scale`` and tensor learning rates on the host, which waits for
     the device.
@@ -110,7 +110,7 @@ def _hooked(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list[Tensor]
 
 
 def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Split by what one multi-tensor call can take together."""
+    """Split into what one multi-tensor call can take."""
     buckets: dict[Any, list[Tensor]] = {}
     for p in parameters:
         buckets.setdefault((p.device, p.dtype, type(p)), []).append(p)
@@ -118,9 +118,9 @@ def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _keep(optimizer: Optimizer) -> Tensor | None:
-    """1 for a step that counts, 0 for one that a grad scaler skips inside a fused optimizer."""
+    """Return 1 for a step that counts, 0 for one that a grad scaler skips in a fused optimizer."""
     found_inf = getattr(optimizer, "found_inf", None)
-    # A comparison, since found_inf is a sum over devices; it stays on the device.
+    # Compared, not negated: found_inf is a sum over devices. The result stays on the device.
     return None if found_inf is None else (found_inf == 0).to(torch.float32)
 
 

@@ -17,14 +17,14 @@ from fairseq.optim import register_optimizer
 from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
 from fairseq.trainer import Trainer
 
-from gamma_nlp.decay import plan as train_log
-from gamma_nlp.decay.announce import announce, gain_norms
+from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
 from gamma_nlp.decay.groups import merged_groups
 from gamma_nlp.decay.optimizer import attach
+from gamma_nlp.decay.plan import plan_decay
 from gamma_nlp.decay.saved_state import DECAY_KEYS
 from gamma_nlp.errors import GammaError
 from gamma_nlp.fairseq.plan import UNFLATTEN, Plan, find_plan, make_plan, match, present
-from gamma_nlp.fairseq.schedule import planned_rates
+from gamma_nlp.fairseq.schedule import rates_of_fairseq
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -135,9 +135,9 @@ class GammaAdam(FairseqAdam):
 
     def _announce(self) -> None:
         plan, trainer = self._plan, self._plan.trainer
-        rates = planned_rates(trainer)
+        rates = rates_of_fairseq(trainer)
         many = None if rates is None else [rates] * len(self.param_groups)
-        planned = train_log.plan(self._optimizer, many, None)
+        planned = plan_decay(self._optimizer, many, None)
         if not trainer.is_data_parallel_master:
             return
         announce(
@@ -155,7 +155,7 @@ class GammaAdam(FairseqAdam):
     def _log_norms(self) -> None:
         for category in sorted({str(gain.category) for gain in self._plan.table if gain.category}):
             norm = functools.partial(self._norm, category)
-            metrics.log_derived(f"gain_norm/{category}", norm, priority=1500)
+            metrics.log_derived(f"{GAIN_NORM}{category}", norm, priority=1500)
 
     def _norm(self, category: str, meters: Any) -> float:
         if self._norms[0] != self._updates:  # asked for only where a line is logged

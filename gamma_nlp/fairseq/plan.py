@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gamma_nlp.decay.groups import Setting, assign
+from gamma_nlp.decay.groups import Decay, assign
 from gamma_nlp.decay.policy import CATEGORY_KEYS, DecayPolicy, decayed_categories
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains import roles
@@ -35,7 +35,7 @@ class Plan:
     table: GainTable
     policy: DecayPolicy
     weight_decay: float
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, Decay]
     parameters: Mapping[str, nn.Parameter]
 
 
@@ -184,7 +184,7 @@ def _check_named(table: GainTable, own: Mapping[str, float], source: str) -> Non
 
 def _settings(
     table: GainTable, policy: DecayPolicy, weight_decay: float, own: Mapping[str, float]
-) -> dict[str, Setting]:
+) -> dict[str, Decay]:
     if weight_decay == 0 and policy.decays_gains:
         if not any(own.values()):
             raise GammaError(

@@ -21,7 +21,7 @@ class StandIn(FairseqOptimizer):
         self._optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
 
 
-def planned_rates(trainer: Any) -> list[float] | None:
+def rates_of_fairseq(trainer: Any) -> list[float] | None:
     """The learning rate of every update of a run, from its first one.
 
     ``None`` where it is not known: the run has no end, or its schedule follows scores.

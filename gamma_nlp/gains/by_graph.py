@@ -1,63 +1,80 @@
-"""A gain table from the residual graph of one forward pass."""
+"""Make a gain table from the residual graph of one forward pass."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import nn
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import name_tables, rule
-from gamma_nlp.gains import roles as find
 from gamma_nlp.gains.category import Category, Role
+from gamma_nlp.gains.roles import kind, norm_weights, owners, static_roles
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
 from gamma_nlp.graph import messages
 from gamma_nlp.graph.nodes import Graph, Op
-from gamma_nlp.wrappers import core, plain_name, unwrap
+from gamma_nlp.wrappers import library_model, library_names, unwrap
 
 
 def from_graph(model: nn.Module, graph: Graph) -> GainTable:
-    places: dict[str, list[rule.Use]] = {}
-    for place in rule.uses(graph):
-        places.setdefault(place.parameter, []).append(place)
+    """Return the gain table that the rule gives for a graph of ``model``.
+
+    Raises:
+        GammaError: A norm's weight is used, but not as a gain.
+    """
+    # A shared parameter goes by its first name.
     first = {id(p): name for name, p in model.named_parameters()}
-    aliases = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
-    by_name = {aliases[name]: rule.merge(found) for name, found in places.items()}
-    counts = {aliases[name]: len(found) for name, found in places.items()}
-    touched = {aliases[name] for name in graph.touched if name in aliases}
-    candidates = {aliases[name] for name in find.norm_weights(model)}
-    owners = dict(model.named_modules(remove_duplicate=False))
-    gains = []
-    for name, parameter in model.named_parameters():
-        use: rule.Use | None = by_name.get(name)
-        if use is None and name not in candidates:
-            continue
-        if use is None and name in touched and _only_scales(graph, name.rpartition(".")[0]):
-            continue  # called a norm, but normalises nothing, such as MobileBERT's NoNorm
-        if use is None and name in touched:
-            raise GammaError(messages.unplaced(model, name, _row(model, name)))
-        gains.append(
-            Gain(
-                name=name,
-                category=use.category if use else None,
-                kind=use.kind if use else find.kind(owners[name.rpartition(".")[0]]),
-                offset=use.offset if use else 0.0,
-                source="graph",
-                reason=_reason(graph, use, counts.get(name, 0)),
-                dtype=dtype_name(parameter),
-                numel=parameter.numel(),
-            )
-        )
-    trainable = dict(model.named_parameters())
-    unused = [g.name for g in gains if g.category is None and trainable[g.name].requires_grad]
+    named = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
+    gains = tuple(_gains(model, graph, named))
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    unused = [gain.name for gain in gains if gain.category is None and gain.name in trainable]
     if unused:
         warnings.warn(messages.unreached(unused), stacklevel=4)
-    roles = find.static_roles(model, skip=[gain.name for gain in gains])
-    added = {aliases[name] for name in graph.biases if name in aliases}
+    roles = _roles(model, graph, named, gains)
+    return GainTable(gains=gains, roles=roles, model=type(unwrap(model)).__name__)
+
+
+def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator[Gain]:
+    uses: dict[str, list[rule.Use]] = {}
+    for place in rule.uses(graph):
+        uses.setdefault(named[place.parameter], []).append(place)
+    touched = {named[name] for name in graph.touched if name in named}
+    candidates = {named[name] for name in norm_weights(model)}
+    owner: dict[str, nn.Module] = {}
+    for name, module, _, _ in owners(model):
+        owner.setdefault(name, module)
+    paths = {id(module): path for path, module in unwrap(model).named_modules()}
+    for name, parameter in model.named_parameters():
+        found = uses.get(name)
+        if found is None and name not in candidates:
+            continue
+        if found is None and name in touched:
+            if _only_scales(graph, paths[id(owner[name])]):
+                continue  # a norm by name that normalises nothing, such as MobileBERT's NoNorm
+            raise GammaError(messages.unplaced(model, name, _row(model, name)))
+        use = rule.merge(found) if found else None
+        yield Gain(
+            name=name,
+            category=use.category if use else None,
+            kind=use.kind if use else kind(owner[name]),
+            offset=use.offset if use else 0.0,
+            source="graph",
+            reason=_reason(graph, use, len(found or ())),
+            dtype=dtype_name(parameter),
+            numel=parameter.numel(),
+        )
+
+
+def _roles(
+    model: nn.Module, graph: Graph, named: Mapping[str, str], gains: Iterable[Gain]
+) -> dict[str, Role]:
+    roles = static_roles(model, skip=[gain.name for gain in gains])
+    added = {named[name] for name in graph.biases if name in named}
+    touched = {named[name] for name in graph.touched if name in named}
     for name in touched & roles.keys():
-        if roles[name] is Role.WEIGHT:  # a matrix by its shape, until it is seen in a contraction
+        if roles[name] is Role.WEIGHT:  # by its shape; a weight only if it is contracted, see below
             roles[name] = Role.EMBEDDING if name in added else Role.OTHER
     for role, names in (
         (Role.BIAS, graph.biases),
@@ -66,32 +83,33 @@ def from_graph(model: nn.Module, graph: Graph) -> GainTable:
         (Role.EMBEDDING, graph.embeddings),
     ):
         for name in names:
-            own = aliases.get(name)
+            own = named.get(name)
             if own not in roles or (role, roles[own]) == (Role.BIAS, Role.EMBEDDING):
-                continue  # a table of positions, added whole
+                continue  # a table of positions, added whole, is no bias
             if roles[own] is Role.BIAS and _stays_bias(role, own, added, roles):
                 continue
             roles[own] = role
-    return GainTable(gains=tuple(gains), roles=roles, model=type(unwrap(model)).__name__)
+    return roles
 
 
 def _stays_bias(role: Role, name: str, added: set[str], roles: Mapping[str, Role]) -> bool:
-    """Whether a bias is one although the graph contracts it or looks it up."""
-    if role is Role.WEIGHT:  # q = Wp + b of a parameter p is contracted whole
+    """Whether a parameter called a bias stays one although it is contracted or looked up."""
+    if role is Role.WEIGHT:  # of a parameter p, q = Wp + b is contracted whole, and b with it
         return name in added
     # Experts look up their bias along with their weight: `proj`, `proj_bias`.
     return role is Role.EMBEDDING and roles.get(name.removesuffix("_bias")) is Role.WEIGHT
 
 
 def _row(model: nn.Module, name: str) -> str | None:
-    """What a row for this gain would be called, where tables are read for the model at all."""
-    if name_tables.model_type(core(unwrap(model))) is None:
+    """Return what a table row for this gain would begin with, if tables are read for the model."""
+    if name_tables.model_type(library_model(model)) is None:
         return None
-    return re.sub(r"\.\d+(?=\.)", ".{i}", plain_name(name)).removesuffix(".weight")
+    plain = library_names(other for other, _ in model.named_parameters())[name]
+    return re.sub(r"\.\d+(?=\.)", ".{i}", plain).removesuffix(".weight")
 
 
 def _only_scales(graph: Graph, module: str) -> bool:
-    """Whether all that a module does is to multiply and add."""
+    """Whether a module only multiplies and adds."""
     ops = [n.op for n in graph.nodes if n.module == module or n.module.startswith(f"{module}.")]
     return bool(ops) and all(op is Op.LINEAR for op in ops)
 
@@ -101,11 +119,8 @@ def _reason(graph: Graph, use: rule.Use | None, count: int) -> str:
         return "the forward pass never reaches it"
     several = f" (decides among {count} uses)" if count > 1 else ""
     if use.addition is None:
-        after = (
-            "renormalised, no residual addition"
-            if use.category is Category.BRANCH_INNER
-            else ("no residual addition after it")
-        )
+        inner = use.category is Category.BRANCH_INNER
+        after = "renormalised, no residual addition" if inner else "no residual addition after it"
         return after + several
     place = graph.nodes[use.addition].module or "the model"
     how = {

@@ -1,4 +1,4 @@
-"""A gain table from the name table of a known architecture; runs nothing."""
+"""Make a gain table from the name table of a known architecture, without running the model."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from torch import nn
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import name_tables
-from gamma_nlp.gains import roles as find
 from gamma_nlp.gains.category import Role
+from gamma_nlp.gains.roles import norm_weights, static_roles
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
-from gamma_nlp.wrappers import core, unwrap
+from gamma_nlp.wrappers import library_model
 
 
 def from_table(model: nn.Module, required: bool) -> GainTable | None:
-    inner = core(unwrap(model))
+    """Return the gain table by names, or ``None`` where no name table can be trusted.
+
+    Raises:
+        GammaError: It is ``required``, and there is none; says why.
+    """
+    inner = library_model(model)
     names = [name for name, _ in model.named_parameters()]
     placed = name_tables.place(inner, names)
     stranger = None
     if placed is not None:
-        # Classes between the root and a gain must be the library's own: a subclass may have
-        # moved the norm.
+        # A subclass of the user's own may have moved the norm.
         stranger = name_tables.foreign(inner, _own_names(inner, placed[1], model))
     left = [] if placed is None else _unmatched(model, placed[1])
     if placed is None or stranger or left:
         if required:
-            raise GammaError(_no_table(inner, placed is None, stranger, left))
+            raise GammaError(_no_table(inner, stranger, left))
         return None
     layout, rows = placed
     parameters = dict(model.named_parameters())
@@ -44,36 +48,31 @@ def from_table(model: nn.Module, required: bool) -> GainTable | None:
         for name, row in rows.items()
         if row.category is not None
     )
-    roles = find.static_roles(model, skip=[gain.name for gain in gains])
+    roles = static_roles(model, skip=[gain.name for gain in gains])
     for name, row in rows.items():
         twin = name.removesuffix("weight") + "bias"
         if row.category is None and twin in roles:
             roles[twin] = Role.BIAS  # it shifts no norm
-    return GainTable(
-        gains=gains,
-        roles=roles,
-        model=type(inner).__name__,
-    )
+    return GainTable(gains=gains, roles=roles, model=type(inner).__name__)
 
 
 def _own_names(inner: nn.Module, rows: dict[str, Any], model: nn.Module) -> list[str]:
-    """The gains' names as the unwrapped model spells them."""
+    """Return the gains' names inside the library's model, without wrappers."""
     names = {id(p): name for name, p in inner.named_parameters()}
     parameters = dict(model.named_parameters())
     return [names[id(parameters[name])] for name in rows if id(parameters[name]) in names]
 
 
 def _unmatched(model: nn.Module, rows: dict[str, Any]) -> list[str]:
-    own = dict(model.named_parameters())  # shared parameters under their first name only
-    return [name for name in find.norm_weights(model) if name in own and name not in rows]
+    return [name for name in norm_weights(model) if name not in rows]
 
 
-def _no_table(inner: nn.Module, none: bool, stranger: str | None, left: list[str]) -> str:
+def _no_table(inner: nn.Module, stranger: str | None, left: list[str]) -> str:
     kind = type(inner).__name__
-    if none:
-        why = f"no table holds for {kind} with this configuration"
-    elif stranger:
+    if stranger:
         why = f"the class of module {stranger!r} is not the library's own"
+    elif left:
+        why = f"the name table of {kind} does not know {left[0]!r}"
     else:
-        why = f"the table of {kind} does not know {left[0]!r}"
+        why = f"no name table holds for {kind} with this configuration"
     return f"{why}; let the graph decide: categorize(model, method='graph')"

@@ -1,4 +1,4 @@
-"""The four places a gain can have, and the roles of all other parameters."""
+"""The four places where a gain can sit, and the roles of all other parameters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class Category(enum.Enum):
     """Where the output of a normalisation gain goes, relative to the residual additions.
 
     The four categories are those of Kim et al. (arXiv:2205.07260); which parameter falls into
-    which one is this library's reconstruction of their definitions (see README, "How it works").
+    which one is this library's reconstruction of their definitions (see ``gains/README.md``).
     """
 
     BRANCH_LAST = "branch_last"
@@ -26,10 +26,10 @@ class Category(enum.Enum):
 
 
 class Role(enum.Enum):
-    """What a parameter that is no gain does in the model."""
+    """What a parameter that is not a gain does in the model."""
 
     WEIGHT = "weight"
-    """Contracted with the signal: matrix product, convolution, einsum."""
+    """Contracted with the signal: a matrix product, convolution or einsum."""
     EMBEDDING = "embedding"
     """Looked up by an index."""
     SHIFT = "shift"

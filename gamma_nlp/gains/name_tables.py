@@ -1,8 +1,9 @@
 """Name tables: which parameter of a known architecture is a gain, and in which category.
 
 A table is read only where it can be trusted: the model's type and the config fields that move
-norms match, every class between the root and a gain comes from the library that the table is for,
-and no norm of the model is left over. Otherwise there is no table and the graph decides.
+norms match, every class from the root to a gain is the library's own, and no norm of the model is
+left over. Otherwise there is no table, and the graph decides. ``tables/transformers.ini`` begins
+with the format.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from importlib import resources
 from torch import nn
 
 from gamma_nlp.gains.category import Category
-from gamma_nlp.wrappers import plain_name
+from gamma_nlp.wrappers import library_names
 
 TRUSTED = ("transformers.", "fairseq.", "torch.", "peft.", "bitsandbytes.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One line of a section; the category is ``None`` where the name belongs to no gain."""
+    """One line of a section; the category is ``None`` where the name is not a gain's."""
 
     pattern: str
     category: Category | None
@@ -47,7 +48,7 @@ class Layout:
 
 @functools.cache
 def layouts() -> tuple[Layout, ...]:
-    """Every layout of the package's table files, in order."""
+    """Return every layout of the package's table files, in order."""
     found = []
     folder = resources.files(__package__).joinpath("tables")
     for file in sorted(folder.iterdir(), key=lambda f: f.name):
@@ -85,7 +86,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def model_type(model: nn.Module) -> str | None:
-    """The key under which a model's layout is filed, or ``None``."""
+    """Return the type under which a model's layouts are filed, ``None`` for other models."""
     home = type(model).__module__
     if home.startswith("transformers.models."):
         return getattr(getattr(model, "config", None), "model_type", None)
@@ -95,7 +96,7 @@ def model_type(model: nn.Module) -> str | None:
 
 
 def layout_for(model: nn.Module) -> Layout | None:
-    """The layout that holds for ``model``, if one does."""
+    """Return the layout that holds for ``model``, ``None`` if there is none."""
     kind = model_type(model)
     if kind is None:
         return None
@@ -132,17 +133,16 @@ def place(model: nn.Module, names: Iterable[str]) -> tuple[str, dict[str, Row]] 
 
     Args:
         model: The model itself, without wrappers.
-        names: Parameter names, wrappers' parts included.
+        names: The names of all its parameters, with what wrappers put into them.
 
     Returns:
-        The layout's name and the row of each parameter that has one, or ``None`` where no layout
-        holds.
+        The layout's name and the row of each parameter that has one; ``None`` if no layout holds.
     """
     layout = layout_for(model)
     if layout is None:
         return None
     prefix = getattr(model, "base_model_prefix", "")
-    plain = {name: _strip(plain_name(name), prefix) for name in names}
+    plain = {name: _strip(short, prefix) for name, short in library_names(names).items()}
     found: dict[str, Row] = {}
     matchers = [(_matcher(row.pattern, plain.values()), row) for row in layout.rows]
     for name, short in plain.items():
@@ -168,7 +168,7 @@ def _regex(pattern: str) -> str:
 
 
 def foreign(model: nn.Module, names: Iterable[str]) -> str | None:
-    """The first module on the way to one of these parameters whose class no table knows."""
+    """Return the first module on the way to these parameters whose class is not the library's."""
     modules = dict(model.named_modules())
     for name in names:
         parts = name.split(".")[:-1]

@@ -1,8 +1,8 @@
-"""Find what can be told of parameters without running the model: norms, and everyone's role."""
+"""What types, names and shapes say without running a model: which modules are norms, and roles."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
@@ -18,12 +18,12 @@ _TORCH_NORMS = (
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises, by its type; a class of the user's own counts by its name."""
+    """Whether a module normalises, by its type, or by its name if the class is the user's own."""
     return isinstance(module, _TORCH_NORMS) or "norm" in type(module).__name__.lower()
 
 
 def kind(module: nn.Module) -> str:
-    """The kind of a norm module by its type, as :attr:`gamma_nlp.Gain.kind`."""
+    """Return the kind of a norm module by its type, as :attr:`gamma_nlp.Gain.kind`."""
     name = type(module).__name__.lower()
     for word in ("batch", "group", "instance", "rms"):
         if word in name:
@@ -31,42 +31,52 @@ def kind(module: nn.Module) -> str:
     return "layer_norm"
 
 
-def norm_weights(model: nn.Module) -> list[str]:
-    """Names of the parameters that look like gains: what norm modules own, apart from shifts.
+def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter]]:
+    """Yield each parameter's name, the module that owns it, its name there, and the parameter.
 
-    A container whose class name holds "norm" (a block, say) owns no small parameters of its own
-    and so contributes none.
+    A shared parameter comes once for each owner, always under its first name. That name need not
+    be the path of the owner: a checkpointed root leaves its own part out of it.
     """
-    found = []
-    for path, module in model.named_modules(remove_duplicate=False):
-        if is_norm(module):
-            for name, parameter in module.named_parameters(recurse=False):
-                if not _is_bias(name) and not _is_matrix(parameter):
-                    found.append(f"{path}.{name}" if path else name)
-    return found
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for module in model.modules():
+        for last, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            yield names[id(parameter)], module, last, parameter
+
+
+def norm_weights(model: nn.Module) -> list[str]:
+    """Return the names of parameters that look like gains: what norm modules own, without shifts.
+
+    A container with "norm" in its class name, such as a block, owns no small parameters itself and
+    so contributes none.
+    """
+    found = [
+        name
+        for name, owner, last, parameter in owners(model)
+        if is_norm(owner) and not _is_bias(last) and not _is_matrix(parameter)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def static_roles(model: nn.Module, skip: Iterable[str] = ()) -> dict[str, Role]:
-    """The role of each parameter by the type of the module that owns it and by its shape."""
+    """Return each parameter's role by its shape and the type of the module that owns it."""
     skipped = set(skip)
-    owners = dict(model.named_modules(remove_duplicate=False))
-    first: dict[int, str] = {}
+    seen: set[str] = set()
     roles: dict[str, Role] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        path, _, last = name.rpartition(".")
-        role = _role(owners[path], last, parameter)
-        known = first.setdefault(id(parameter), name)
-        if known not in skipped and (known == name or role is Role.EMBEDDING):
-            roles[known] = role  # an output layer that shares the embedding is the embedding
+    for name, owner, last, parameter in owners(model):
+        role = _role(owner, last, parameter)
+        # An output layer that shares its weight with an embedding counts as an embedding.
+        if name not in skipped and (name not in seen or role is Role.EMBEDDING):
+            roles[name] = role
+        seen.add(name)
     return roles
 
 
 def _role(owner: nn.Module, name: str, parameter: nn.Parameter) -> Role:
     if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
         return Role.EMBEDDING
-    # Biases of experts or heads, held as one matrix, are named for what they are.
+    # Biases of all experts or heads may be held as one matrix; their names still say what they are.
     if name.endswith("bias") or (_is_bias(name) and not _is_matrix(parameter)):
-        # A class named after its norm may be a whole head; a norm has no submodules.
+        # A class with "norm" in its name may be a whole head; a norm has no submodules.
         return Role.SHIFT if is_norm(owner) and not [*owner.children()] else Role.BIAS
     if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) or _is_matrix(parameter):
         return Role.WEIGHT

@@ -1,22 +1,28 @@
 """The rule: which sums are residual additions, and which category a gain falls into.
 
-This is a reconstruction of the definitions of Kim et al. (arXiv:2205.07260), whose body text was
-not at hand. It reads a residual graph (:mod:`gamma_nlp.graph.nodes`) and nothing else. Sets of
-nodes are Python integers used as bit sets, so that a model of a hundred layers takes milliseconds.
+This is a reconstruction of the definitions of Kim et al. (arXiv:2205.07260), whose abstract could
+be read and whose body could not. It reads a residual graph (:mod:`gamma_nlp.graph.nodes`) and
+nothing else. Sets of nodes are Python integers used as bit sets, so that a hundred layers take
+milliseconds.
 
-*Free* means crossing neither a weight nor a norm. For a sum u + v:
+A sum has a **skip** and a **branch**, which start at one node::
 
-- it is a **residual addition** if some node c reaches u freely and reaches v, but never freely:
-  u is the skip, v the branch, and the latest such c is where the branch starts;
-- or, as a **projection shortcut**, if the skip crosses exactly one weight, every path of the
-  branch at least two with a nonlinearity between them, and the sum is inside no other branch.
+    start c ──┬─────────── skip, free of weights and norms ─────────── u ─┐
+              └─────────── branch, with a weight or a norm ─────────── v ─+ ──▶
 
-Indices and masks made from activations (top-k, thresholds) are no part of any of these paths, but
-a gain that steers a branch through them feeds that branch.
+*Free* means crossing neither a weight nor a norm. A sum u + v is
 
-Not counted: a sum that enters a softmax before any weight (attention scores with a position
+- a **residual addition** if some node c reaches u freely, and reaches v but never freely: u is the
+  skip, v the branch, and the branch starts at the latest such c;
+- or a **projection shortcut**, if the skip crosses exactly one weight, every path of the branch at
+  least two with a nonlinearity between them, and the sum is inside no other branch.
+
+Not counted are a sum that enters a softmax before any weight (attention scores with a position
 bias), and a sum inside another addition's branch, unless its own skip runs from that branch's
 start to its end without a weight.
+
+Indices and masks made from activations (top-k, thresholds) are part of no path here, but a gain
+that steers a branch through them feeds that branch.
 """
 
 from __future__ import annotations
@@ -28,13 +34,33 @@ from typing import NamedTuple
 from gamma_nlp.gains.category import Category
 from gamma_nlp.graph.nodes import Graph, Op
 
-# Whatever the policy, a gain that is used in several places takes the most cautious of them.
+# Which of its uses decides for a gain that is used in several places, such as a shared layer's.
+#
+#                  shortcut   head   branch_last   branch_inner
+#     none            -        -          -             -
+#     input_only      -        -          -           decay         every preset decays the end
+#     guidelines      -        -        decay         decay         of this order
+#     all           decay    decay      decay         decay
+#
+# So a shared gain decays only if each of its uses would, whatever the preset. That is why head
+# comes before the branches: a block's norm that is also the final norm scales the logits, and
+# nothing after that makes up for a smaller scale. branch_last comes before branch_inner because of
+# input_only.
+#
+# Within one use head comes last of all (see _follow): it is what remains where no path meets an
+# addition.
+#
+#     gain ──┬── linear ──▶ +       one use: branch_inner, although a path leads to the output
+#            └──▶ output
+#
+#     gain ───── linear ──▶ +       two uses of one parameter, branch_inner and head: head
+#     gain ──▶ output
 PRECEDENCE = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRANCH_INNER)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Addition:
-    """A residual addition: the node that adds, its two operands, and where its branch starts."""
+    """A residual addition: the node that adds, its two operands, and the start of its branch."""
 
     node: int
     skip: int
@@ -44,7 +70,7 @@ class Addition:
 
 @dataclass(frozen=True, kw_only=True)
 class Use:
-    """One place where a gain acts: its category and the addition that settles it, if any."""
+    """One place where a gain acts: its category, and the addition that settles it, if any."""
 
     parameter: str
     offset: float
@@ -55,7 +81,7 @@ class Use:
 
 
 class Reach:
-    """For every node, bit sets of the ancestors that reach it: at all, freely, without a weight."""
+    """For every node, its ancestors as bit sets: all, those that reach it freely or weightless."""
 
     def __init__(self, graph: Graph) -> None:
         self.all: list[int] = []
@@ -79,11 +105,11 @@ def _has(bits: int, index: int) -> bool:
 
 
 def additions(graph: Graph) -> list[Addition]:
-    """Find the residual additions of a graph, in the order in which they run."""
+    """Return the residual additions of a graph, in the order in which they run."""
     reach = Reach(graph)
     scores = _enters_softmax(graph)
     counted: list[Addition] = []
-    # A sum is inside the branches of later sums only, so the last sum is settled first.
+    # A sum can only be inside the branch of a later sum, so settle the last sum first.
     for index in reversed(range(len(graph.nodes))):
         node = graph.nodes[index]
         if node.op is not Op.ADD or scores[index]:
@@ -139,7 +165,7 @@ def _projection(
 
 
 class _Path(NamedTuple):
-    """What lies on a path, read backwards from its end."""
+    """What lies on a path, collected from its end backwards."""
 
     weights: int = 0  # 2 stands for two or more
     bent: bool = False  # a nonlinearity, with a weight after it
@@ -154,7 +180,7 @@ class _Path(NamedTuple):
 
 
 def _crossings(graph: Graph, node: int) -> dict[int, set[_Path]]:
-    """What lies between each ancestor and ``node``, over all paths."""
+    """Return what lies between each ancestor and ``node``, for each path that differs in it."""
     paths: dict[int, set[_Path]] = {}
     stack = [(node, _Path())]
     while stack:
@@ -170,7 +196,7 @@ def _crossings(graph: Graph, node: int) -> dict[int, set[_Path]]:
 
 
 def _enters_softmax(graph: Graph) -> list[bool]:
-    """Whether a node's value enters a softmax before any weight or other contraction."""
+    """Return, for each node, whether it enters a softmax before any weight or contraction."""
     enters = [False] * len(graph.nodes)
     for index in reversed(range(len(graph.nodes))):
         node = graph.nodes[index]
@@ -183,7 +209,7 @@ def _enters_softmax(graph: Graph) -> list[bool]:
 
 
 def uses(graph: Graph) -> list[Use]:
-    """Place every gain at every node where it acts."""
+    """Return every place where a gain acts."""
     counted = {addition.node: addition for addition in additions(graph)}
     below = graph.children()
     scores = _enters_softmax(graph)
@@ -210,13 +236,14 @@ def uses(graph: Graph) -> list[Use]:
 
 
 def merge(places: list[Use]) -> Use:
-    """The use that decides for a parameter with several."""
+    """Return the use that decides for a parameter with several."""
     return min(places, key=lambda use: PRECEDENCE.index(use.category))
 
 
 def _follow(
     graph: Graph, gain: int, counted: dict[int, Addition], below: list[list[int]]
 ) -> tuple[Category, int | None]:
+    """Follow a gain's output to the first counted addition on every path."""
     seen = {(gain, False)}
     stack = [(gain, False)]
     last = inner = None
@@ -244,13 +271,13 @@ def _follow(
     if inner is not None:
         return Category.BRANCH_INNER, inner
     if not counted and renormalised:
-        # No residual addition in the whole model: the effective-rate argument holds unchanged.
+        # Without any residual addition in the model the effective-rate argument holds unchanged.
         return Category.BRANCH_INNER, None
     return Category.HEAD, None
 
 
 def _layer_scales(graph: Graph, counted: Iterable[Addition]) -> set[int]:
-    """Products with a parameter through which the whole branch of some addition passes."""
+    """Return the products with a parameter that scale the whole branch of an addition."""
     found = set()
     for addition in counted:
         current = addition.branch
@@ -265,7 +292,7 @@ def _layer_scales(graph: Graph, counted: Iterable[Addition]) -> set[int]:
 
 
 def _feeds_scores(graph: Graph, gain: int, below: list[list[int]], scores: list[bool]) -> bool:
-    """Whether a gain's output is a query or a key: its next contraction enters a softmax."""
+    """Whether a gain's output is a query or a key: a softmax follows its next contraction."""
     seen, stack = {gain}, [gain]
     while stack:
         for child in below[stack.pop()]:

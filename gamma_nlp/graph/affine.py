@@ -1,4 +1,21 @@
-"""Values made of parameters and constants alone, such as ``1 + weight`` or a dequantised matrix."""
+"""Values made of parameters and constants alone, such as ``1 + weight`` or a dequantised matrix.
+
+Models rarely multiply by a parameter as it is stored. The trace follows each parameter through
+such steps as ``k * w + c``, with one slope k and one intercept c for all elements::
+
+    w ──▶ w.float() ──▶ 1 + w ──▶ 2 * (1 + w)            what the model computes
+    1*w + 0  1*w + 0    1*w + 1    2*w + 2               slope * w + intercept
+
+    signal * (2*w + 2)  =  2 * signal * (w + 1)          offset = intercept / slope = 1
+
+The product vanishes at w = -offset. So ``w`` is a gain with offset 0, ``1 + w`` one with offset 1,
+and decay that pulls the gain to 0 pulls w to -offset. The slope itself is a constant factor and
+moves no gain to another place.
+
+A value of several parameters, or of one through anything but these steps (``exp(w)``, ``w * w``),
+keeps the names of its parameters and loses its slope: it can still be a weight or a bias, but no
+longer a gain.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +33,7 @@ from gamma_nlp.graph.operations import MOVES
 class Expr:
     """A value made of parameters and constants alone: ``slope * parameter + intercept``.
 
-    ``slope`` is ``None`` where it is no such affine function of a single parameter.
+    ``slope`` is ``None`` where the value is not of this form.
     """
 
     params: frozenset[str]
@@ -25,7 +42,7 @@ class Expr:
 
     @property
     def offset(self) -> float | None:
-        """The gain is proportional to ``parameter + offset``."""
+        """The c with which the value is proportional to ``parameter + c``; ``None`` without one."""
         if self.slope is None or self.slope == 0 or len(self.params) != 1:
             return None
         return self.intercept / self.slope
@@ -34,11 +51,11 @@ class Expr:
 def combine(
     name: str, args: Sequence[Any], tensors: Sequence[torch.Tensor], exprs: Sequence[Expr | None]
 ) -> Expr | None:
-    """The expression that an operation gives, or ``None`` for a plain constant.
+    """Return what an operation on parameters and constants gives, ``None`` for a constant.
 
     Args:
         name: The operation.
-        args: Its arguments as given.
+        args: Its arguments.
         tensors: The tensors among them.
         exprs: What each of these tensors is, ``None`` for a constant.
     """
@@ -52,7 +69,7 @@ def combine(
     if name in MOVES or name in ("cat", "index"):
         return inner
     if name == "tanh" and inner.intercept == 0:
-        return inner  # vanishes where the parameter does, and shrinks with it
+        return inner  # a gain tanh(w) vanishes where w does, and shrinks with it
     other = _constant(args, tensors, exprs)
     if name == "neg":
         return Expr(params, -inner.slope, -inner.intercept)
@@ -66,6 +83,7 @@ def combine(
 def _constant(
     args: Sequence[Any], tensors: Sequence[torch.Tensor], exprs: Sequence[Expr | None]
 ) -> float | None:
+    """Return the one number that the other operand holds, a filled tensor included."""
     for arg in args:
         if isinstance(arg, (int, float)) and not isinstance(arg, bool):
             return float(arg)

@@ -1,8 +1,17 @@
-"""Notice when values leave PyTorch: what comes back is a tensor that no operation has made.
+"""Notice when values leave PyTorch, since what comes back is a tensor that no operation has made.
 
-A dispatch mode sees operations. ``x.numpy()``, ``x.tolist()`` or a kernel that takes the address of
-a tensor are none, so a signal that takes this way would come back as a constant, and every gain
-before it would look as if no addition followed.
+The recorder sees operations. ``x.numpy()``, ``x.tolist()`` and a kernel that takes the address of a
+tensor are none. A signal that goes this way *escapes*::
+
+                 seen                     not seen                    seen
+    x ── norm ── gain ── linear ──▶ .numpy() ──▶ any code ──▶ torch.tensor(...) ──▶ + ──▶
+                                    the exit                  looks like a constant
+
+Taken for a constant, it would cut the path: no addition would seem to follow the gain, which would
+come out as ``head``. So the trace remembers the exit, and from then on refuses to read any tensor
+that may hold what left: one that no operation has made and that the model did not own before, or
+one whose memory was lent out. A signal that leaves and does not come back (logging, a histogram) is
+no escape.
 """
 
 from __future__ import annotations
@@ -18,7 +27,7 @@ EXITS = frozenset({"numpy", "__array__", "tolist", "__dlpack__", "data_ptr"})
 
 
 class Escapes(TorchFunctionMode):
-    """Calls ``leave(tensor, method)`` for every tensor whose values are read behind PyTorch."""
+    """Calls ``leave(tensor, method)`` for every tensor whose values are read outside PyTorch."""
 
     def __init__(self, leave: Callable[[torch.Tensor, str], None]) -> None:
         super().__init__()
@@ -38,10 +47,10 @@ class Escapes(TorchFunctionMode):
 
 
 class Outside:
-    """What is known of values behind PyTorch: which way the signal went, what may hold it now.
+    """What is known of values outside PyTorch: where the signal left, what may hold it now.
 
     Attributes:
-        exit: The module in which the signal left and the method that it took, or ``None``.
+        exit: The module in which the signal left first and the method it took, or ``None``.
     """
 
     def __init__(self) -> None:
@@ -50,23 +59,23 @@ class Outside:
         self._lent = WeakTensorKeyDictionary()
 
     def own(self, tensors: Iterable[torch.Tensor]) -> None:
-        """The model had these tensors before; they hold no signal."""
+        """Note that the model had these tensors before, so that they hold no signal."""
         self._own.update(id(tensor) for tensor in tensors)
 
     def leave(self, place: str, method: str) -> None:
-        """The signal left in module ``place``."""
+        """Note that the signal left in module ``place``."""
         self.exit = self.exit or (place, method)
 
     def lend(self, tensor: torch.Tensor) -> None:
-        """Something may write to a constant unseen."""
+        """Note that something may write to this constant unseen."""
         self._lent[tensor] = True
 
     def may_hold_signal(self, tensor: torch.Tensor, made: bool) -> bool:
-        """Whether a tensor that is no activation may hold what left before.
+        """Whether an operand that passes for a constant may hold what left before.
 
         Args:
-            tensor: An operand.
-            made: Whether it comes from an operation that was seen, or from the caller.
+            tensor: The operand.
+            made: Whether an operation that was seen, or the caller, made it.
         """
         if not tensor.is_floating_point() or tensor.numel() < 2:
             return False

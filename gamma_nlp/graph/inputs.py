@@ -1,4 +1,4 @@
-"""What a model is called with: the inputs that a user gave, or random ones that fit."""
+"""The inputs that a model is called with: the user's own, or random ones that fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TOKENS = 8
 
 
 def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments of one forward pass.
+    """Return the positional and keyword arguments of one forward pass.
 
     Args:
         model: The model, unwrapped.
@@ -23,7 +23,7 @@ def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, 
             enough for models of transformers.
 
     Raises:
-        GammaError: Something else was given, or nothing and the model's inputs are unknown.
+        GammaError: It is something else, or ``None`` for a model whose inputs are unknown.
     """
     if given is None:
         return (), random_inputs(model)
@@ -40,10 +40,10 @@ def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, 
 
 
 def random_inputs(model: nn.Module) -> dict[str, Any]:
-    """Random inputs for a model of transformers: eight token ids, or what its main input needs.
+    """Return random inputs for a model of transformers: eight token ids, or a picture.
 
     Raises:
-        GammaError: The model is not one of transformers, so that its inputs are unknown.
+        GammaError: The model is not one of transformers, or reads something else.
     """
     config = getattr(model, "config", None)
     main = getattr(model, "main_input_name", None)
@@ -63,7 +63,7 @@ def random_inputs(model: nn.Module) -> dict[str, Any]:
         inputs["pixel_values"] = torch.rand(shape, generator=_generator()).to(device)
     else:
         raise GammaError(
-            f"{type(model).__name__} reads {main!r}; pass it: "
+            f"{type(model).__name__} reads {main!r}, which is not made at random; pass it: "
             f"categorize(model, inputs={{{main!r}: x}})"
         )
     if hasattr(config, "use_cache"):
@@ -88,5 +88,5 @@ def _token_ids(config: Any, device: torch.device) -> torch.Tensor:
     ids = torch.tensor(allowed)[picks]
     end = getattr(text, "eos_token_id", None)
     if isinstance(end, int) and 0 <= end < size:
-        ids[0, -1] = end  # classifiers on top of a decoder read the state of the end token
+        ids[0, -1] = end  # classifiers on a decoder read the state of the end token
     return ids.to(device)

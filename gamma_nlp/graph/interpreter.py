@@ -1,7 +1,19 @@
-"""What one operation on activations means to the rule: the node, or nodes, that it adds.
+"""What one operation on activations does to the signal: the node, or nodes, that it adds.
 
-Works on names and operands; tensors do not occur here. The operands of an operation are nodes
-(activations), expressions of parameters, or neither (constants).
+Works on names and operands, without tensors. An operand is a node (an activation), an expression of
+parameters, or neither (a constant). What models write in several operations becomes the one node
+that it stands for::
+
+    the model computes                   the graph holds
+    x * rsqrt(mean(x ** 2) + eps)        a NORM of x
+    norm(x) * w                          a LINEAR of the norm, with scale w and offset 0
+    norm(x) * (1 + w)                    ... with offset 1: 1 + w is an affine expression
+    y + y * w, where y = norm(x)         ... with offset 1: the same gain, the 1 added last
+    x + F(x)                             an ADD of two signals
+
+A *scale* marks the node at which a parameter multiplies the signal. After a norm it is a gain, and
+has a ``kind``. Elsewhere it is a candidate: the rule calls it a layer scale where it multiplies a
+whole branch.
 """
 
 from __future__ import annotations
@@ -24,7 +36,7 @@ class Operand:
     shape: tuple[int, ...]
 
     def is_contracted(self, output: tuple[int, ...]) -> bool:
-        """Whether an operation with an output of this shape takes the operand for a matrix.
+        """Whether an operation with an output of this shape must contract the operand.
 
         Quantised matrices come packed into one column, which fits no side of the output.
         """
@@ -38,7 +50,7 @@ class Interpreter:
     """Adds nodes to a graph, operation by operation.
 
     Args:
-        graph: Where the nodes go.
+        graph: The graph to add to.
         where: Returns the name of the module that is running.
     """
 
@@ -60,10 +72,10 @@ class Interpreter:
             shape: The shape of its first output.
 
         Returns:
-            The node that stands for its output.
+            The node of its output.
 
         Raises:
-            GammaError: A kernel that fuses a norm with a weight or an addition.
+            GammaError: It fuses a norm with a weight or an addition.
         """
         nodes, exprs = _nodes(operands), _exprs(operands)
         if name in operations.MOVES and len(nodes) == 1 and not exprs:
@@ -88,7 +100,7 @@ class Interpreter:
         if name in operations.LINEAR:
             return self.node(Op.LINEAR, name, nodes)
         matrices = [o for o in operands if o.expr and o.is_contracted(shape)]
-        if matrices:  # an operation that is not known takes a matrix: a kernel that contracts
+        if matrices:  # an unknown operation that takes a matrix: a kernel that contracts
             self._mark_weights(_exprs(matrices))
             return self.node(Op.WEIGHT, name, nodes)
         return self.node(Op.NONLINEAR, name, nodes)
@@ -113,7 +125,7 @@ class Interpreter:
         return product
 
     def _attention(self, name: str, operands: Sequence[Operand]) -> int:
-        """A fused attention, written out as eager attention would be."""
+        """Add a fused attention as eager attention would be recorded."""
         scores = self.node(Op.CONTRACT, name, _nodes(operands[:2]))
         for bias in _nodes(operands[3:4]):
             scores = self.node(Op.ADD, "add", (scores, bias))
@@ -149,11 +161,17 @@ class Interpreter:
         return self.node(Op.LINEAR, name, nodes)
 
     def _unit_offset(self, total: int) -> int:
-        """``x + x * w`` is a product with ``1 + w``."""
+        """Turn ``y + y * w`` into one product of y with ``1 + w``.
+
+        ::
+
+            y ──┬────────┐            y ── * (w + 1) ──▶
+                └─ * w ──+ ──▶   =
+        """
         first, second = self.graph.nodes[total].parents
         for plain, scaled in ((first, second), (second, first)):
             product = self.graph.nodes[scaled]
-            # A fused norm has a scale too, but x + norm(x) is a sum of two signals.
+            # A fused norm has a scale too, but y + norm(y) is a sum of two signals.
             if product.op is not Op.LINEAR or product.parents != (plain,):
                 continue
             if product.scale is not None:
@@ -182,7 +200,10 @@ class Interpreter:
         return self.node(Op.LINEAR, name, nodes, scale)
 
     def _is_norm(self, signal: int, factor: int) -> bool:
-        """Whether ``factor`` is a root of a reduction of what ``signal`` is made of."""
+        """Whether ``factor`` is a root of a reduction of what ``signal`` is made of.
+
+        Then their product is a norm, written out; see :mod:`gamma_nlp.graph.operations`.
+        """
         origin = self._pointwise_origin(signal)
         reduced = rooted = False
         stack, seen = [factor], set()
@@ -204,9 +225,9 @@ class Interpreter:
         return rooted and reduced
 
     def _early(self, signal: int, factor: int) -> Scale | None:
-        """The gain of a norm written ``w * (x - mean) / std``: it multiplies before the division.
+        """Take the gain of ``w * (x - mean) / std``, which multiplies before the division.
 
-        Not a factor that the statistic itself contains: that one is normalised away.
+        A factor that the statistic contains as well is no gain: the division takes it out again.
         """
         entry = self.graph.nodes[signal]
         if entry.scale is None or entry.scale.kind is not None:
@@ -223,13 +244,14 @@ class Interpreter:
         return entry.scale
 
     def _is_centred(self, signal: int) -> bool:
-        """Whether a mean of what a signal is made of was taken off it."""
+        """Whether a mean was subtracted from a signal."""
         node = self.graph.nodes[signal]
         if node.name != "sub" or len(node.parents) != 2:
             return False
         return self.graph.nodes[node.parents[1]].name in ("mean", "sum", "div", "var_mean")
 
     def _pointwise_origin(self, node: int) -> set[int]:
+        """Return what a signal is made of by pointwise operations, itself included."""
         found: set[int] = set()
         stack = [node]
         while stack:
@@ -238,7 +260,7 @@ class Interpreter:
                 continue
             found.add(current)
             entry = self.graph.nodes[current]
-            # A sum of two signals is where one of them begins; a centred signal is not.
+            # A sum of two signals is where a new one begins; a centred signal is not.
             if entry.name in operations.POINTWISE and (
                 entry.op is not Op.ADD or entry.name == "sub"
             ):
@@ -246,10 +268,10 @@ class Interpreter:
         return found
 
     def _norm_behind(self, node: int, scalar: bool) -> str | None:
-        """The kind of the norm whose output ``node`` is, up to constant factors and shifts.
+        """Return the kind of the norm whose output ``node`` is, up to constant factors and shifts.
 
-        A single number is the gain of a norm only in the norm's own module: outside it mixes
-        signals, as a learned weight of a skip does.
+        A single number is the gain of a norm only in that norm's own module: outside it is a
+        learned weight of a skip or a branch, which mixes signals.
         """
         while True:
             entry = self.graph.nodes[node]

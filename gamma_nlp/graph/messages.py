@@ -1,4 +1,4 @@
-"""What to tell a user whose model cannot be traced: where it broke, and what to type next."""
+"""What to tell users whose model cannot be traced: where it broke, and what to type next."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from gamma_nlp.errors import listed, one_line
+
 EXAMPLES = {
     "input_ids": "torch.randint(1, 100, (1, 8))",
     "decoder_input_ids": "torch.randint(1, 100, (1, 8))",
     "attention_mask": "torch.ones(1, 8)",
     "pixel_values": "torch.rand(1, 3, 224, 224)",
 }
-TAKES = 8  # how many arguments of a forward pass are listed
+TAKES = 8  # how many optional arguments of a forward pass are listed
 
 
 def unknown_inputs(model: nn.Module) -> str:
-    """No inputs were given, and the model is none whose inputs are known."""
+    """Say that a model needs inputs from the user."""
     return (
-        f"{type(model).__name__} has no table and its inputs are unknown; pass some, so that its "
-        f"graph can be traced: {smallest_call(model)}, where {_run(model)} runs"
+        f"{type(model).__name__} has no name table, and its inputs are not known; pass some, so "
+        f"that its graph can be traced: {smallest_call(model)}, where {_run(model)} runs"
     )
 
 
@@ -32,8 +34,10 @@ def forward_failed(
     error: Exception,
     args: Sequence[Any] = (),
     kwargs: Mapping[str, Any] | None = None,
+    *,
+    function: str = "categorize",
 ) -> str:
-    """The forward pass raised an error of its own.
+    """Say that the forward pass raised an error of its own.
 
     Args:
         model: The model.
@@ -41,60 +45,59 @@ def forward_failed(
         error: What it raised.
         args: The positional arguments of the pass.
         kwargs: Its keyword arguments.
+        function: What the user called and will call again.
     """
     inputs = [*args, *(kwargs or {}).values()]
     given = [_describe(value) for value in args]
     given += [f"{name} {_describe(value)}" for name, value in (kwargs or {}).items()]
+    what = one_line(error, most=200).rstrip(".!")
     return (
         f"the forward pass of {type(model).__name__} failed"
-        f"{f' in module {place!r}' if place else ''}: {type(error).__name__}: {_brief(error)}. "
-        f"It was given {', '.join(given) or 'nothing'}. {_next(model, inputs, error)}"
+        f"{f' in module {place!r}' if place else ''}: {type(error).__name__}: {what}. "
+        f"It was given {', '.join(given) or 'nothing'}. {_remedy(model, inputs, error, function)}"
     )
 
 
-def _next(model: nn.Module, inputs: Sequence[Any], error: Exception) -> str:
+def _remedy(model: nn.Module, inputs: Sequence[Any], error: Exception, function: str) -> str:
     homes = {p.device.type for p in model.parameters()}
     strangers = {t.device.type for t in _tensors(inputs)} - homes
     if strangers and len(homes) == 1:
         (home,) = homes
-        return f"The model is on {home}, so pass inputs that are there too: x.to({home!r})"
+        return f"The model is on {home}; pass inputs that are there too: x.to({home!r})"
     if "meta" in homes and "meta" in str(error):
         return (
-            "On the meta device nothing can depend on values: build the model on the CPU, with "
-            f"fewer layers if it is large. In Python: {_on_cpu(model)}"
+            "Nothing can depend on values on the meta device; build the model on the CPU, with "
+            f"fewer layers if it is large: {_on_cpu(model, function)}"
         )
-    return f"Pass inputs that it accepts: {smallest_call(model)}"
+    return f"Pass inputs that it accepts: {smallest_call(model, function)}"
 
 
-def _on_cpu(model: nn.Module) -> str:
+def _on_cpu(model: nn.Module, function: str) -> str:
     name = type(model).__name__
     if not hasattr(model, "config"):
-        return f"model = {name}(...); {smallest_call(model)}"
+        return f"model = {name}(...); {smallest_call(model, function)}"
     own = type(model).__module__.startswith("transformers.")
     build = f"{name}(config)" if own else "AutoModel.from_config(config, trust_remote_code=True)"
     source = repr(getattr(model.config, "_name_or_path", "") or "...")
     trust = "" if own else ", trust_remote_code=True"
     return (
         f"config = AutoConfig.from_pretrained({source}{trust}); config.num_hidden_layers = 2; "
-        f"categorize({build})"
+        f"{function}({build})"
     )
 
 
-def smallest_call(model: nn.Module) -> str:
-    """The shortest call of ``categorize`` that gives a model what its forward pass asks for."""
+def smallest_call(model: nn.Module, function: str = "categorize") -> str:
+    """Return the shortest call that gives a model what its forward pass asks for."""
     names, required = _arguments(model)
     if required and not any(name in EXAMPLES for name in required):
-        return f"categorize(model, inputs={_tuple(required)})"
+        return f"{function}(model, inputs={_tuple(required)})"
     wanted = required or [name for name in ("input_ids", "pixel_values") if name in names][:1]
     if not wanted:
-        return "categorize(model, inputs=(x,))"
+        return f"{function}(model, inputs=(x,))"
     pairs = ", ".join(f"{name!r}: {EXAMPLES.get(name, name)}" for name in wanted)
-    call = f"categorize(model, inputs={{{pairs}}})"
+    call = f"{function}(model, inputs={{{pairs}}})"
     others = [name for name in names if name not in wanted]
-    if not others:
-        return call
-    listed = ", ".join(others[:TAKES]) + (", ..." if len(others) > TAKES else "")
-    return f"{call}; its forward also takes {listed}"
+    return f"{call}; its forward also takes {listed(others, TAKES)}" if others else call
 
 
 def _run(model: nn.Module) -> str:
@@ -103,7 +106,7 @@ def _run(model: nn.Module) -> str:
 
 
 def _arguments(model: nn.Module) -> tuple[list[str], list[str]]:
-    """The arguments of a forward pass, and those of them that have no default."""
+    """Return all arguments of a forward pass, and those without a default."""
     named = [
         parameter
         for parameter in inspect.signature(model.forward).parameters.values()
@@ -122,79 +125,75 @@ def _describe(value: Any) -> str:
     return repr(value) if value is None or isinstance(value, (bool, int)) else type(value).__name__
 
 
-def _brief(error: Exception) -> str:
-    text = (str(error).strip().split("\n")[0] or "no message").rstrip(".!")
-    return text if len(text) <= 200 else text[:200] + ".."
-
-
 def _tensors(values: Sequence[Any]) -> Iterator[torch.Tensor]:
     for leaf in torch.utils._pytree.tree_leaves(list(values)):
         if isinstance(leaf, torch.Tensor):
             yield leaf
 
 
+# What the trace cannot follow: the module, and a way around it ------------------------------------
+
+
 def hidden_kernel(place: str, shape: Sequence[int], reader: str) -> str:
-    """Memory was given out empty and came back full, with no operation in between."""
+    """Say that memory was allocated empty and read full, with no operation in between."""
     return (
-        f"{_module(place)} fills a tensor of shape {tuple(shape)} with a kernel that cannot be "
-        f"looked into (it is read by {reader}). Switch that kernel off for the trace"
-        f"{_twin(place)}"
+        f"{_module(place)} fills a tensor of shape {tuple(shape)} with a kernel that the trace "
+        f"cannot see into ({reader} reads it). Switch that kernel off for the trace{_twin(place)}"
     )
 
 
 def fused_kernel(place: str, kernel: str, other: str) -> str:
-    """One operation normalises and contracts, or adds and normalises."""
+    """Say that one operation does the work of a norm and of a weight or an addition."""
     return (
-        f"{_module(place)} calls a kernel ({kernel}) that fuses a norm with {other}, so that the "
-        f"gain cannot be told from it. Switch the fused kernel off for the trace{_twin(place)}"
+        f"{_module(place)} calls a kernel ({kernel}) that fuses a norm with {other}, so the trace "
+        f"cannot tell where its gain sits. Switch the fused kernel off for the trace{_twin(place)}"
     )
 
 
 def higher_order(place: str, name: str) -> str:
-    """An operator that runs functions where no operation is seen."""
+    """Say that an operator runs functions where no operation is seen."""
     return (
-        f"{_module(place)} calls {name}, and the trace cannot look into the functions that it "
-        f"runs. Write that step in plain Python for the trace{_twin(place)}"
+        f"{_module(place)} calls {name}, and the trace cannot see into the functions that it runs. "
+        f"Write that step in plain Python for the trace{_twin(place)}"
     )
 
 
 def left_torch(place: str, method: str) -> str:
-    """The signal left PyTorch, and something that may hold it came back."""
+    """Say that the signal left PyTorch, and that something which may hold it came back."""
     return (
         f"the signal leaves PyTorch in {_module(place)} (Tensor.{method}) and comes back, and the "
-        f"trace cannot follow it there. Write that step with PyTorch's operations{_twin(place)}"
+        f"trace cannot follow it outside. Write that step with PyTorch's operations{_twin(place)}"
     )
 
 
 def scripted(place: str) -> str:
-    """TorchScript runs where no operation is seen."""
+    """Say that a module is TorchScript, which runs where no operation is seen."""
     return (
-        f"{_module(place)} is TorchScript, which cannot be looked into: categorize the Python "
+        f"{_module(place)} is TorchScript, and the trace cannot see into it; categorize the Python "
         "model that it was made from"
     )
 
 
 def other_thread(place: str) -> str:
-    """Operations are seen in the thread that traces."""
+    """Say that a module runs in a thread in which no operation is seen."""
     return (
-        f"{_module(place)} runs in a thread of its own, where the trace sees nothing: let the "
-        "forward pass run in one thread"
+        f"{_module(place)} runs in a thread of its own, and the trace sees only the thread that "
+        "called it; run the whole forward pass in one thread"
     )
 
 
 def unreached(names: Sequence[str]) -> str:
-    """A warning: gains that the forward pass does not read."""
-    listed = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    """Warn that the forward pass never reads these gains."""
     what = "1 gain is" if len(names) == 1 else f"{len(names)} gains are"
     return (
-        f"{what} never reached by the forward pass, so without decay: {listed}. If another input "
-        "reaches more (an image, a decoder's ids), pass it: "
+        f"{what} never reached by the forward pass and will not decay: {listed(names, 3)}. If "
+        "another input reaches more (an image, ids for a decoder), pass it: "
         "categorize(model, inputs={...})"
     )
 
 
 def unplaced(model: nn.Module, name: str, row: str | None) -> str:
-    """A norm's weight is used, but not as a gain.
+    """Say that a norm's weight is used, but not as a gain.
 
     Args:
         model: The model.
@@ -205,13 +204,13 @@ def unplaced(model: nn.Module, name: str, row: str | None) -> str:
     owner = model.get_submodule(path)
     plain = "LayerNorm" if getattr(owner, "bias", None) is not None else "RMSNorm"
     twin = _twin(path, f"torch.nn.{plain}({model.get_parameter(name).numel()})")
-    if type(owner).__module__.startswith("torch."):  # somebody else uses its weight
+    if type(owner).__module__.startswith("torch."):  # another module uses its weight
         twin = _twin(path.rpartition(".")[0])
-    table = f", or write the row `{row} = CATEGORY` into its table" if row else ""
+    table = f", or add the row `{row} = CATEGORY` to its name table" if row else ""
     return (
         f"{name!r} belongs to a norm ({type(owner).__name__}), but neither source can place it: "
-        "the forward pass multiplies no normalised signal with it. If a kernel fuses the norm "
-        f"with what follows, switch that kernel off for the trace{table}{twin}"
+        "the forward pass multiplies no normalised signal by it. If a kernel fuses the norm with "
+        f"what follows, switch that kernel off for the trace{table}{twin}"
     )
 
 
@@ -220,12 +219,12 @@ def _module(place: str) -> str:
 
 
 def _twin(place: str, plain: str = "PLAIN") -> str:
-    """A way out that always works: place a copy, and use its table."""
+    """Return the way out that always works: trace a copy, and use its table for the model."""
     if not place:
         return ""
     what = " (PLAIN: a module with the same parameters, in plain PyTorch)"
     return (
-        ". Or place a copy that does without it: twin = copy.deepcopy(model); "
+        ". Or place the gains of a copy without it: twin = copy.deepcopy(model); "
         f"twin.set_submodule({place!r}, {plain}){what if plain == 'PLAIN' else ''}; "
         "table = categorize(twin, ...); param_groups(model, table=table, ...)"
     )

@@ -2,8 +2,7 @@
 
 A node is an operation on an activation. Operations that only move or cast values (views, copies,
 permutations) have no node of their own: their output stands for their input. Nothing here knows
-about tensors; :mod:`gamma_nlp.graph.recorder` fills the graph, and the rule of
-:mod:`gamma_nlp.gains.rule` reads it.
+tensors. :mod:`gamma_nlp.graph.recorder` fills the graph, :mod:`gamma_nlp.gains.rule` reads it.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 
 
 class Op(enum.Enum):
-    """What an operation is to the rule."""
+    """What an operation does to the signal."""
 
     SOURCE = "source"
     """An input, an embedding lookup, or a parameter used as a token array."""
@@ -26,11 +25,11 @@ class Op(enum.Enum):
     """Divides the signal by a statistic of itself."""
     SOFTMAX = "softmax"
     ADD = "add"
-    """Adds two activations; ``parents`` holds the two operands."""
+    """Adds two activations, the two ``parents``."""
     LINEAR = "linear"
-    """Linear in the signal, no parameter contracted: a constant factor, a bias, a sum, a mean."""
+    """Linear in the signal without contracting a parameter: a factor, a bias, a sum, a mean."""
     CHOICE = "choice"
-    """Makes indices or yes-or-no answers from the signal: they steer it, but hold none of it."""
+    """Makes indices or masks from the signal: they steer it and hold none of it."""
     NONLINEAR = "nonlinear"
     """Everything else."""
 
@@ -40,9 +39,8 @@ class Scale:
     """A broadcast product of the signal with one parameter: a gain, or a candidate for one.
 
     Attributes:
-        parameter: Its name.
-        offset: The parameter value at which the product vanishes, negated: 0 for ``w``, 1 for
-            ``1 + w``.
+        parameter: The parameter's name.
+        offset: The product is proportional to ``parameter + offset``: 0 for ``w``, 1 for ``1 + w``.
         kind: As :attr:`gamma_nlp.Gain.kind` where the factor follows a norm, ``None`` where it is
             a candidate for a layer scale.
     """
@@ -54,6 +52,8 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
+    """One operation: what it does, its name, what it reads, and the module that ran it."""
+
     op: Op
     name: str
     parents: tuple[int, ...]
@@ -96,7 +96,7 @@ class Graph:
         return len(self.nodes) - 1
 
     def children(self) -> list[list[int]]:
-        """For each node, the nodes that read it, in order."""
+        """Return, for each node, the nodes that read it, in order."""
         below: list[list[int]] = [[] for _ in self.nodes]
         for index, node in enumerate(self.nodes):
             for parent in dict.fromkeys(node.parents):

@@ -1,7 +1,7 @@
-"""What the names of PyTorch's operations say about the signal that goes through them.
+"""What PyTorch's operations do to the signal, by their names.
 
-Names are those of the dispatcher without namespace, overload and trailing underscore, so that
-``add`` stands for ``aten::add.Tensor`` and ``aten::add_.Tensor`` alike.
+Names are those of the dispatcher without namespace, overload and trailing underscore: ``add``
+stands for ``aten::add.Tensor`` and ``aten::add_.Tensor`` alike.
 """
 
 from __future__ import annotations
@@ -50,15 +50,21 @@ LINEAR = MOVES | _names("""
 LOOKUPS = _names("embedding embedding_bag _embedding_bag _embedding_bag_forward_only")
 INDEXING = _names("index index_select gather take_along_dim")
 
-# A norm written out divides a signal by a root of a reduction of it. From the divisor back to the
-# reduction there are only STATISTIC operations, from the reduction back to the signal POINTWISE.
+# A norm written out divides a signal by a root of a reduction of that signal:
+#
+#     x ──┬────────────────────────────────────────────▶ x * r
+#         └─▶ pow ───────▶ mean ───────▶ + eps ──▶ rsqrt ──┘ r
+#             POINTWISE    REDUCTIONS    STATISTIC, with one of the ROOTS
+#
+# From the divisor back to the reduction there are only STATISTIC operations, from the reduction
+# back to the signal only POINTWISE ones.
 REDUCTIONS = _names("mean sum var std var_mean std_mean linalg_vector_norm norm")
 ROOTS = _names("rsqrt sqrt pow std std_mean linalg_vector_norm norm")
 STATISTIC = _names("rsqrt sqrt pow reciprocal add sub mul div clamp clamp_min maximum abs")
 POINTWISE = _names("pow mul sub add abs square div real imag neg")
 
-# Fused norms, by a part of their names; and those whose input, where it is a parameter, must be
-# tokens (weight standardisation normalises a matrix with other operations).
+# Fused norms, by a part of their names. A parameter that is the input of one of NORMALISE_TOKENS is
+# used as tokens (weight standardisation normalises a matrix too, with other operations).
 NORM_KINDS = {
     "batch": "batch_norm",
     "group": "group_norm",
@@ -68,9 +74,9 @@ NORM_KINDS = {
 NO_NORM = _names("linalg_vector_norm norm renorm")
 NORMALISE_TOKENS = _names("native_layer_norm _fused_rms_norm")
 
-# Take the shape of their operand and nothing else.
+# Take the shape of their operand and none of its values.
 CONSTANTS = _names("""
     zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones new_full
 """)
-# Give memory without a value.
+# Allocate memory without a value.
 FRESH = _names("empty empty_like empty_strided new_empty new_empty_strided")

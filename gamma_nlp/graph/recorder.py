@@ -1,9 +1,9 @@
 """Record one forward pass as a :class:`~gamma_nlp.graph.nodes.Graph`.
 
-Operations are seen where PyTorch dispatches them, below modules, autograd and Python wrappers:
-frozen and quantised weights, custom autograd functions, checkpointed blocks and towers that run
-under ``no_grad`` look the same from there. This module keeps track of which tensor holds what;
-:mod:`gamma_nlp.graph.interpreter` says what the operations mean.
+Operations are seen where PyTorch dispatches them, below modules, autograd and Python wrappers.
+Frozen and quantised weights, custom autograd functions, checkpointed blocks and towers that run
+under ``no_grad`` all look the same from there. This module knows which tensor holds what;
+:mod:`gamma_nlp.graph.interpreter` knows what the operations mean.
 """
 
 from __future__ import annotations
@@ -28,9 +28,15 @@ from gamma_nlp.graph.nodes import Graph, Op
 
 @dataclass
 class _Value:
-    """What is known of a tensor: a node of the graph, an expression of parameters, or neither.
+    """What is known of a tensor.
 
-    ``choice`` is the node that stands for indices or masks made from activations.
+    Attributes:
+        node: The node whose output it is, if it is an activation.
+        choice: The node that stands for it, if it holds indices or masks made from activations.
+        expr: What it is of parameters, if it is made of them alone.
+        from_input: Whether it depends on the model's inputs.
+        from_signal: Whether it depends on an activation.
+        unwritten: Whether it is memory that nothing has been written to yet.
     """
 
     node: int | None = None
@@ -45,17 +51,19 @@ class Recorder(TorchDispatchMode):
     """A dispatch mode that fills :attr:`graph` while a model runs.
 
     Args:
-        parameters: Tensors that count as parameters, with their names.
+        parameters: Tensors that count as parameters, by name.
         inputs: The tensors that the model is called with.
-        tokens: Names of parameters that stand for tokens, such as latent queries; they count as
-            activations. Those that the pass finds are added to :attr:`tokens`.
+        tokens: Names of parameters that are used as tokens, such as latent queries; they count as
+            activations.
         where: Returns the name of the module that is running.
 
     Attributes:
+        graph: What was recorded.
+        tokens: The parameters used as tokens, those that this pass found included.
         undo: Protected tensors that were overwritten, each with a copy of what it held.
     """
 
-    supports_higher_order_operators = True  # they come here, to be refused but for attention
+    supports_higher_order_operators = True  # so that they come here: all but attention are refused
 
     def __init__(
         self,
@@ -97,7 +105,7 @@ class Recorder(TorchDispatchMode):
         self._outside.own(own)
 
     def leave(self, tensor: torch.Tensor, method: str) -> None:
-        """Take note that the values of a tensor are read, or its memory lent, behind PyTorch."""
+        """Note that the values of a tensor are read, or its memory lent, outside PyTorch."""
         value = self._get(tensor)
         if value.expr is not None:
             self.graph.touched |= value.expr.params
@@ -158,7 +166,7 @@ class Recorder(TorchDispatchMode):
                 result = replace(result, node=node)
         else:
             result = discrete
-            if not from_input:  # a packed matrix on its way to be unpacked
+            if not from_input:  # a packed matrix that is about to be unpacked
                 discrete.expr = combine(name, args, tensors, [v.expr for v in values])
         if name not in operations.CONSTANTS and not all(map(_carries_signal, outputs)):
             discrete.choice = self._choice(name, values, choices)
@@ -207,7 +215,7 @@ class Recorder(TorchDispatchMode):
         if table is not None and name in operations.NORMALISE_TOKENS:
             self.tokens |= table.params
             return _Value(node=self._interpreter.node(Op.SOURCE, name))  # until the next run
-        if name in operations.CONTRACTIONS:  # a weight, if only of constants: of a time step, say
+        if name in operations.CONTRACTIONS:  # a weight on constants only, such as a time step
             self.graph.weights |= {
                 param
                 for tensor, value in zip(tensors, values, strict=True)
@@ -223,7 +231,7 @@ class Recorder(TorchDispatchMode):
         return found or self._unannounced(tensor) or _Value()
 
     def _unannounced(self, tensor: torch.Tensor) -> _Value | None:
-        """``tensor.data`` is another tensor of the same memory that no operation has made."""
+        """Return what is known of the same memory: no operation makes ``tensor.data``."""
         key = _storage(tensor)
         for reference in self._aliases.get(key, []) if key is not None else []:
             other = reference()
@@ -239,7 +247,7 @@ class Recorder(TorchDispatchMode):
         self._values[tensor] = value
 
     def _write(self, tensor: torch.Tensor, value: _Value) -> None:
-        """A tensor was overwritten: so were its views and the tensor that it is a view of."""
+        """Note that a tensor was overwritten, and with it its views and what it is a view of."""
         self._set(tensor, value)
         key = _storage(tensor)
         for reference in self._aliases.get(key, []) if key is not None else []:
@@ -257,7 +265,7 @@ class Recorder(TorchDispatchMode):
             self._set(other, after)
 
     def _written(self, func: Any) -> tuple[int, ...]:
-        """Positions of the arguments that an operation overwrites."""
+        """Return the positions of the arguments that an operation overwrites."""
         if func not in self._writes:
             schema = getattr(func, "_schema", None)
             self._writes[func] = tuple(
@@ -270,9 +278,9 @@ class Recorder(TorchDispatchMode):
         return self._writes[func]
 
     def _is_meta_flag(self, tensor: torch.Tensor) -> bool:
-        """A yes-or-no question about positions or masks, asked where tensors have no values.
+        """Whether a tensor without values is a yes-or-no question about positions or masks.
 
-        Models ask whether shortcuts apply: are all tokens real, is the batch free of packing.
+        Models ask whether a faster way applies (no padding, no packed sequences); answer yes.
         """
         value = self._get(tensor)
         return tensor.is_meta and tensor.dtype is torch.bool and not value.from_signal
@@ -284,7 +292,7 @@ class Recorder(TorchDispatchMode):
         values: list[_Value],
         written: list[torch.Tensor],
     ) -> None:
-        """Memory that was filled by something other than an operation may hold the signal."""
+        """Refuse to read memory that something other than an operation may have filled."""
         left = self._outside.exit
         for tensor, value in zip(tensors, values, strict=True):
             if value.unwritten and all(tensor is not other for other in written):

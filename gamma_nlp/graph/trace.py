@@ -1,7 +1,7 @@
-"""Run a model once, harmlessly, and hand back its residual graph.
+"""Run a model once, leave it as it was, and return its residual graph.
 
 The pass runs in eval mode under ``no_grad``. Afterwards mode, gradients, random states, buffers
-and configuration are as before: buffers that the pass overwrites are copied first.
+and configuration are as before: a buffer that the pass overwrites is copied first.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def trace(model: nn.Module, inputs: Any = None) -> Graph:
         recorder = _run(model, inner, args, kwargs, tokens)
         if recorder.tokens == tokens:
             return recorder.graph
-        tokens = recorder.tokens  # known only once the pass has used them: run it again
+        tokens = recorder.tokens  # the pass shows only at its end which they are: run it again
 
 
 def _run(
@@ -97,7 +97,7 @@ def _run(
 
 
 def _constants(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Buffers, and tensors that modules hold as plain attributes."""
+    """Yield buffers, and tensors that modules hold as plain attributes."""
     for module in model.modules():
         for value in (*module._buffers.values(), *vars(module).values()):
             if isinstance(value, torch.Tensor):
@@ -112,7 +112,7 @@ def _tensors(values: Any) -> Iterator[torch.Tensor]:
 
 @contextlib.contextmanager
 def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
-    """Eval mode, slow kernels and a list of running modules; everything restored on leaving."""
+    """Switch to eval mode and plain kernels, keep a list of running modules, restore everything."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(module, dict(module._buffers)) for module in model.modules()]
     names = {id(module): name for name, module in model.named_modules()}
@@ -122,7 +122,7 @@ def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
     here = threading.get_ident()
 
     def enter(module: nn.Module, args: Any) -> None:
-        if threading.get_ident() == here:  # these hooks see the models of other threads too
+        if threading.get_ident() == here:  # the hooks are global: they see other threads' models
             running.append(names.get(id(module), running[-1] if running else ""))
         elif id(module) in names:
             raise GammaError(messages.other_thread(names[id(module)]))
@@ -160,7 +160,7 @@ def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
 
 
 def _eager(model: nn.Module) -> list[tuple[Any, Any]]:
-    """Switch attention kernels that hide their operations to eager; returns what to put back."""
+    """Switch attention kernels that hide their operations to eager; return what to put back."""
     changed = []
     seen = set()
     for module in model.modules():

@@ -1,44 +1,39 @@
-"""From what a user calls a model to a module without weights.
+"""Find what a name stands for on disk, in Hugging Face's cache or on its hub.
 
-The gain table of a model needs its code and its config, never its weights: the module is built
-on the meta device. A name is looked up in this order, and every stop is named when all fail: a
-local folder or ``config.json``, the Hugging Face cache, the hub. The hub is asked **once**, under
-a hard limit; its own client would retry for 23 s before it gave up.
+A model is looked for in this order: a local folder or ``config.json``, the cache, the hub. If all
+fail, the error says what was tried. The hub is asked **once**, under a hard time limit; its own
+client would retry for 23 s before it gave up.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import threading
 import time
 import urllib.request
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from gamma_nlp.errors import GammaError
-
-if TYPE_CHECKING:
-    pass
+from gamma_nlp.errors import GammaError, need, one_line
+from gamma_nlp.workers import NoAnswer, within
 
 HUB_TIMEOUT = 5.0
-"""Seconds the hub may take, name lookup included, before it counts as unreachable."""
+"""Seconds for the hub to answer, name lookup included, before it counts as unreachable."""
 
 
 def find_config(source: str | os.PathLike[str], *, timeout: float = HUB_TIMEOUT) -> Path:
-    """The config file of a model, on disk: a local one, the cached one, or fetched from the hub.
+    """Return the path of a model's config file: a local one, the cached one, or one just fetched.
 
-    Its folder holds all that the cache has of the model, so that a fully cached model loads from
-    there without a network.
+    Its folder holds all that the cache has of the model, so a fully cached model loads from there
+    without a network.
 
     Args:
         source: A folder with a ``config.json``, a config file, or a name on the hub.
-        timeout: Seconds the hub may take; honoured even where name resolution hangs.
+        timeout: Seconds for the hub to answer, even if the name lookup hangs.
 
     Raises:
-        GammaError: if there is none, with what was tried.
+        GammaError: There is none; says what was tried.
     """
     text = os.fspath(source)
     path = Path(text).expanduser()
@@ -46,7 +41,6 @@ def find_config(source: str | os.PathLike[str], *, timeout: float = HUB_TIMEOUT)
 
 
 def _local_config(path: Path) -> Path:
-    """The config file behind a path that exists."""
     if path.is_file():
         return path
     config = path / "config.json"
@@ -67,7 +61,7 @@ def _local_config(path: Path) -> Path:
 
 
 def _hub_config(name: str, timeout: float) -> str:
-    """The path of the hub model's ``config.json`` in the cache, fetched once if it is not there."""
+    """Return where the cache has the model's ``config.json``; fetch it once if it is not there."""
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -77,7 +71,7 @@ def _hub_config(name: str, timeout: float) -> str:
     try:
         cached = try_to_load_from_cache(name, "config.json")
     except HFValidationError:
-        raise _not_found(name, tried, "no hub name can read like this: check it") from None
+        raise _not_found(name, tried, "this cannot be a name on the hub: check it") from None
     if isinstance(cached, str):
         return cached
     tried.append(f"the Hugging Face cache {constants.HF_HUB_CACHE} (it is not in there)")
@@ -96,22 +90,13 @@ def _hub_config(name: str, timeout: float) -> str:
 
 
 def _ask_hub(name: str, timeout: float) -> Path | str:
-    """Fetch the config in one attempt: its path, or the reason why there is none.
-
-    In a thread of its own, since no timeout of an HTTP client covers a name lookup that hangs.
-    """
-    answer: list[Path | str] = []
-
-    def ask() -> None:
-        try:
-            answer.append(_fetch_once(name, timeout))
-        except Exception as error:  # whatever the HTTP client of the day raises
-            answer.append(f"failed: {' '.join(str(error).split())[:200] or type(error).__name__}")
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout)
-    return answer[0] if answer else f"no answer within {timeout:g} s"
+    """Fetch the config in one attempt, and return its path or the reason why there is none."""
+    try:
+        return within(timeout, lambda: _fetch_once(name, timeout))
+    except NoAnswer as error:
+        return str(error)
+    except Exception as error:  # whatever the HTTP client of the day raises
+        return f"failed: {one_line(error, 200)}"
 
 
 def _fetch_once(name: str, timeout: float) -> Path | str:
@@ -137,32 +122,34 @@ def _not_found(name: str, tried: list[str], advice: str) -> GammaError:
 
 
 def read_json(path: Path) -> dict[str, Any]:
+    """Return what a JSON file of settings holds.
+
+    Raises:
+        GammaError: It cannot be read, or holds no JSON object.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise GammaError(f"{path} is no readable JSON file: {error}") from error
+        raise GammaError(f"{path} is not a readable JSON file: {one_line(error)}") from error
     if not isinstance(content, dict):
         raise GammaError(f"{path} holds a {type(content).__name__}, not a model config")
     return content
 
 
 def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) -> Any:
-    """A ``DatasetDict`` from the cache, the hub, or a local folder that datasets can read.
+    """Return a ``DatasetDict`` from the cache, the hub, or a local folder that datasets can read.
 
     Args:
         name: ``OWNER/NAME``, or a folder.
         config: Which of the data set's configurations.
-        otherwise: What to do instead; ends the message of an error.
+        otherwise: What the user can do instead; ends the message of an error.
 
     Raises:
         GammaError: It cannot be loaded; says why.
     """
-    try:
-        import datasets
-        from huggingface_hub import constants
-    except ImportError as error:
-        raise GammaError("data by name needs datasets: pip install 'gamma_nlp[hf]'") from error
-    # Without a network the client tries for 20 s; told so, it looks into its cache at once.
+    datasets = need("datasets", "hf", "data by name needs")
+    constants = need("huggingface_hub.constants", "hf", "data by name needs")
+    # Without a network the client tries for 20 s; set to offline, it reads its cache at once.
     before = (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)
     local = Path(name).expanduser().is_dir()
     offline = before[1] or (not local and not _reachable(constants.ENDPOINT))
@@ -171,18 +158,16 @@ def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) ->
     try:
         return datasets.load_dataset(name, config)
     except Exception as error:  # the hub's client raises many kinds
-        reason = f"{constants.ENDPOINT} does not answer, and the cache does not hold it"
-        said = " ".join(str(error).split())
-        raise GammaError(
-            f"cannot load {what} from the hub: {reason if offline and not local else said}; "
-            f"{otherwise}"
-        ) from error
+        reason = one_line(error)
+        if offline and not local:
+            reason = f"{constants.ENDPOINT} does not answer, and the cache does not hold it"
+        raise GammaError(f"cannot load {what} from the hub: {reason}; {otherwise}") from error
     finally:
         datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before
 
 
 def hush() -> None:
-    """Keep other libraries' notices off the screen: they are about runs, and no run starts here."""
+    """Silence other libraries' notices: they are about runs, and no run starts here."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     warnings.simplefilter("ignore")
     try:
@@ -196,15 +181,8 @@ def hush() -> None:
 
 
 def _reachable(url: str, timeout: float = 4.0) -> bool:
-    answers: list[bool] = []
-
-    def ask() -> None:
-        with contextlib.suppress(OSError):
-            urllib.request.urlopen(url, timeout=timeout).close()
-            answers.append(True)
-
-    # In a thread, since no timeout covers a name lookup that hangs.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(timeout + 1.0)
-    return bool(answers)
+    try:
+        within(timeout + 1.0, lambda: urllib.request.urlopen(url, timeout=timeout).close())
+    except Exception:  # of the name lookup, of HTTP, or NoAnswer
+        return False
+    return True

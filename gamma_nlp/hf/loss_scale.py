@@ -1,9 +1,9 @@
-"""Does a loss follow the item count it is given? Asked of the loss itself, not of a list of names.
+"""Find out whether a loss uses the item count it gets, by computing it, not by a list of names.
 
-The Trainer hands ``num_items_in_batch`` to every model whose forward pass takes ``**kwargs`` and
-believes that the loss is then the sum over items divided by that count. Classification models
-take the keyword and ignore it; under gradient accumulation or several processes their loss and
-gradients then come out as many times too large.
+The Trainer hands ``num_items_in_batch`` to every model whose forward pass takes ``**kwargs``, and
+assumes that the loss is then the sum over items divided by that count. Classification models take
+the keyword and ignore it, so their loss and gradients come out too large: by the number of
+accumulated batches, or of processes.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ class LossScale(enum.IntEnum):
     """What the loss does when the item count doubles; the order lets processes agree by max."""
 
     UNKNOWN = 0
-    """Zero or not finite on this batch: nothing can be told."""
+    """Zero or not finite on this batch, so it tells nothing."""
     IGNORES = 1
-    """It stays: the loss is the mean over its own batch."""
+    """It stays the same: it is the mean over its own batch."""
     FOLLOWS = 2
-    """It changes: the count is used."""
+    """It changes: it uses the count."""
 
 
 def loss_scale(trainer: Any, batch: Any, count: Any) -> LossScale:
-    """Compute the loss of one batch for ``count`` items and for twice as many.
+    """Compute the loss of one batch for ``count`` items and for twice as many, and compare.
 
     Nothing is left behind: no gradients, no random numbers drawn, all modules in the mode they
-    were in, no attribute of the trainer changed. Processes come to the same answer.
+    were in, no attribute of the trainer changed. All processes get the same answer.
 
     Args:
         trainer: A transformers Trainer; its ``compute_loss`` is called.
-        batch: One batch as the data loader gives it.
-        count: What the Trainer counted; a number or tensor.
+        batch: One batch from the data loader.
+        count: The Trainer's item count, a number or tensor.
     """
     found = _compare(trainer, batch, count)
     if trainer.args.world_size > 1:

@@ -1,4 +1,7 @@
-"""Models of transformers: built from a config alone on the meta device, or with their weights."""
+"""Build models of transformers by name: from a config alone on the meta device, or with weights.
+
+A gain table needs a model's code and config, never its weights.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need, one_line
 from gamma_nlp.hf.hub import HUB_TIMEOUT, find_config, read_json
 
 if TYPE_CHECKING:
@@ -25,17 +28,17 @@ def load_model(
 
     Args:
         source: A folder with a ``config.json``, a config file, or a name on the hub. A folder wins
-            over a hub name that reads the same, as in transformers.
+            over a hub name spelled the same, as in transformers.
         trust_remote_code: Run the Python files that come with the model. Never by default.
-        timeout: Seconds the hub may take; honoured even where name resolution hangs.
+        timeout: Seconds for the hub to answer, even if the name lookup hangs.
 
     Returns:
         The class that the config's ``architectures`` names (else ``AutoModel``'s), in the dtype
         that ``from_pretrained`` would load, with every parameter on the meta device.
 
     Raises:
-        GammaError: if transformers is missing, the model is not found (with what was tried), or
-            no model can be built from its config.
+        GammaError: transformers is missing, the model is not found (says what was tried), or no
+            model can be built from its config.
     """
     text = os.fspath(source)
     config = read_config(text, trust_remote_code=trust_remote_code, timeout=timeout)
@@ -43,22 +46,13 @@ def load_model(
 
 
 def read_config(name: str, *, trust_remote_code: bool, timeout: float = HUB_TIMEOUT) -> Any:
-    """The config of a model, found as :func:`load_model` finds it.
+    """Return the config of a model, found as :func:`load_model` finds it.
 
     Raises:
         GammaError: As :func:`load_model`.
     """
-    _require_transformers()
+    need("transformers", "hf", "loading a model by name needs")
     return _read_config(find_config(name, timeout=timeout), name, trust_remote_code)
-
-
-def _require_transformers() -> None:
-    try:
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise GammaError(
-            "loading a model by name needs transformers: pip install 'gamma_nlp[hf]'"
-        ) from error
 
 
 def _read_config(where: Path, name: str, trust_remote_code: bool) -> Any:
@@ -74,7 +68,7 @@ def _read_config(where: Path, name: str, trust_remote_code: bool) -> Any:
     if kind not in transformers.CONFIG_MAPPING and "auto_map" not in content:
         raise GammaError(
             f"{name}: transformers {version} knows no model type {kind!r}; check the config, or "
-            "take a newer transformers: pip install --upgrade transformers"
+            "use a newer transformers: pip install --upgrade transformers"
         )
     origin = str(where)
     if trust_remote_code and "auto_map" in content:
@@ -88,7 +82,7 @@ def _read_config(where: Path, name: str, trust_remote_code: bool) -> Any:
 
 
 def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta") -> nn.Module:
-    """The model of a config, of the class that its ``architectures`` name, with fresh weights.
+    """Return a config's model, of the class that its ``architectures`` name, with fresh weights.
 
     Raises:
         GammaError: No model can be built from the config.
@@ -106,7 +100,7 @@ def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta")
 
 
 def model_class(config: Any) -> Any:
-    """The class that a config's ``architectures`` name, or the auto class that finds it."""
+    """Return the class that a config's ``architectures`` name, or the auto class that finds it."""
     import transformers
 
     wanted = (getattr(config, "architectures", None) or [None])[0]
@@ -121,7 +115,7 @@ def model_class(config: Any) -> Any:
 
 
 def _cannot(name: str, what: str, error: Exception, content: dict[str, Any]) -> str:
-    """One line for whatever transformers raised, with the one remedy that is known to help."""
+    """Return one line for whatever transformers raised, with the one remedy that helps."""
     import transformers
 
     version = transformers.__version__
@@ -129,19 +123,18 @@ def _cannot(name: str, what: str, error: Exception, content: dict[str, Any]) -> 
     text = f"cannot {what} {name!r} (model type {kind!r}) with transformers {version}"
     if content.get("auto_map"):
         return f"{text}: it comes with its own Python files; to run them, add --trust-remote-code"
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return f"{text}: {reason[:300]}"
+    return f"{text}: {one_line(error)}"
 
 
 def keep_positions(model: Any) -> None:
     """Let ``save_pretrained`` write a table of positions that the architecture would not make.
 
-    Marian's models leave their table out of the file and make it anew on loading. One that came
-    from elsewhere, such as fairseq's, would silently be another one after that. Call this before
-    ``save_pretrained``; the trainers and loading functions of this library do. A model whose table
-    is its own, or is saved anyway, stays as it is.
+    Marian's models leave their table out of the file and rebuild it on loading, which would
+    silently replace a table from elsewhere, such as fairseq's. Call this before
+    ``save_pretrained``, as the trainers and loading functions of this package do. A model whose
+    table is its own, or is saved anyway, stays as it is.
 
-    Tables are compared in their first two rows, which no two kinds of table share.
+    Tables are compared by their first two rows, which no two kinds of table share.
 
     Args:
         model: Any model; only those of transformers can be changed.
@@ -161,7 +154,7 @@ def _is_foreign(model: Any, name: str) -> bool:
     if not hasattr(table, "create_weight"):
         return False
     first = table.weight.detach()[:2].cpu()
-    with torch.device("meta"):  # else its random start would change what a run draws next
+    with torch.device("meta"):  # elsewhere its random start would change the run's next draws
         own = type(table)(*first.shape)
     return not torch.equal(first, own.create_weight().to(first.dtype))
 
@@ -170,7 +163,7 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
     """Load the model that ``name`` (a folder or a name on the hub) stands for, in eval mode.
 
     Raises:
-        GammaError: The model is not found, cannot be built, or has no weights where it lies.
+        GammaError: The model is not found, cannot be built, or has no weights there.
     """
     config = read_config(name, trust_remote_code=trust_remote_code)
     path = Path(name)
@@ -179,9 +172,9 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
             path.parent if path.is_file() else name, trust_remote_code=trust_remote_code
         )
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
         raise GammaError(
-            f"the weights of {name!r} do not load ({type(error).__name__}: {reason}). Name a "
+            f"the weights of {name!r} do not load ({type(error).__name__}: "
+            f"{one_line(error, 200)}). Name a "
             "folder that save_pretrained wrote, or add --random-weights to check the architecture"
         ) from error
     return model.eval()

@@ -1,7 +1,7 @@
-"""What a Trainer knows about its optimizer, translated for a decay policy, or refused by name.
+"""Combine a Trainer's choice of optimizer with a decay policy, or refuse the choice by name.
 
-The Trainer's choices (class, arguments, learning rates per parameter, device meshes) are kept;
-only the weight decay of each parameter comes from the policy.
+The Trainer keeps its say on class, arguments, learning rates per parameter and device meshes; the
+policy decides the weight decay of each parameter, and nothing else.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.optimizer import is_attached
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import inner, plain_names
+from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
 Group = dict[str, Any]
 
@@ -32,7 +32,7 @@ _INSTEAD = "use for example optim='adamw_torch_fused', or the stock Trainer"
 def refuse_name(optim: str) -> None:
     """Refuse a value of ``TrainingArguments.optim`` before anything is built for it.
 
-    Layer-wise variants hang hooks on the model as soon as the Trainer looks them up.
+    Layer-wise variants add hooks to the model as soon as the Trainer looks them up.
     """
     for family, why in _REFUSED.items():
         if optim.split("_")[0] == family:
@@ -45,7 +45,7 @@ def refuse_name(optim: str) -> None:
 
 
 def refuse_deepspeed(trainer: Any) -> None:
-    """Refuse what DeepSpeed would do with the groups behind our back."""
+    """Refuse settings under which DeepSpeed replaces or hides the parameter groups."""
     if not trainer.is_deepspeed_enabled:
         return
     config = trainer.accelerator.state.deepspeed_plugin.hf_ds_config
@@ -63,46 +63,49 @@ def refuse_deepspeed(trainer: Any) -> None:
 
 
 def split_choice(trainer: Any, model: nn.Module) -> tuple[type[Optimizer], dict[str, Any], Any]:
-    """Return the Trainer's optimizer class, its arguments, and the groups it comes with, if any.
+    """Return the Trainer's optimizer class, its arguments, and groups that come with it, if any.
 
-    sentence-transformers brings groups of its own (learning rates, weights of the loss); the
-    low-rank optimizers too, but those are refused.
+    sentence-transformers brings groups of its own (learning rates, weights of the loss). So do
+    the low-rank optimizers, but those are refused.
+
+    Raises:
+        GammaError: The choice takes no parameter groups, or makes its own.
     """
     if trainer.optimizer_cls_and_kwargs is not None:
         optimizer_class, kwargs = trainer.optimizer_cls_and_kwargs
-        said = "optimizer_cls_and_kwargs"
+        setting = "optimizer_cls_and_kwargs"
     else:
         refuse_name(optim_name(trainer.args))
         optimizer_class, kwargs = trainer.get_optimizer_cls_and_kwargs(trainer.args, model)
-        said = f"optim={optim_name(trainer.args)!r}"
+        setting = f"optim={optim_name(trainer.args)!r}"
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
         raise GammaError(
-            f"{said}: {optimizer_class!r} is no class of torch.optim.Optimizer but builds "
+            f"{setting}: {optimizer_class!r} is not a class of torch.optim.Optimizer but builds "
             f"optimizers with groups of its own, so a decay policy could not reach it; {_INSTEAD}"
         )
     kwargs = dict(kwargs)
-    given = [kwargs.pop(key) for key in ("params", "model", "optimizer_dict") if key in kwargs]
-    groups = given[-1] if given else None
+    own = [kwargs.pop(key) for key in ("params", "model", "optimizer_dict") if key in kwargs]
+    groups = own[-1] if own else None
     if groups is not None:
-        groups = _plain_groups(groups, f"{said} ({optimizer_class.__name__})")
+        groups = _plain_groups(groups, f"{setting} ({optimizer_class.__name__})")
     return optimizer_class, kwargs, groups
 
 
 def optim_name(args: Any) -> str:
-    """The value of ``args.optim`` as the user typed it."""
+    """Return the value of ``args.optim`` as the user typed it."""
     return str(getattr(args.optim, "value", args.optim))
 
 
-def _plain_groups(given: Any, said: str) -> list[Group]:
-    if not isinstance(given, (nn.Module, Mapping, torch.Tensor, str)):
-        groups = list(given)
+def _plain_groups(own: Any, setting: str) -> list[Group]:
+    if not isinstance(own, (nn.Module, Mapping, torch.Tensor, str)):
+        groups = list(own)
         if groups and all(isinstance(one, torch.Tensor) for one in groups):
             groups = [{"params": groups}]
         if all(isinstance(one, Mapping) and "params" in one for one in groups):
-            listed = [{**one, "params": _tensors(one["params"])} for one in groups]
-            return [one for one in listed if one["params"]]
+            groups = [{**one, "params": _tensors(one["params"])} for one in groups]
+            return [one for one in groups if one["params"]]
     raise GammaError(
-        f"{said} takes no parameter groups, so a decay policy could not reach it; {_INSTEAD}"
+        f"{setting} takes no parameter groups, so a decay policy could not reach it; {_INSTEAD}"
     )
 
 
@@ -111,22 +114,22 @@ def _tensors(params: Any) -> list[torch.Tensor]:
 
 
 def fit_groups(
-    groups: Sequence[Group], given: Sequence[Group] | None, model: nn.Module
+    groups: Sequence[Group], trainer_groups: Sequence[Group] | None, model: nn.Module
 ) -> list[Group]:
-    """Return the policy's groups with what the Trainer's own groups say beside weight decay.
+    """Return the policy's groups with all settings of the Trainer's groups but weight decay.
 
     Args:
-        groups: Of the policy, with ``params`` and ``param_names``.
-        given: Groups that came with the Trainer's choice, or ``None``. Parameters missing in
-            them are left out of training, as the Trainer would; parameters that are not in
+        groups: The policy's, with ``params`` and ``param_names``.
+        trainer_groups: Groups that came with the Trainer's choice, or ``None``. Parameters that
+            they lack are left out of training, as in the Trainer; parameters that are not in
             ``model`` keep the decay they came with.
         model: The model of ``groups``.
     """
     fitted = [dict(group) for group in groups]
-    if given is not None:
-        fitted = _with_options(fitted, given)
+    if trainer_groups is not None:
+        fitted = _with_options(fitted, trainer_groups)
         inside = {id(parameter) for parameter in model.parameters()}
-        for group, names in zip(given, group_names(given, model), strict=True):
+        for group, names in zip(trainer_groups, group_names(trainer_groups, model), strict=True):
             rows = [
                 (name, parameter)
                 for name, parameter in zip(names, group["params"], strict=True)
@@ -144,7 +147,7 @@ def fit_groups(
 
 
 def split_by(groups: Sequence[Group], key: Callable[[torch.Tensor], Any]) -> list[Group]:
-    """Split groups so that ``key`` is the same for all parameters of a group; keys hash."""
+    """Split groups so that the hashable ``key`` is the same for all parameters of a group."""
     split: list[Group] = []
     for group in groups:
         buckets: dict[Any, Group] = {}
@@ -157,10 +160,10 @@ def split_by(groups: Sequence[Group], key: Callable[[torch.Tensor], Any]) -> lis
     return split
 
 
-def _with_options(groups: Sequence[Group], given: Sequence[Group]) -> list[Group]:
+def _with_options(groups: Sequence[Group], trainer_groups: Sequence[Group]) -> list[Group]:
     options: list[dict[str, Any]] = []
     origin: dict[int, int] = {}
-    for source in given:
+    for source in trainer_groups:
         own = _options(source)
         if own not in options:
             options.append(own)
@@ -180,24 +183,26 @@ def _options(group: Group) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key not in decay}
 
 
-def stock_names(trainer: Any, model: nn.Module, given: Sequence[Group] | None) -> list[list[str]]:
+def stock_names(
+    trainer: Any, model: nn.Module, trainer_groups: Sequence[Group] | None
+) -> list[list[str]]:
     """Return the parameter names of each group that the stock Trainer would have made.
 
-    Its checkpoints carry no names, so they are told by its own rule and order.
+    Its checkpoints carry no names; they follow from its rule and its order.
     """
-    if given is None:
+    if trainer_groups is None:
         decayed = set(trainer.get_decay_parameter_names(model))
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        given = [
+        trainer_groups = [
             {"params": [p for name, p in named if name in decayed]},
             {"params": [p for name, p in named if name not in decayed]},
         ]
-    split = split_by(given, lambda parameter: getattr(parameter, "device_mesh", None))
+    split = split_by(trainer_groups, lambda parameter: getattr(parameter, "device_mesh", None))
     return group_names(split, model)
 
 
 def group_names(groups: Iterable[Group], model: nn.Module) -> list[list[str]]:
-    """Return the plain names of the parameters in each group; those not in ``model`` by number."""
+    """Return the plain names of each group's parameters; those outside ``model`` are numbered."""
     plain = plain_names(name for name, _ in model.named_parameters())
     names = {id(p): plain[name] for name, p in model.named_parameters()}
     outside = 0
@@ -214,6 +219,6 @@ def group_names(groups: Iterable[Group], model: nn.Module) -> list[list[str]]:
 
 
 def made_here(optimizer: Any) -> bool:
-    """Whether an optimizer came from :func:`gamma_nlp.make_optimizer`, wrapped or not."""
-    optimizer = inner(optimizer)
+    """Tell whether an optimizer came from :func:`gamma_nlp.make_optimizer`, wrapped or not."""
+    optimizer = unwrap_optimizer(optimizer)
     return isinstance(optimizer, Optimizer) and is_attached(optimizer)

@@ -1,4 +1,4 @@
-"""Resume a Trainer run under other parameter groups: states follow their parameter's name."""
+"""Resume a Trainer run under other parameter groups: states follow the parameters' names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_scheduler_state
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import inner
+from gamma_nlp.wrappers import unwrap_optimizer
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("gamma_nlp")
 def fitted_loading(
     optimizer: Any, scheduler: Any, stock: Sequence[Sequence[str]]
 ) -> Iterator[None]:
-    """Fit every state that ``load_state_dict`` of the two gets within the block.
+    """Within the block, fit every state that ``load_state_dict`` of either gets.
 
     Args:
         optimizer: From :func:`gamma_nlp.make_optimizer`, wrapped by accelerate or not.
@@ -29,9 +29,9 @@ def fitted_loading(
         stock: Parameter names of the stock Trainer's groups, for states without names.
 
     Raises:
-        GammaError: The saved state does not fit; nothing has been loaded then.
+        GammaError: The saved state does not fit. Nothing has been loaded then.
     """
-    bare = inner(optimizer)
+    bare = unwrap_optimizer(optimizer)
     saved_names: list[Sequence[str]] = []
 
     def load_optimizer(load: Callable[..., Any], state: Mapping[str, Any]) -> Any:
@@ -61,16 +61,16 @@ def _loading(target: Any, replacement: Callable[..., Any]) -> Iterator[None]:
 
 
 def decays(optimizer: Any) -> list[dict[str, Any]]:
-    """The decay keys of each group, to be kept for :func:`reapply`."""
+    """Return the decay keys of each group, to keep for :func:`reapply`."""
     return [
         {key: group[key] for key in DECAY_KEYS if key in group}
-        for group in inner(optimizer).param_groups
+        for group in unwrap_optimizer(optimizer).param_groups
     ]
 
 
 def reapply(optimizer: Any, present: Sequence[Mapping[str, Any]]) -> None:
-    """Put back the decay of each group after FSDP or DeepSpeed loaded the state their own way."""
-    groups = inner(optimizer).param_groups
+    """Restore each group's decay after FSDP or DeepSpeed have loaded the state their own way."""
+    groups = unwrap_optimizer(optimizer).param_groups
     if len(groups) != len(present):
         raise GammaError(
             f"the checkpoint has {len(groups)} parameter groups, this policy makes {len(present)}; "
@@ -89,7 +89,10 @@ def with_names(
 ) -> dict[str, Any]:
     """Return a saved optimizer state whose groups carry ``param_names``.
 
-    A state without them is taken as the stock Trainer's, if numbers and shapes agree.
+    A state without them is taken for the stock Trainer's, if counts and shapes agree.
+
+    Raises:
+        GammaError: They do not.
     """
     groups = state["param_groups"]
     if all("param_names" in group for group in groups):
@@ -107,7 +110,7 @@ def with_names(
         {**group, "param_names": list(names)} for group, names in zip(groups, stock, strict=True)
     ]
     _check_shapes(state, named, optimizer)
-    logger.info("the checkpoint is from a stock Trainer: its optimizer state is taken over by name")
+    logger.info("the checkpoint is from a stock Trainer: its optimizer state is matched by name")
     return {**state, "param_groups": named}
 
 

@@ -1,4 +1,4 @@
-"""The decay that a planned run needs: its learning rates, and the coefficient for a dose."""
+"""Plan a Trainer run from its arguments: its learning rates, and the weight decay for a dose."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import torch
 import transformers
 from transformers import TrainingArguments
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.decay.plan import rates_of_scheduler
+from gamma_nlp.errors import GammaError, one_line
 
 
-def planned_rates(args: TrainingArguments, batches: int) -> list[float]:
-    """The learning rate of every optimizer step of a run.
+def rates_of_arguments(args: TrainingArguments, batches: int) -> list[float]:
+    """Return the learning rate of every optimizer step of a run.
 
     Args:
         args: The Trainer's arguments.
         batches: Batches of an epoch on each process.
 
     Raises:
-        GammaError: No step, or a schedule that cannot be made or planned.
+        GammaError: There is no step, or the schedule cannot be made or planned.
     """
     epoch = max(math.ceil(batches / args.gradient_accumulation_steps), 1)
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * epoch)
@@ -41,30 +42,27 @@ def planned_rates(args: TrainingArguments, batches: int) -> list[float]:
         )
     except (TypeError, ValueError) as error:
         raise GammaError(
-            f"lr_scheduler_type {name} cannot be made: {error}; set lr_scheduler_kwargs, or take "
-            "another one"
+            f"lr_scheduler_type {name} cannot be made: {one_line(error)}; set lr_scheduler_kwargs, "
+            "or use another one"
         ) from error
-    if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+    # Every step, also of a long run: the weight decay for a dose follows from these.
+    rates = rates_of_scheduler(schedule, steps, most=steps)
+    if rates is None:
         raise GammaError(
-            f"lr_scheduler_type {name} follows the score, so its rates cannot be planned; take "
+            f"lr_scheduler_type {name} follows the score, so its rates cannot be planned; use "
             "another one, for example inverse_sqrt"
         )
-    rates = []
-    for _ in range(steps):
-        rates.append(float(optimizer.param_groups[0]["lr"]))
-        optimizer.step()
-        schedule.step()
-    return rates
+    return rates[0]
 
 
 def sentence_batches(args: TrainingArguments, examples: int) -> int:
-    """Batches of an epoch on each process where they have a fixed number of examples."""
+    """Return the batches of an epoch on each process, if they hold a fixed number of examples."""
     together = args.train_batch_size * args.world_size
     return examples // together if args.dataloader_drop_last else math.ceil(examples / together)
 
 
 def decay_for_dose(dose: float, rates: Sequence[float]) -> float:
-    """The decoupled weight decay that alone takes the share ``dose`` over these steps.
+    """Return the decoupled weight decay that alone takes the share ``dose`` over these steps.
 
     Raises:
         GammaError: The share is not between 0 and 1, or no step has a learning rate.

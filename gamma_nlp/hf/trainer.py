@@ -1,8 +1,8 @@
 """Trainers whose weight decay follows a decay policy; everything else is the Trainer's.
 
 The mixin makes the gain table, hands the policy's groups to the optimizer the Trainer chose, logs
-what the decay will do, carries optimizer states over by parameter name on resume, and sees to it
-that a loss which ignores the Trainer's item count is not multiplied.
+what the decay will do, matches optimizer states by parameter name on resume, and keeps a loss that
+ignores the Trainer's item count from being multiplied.
 """
 
 from __future__ import annotations
@@ -15,21 +15,29 @@ import torch
 from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
-from gamma_nlp.decay import plan as train_log
-from gamma_nlp.decay.announce import announce, gain_norms
+from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
 from gamma_nlp.decay.groups import PolicyLike, assign
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups
+from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
-from gamma_nlp.hf import optimizer as hf_optimizer
 from gamma_nlp.hf import resume
 from gamma_nlp.hf.loss_scale import LossScale, loss_scale
 from gamma_nlp.hf.models import keep_positions
-from gamma_nlp.wrappers import inner, plain_names
+from gamma_nlp.hf.optimizer import (
+    fit_groups,
+    made_here,
+    optim_name,
+    refuse_deepspeed,
+    refuse_name,
+    split_choice,
+    stock_names,
+)
+from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -45,22 +53,21 @@ class GammaTrainerMixin(_Base):
     ``class MyTrainer(GammaTrainerMixin, SFTTrainer): ...`` takes every argument of ``SFTTrainer``
     and those below. ``args.weight_decay`` is the coefficient that the policy multiplies.
 
-    At the start of training the gain table with coefficient and predicted dose goes to the log
-    (logger ``gamma_nlp``, level INFO) and to ``gain_table.json`` in the output folder. Training
-    logs carry ``gain_norm/<category>``: the root mean square of all gains of that category.
+    At the start of training the gain table, with coefficients and predicted doses, goes to the
+    log (logger ``gamma_nlp``, level INFO) and to ``gain_table.json`` in the output folder.
+    Training logs carry ``gain_norm/<category>``: the root mean square of that category's gains.
 
     Args:
         decay_policy: A preset's name, a policy file, or a :class:`DecayPolicy`.
-        inputs: For :func:`categorize`; only models from elsewhere than transformers
-            need them.
+        inputs: Example inputs for :func:`categorize`, for models that are not transformers'.
 
     Attributes:
-        gain_table: The model's :class:`GainTable`; it follows ``model_init``.
+        gain_table: The model's :class:`GainTable`; made again after ``model_init``.
         policy: The :class:`DecayPolicy`.
 
     Raises:
         GammaError: Before any training step: a gain that cannot be placed, a bad policy,
-            ``weight_decay=0`` under a policy that decays gains, or an optimizer that cannot have
+            ``weight_decay=0`` under a policy that decays gains, or an optimizer that takes no
             decay per category.
     """
 
@@ -76,20 +83,20 @@ class GammaTrainerMixin(_Base):
         inputs: Any = None,
         **kwargs: Any,
     ) -> None:
-        # Before the Trainer's own start, since some trainers make their optimizer there.
+        # Before the Trainer's own __init__, where some trainers make their optimizer.
         self.policy = DecayPolicy.load(decay_policy)
         self._inputs = inputs
         self._native_decay: str | None = None
         self._stock_names: list[list[str]] | None = None
         self._decays: list[dict[str, Any]] = []
-        self._rates: list[train_log.Rates] | None = None
+        self._rates: list[Rates] | None = None
         self._loss_known_for: type | None = None
         super().__init__(*args, **kwargs)
-        hf_optimizer.refuse_deepspeed(self)
+        refuse_deepspeed(self)
         if self.optimizer is not None:
             _check_given(self.optimizer)
         elif self.optimizer_cls_and_kwargs is None:
-            hf_optimizer.refuse_name(hf_optimizer.optim_name(self.args))
+            refuse_name(optim_name(self.args))
         table = self._table()
         if self.train_dataset is not None and self.model_init is None and self.optimizer is None:
             assign(table, self.policy, self.args.weight_decay)
@@ -101,7 +108,7 @@ class GammaTrainerMixin(_Base):
         return model
 
     def _table(self) -> GainTable:
-        """The table of the present model; made anew if layers were added, cast or exchanged."""
+        """Return the present model's table, made again if layers were added, cast or replaced."""
         if self.gain_table is None or not _fits(self.gain_table, self.model):
             self.gain_table = categorize(self.model, self._inputs)
         return self.gain_table
@@ -110,7 +117,7 @@ class GammaTrainerMixin(_Base):
         """Make the optimizer that ``args.optim`` names, with the policy's groups.
 
         Raises:
-            GammaError: The optimizer cannot have decay per category.
+            GammaError: The optimizer takes no decay per category.
         """
         if self.optimizer is None:
             self._make_optimizer(model)
@@ -124,12 +131,12 @@ class GammaTrainerMixin(_Base):
                 "fsdp_config={'use_orig_params': True}, or use FSDP2"
             )
         table = self._table() if wrapped is None or self.gain_table is None else self.gain_table
-        chosen, kwargs, given = hf_optimizer.split_choice(self, model)
+        chosen, kwargs, trainer_groups = split_choice(self, model)
         self._native_decay = kwargs.pop("native_decay", None)
         try:
             native = native_mode(chosen, kwargs, self._native_decay)
         except GammaError as error:
-            name = hf_optimizer.optim_name(self.args)
+            name = optim_name(self.args)
             raise GammaError(
                 f"{error} (as an argument in optimizer_cls_and_kwargs; optim={name!r})"
             ) from None
@@ -140,7 +147,7 @@ class GammaTrainerMixin(_Base):
             policy=self.policy,
             table=table,
         )
-        groups = hf_optimizer.fit_groups(groups, given, model)
+        groups = fit_groups(groups, trainer_groups, model)
         if any("gamma_decay" in group for group in groups):
             if self.is_deepspeed_enabled:
                 raise GammaError(
@@ -148,7 +155,7 @@ class GammaTrainerMixin(_Base):
                     "model, which DeepSpeed's flat parameters hide; use FSDP2 or data parallel"
                 )
             check_hookable(chosen, kwargs.get("lr", self.args.learning_rate), kwargs)
-        self._stock_names = hf_optimizer.stock_names(self, model, given)
+        self._stock_names = stock_names(self, model, trainer_groups)
         self._call_stock(wrapped, chosen, {**kwargs, "params": groups})
         made = self.optimizer
         if not isinstance(made, torch.optim.Optimizer) or _ids(made.param_groups) != _ids(groups):
@@ -161,7 +168,7 @@ class GammaTrainerMixin(_Base):
         self._decays = resume.decays(made)
 
     def _call_stock(self, wrapped: nn.Module | None, chosen: Any, kwargs: dict[str, Any]) -> None:
-        # The Trainer takes groups that come as "params"; so its own special cases stay.
+        # The Trainer accepts groups passed as "params", so its own special cases still apply.
         before = self.optimizer_cls_and_kwargs
         self.optimizer_cls_and_kwargs = (chosen, kwargs)
         try:
@@ -170,8 +177,8 @@ class GammaTrainerMixin(_Base):
             self.optimizer_cls_and_kwargs = before
 
     def _wrap_model(self, model: nn.Module, training: bool = True, *args: Any, **kw: Any) -> Any:
-        # evaluate() before train() marks the bare model as prepared; accelerate then leaves out
-        # data parallel in training, and every process would silently train a model of its own.
+        # evaluate() before train() marks the bare model as prepared. accelerate then skips data
+        # parallel in training, and every process would silently train a model of its own.
         alone = self.args.world_size == 1 or self.is_deepspeed_enabled or self.is_fsdp_enabled
         if training and not alone and vars(model).get("_is_accelerate_prepared"):
             model = self.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
@@ -179,20 +186,20 @@ class GammaTrainerMixin(_Base):
         return super()._wrap_model(model, training, *args, **kw)
 
     def create_scheduler(self, num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
-        """As the Trainer's; the planned learning rates are read from it before a resume."""
+        """Make the Trainer's scheduler, and read the planned learning rates before any resume."""
         scheduler = super().create_scheduler(num_training_steps, *args, **kwargs)
-        self._rates = train_log.planned_rates(scheduler, num_training_steps)
+        self._rates = rates_of_scheduler(scheduler, num_training_steps)
         return scheduler
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not hf_optimizer.made_here(self.optimizer):
+        if checkpoint is None or not made_here(self.optimizer):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # these load in their own way
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # these load their own way
             super()._load_optimizer_and_scheduler(checkpoint)
             resume.reapply(self.optimizer, self._decays)
             return
-        stock = self._stock_names or hf_optimizer.stock_names(self, self.model, None)
+        stock = self._stock_names or stock_names(self, self.model, None)
         with resume.fitted_loading(self.optimizer, self.lr_scheduler, stock):
             super()._load_optimizer_and_scheduler(checkpoint)
 
@@ -216,7 +223,7 @@ class GammaTrainerMixin(_Base):
     def _loss_in_doubt(self) -> bool:
         args = self.args
         if max(args.gradient_accumulation_steps, args.world_size, args.n_gpu) == 1:
-            return False  # one batch at a time: sum over count is the mean
+            return False  # one batch at a time: the sum divided by the count is the mean
         own = type(self).compute_loss is not Trainer.compute_loss
         declared = own and getattr(self, "loss_is_scaled_for_ga", None) is not None
         return bool(
@@ -227,10 +234,10 @@ class GammaTrainerMixin(_Base):
         )
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """As the Trainer's; training entries and the last one carry the gain norms."""
+        """Log as the Trainer does, with gain norms in training entries and in the last one."""
         if self.gain_table is not None and ("loss" in logs or "train_loss" in logs):
             norms = gain_norms(self.model, self.gain_table)
-            logs.update({f"gain_norm/{category}": norm for category, norm in norms.items()})
+            logs.update({f"{GAIN_NORM}{category}": norm for category, norm in norms.items()})
         super().log(logs, *args, **kwargs)
 
     def _save(self, *args: Any, **kwargs: Any) -> None:
@@ -238,9 +245,9 @@ class GammaTrainerMixin(_Base):
         super()._save(*args, **kwargs)
 
     def _announce(self) -> None:
-        """Log and save the table with what is planned for this run."""
-        optimizer = inner(self.optimizer)
-        if not hf_optimizer.made_here(optimizer):
+        """Log and save the gain table with the decay planned for this run."""
+        optimizer = unwrap_optimizer(self.optimizer)
+        if not made_here(optimizer):
             logger.warning(
                 "the optimizer (%s) was made by an overridden create_optimizer: decay policy %r "
                 "has no effect",
@@ -249,8 +256,8 @@ class GammaTrainerMixin(_Base):
             )
             return
         table = self._table() if self.gain_table is None else self.gain_table
-        # Every process: what it refuses must stop all of them.
-        plan = train_log.plan(optimizer, self._rates, self._native_decay)
+        # On every process: a refusal must stop all of them.
+        plan = plan_decay(optimizer, self._rates, self._native_decay)
         if not self.is_world_process_zero():
             return
         announce(
@@ -268,9 +275,7 @@ class GammaTrainerMixin(_Base):
 class GammaTrainer(GammaTrainerMixin, Trainer):
     """``transformers.Trainer`` with a decay policy; see :class:`GammaTrainerMixin`.
 
-    Example:
-        >>> trainer = GammaTrainer(model=model, args=args, train_dataset=data,
-        ...                        decay_policy="guidelines")  # doctest: +SKIP
+    ``GammaTrainer(model=model, args=args, train_dataset=data, decay_policy="guidelines")``
     """
 
 
@@ -287,14 +292,14 @@ class _AtTrainBegin(TrainerCallback):
 
 
 def _check_given(optimizer: Any) -> None:
-    if not hf_optimizer.made_here(optimizer):
+    if not made_here(optimizer):
         raise GammaError(
             f"optimizers=: this {type(optimizer).__name__} has its own parameter groups, so "
             "decay_policy would have no effect; make it with gamma_nlp.make_optimizer(...), or "
             "leave optimizers out and set optim= or optimizer_cls_and_kwargs="
         )
     logger.warning(
-        "the optimizer given keeps the decay it was made with; decay_policy and "
+        "the optimizer from optimizers= keeps the decay it was made with; decay_policy and "
         "args.weight_decay are not used"
     )
 

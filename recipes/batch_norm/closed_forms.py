@@ -1,4 +1,4 @@
-"""Closed forms that the unit of the experiment is compared with, and how to look at them."""
+"""Closed forms to compare the experiment's unit with, and its shrinkage by eigen-direction."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import Tensor
 from gamma_nlp.companions.batch_norm.covariance import Moments, eigen, ridge
 
 BINS = 12
-"""Eigen-directions are put together by their variance in that many bins."""
+"""How many bins, by variance, the eigen-directions are grouped in."""
 
 
 def constrained(signal: Tensor, whole: Tensor, cross: Tensor, gain: float) -> tuple[float, Tensor]:
-    """Least squares on clean inputs under v'(whole)v = gain**2: mu by bisection, and v.
+    """Solve least squares on clean inputs under v'(whole)v = gain**2; return mu and v.
 
-    For gains that bind from above, those with mu >= 0.
+    By bisection, for gains that bind from above, that is with mu >= 0.
     """
     values, vectors, kept = eigen(whole)
     white = vectors[:, kept] / values[kept].sqrt()
@@ -30,14 +30,14 @@ def constrained(signal: Tensor, whole: Tensor, cross: Tensor, gain: float) -> tu
 
 
 def shrinkage(signal: Tensor, cross: Tensor, v: Tensor, predicted: Tensor) -> list[dict[str, Any]]:
-    """How much of the clean least squares unit is left, by the variance of its directions.
+    """Return how much of the clean least-squares unit is left, by the variance of its directions.
 
     Directions are eigenvectors of the clean covariance, in bins of equal width in the logarithm
-    of their variance. Within a bin those count more in which least squares puts more output.
+    of their variance. Within a bin, a direction weighs as much as least squares puts output in it.
     """
     values, vectors, kept = eigen(signal)
     values, vectors = values[kept], vectors[:, kept]
-    least, own, wanted = vectors.T @ ridge(signal, cross, 0.0), vectors.T @ v, vectors.T @ predicted
+    least, own, theory = vectors.T @ ridge(signal, cross, 0.0), vectors.T @ v, vectors.T @ predicted
     edges = torch.linspace(float(values[0].log()), float(values[-1].log()), BINS + 1)
     place = torch.bucketize(values.log(), edges[1:-1])
     rows = []
@@ -51,19 +51,19 @@ def shrinkage(signal: Tensor, cross: Tensor, v: Tensor, predicted: Tensor) -> li
             {
                 "variance": float(values[inside].log().mean().exp()),
                 "measured": float((weight * own[inside]).sum()) / total,
-                "predicted": float((weight * wanted[inside]).sum()) / total,
+                "predicted": float((weight * theory[inside]).sum()) / total,
             }
         )
     return rows
 
 
 def covariance_of(x: Tensor) -> Tensor:
-    """Cov(x) of rows, [d, d]."""
+    """Return Cov(x) of rows, [d, d]."""
     moments = Moments()
     moments.add(x.unsqueeze(0))
     return moments.covariance[0]
 
 
 def cross_of(x: Tensor, y: Tensor) -> Tensor:
-    """Cov(x, y) of rows and one column, [d]."""
+    """Return Cov(x, y) of rows and one column, [d]."""
     return ((x - x.mean(0)).T @ (y - y.mean(0)) / len(x)).squeeze(1)

@@ -1,4 +1,4 @@
-"""What the experiment on batch norm's penalty computes, and the tables that come of it."""
+"""The cells of the experiment on batch norm's penalty, and the tables made of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from recipes.common.images import ImageSet, mnist, synthetic
 
 Cell = dict[str, Any]
 DECAY = 1e-3
-"""Of the networks' weights."""
+"""Decay of the networks' weights."""
 NETWORK = {"hidden": 64, "epochs": 12, "batch": 128, "lr": 0.1, "measured": 5000}
 SMOKE_NETWORK = {"hidden": 8, "epochs": 2, "batch": 50, "lr": 0.1, "measured": 200}
 
 
 def grid(smoke: bool, seeds: int) -> list[Cell]:
-    """All cells: ``part`` is ``clean``, ``noisy`` or ``network``."""
+    """Return all cells; ``part`` is ``clean``, ``noisy`` or ``network``."""
     gains = (0.5,) if smoke else (0.1, 0.25, 0.5, 1.0, 2.0)
     decays = (0.5, 0.0) if smoke else (2.0, 0.5, 0.1, 0.0)
     taus = (0.3,) if smoke else (0.1, 0.3, 1.0)
@@ -45,7 +45,7 @@ def grid(smoke: bool, seeds: int) -> list[Cell]:
 
 
 def compute(cell: Mapping[str, Any], settings: Mapping[str, Any], folder: str | None) -> Any:
-    """One cell; ``folder`` is MNIST's, ``None`` for made-up images."""
+    """Compute one cell; ``folder`` is MNIST's, ``None`` for made-up images."""
     images = load(folder)
     if cell["part"] == "clean":
         return clean_unit(cell, images)
@@ -59,7 +59,7 @@ def load(folder: str | None) -> ImageSet:
 
 
 def rule(cell: Mapping[str, Any]) -> str:
-    """What a cell does with its gain, in words."""
+    """Say what a cell does with its gain."""
     if cell["gain"] is not None:
         return f"fixed {cell['gain']:g}"
     if cell["part"] == "clean":
@@ -68,7 +68,7 @@ def rule(cell: Mapping[str, Any]) -> str:
 
 
 def arms(done: Iterable[Done], part: str) -> dict[tuple[Any, ...], list[Done]]:
-    """The cells of one part in order, those that differ by their seed alone put together."""
+    """Return the cells of one part in order, grouped if they differ only by their seed."""
     found: dict[tuple[Any, ...], list[Done]] = {}
     for one in done:
         if one.cell["part"] == part:
@@ -86,14 +86,14 @@ def mean(cells: Sequence[Done], key: str) -> float:
     return statistics.fmean(one.result[key] for one in cells)
 
 
-def spread(cells: Sequence[Done], key: str) -> float:
-    """Standard deviation over seeds; 0 for one."""
+def std(cells: Sequence[Done], key: str) -> float:
+    """Return the standard deviation over seeds; 0 for one seed."""
     values = [one.result[key] for one in cells]
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def units_of(cells: Sequence[Done]) -> list[tuple[float, float]]:
-    """(mu of the decay of the next weights, measured mu) of all units of all seeds."""
+    """Return (mu from the decay of the next weights, measured mu) of all units of all seeds."""
     found = []
     for one in cells:
         units = one.result["units"]
@@ -144,7 +144,7 @@ def network_table(done: Sequence[Done]) -> list[str]:
     for (name, _, _, decay), cells in arms(done, "network").items():
         last = [one.result["history"][-1] for one in cells]
         lines.append(
-            f"{name:10} {decay:6g} {mean(cells, 'accuracy'):9.2%} ± {spread(cells, 'accuracy'):.2%}"
+            f"{name:10} {decay:6g} {mean(cells, 'accuracy'):9.2%} ± {std(cells, 'accuracy'):.2%}"
             f" {mean(cells, 'loss'):7.4f} {statistics.fmean(h['gain'] for h in last):6.3f}"
             f" {statistics.fmean(h['mu'][1] for h in last):12.2e}"
             f" {statistics.fmean(h['mu_of_decay'] for h in last):14.2e}"
@@ -154,7 +154,7 @@ def network_table(done: Sequence[Done]) -> list[str]:
 
 
 def _ratios(pairs: Sequence[tuple[float, float]]) -> str:
-    """Quartiles over the units of measured over predicted."""
+    """Return the quartiles over the units of measured over predicted mu."""
     ratios = [measured / predicted for predicted, measured in pairs if predicted]
     if len(ratios) < 2:
         return "-"

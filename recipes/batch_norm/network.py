@@ -1,12 +1,12 @@
-"""A small trained network: the multiplier of every unit, measured and as theory has it.
+"""A small trained network: the multiplier of every unit, measured and predicted by theory.
 
 The network is linear, batch norm, ReLU, linear, with cross-entropy. [D] For each hidden unit
 (gain g, shift b, outgoing weights a) the function is the same with (sg, sb, a / s). So for any loss
 g dL/dg + b dL/db = <a, dL/da>. At rest dL/db = 0 and dL/da = -decay a, hence
 mu = -(dL/dg) / g = decay |a|**2 / g**2, whatever rule the gain follows: a fixed gain binds through
-the decay of the weights after it and through nothing else. Without that decay mu goes to 0 as
-with a free gain, since the next layer makes up for it, if slowly. With that decay and a free gain
-there is no rest: g grows and a shrinks for ever, and mu with them.
+the decay of the weights after it and through nothing else. Without that decay mu slowly goes to 0
+as with a free gain, since the next layer makes up for it. With that decay and a free gain there is
+no rest: g grows and a shrinks for ever, and mu shrinks with them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Network(nn.Module):
-    """Linear, batch norm, ReLU, linear; ``gain`` is that of all units, fixed, unless ``None``."""
+    """Linear, batch norm, ReLU, linear; a ``gain`` fixes that of all units, ``None`` trains it."""
 
     def __init__(self, size: int, hidden: int, gain: float | None) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Network(nn.Module):
 
 
 def gain_policy(decayed: bool) -> DecayPolicy:
-    """L2 on weights, and on gains too if ``decayed``; never on shifts and biases."""
+    """Return L2 on weights, and on gains too if ``decayed``; never on shifts and biases."""
     share = 1.0 if decayed else 0.0
     return DecayPolicy(
         name="gains decayed" if decayed else "weights only",
@@ -64,7 +64,7 @@ def network_cell(
 
     ``cell`` has ``gain`` (``None``: trained), ``decayed`` (the gains), ``decay`` and ``seed``;
     ``settings`` has ``hidden``, ``epochs``, ``batch``, ``lr`` and ``measured``, the number of
-    training images that mu over training is measured on.
+    training images on which mu is measured during training.
     """
     x, y = _prepared(images.train_images, images.train_labels)
     test = _prepared(images.test_images, images.test_labels)
@@ -89,7 +89,7 @@ def network_cell(
     some = settings["measured"]
 
     def measure(epoch: int) -> dict[str, Any]:
-        return {"epoch": epoch, **_middle(_units(net, (x[:some], y[:some]), size, decay))}
+        return {"epoch": epoch, **_summary(_units(net, (x[:some], y[:some]), size, decay))}
 
     history = [measure(0)]
     for epoch in range(1, settings["epochs"] + 1):
@@ -111,7 +111,7 @@ def network_cell(
 
 
 def _units(net: Network, data: Batch, size: int, decay: float) -> dict[str, Tensor]:
-    """Per hidden unit: gain, measured mu, and mu from the decay of the weights after it."""
+    """Return each hidden unit's gain, measured mu, and mu from the decay of the next weights."""
     gain, after = net.norm.weight.detach().double(), net.after.weight.detach().double()
     batches = _batches(*data, size, torch.Generator().manual_seed(0))
     measured = multipliers(net, lambda net, one: cross_entropy(net(one[0]), one[1]), batches)
@@ -122,8 +122,8 @@ def _units(net: Network, data: Batch, size: int, decay: float) -> dict[str, Tens
     }
 
 
-def _middle(units: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Quartiles of mu over the units, medians of the rest."""
+def _summary(units: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return quartiles of mu over the units, and medians of the rest."""
     quartiles = torch.nanquantile(units["mu"], torch.tensor([0.25, 0.5, 0.75]).double())
     return {
         "mu": quartiles.tolist(),

@@ -1,4 +1,4 @@
-"""Pictures of the experiment on batch norm's penalty."""
+"""Draw the pictures of the experiment on batch norm's penalty."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#8456a8", "#666666", "#e69f00", "#5
 
 
 def plot_unit(done: Sequence[Done], path: Path, title: str) -> None:
-    """The unit's multiplier against its gain; what noise leaves of least squares, by direction."""
+    """Draw a unit's multiplier against its gain, and what noise leaves of least squares."""
     plt = pyplot()
     figure, (mu, data, alone) = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained", dpi=110)
     _gains(mu, [cell for cells in arms(done, "clean").values() for cell in cells])
@@ -32,7 +32,7 @@ def plot_unit(done: Sequence[Done], path: Path, title: str) -> None:
 
 def _gains(axis: Any, cells: Sequence[Done]) -> None:
     fixed = next(c.result for c in cells if c.cell["gain"] is not None)
-    free = fixed["gain"] * (1 + fixed["predicted_mu"])  # what least squares has, from the data
+    free = fixed["gain"] * (1 + fixed["predicted_mu"])  # the gain of least squares, from the data
     low = min([c.result["gain"] for c in cells] + [free / 4])
     high = max([c.result["gain"] for c in cells] + [2 * free])
     span = [low * (high / low) ** (i / 100) for i in range(101)]
@@ -54,6 +54,7 @@ def _gains(axis: Any, cells: Sequence[Done]) -> None:
         )
     axis.axhline(1.0, color="#999999", lw=0.7, ls=":")
     axis.set(xscale="log", yscale="log", xlabel="gain", ylabel="1 + mu, measured")
+    axis.xaxis.set_minor_formatter(pyplot().NullFormatter())  # would overlap within a decade
     axis.set_title("Multiplier of one unit, clean pixels")
     axis.legend(frameon=False)
 
@@ -63,16 +64,16 @@ def _directions(axis: Any, done: Sequence[Done], where: str) -> None:
     for ((_, _, tau, _), cells), colour in zip(chosen.items(), COLOURS, strict=False):
         runs = [one.result["shrinkage"] for one in cells]
         places = [row["variance"] for row in runs[0]]
-        seen = [[run[i]["measured"] for run in runs] for i in range(len(places))]
-        middle = [statistics.fmean(values) for values in seen]
-        apart = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in seen]
-        axis.errorbar(places, middle, apart, fmt="o", color=colour, ms=4, label=f"tau = {tau:g}")
+        parts = [[run[i]["measured"] for run in runs] for i in range(len(places))]
+        middle = [statistics.fmean(values) for values in parts]
+        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in parts]
+        axis.errorbar(places, middle, spread, fmt="o", color=colour, ms=4, label=f"tau = {tau:g}")
         axis.plot(places, [row["predicted"] for row in runs[0]], color=colour, lw=1)
     axis.set(xscale="log", ylim=(-0.05, 0.65))
 
 
 def plot_network(done: Sequence[Done], path: Path, title: str) -> None:
-    """Multipliers over training, and of every unit at its end against what theory has."""
+    """Draw multipliers over training, and those of every unit at the end against theory."""
     plt = pyplot()
     figure, (course, end) = plt.subplots(1, 2, figsize=(14, 5), layout="constrained", dpi=110)
     for ((name, _, _, decay), cells), colour in zip(
@@ -86,7 +87,7 @@ def plot_network(done: Sequence[Done], path: Path, title: str) -> None:
             for which in range(3)
         )
         style = "-" if decay else "--"
-        # At the start mu is noise of both signs; of arms without decay the medians say enough.
+        # At the start mu is noise of both signs; without decay the medians say enough.
         course.plot(epochs[1:], middle[1:], style, color=colour, label=label)
         if decay:
             course.fill_between(epochs[1:], low[1:], high[1:], color=colour, alpha=0.12, lw=0)

@@ -1,12 +1,13 @@
 """The ridge penalty that batch norm amounts to, against closed forms and in trained networks.
 
-    python recipes/batch_norm/run.py --data MNIST_FOLDER --output runs/bn_penalty
+    python -m recipes.batch_norm.run --data MNIST_FOLDER --output runs/bn_penalty
 
-Three parts, each with a table. One linear unit with batch norm tells 3 from 8 under squared loss,
-its gain fixed, decayed or free: trained to rest it should be the explicit ridge of the predicted
-multiplier mu, to 1e-6 of its norm. The same with noise on the pixels: the share of the penalty
-that falls on noise, and what is left of least squares along each eigen-direction. Small networks
-(784-64-10, the first 20,000 training images, SGD): mu of every hidden unit over training.
+Three parts, each with a table. (1) One linear unit with batch norm tells 3 from 8 under squared
+loss, its gain fixed, decayed or free: trained to rest it should be the explicit ridge of the
+predicted multiplier mu, to 1e-6 of its norm. (2) The same with noise on the pixels: the share of
+the penalty that falls on noise, and what is left of least squares along each eigen-direction.
+(3) Small networks (784-64-10, the first 20,000 training images, SGD): mu of every hidden unit over
+training.
 
 In the tables: "gap" is the largest difference between a unit and its closed form over the unit's
 norm, with the noise that was drawn; "off theory" is the distance to the closed form with the
@@ -16,11 +17,11 @@ on noise, from theory, from v, and with the noise's covariance estimated from pa
 measured mu over decay |a|^2 / g^2 (a: the weights after a unit), which it is where training is at
 rest.
 
-MNIST_FOLDER holds MNIST's four idx files; by default it is mnist below GAMMA_NLP_DATA.
+MNIST_FOLDER holds MNIST's four idx files; it defaults to mnist in GAMMA_NLP_DATA.
 
-Writes results.json, unit.png and network.png into the output folder; 5.5 minutes of processor
-time, about 3 on two free cores. A stopped run goes on when started again with the same output
-folder. ``--smoke`` takes seconds, on made-up images.
+Writes results.json, unit.png and network.png into the output folder. It takes 5.5 minutes of CPU
+time, about 3 minutes on two free cores. A run that was stopped continues when it is started again
+with the same output folder. ``--smoke`` takes seconds, on made-up images.
 """
 
 from __future__ import annotations
@@ -30,39 +31,30 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+if not __package__:  # started as a file: find the package `recipes`, not the modules in this folder
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import write_json
+from recipes.batch_norm import grid, plots
+from recipes.common.command import machine, make_parser, run_experiment
+from recipes.common.grid_runner import run_cells
+from recipes.common.images import data_folder
 
 
-def main(argv: Sequence[str]) -> int:
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-    add = parser.add_argument
-    add("--data", help="folder of MNIST; default: mnist below GAMMA_NLP_DATA")
-    add("--output", type=Path, default=Path("runs/bn_penalty"), help="default: %(default)s")
-    add("--seeds", type=int, default=3, help="of noise and networks; default: %(default)s")
-    add("--jobs", type=int, help="worker processes, one thread each; default: 2")
-    add("--smoke", action="store_true", help="made-up images, a tiny grid, seconds")
-    options = parser.parse_args(argv)
-    try:
-        run(options)
-    except GammaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = make_parser(__file__, __doc__, output="runs/bn_penalty")
+    parser.add_argument("--data", help="folder of MNIST; default: mnist in GAMMA_NLP_DATA")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="of noise and networks; default: %(default)s"
+    )
+    return run_experiment(run, parser, argv)
 
 
 def run(options: argparse.Namespace) -> None:
-    import torch
-
-    from gamma_nlp.files import write_json
-    from gamma_nlp.tasks.run.machine import hardware, versions
-    from recipes.batch_norm import grid, plots
-    from recipes.common.grid_runner import run_cells
-    from recipes.common.images import data_folder
-
     if options.seeds < 1:
         raise GammaError(f"--seeds must be 1 or more, got {options.seeds}")
-    folder = None if options.smoke else str(data_folder(options.data, "mnist", "--data"))
+    folder = None if options.smoke else str(data_folder(options.data, "mnist", "--data").resolve())
     seeds = 1 if options.smoke else options.seeds
     network = grid.SMOKE_NETWORK if options.smoke else grid.NETWORK
     settings = {
@@ -72,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         **network,
     }
     done = run_cells(
-        "recipes.batch_norm.grid:compute",
+        grid.compute,
         grid.grid(options.smoke, seeds),
         options.output,
         settings=settings,
@@ -92,8 +84,7 @@ def run(options: argparse.Namespace) -> None:
             "cells": [vars(one) for one in done],
             "tables": tables,
             "seconds": round(sum(one.seconds for one in done), 1),
-            "hardware": hardware(torch.device("cpu")) | {"threads": 1},
-            "versions": versions(),
+            **machine(),
         },
     )
     what = f"{settings['images']}, {seeds} seed(s)"
@@ -107,4 +98,4 @@ def run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

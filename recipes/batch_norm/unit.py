@@ -1,13 +1,13 @@
-"""One linear unit with batch norm that tells two digits apart, against closed forms.
+"""One linear unit with batch norm that tells two digits apart, compared with closed forms.
 
 Labels are 1 and -1, the loss is E(y - output)**2 / 2 over all images at once, in float64. L-BFGS
-trains the unit to rest. It works on inputs made white: the variances of clean pixels span so many
-decades that in pixels it would not arrive. What is compared are the units in pixels.
+trains the unit to rest. It works on whitened inputs: the variances of clean pixels span so many
+decades that it would not converge in pixels. The units are compared in pixels.
 
 Under squared loss the constraint v'Sv = g**2 changes the length of v and never its direction [R]:
-a unit with batch norm is least squares on the data it sees, divided by 1 + mu. So what noise on
-the inputs takes from directions with little signal it takes by way of the loss, as without a norm
-(ridge of strength t**2); the penalty's own preference shows where the norm alone sees the noise.
+a unit with batch norm is least squares on the data it sees, divided by 1 + mu. So noise on the
+inputs shrinks directions with little signal through the loss, as it does without a norm (a ridge of
+strength t**2); the penalty's own preference shows where only the norm sees the noise.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Pixels:
 
 
 class Unit(nn.Module):
-    """Linear unit and batch norm; ``statistics``, if given, is what the norm's scale comes from.
+    """A linear unit and batch norm; the norm's scale comes from ``statistics``, if given.
 
-    Only then is the norm written out: torch's own takes no gradient through given statistics.
+    In that case the norm is written out, since torch's takes no gradient through given statistics.
     """
 
     def __init__(self, size: int, gain: float | None, seed: int) -> None:
@@ -90,14 +90,14 @@ def fit(
 
     Args:
         x: Rows of pixels.
-        y: One column.
-        gain: Of the norm, fixed; ``None`` lets it train.
-        decay: decay / 2 gain**2 goes into the loss.
+        y: Labels in one column.
+        gain: The norm's fixed gain; ``None`` trains it.
+        decay: Adds decay / 2 gain**2 to the loss.
         statistics: Other rows that set the norm's scale, see :class:`Unit`.
-        seed: Of the start.
+        seed: Seed of the initial weights.
     """
-    seen = x if statistics is None else statistics
-    values, vectors, kept = eigen(covariance_of(seen))
+    rows = x if statistics is None else statistics
+    values, vectors, kept = eigen(covariance_of(rows))
     white = vectors[:, kept] / values[kept].sqrt()
     unit = Unit(white.shape[1], gain, seed)
     inside, outside = x @ white, None if statistics is None else statistics @ white
@@ -131,7 +131,7 @@ def fit(
 
 
 def clean_unit(cell: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
-    """Without noise: gain fixed, decayed or free, against the ridge of the predicted mu.
+    """Compare a unit without noise, its gain fixed, decayed or free, with the predicted ridge.
 
     ``cell`` has ``gain`` (``None``: trained) and ``decay``. For a fixed gain the prediction
     comes from the data and the gain, for a trained one it is the decay.
@@ -159,10 +159,10 @@ def clean_unit(cell: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
 
 
 def noisy_unit(cell: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
-    """With white noise on the inputs of the loss and the norm, or of the norm alone.
+    """Train a unit with white noise on the inputs of loss and norm, or of the norm alone.
 
     ``cell`` has ``gain`` (fixed), ``tau`` (of the noise), ``where`` (``"data"`` or
-    ``"statistics"``), ``copies`` (of each image, each with noise of its own) and ``seed``.
+    ``"statistics"``), ``copies`` (of each image, each with its own noise) and ``seed``.
     """
     data, tau, gain = Pixels.of(images), float(cell["tau"]), float(cell["gain"])
     generator = torch.Generator().manual_seed(cell["seed"])
@@ -206,14 +206,14 @@ def noisy_unit(cell: Mapping[str, Any], images: ImageSet) -> dict[str, Any]:
 
 
 def _cosine(covariance: Tensor, one: Tensor, other: Tensor) -> float:
-    """Correlation of the two units' outputs."""
+    """Return the correlation of the two units' outputs."""
     both = torch.stack([one, other])
     sizes = quadratic(covariance, both).sqrt()
     return float(one @ covariance @ other / sizes.prod())
 
 
 def _accuracy(data: Pixels, v: Tensor) -> float:
-    """Share of test images told right; the threshold is half-way between the digits' means."""
+    """Return the test accuracy; the threshold is half-way between the digits' means."""
     out, label = data.x @ v, data.y.squeeze(1) > 0
     middle = (out[label].mean() + out[~label].mean()) / 2
     return float(((data.test_x @ v > middle) == (data.test_y.squeeze(1) > 0)).double().mean())

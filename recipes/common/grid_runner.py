@@ -1,29 +1,29 @@
-"""A grid of short trainings: its cells spread over processes, each result kept as it comes.
+"""Run a grid of short trainings in worker processes and keep each result as soon as it is there.
 
 A cell is a mapping that JSON can carry, such as ``{"lr": 0.1, "seed": 0}``. Its result is one line
-of ``cells.jsonl``, written as soon as it is there; a run that was stopped goes on with the cells
-that have no line yet.
+of ``cells.jsonl``; a run that was stopped continues with the cells that have no line yet.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.workers import Answer, call_each
 
 FILE = "cells.jsonl"
 """The first line holds the settings, each other line a cell with its result."""
 LONGEST = 3600.0
-"""Seconds that one cell may take, unless told."""
+"""Default time limit of a cell, in seconds."""
 SHOWN = 3
-"""Failed cells that an error quotes."""
+"""How many reasons of failure an error quotes."""
 
 Cell = Mapping[str, Any]
 
@@ -33,7 +33,7 @@ class Done:
     """A cell that has been computed.
 
     Attributes:
-        cell: As it was given.
+        cell: The cell.
         result: What the function returned.
         seconds: Wall time of the call.
     """
@@ -43,8 +43,12 @@ class Done:
     seconds: float
 
 
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
 def run_cells(
-    function: str,
+    function: Callable[..., Any],
     cells: Sequence[Cell],
     folder: str | os.PathLike[str],
     *,
@@ -52,29 +56,30 @@ def run_cells(
     arguments: Sequence[Any] = (),
     jobs: int | None = None,
     seconds: float = LONGEST,
-    say: Callable[[str], None] | None = None,
+    report: Callable[[str], None] = _print,
 ) -> list[Done]:
-    """Compute each cell that the folder does not hold yet; return all, in the order given.
+    """Compute the cells that the folder does not hold yet; return all, in the order of ``cells``.
 
-    A cell that fails is named at once and at the end, and costs nothing but its own result. It is
-    tried again when the same call is made again, as are cells that were cut off. More cells may be
-    asked for in a later call; lines of cells that are not asked for stay in the file.
+    A cell that fails costs only its own result; it is reported at once and again at the end. The
+    same call tries it again, together with cells that were cut off. A later call may ask for more
+    cells; lines of cells that it does not ask for stay in the file.
 
     Args:
-        function: ``module:function`` that computes ``function(cell, settings, *arguments)`` in a
-            worker process with one thread; what it returns must be fit for JSON.
-        cells: No two alike.
-        folder: Where ``cells.jsonl`` is; made if absent. One run at a time may write there.
+        function: Called as ``function(cell, settings, *arguments)`` in a worker process with one
+            thread. It must be a module's own function and return what JSON can carry.
+        cells: No two equal.
+        folder: Where ``cells.jsonl`` is; made if absent. Only one run at a time may write there.
         settings: What all cells have in common and every result depends on.
-        arguments: More for the function, on which the results do not depend: where the data are.
+        arguments: Further arguments, on which the results do not depend: where the data are.
         jobs: Worker processes; by default 2, or 1 on a machine with one core.
-        seconds: That one cell may take.
-        say: Takes the lines about progress; by default they are printed.
+        seconds: Time limit of a cell.
+        report: Takes the lines about progress; by default they are printed.
 
     Raises:
-        GammaError: The folder holds cells of other settings, is not readable as such or cannot
-            be made, two cells are alike, or some cells failed.
+        GammaError: The folder holds cells of other settings, cannot be read as such or cannot be
+            made; two cells are equal; a worker cannot import ``function``; or some cells failed.
     """
+    target = _importable(function)
     keys = [_key(cell) for cell in cells]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
@@ -82,19 +87,18 @@ def run_cells(
     path = Path(folder) / FILE
     done = _open(path, settings)
     todo = [cell for cell, key in zip(cells, keys, strict=True) if key not in done]
-    tell = say or _print
     failed: dict[str, list[str]] = {}
     progress = _Progress(len(cells), len(todo))
     calls = [(dict(cell), dict(settings), *arguments) for cell in todo]
     with path.open("a", encoding="utf-8", newline="\n") as file:
-        for i, answer in call_each(function, calls, jobs=jobs, seconds=seconds):
+        for i, answer in call_each(target, calls, jobs=jobs, seconds=seconds):
             key = _key(todo[i])
             if answer.problem:
                 failed.setdefault(answer.problem, []).append(key)
             else:
                 done[key] = _line(todo[i], answer)
                 print(json.dumps(done[key]), file=file, flush=True)
-            tell(progress.step(key, answer))
+            report(progress.step(key, answer))
     if failed:
         count = sum(map(len, failed.values()))
         raise GammaError(
@@ -104,14 +108,29 @@ def run_cells(
     return [Done(**done[key]) for key in keys]
 
 
+def _importable(function: Callable[..., Any]) -> str:
+    """Return the name by which a worker imports a function, checked here and now.
+
+    Raises:
+        GammaError: It is not a module's own function, or its module is the script being run.
+    """
+    module, name = function.__module__, function.__qualname__
+    if module == "__main__" or getattr(sys.modules[module], name, None) is not function:
+        raise GammaError(
+            f"a worker process cannot import {module}:{name}; define it at the top level of a "
+            "module of its own"
+        )
+    return f"{module}:{name}"
+
+
 def _reasons(failed: Mapping[str, Sequence[str]]) -> str:
-    """What went wrong, each once, with the first cell that it happened to."""
-    said = [
+    """Each reason once, with the first cell that failed for it."""
+    reasons = [
         f"{keys[0]}: {problem}" + (f" (and {len(keys) - 1} more cells like it)" if keys[1:] else "")
         for problem, keys in list(failed.items())[:SHOWN]
     ]
     more = f"; and {len(failed) - SHOWN} other reasons" if len(failed) > SHOWN else ""
-    return "; ".join(said) + more
+    return "; ".join(reasons) + more
 
 
 def _key(cell: Cell) -> str:
@@ -122,12 +141,8 @@ def _line(cell: Cell, answer: Answer) -> dict[str, Any]:
     return {"cell": dict(cell), "result": answer.value, "seconds": answer.seconds}
 
 
-def _print(line: str) -> None:
-    print(line, flush=True)
-
-
 def _open(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The cells that a file holds; a new one gets its first line, a torn last line is cut off."""
+    """Read a file's cells; start a new file with the settings, cut off an incomplete last line."""
     now = json.loads(json.dumps(settings))
     text = path.read_bytes() if path.exists() else b""
     whole = text[: text.rfind(b"\n") + 1]
@@ -137,7 +152,7 @@ def _open(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             path.write_text(json.dumps({"settings": now}) + "\n", encoding="utf-8", newline="\n")
         except OSError as error:
             raise GammaError(
-                f"{path} cannot be written ({error.strerror}); give another output folder"
+                f"{path} cannot be written ({one_line(error)}); give another output folder"
             ) from None
         return {}
     try:
@@ -151,12 +166,12 @@ def _open(path: Path, settings: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         ]
     except (ValueError, KeyError, TypeError, AttributeError):
         raise GammaError(
-            f"{path} is no file of cells that this command wrote; give another output folder"
+            f"{path} is not a file of cells that this command wrote; give another output folder"
         ) from None
     if changed:
         raise GammaError(
-            f"{path} holds cells of other settings: {'; '.join(changed)}; go on with those, or "
-            "give another output folder"
+            f"{path} holds cells of other settings: {'; '.join(changed)}; continue with those, "
+            "or give another output folder"
         )
     if len(whole) < len(text):
         os.truncate(path, len(whole))

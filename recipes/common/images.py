@@ -1,4 +1,4 @@
-"""Small image sets, read whole: MNIST's idx files, CIFAR-10's batches, and one that is made up."""
+"""Read small image sets as tensors: MNIST's idx files, CIFAR-10's batches, made-up images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need, one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class ImageSet:
     """Images to train and to test on, with their classes.
 
     Attributes:
-        name: What a report calls it, with its size where it is not the whole set.
+        name: Its name in reports, with its size where it is not the whole set.
         train_images: uint8 of shape [N, C, H, W].
         train_labels: int64 of shape [N].
         test_images: uint8 of shape [M, C, H, W].
@@ -35,7 +35,7 @@ class ImageSet:
     test_labels: Tensor
 
     def first(self, train: int, test: int) -> ImageSet:
-        """The first ``train`` and ``test`` images, as views."""
+        """Return the first ``train`` and ``test`` images, as views."""
         return replace(
             self,
             train_images=self.train_images[:train],
@@ -46,12 +46,12 @@ class ImageSet:
 
 
 def data_folder(given: str | os.PathLike[str] | None, name: str, option: str) -> Path:
-    """The folder of a data set: as given, else ``name`` below what ``GAMMA_NLP_DATA`` names.
+    """Return the folder of a data set: ``given``, or else ``name`` in ``GAMMA_NLP_DATA``.
 
     Args:
         given: The value of ``option``, if there is one.
-        name: The folder's name below ``GAMMA_NLP_DATA``.
-        option: What the user can give, for the message.
+        name: The folder's name in ``GAMMA_NLP_DATA``.
+        option: The command's option, for the message.
 
     Raises:
         GammaError: There is no such folder.
@@ -59,12 +59,12 @@ def data_folder(given: str | os.PathLike[str] | None, name: str, option: str) ->
     root = os.environ.get("GAMMA_NLP_DATA")
     if given is None and not root:
         raise GammaError(
-            f"where is {name}? Give its folder with {option}, or let GAMMA_NLP_DATA name the "
-            f"folder that has {name} in it"
+            f"where is {name}? Give its folder with {option}, or set GAMMA_NLP_DATA to the folder "
+            f"that has {name} in it"
         )
     folder = Path(root or "", name) if given is None else Path(given)
     if not folder.is_dir():
-        raise GammaError(f"there is no folder {str(folder)!r}; give the one of {name}: {option}")
+        raise GammaError(f"there is no folder {str(folder)!r}; give the folder of {name}: {option}")
     return folder
 
 
@@ -72,7 +72,7 @@ def mnist(folder: str | os.PathLike[str]) -> ImageSet:
     """Read MNIST from its four idx files, packed (``.gz``) or not.
 
     Raises:
-        GammaError: A file that is missing, cut short, or not what its name says.
+        GammaError: A file is missing, cut short, or not what its name says.
     """
     parts: dict[str, Tensor] = {}
     for split, stem in (("train", "train"), ("test", "t10k")):
@@ -92,7 +92,7 @@ def cifar10(folder: str | os.PathLike[str]) -> ImageSet:
     pixels, N below 50 for training, 1,000 images each, and ``labels_51000.txt``, one label a line.
 
     Raises:
-        GammaError: A file that is missing, cut short, or not what its name says.
+        GammaError: A file is missing, cut short, or not what its name says.
     """
     folder = Path(folder)
     if (folder / "labels_51000.txt").is_file():
@@ -113,13 +113,13 @@ def cifar10(folder: str | os.PathLike[str]) -> ImageSet:
 def synthetic(
     train: int = 256, test: int = 128, shape: tuple[int, int, int] = (1, 28, 28), seed: int = 0
 ) -> ImageSet:
-    """Ten random patterns under noise: easy to learn, for tries that need no data.
+    """Make up images: ten random patterns under noise, easy to learn, for runs without data.
 
     Args:
-        train: How many images to train on.
-        test: How many to test on.
+        train: Number of training images.
+        test: Number of test images.
         shape: Channels, height, width.
-        seed: Of patterns, classes and noise.
+        seed: Seed of patterns and noise.
     """
     generator = torch.Generator().manual_seed(seed)
     patterns = 255 * torch.rand(10, *shape, generator=generator)
@@ -141,17 +141,21 @@ def _found(folder: Path, name: str) -> Path:
 
 
 def _idx(path: Path, dims: int) -> Tensor:
-    """An idx file: 0, 0, type 8 (bytes), count of dimensions, each as big-endian int32, data."""
+    """Read an idx file: 0, 0, type 8 (bytes), number of dimensions, their sizes (int32), data."""
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix == ".gz" else content
     except FileNotFoundError:
-        raise GammaError(f"{path} is missing; MNIST is four files, all needed there") from None
+        raise GammaError(f"{path} is missing; the folder must hold MNIST's four files") from None
     except (OSError, EOFError, zlib.error) as error:
-        raise GammaError(f"{path} is not a whole gzip file ({error}); fetch it again") from None
+        raise GammaError(
+            f"{path} is not a whole gzip file ({one_line(error)}); fetch it again"
+        ) from error
     head = 4 + 4 * dims
     if content[:4] != bytes((0, 0, 8, dims)) or len(content) < head:
-        raise GammaError(f"{path} is no idx file of bytes with {dims} dimensions; fetch it again")
+        raise GammaError(
+            f"{path} is not an idx file of bytes with {dims} dimensions; fetch it again"
+        )
     shape = [int.from_bytes(content[i : i + 4], "big") for i in range(4, head, 4)]
     pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8)[head:]
     if pixels.numel() != torch.Size(shape).numel() or (dims == 3 and shape[1:] != [28, 28]):
@@ -167,7 +171,7 @@ def _cifar10_pngs(folder: Path) -> ImageSet:
     try:
         labels = torch.tensor([int(line) for line in listed.read_text("utf-8").split()])
     except ValueError as error:
-        raise GammaError(f"{listed}: a label is not a number ({error})") from None
+        raise GammaError(f"{listed}: a label is not a number ({one_line(error)})") from error
     parts: dict[bool, list[tuple[Tensor, Tensor]]] = {False: [], True: []}
     for number in range(51):
         path = folder / f"cifar10_batch_{number}.png"
@@ -191,16 +195,15 @@ def _cifar10_pngs(folder: Path) -> ImageSet:
 
 
 def _png_rows(path: Path) -> Tensor:
+    image = need("PIL.Image", "plot", "PNG files need")
     try:
-        from PIL import Image
-    except ImportError as error:
-        raise GammaError("PNG files need pillow: pip install 'gamma_nlp[plot]'") from error
-    try:
-        with Image.open(path) as picture:
+        with image.open(path) as picture:
             width, height = picture.size
             mode, pixels = picture.mode, picture.tobytes()
     except (OSError, SyntaxError) as error:  # what pillow raises on a broken PNG
-        raise GammaError(f"{path} is not a whole PNG ({error}); fetch it again") from None
+        raise GammaError(
+            f"{path} is not a whole PNG ({one_line(error)}); fetch it again"
+        ) from error
     if mode != "RGB" or width != 1024:
         raise GammaError(f"{path} has {width} {mode} pixels a row, expected 1024 RGB pixels")
     rows = torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(height, 32, 32, 3)
@@ -208,7 +211,7 @@ def _png_rows(path: Path) -> Tensor:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds arrays and plain values only: a pickle could otherwise run anything."""
+    """Build only arrays and plain values: any other pickle could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
         import numpy as np
@@ -234,8 +237,8 @@ def _cifar10_batch(path: Path) -> tuple[Tensor, Tensor]:
         ) from None
     except Exception as error:  # a broken pickle can raise anything
         raise GammaError(
-            f"{path} is no whole batch of CIFAR-10 ({type(error).__name__}: {error})"
-        ) from None
+            f"{path} is not a whole batch of CIFAR-10 ({type(error).__name__}: {one_line(error)})"
+        ) from error
     if rows.dtype != torch.uint8 or rows.dim() != 2 or rows.shape[1] != 3072:
         raise GammaError(
             f"{path}: its data are {rows.dtype} of shape {tuple(rows.shape)}, expected "

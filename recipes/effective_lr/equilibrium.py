@@ -1,8 +1,8 @@
-"""Where norms settle: exponents in learning rate and decay, from runs, beside those of theory.
+"""Fit how the settled norms depend on learning rate and decay, and compare with theory.
 
-The simulated loss of each row of w is <noise, w / |w|>, with new noise at every step: all that is
-left of a training is the gradients' size. What is fitted is ``log |w| = a + p log(lr) +
-q log(decay)`` by least squares, and the same for the effective rate.
+The simulated loss of each row of w is <noise, w / |w|>, with new noise at every step: of a training
+only the size of its gradients is left. The fit is ``log |w| = a + p log(lr) + q log(decay)`` by
+least squares, and the same for the effective rate.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from gamma_nlp.companions.effective_rate.rate import effective_lr, equilibrium_n
 
 ROWS, SIZE, START = 16, 64, 3.0
 TURNOVERS = 8.0
-"""How many times the memory of its norm a simulation lasts; its second half is averaged."""
+"""Length of a simulation in units of its norm's memory; the second half is averaged."""
 SETTLED = 3.0
-"""From as many turnovers on a training counts as settled; others enter no fit."""
+"""A training with at least as many turnovers has settled; others are left out of the fit."""
 
 RULES: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {}),
@@ -33,13 +33,13 @@ RULES: dict[str, tuple[Any, dict[str, Any]]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Exponents:
-    """Of |w| and of the effective rate, each in (lr, decay)."""
+    """Exponents of |w| and of the effective rate, each in (lr, decay)."""
 
     norm: tuple[float, float]
     rate: tuple[float, float]
 
     def off(self, theory: Exponents) -> float:
-        """The largest relative difference from those of theory."""
+        """Return the largest relative difference from theory."""
         mine, other = (*self.norm, *self.rate), (*theory.norm, *theory.rate)
         return max(abs(a / b - 1) for a, b in zip(mine, other, strict=True))
 
@@ -53,7 +53,7 @@ THEORY = {
 }
 """[D] as derived in :mod:`gamma_nlp.companions.effective_rate.rate`."""
 ALLOWED = {"sgd": 0.10, "momentum": 0.10, "adam": 0.15, "adamw": 0.10}
-"""Relative difference from theory within which a fit counts as in agreement."""
+"""The relative difference from theory up to which a fit agrees with it."""
 
 
 def simulate(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def simulate(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
 
     Args:
         cell: ``rule`` (of :data:`RULES`), ``lr``, ``decay``, ``seed``.
-        settings: ``turnovers``: how long, 1 being what norms need to forget where they started.
+        settings: ``turnovers``: how long, 1 being the time in which a norm forgets its start.
 
     Returns:
         Means over the second half: ``norm``, ``rate``, and the ``angle`` per step (root mean
@@ -73,7 +73,7 @@ def simulate(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
     generator = torch.Generator().manual_seed(int(cell["seed"]))
     w = torch.randn(ROWS, SIZE, generator=generator) * (START / SIZE**0.5)
     optimizer = cls([("w", w.requires_grad_())], lr=lr, weight_decay=decay, **more)
-    steps = math.ceil(float(settings["turnovers"]) / _forgets(rule, lr, decay))
+    steps = math.ceil(float(settings["turnovers"]) / _loss_per_step(rule, lr, decay))
     norms, turns = [], []
     for step in range(steps):
         noise = torch.randn(ROWS, SIZE, generator=generator)
@@ -104,8 +104,8 @@ def simulate(cell: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, 
     }
 
 
-def _forgets(rule: str, lr: float, decay: float) -> float:
-    """Which part of the norm decay takes per step at equilibrium."""
+def _loss_per_step(rule: str, lr: float, decay: float) -> float:
+    """Return the share of the norm that decay removes per step at equilibrium."""
     if rule != "adam":
         return lr * decay / (1 - float(RULES[rule][1].get("momentum", 0.0)))
     # Of all rows together: the gradient's length at |w| = 1, and half the angle's square.
@@ -118,15 +118,15 @@ def _forgets(rule: str, lr: float, decay: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What one run measured of one tensor.
+    """What one run measured for one tensor.
 
     Attributes:
-        tensor: Which one; each has an intercept of its own.
+        tensor: The tensor's name; each has an intercept of its own.
         lr: Learning rate.
-        decay: Coefficient.
-        norm: |w| as measured.
-        predicted: |w| at equilibrium, from the size of the gradients that the run had.
-        rate: The effective learning rate as measured.
+        decay: Decay coefficient.
+        norm: Measured |w|.
+        predicted: |w| at equilibrium, predicted from the size of the run's gradients.
+        rate: Measured effective learning rate.
     """
 
     tensor: str
@@ -138,7 +138,7 @@ class Point:
 
 
 def fit(points: Sequence[Point]) -> Exponents | None:
-    """Exponents by least squares, common to all tensors; ``None`` if the points fix none."""
+    """Fit exponents common to all tensors by least squares; ``None`` if the points are too few."""
     tensors = sorted({point.tensor for point in points})
     rows = [
         [math.log(p.lr), math.log(p.decay), *(float(p.tensor == name) for name in tensors)]

@@ -1,4 +1,4 @@
-"""The grid over (lr, decay) of ``recipes/effective_lr/run.py``, and what is read off its cells."""
+"""The grid over (lr, decay) of :mod:`recipes.effective_lr.run`, and what its cells say."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from recipes.effective_lr.equilibrium import SETTLED, Point
 
 
 def decades(low: float, high: float, per_decade: int) -> tuple[float, ...]:
-    """Numbers evenly spaced in the logarithm, both ends included, to three digits."""
+    """Return numbers evenly spaced on a logarithmic axis, both ends included, to three digits."""
     count = round(math.log10(high / low) * per_decade)
     return tuple(float(f"{low * 10 ** (i / per_decade):.3g}") for i in range(count + 1))
 
@@ -35,7 +35,7 @@ class Sweep:
         return f"{self.network}_{self.optimizer}"
 
     def cells(self) -> list[dict[str, Any]]:
-        """All trainings, the first seed's before the second's."""
+        """Return all trainings, those of the first seed first."""
         return [
             {
                 "network": self.network,
@@ -99,7 +99,7 @@ SMOKE = tuple(
 def mean_errors(
     done: Sequence[Done], sweep: Sweep, unit_norm: bool
 ) -> dict[tuple[float, float], float]:
-    """Test error in percent at each (lr, decay), the mean over the seeds."""
+    """Return the test error in percent at each (lr, decay), the mean over the seeds."""
     return {point: fmean(errors) for point, errors in _errors(done, sweep, unit_norm).items()}
 
 
@@ -114,19 +114,19 @@ def _errors(
 
 
 def of_sweep(done: Sequence[Done], sweep: Sweep) -> list[Done]:
-    """The cells of one sweep."""
+    """Return the cells of one sweep."""
     mine = (sweep.network, sweep.optimizer)
     return [one for one in done if (one.cell["network"], one.cell["optimizer"]) == mine]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spread:
-    """How much the test error depends on the decay; all in points.
+    """How much the test error depends on the decay, in points.
 
     Attributes:
-        per_lr: For each learning rate the largest less the smallest error over the decays.
-        mean: Of those.
-        best_lr: The learning rate that has the lowest error of the grid.
+        per_lr: For each learning rate, the largest minus the smallest error over the decays.
+        mean: Mean of ``per_lr``.
+        best_lr: The learning rate with the lowest error of the grid.
         at_best: The spread there.
         lowest: The lowest error of the grid, in percent.
         seeds: Standard deviation of a cell over its seeds, root mean square over all cells; 0 with
@@ -142,7 +142,7 @@ class Spread:
 
 
 def spread(done: Sequence[Done], sweep: Sweep, unit_norm: bool) -> Spread:
-    """Of the mean-over-seeds errors of one sweep."""
+    """Return the spread of one sweep's errors, each the mean over the seeds."""
     errors = mean_errors(done, sweep, unit_norm)
     per_lr = {}
     for lr in sweep.lrs:
@@ -161,7 +161,7 @@ def spread(done: Sequence[Done], sweep: Sweep, unit_norm: bool) -> Spread:
 
 
 def settled_points(done: Sequence[Done], sweep: Sweep) -> list[Point]:
-    """Norms and rates of plain trainings that were long enough for their equilibrium."""
+    """Return norms and rates of the plain trainings that lasted until their norms settled."""
     return [
         Point(
             tensor=w["name"],

@@ -1,7 +1,7 @@
-"""Two small networks most of whose weights stand before a norm, so that their scale is idle.
+"""Two small networks in which most weights come before a norm, so that their scale has no effect.
 
-The norms have epsilons far below what decay makes of the weights: with larger ones a small weight
-is no longer scale invariant.
+The norms' epsilons are far below the variances that decayed weights produce: with larger ones a
+small weight would not be scale invariant any more.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ STRIDES = (2, 2, 2, 1)
 
 
 def make_network(name: str, seed: int) -> nn.Module:
-    """``conv`` or ``transformer``, with the random weights of a seed.
+    """Return ``conv`` or ``transformer``, with the random weights of a seed.
 
     Raises:
-        GammaError: Another name.
+        GammaError: There is no network of that name.
     """
     kinds: dict[str, type[nn.Module]] = {"conv": ConvNet, "transformer": PatchTransformer}
     if name not in kinds:
@@ -35,7 +35,7 @@ def make_network(name: str, seed: int) -> nn.Module:
 class ConvNet(nn.Module):
     """Four times convolution, batch norm and ReLU, then a linear head on the mean of all places.
 
-    The build of van Laarhoven's experiment (arXiv:1706.05350), with sizes for one CPU core. Maps
+    The architecture of van Laarhoven's experiment (arXiv:1706.05350), sized for one CPU core. Maps
     images [batch, 3, 32, 32] to logits [batch, 10].
     """
 

@@ -1,4 +1,4 @@
-"""Heat maps of test error over (lr, decay), and norms beside the equilibrium that is predicted."""
+"""Draw heat maps of the test error over (lr, decay), and norms against their predicted values."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _TURNS = {"sgd": (1.0, "lr·decay"), "adam": (2.0, "lr²·decay"), "adamw": (1.0
 
 
 def plot_heat_maps(done: Sequence[Done], sweep: Sweep, path: Path, note: str) -> None:
-    """Test error without and with UnitNorm, one colour scale, lines of equal effective rate.
+    """Draw the test error without and with UnitNorm, with lines of equal effective rate.
 
     Args:
-        done: Cells, of other sweeps too.
+        done: Cells; those of other sweeps are ignored.
         sweep: The one to draw.
         path: The PNG to write.
-        note: What stands below: data, seeds, hardware.
+        note: The caption: data, seeds, hardware.
     """
     plt = pyplot()
     maps = [mean_errors(done, sweep, unit_norm) for unit_norm in (False, True)]
@@ -73,13 +73,13 @@ def plot_heat_maps(done: Sequence[Done], sweep: Sweep, path: Path, note: str) ->
 
 
 def plot_norms(done: Sequence[Done], sweeps: Sequence[Sweep], path: Path, note: str) -> None:
-    """Norms of plain trainings against the equilibrium predicted from (lr, decay).
+    """Draw norms of plain trainings against the equilibrium predicted from (lr, decay).
 
     Args:
         done: Cells.
-        sweeps: A panel each.
+        sweeps: Sweeps, one panel each.
         path: The PNG to write.
-        note: What stands below.
+        note: The caption.
     """
     plt = pyplot()
     figure, axes = plt.subplots(
@@ -110,6 +110,7 @@ def plot_norms(done: Sequence[Done], sweeps: Sequence[Sweep], path: Path, note: 
         ends = axis.get_xlim()
         axis.plot(ends, ends, color="#444444", linewidth=0.8, zorder=0)
         axis.set_xlim(ends)
+        axis.xaxis.set_minor_formatter(plt.NullFormatter())  # would overlap within a decade
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     axes[0][0].set_ylabel("|w| measured, last quarter")
@@ -130,7 +131,7 @@ def _edges(values: Sequence[float]) -> list[float]:
 
 
 def _diagonals(axis: Any, sweep: Sweep, power: float) -> None:
-    """Lines lr**power * decay = constant, a decade apart, beside the numbers in the cells."""
+    """Draw lines lr**power * decay = constant, a decade apart, beside the numbers in the cells."""
     (left, right), (low, high) = axis.get_xlim(), axis.get_ylim()
     first, last = math.ceil(power * low + left), math.floor(power * high + right)
     for exponent in (whole + 0.25 * power for whole in range(first - 1, last + 1)):
@@ -141,7 +142,7 @@ def _diagonals(axis: Any, sweep: Sweep, power: float) -> None:
 
 
 def _settled_line(axis: Any, done: Sequence[Done], sweep: Sweep, power: float) -> None:
-    """Where a run lasts SETTLED turnovers; they grow as the square of the rate at equilibrium."""
+    """Draw where a run lasts SETTLED turnovers; they grow as the square of the settled rate."""
     slope = 2 / 3 if sweep.optimizer == "adam" else 1.0
     offsets = [
         math.log10(w["turnovers"])

@@ -1,4 +1,4 @@
-"""What ``recipes/effective_lr/run.py`` found, as data and as text."""
+"""What :mod:`recipes.effective_lr.run` found, as data and as text."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from recipes.effective_lr.equilibrium import ALLOWED, SETTLED, THEORY, Exponents
 from recipes.effective_lr.grid import Sweep, decades, settled_points, spread
 from recipes.effective_lr.plots import NETWORKS, TITLES
 
-GOAL = 1 / 3
-"""The spread with UnitNorm as a part of the plain one, below which the method keeps its word."""
-
 
 def simulations(smoke: bool) -> list[dict[str, Any]]:
-    """Cells for :func:`.equilibrium.simulate`."""
+    """Return the cells of :func:`.equilibrium.simulate`."""
     grid = decades(0.03, 0.1, 2), decades(0.06, 0.2, 2)
     if not smoke:
         grid = decades(0.01, 0.1, 2), decades(0.02, 0.2, 2)
@@ -29,7 +26,7 @@ def simulations(smoke: bool) -> list[dict[str, Any]]:
 
 
 def spreads(done: Sequence[Done], sweeps: Sequence[Sweep]) -> dict[str, dict[str, Any]]:
-    """Of each sweep: plain, with UnitNorm, and the part that is left, as a mean and at the best."""
+    """Return each sweep's spread: plain, with UnitNorm, and the part left, mean and at the best."""
     found = {}
     for sweep in sweeps:
         plain, held = spread(done, sweep, False), spread(done, sweep, True)
@@ -45,7 +42,7 @@ def spreads(done: Sequence[Done], sweeps: Sequence[Sweep]) -> dict[str, dict[str
 def exponents(
     simulated: Sequence[Done], done: Sequence[Done], sweeps: Sequence[Sweep]
 ) -> dict[str, dict[str, Any]]:
-    """Fitted beside predicted: of each simulated rule, and of the trainings that settled."""
+    """Return fitted and predicted exponents of each simulated rule and of settled trainings."""
     found: dict[str, dict[str, Any]] = {}
     for rule, theory in THEORY.items():
         points = [
@@ -82,7 +79,7 @@ def _compared(points: Sequence[Point], theory: Exponents, allowed: float) -> dic
 
 
 def spread_lines(found: dict[str, dict[str, Any]], sweeps: Sequence[Sweep]) -> list[str]:
-    """The table of spreads."""
+    """Return the table of spreads."""
     lines = [
         "spread of the test error over the decays, in points (largest less smallest mean over",
         "seeds at each lr, then the mean over lr); in brackets at the lr with the lowest error",
@@ -107,7 +104,7 @@ def spread_lines(found: dict[str, dict[str, Any]], sweeps: Sequence[Sweep]) -> l
 
 
 def exponent_lines(found: dict[str, dict[str, Any]]) -> list[str]:
-    """The table of exponents."""
+    """Return the table of exponents."""
     lines = [
         "exponents at equilibrium, predicted | fitted",
         f"{'':24} {'|w| in lr':>14} {'|w| in decay':>14} {'rate in lr':>14} {'rate in decay':>14}"

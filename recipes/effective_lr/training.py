@@ -1,7 +1,7 @@
-"""One short training at a constant learning rate, decay on scale-invariant weights alone.
+"""One short training at a constant learning rate that decays only scale-invariant weights.
 
-Everything else (gains, shifts, the head) has no decay, so that all that decay can do here is set
-the norm of weights whose norm the network ignores.
+Nothing else decays (gains, shifts, the head), so all that decay can do is set the norms of weights
+whose norms the network ignores.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ OPTIMIZERS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 """No momentum for SGD; torch's Adam has coupled L2, its AdamW decoupled decay."""
 READINGS = 40
-"""How often norms and rates are read; those of the last quarter are averaged."""
+"""How often norms and rates are read; the last quarter is averaged."""
 TESTS = 4
-"""How often the test error is taken in the last epoch; the mean counts."""
+"""How often the test error is measured in the last epoch; the mean counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,11 @@ class Cell:
     Attributes:
         network: ``conv`` or ``transformer``.
         optimizer: A key of :data:`OPTIMIZERS`.
-        unit_norm: Whether the scale-invariant weights keep the norms that they start with.
+        unit_norm: Whether the scale-invariant weights keep their initial norms.
         lr: Learning rate.
-        decay: Coefficient of the scale-invariant weights; all others have none.
-        seed: Of weights and of the order of the images.
-        epochs: Over the training images.
+        decay: Decay coefficient of the scale-invariant weights; all others have none.
+        seed: Seed of the weights and of the order of the images.
+        epochs: Passes over the training images.
     """
 
     network: str
@@ -68,7 +68,7 @@ def train_cell(
     Args:
         cell: The fields of a :class:`Cell`.
         settings: ``batch``, ``train`` and ``test`` (images).
-        folder: Of CIFAR-10; made-up images without.
+        folder: Folder of CIFAR-10; ``None`` for made-up images.
     """
     one = Cell(**cell)
     start = time.process_time()
@@ -105,7 +105,7 @@ def train_cell(
 
 
 def batches(images: ImageSet, size: int, epochs: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images in random order, half of them mirrored, and labels; what is left over is dropped."""
+    """Yield images in random order, half of them mirrored, and labels; drop an incomplete batch."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(epochs):
         order = torch.randperm(len(images.train_labels), generator=generator)
@@ -116,7 +116,7 @@ def batches(images: ImageSet, size: int, epochs: int, seed: int) -> Iterator[tup
 
 
 def make_optimizer(cell: Cell, network: nn.Module, decayed: list[str]) -> torch.optim.Optimizer:
-    """The cell's optimizer, with decay on the parameters that are named, on no other."""
+    """Return the cell's optimizer, which decays only the named parameters."""
     cls, more = OPTIMIZERS[cell.optimizer]
     groups = [
         {
@@ -132,10 +132,10 @@ def make_optimizer(cell: Cell, network: nn.Module, decayed: list[str]) -> torch.
 def summary(
     readings: Sequence[Sequence[EffectiveRate]], steps: int, sizes: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Means over the readings, an entry for each weight.
+    """Return means over the readings, one entry for each weight.
 
-    ``turnovers`` counts how often the run was as long as norms need to forget where they started:
-    its steps times what decay takes from the norm per step at the predicted equilibrium.
+    ``turnovers`` is the length of the run in units of the norms' memory: the number of steps times
+    the share of the norm that decay removes per step at the predicted equilibrium.
     """
     found = []
     for elements, *series in zip(sizes, *readings, strict=True):
@@ -150,9 +150,9 @@ def summary(
 
 
 def loss_per_step(rate: EffectiveRate, elements: int) -> float:
-    """Which part of the norm decay takes per step at equilibrium (for SGD without momentum).
+    """Return the share of the norm that decay removes per step at equilibrium (SGD: no momentum).
 
-    For Adam it is half the square of the angle per step, since that is what the norm gains.
+    For Adam with coupled L2 it is half the square of the angle per step, what the norm gains.
     """
     if rate.rule == ("adam", "coupled"):
         return rate.equilibrium_rate**2 * elements / 2
@@ -161,7 +161,7 @@ def loss_per_step(rate: EffectiveRate, elements: int) -> float:
 
 @torch.no_grad()
 def error_rate(network: nn.Module, images: ImageSet) -> float:
-    """Percent of the test images that are classed wrongly; the network stays in training mode."""
+    """Return the test error in percent; the network ends in training mode."""
     network.eval()
     wrong = sum(
         int((network(x).argmax(1) != y).sum())
@@ -173,7 +173,7 @@ def error_rate(network: nn.Module, images: ImageSet) -> float:
 
 @cache
 def invariance(network: str) -> ScaleInvariance:
-    """What can be rescaled in a network, by its gradients."""
+    """Find what can be rescaled in a network."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(8, 3, 32, 32, generator=generator)
     return scale_invariant(make_network(network, 0), images, joint=False)
@@ -181,13 +181,13 @@ def invariance(network: str) -> ScaleInvariance:
 
 @cache
 def _images(folder: str | None, train: int, test: int) -> ImageSet:
-    """CIFAR-10 as float32 with mean 0 and deviation 1 in each channel of the training images."""
+    """Read CIFAR-10 as float32, standardised by channel over the training images."""
     raw = synthetic(train, test, (3, 32, 32)) if folder is None else cifar10(folder)
     raw = raw.first(train, test)
     if len(raw.train_labels) < train or len(raw.test_labels) < test:
         raise GammaError(
             f"{folder} has {len(raw.train_labels)} training and {len(raw.test_labels)} test "
-            f"images, asked for were {train} and {test}"
+            f"images; the experiment needs {train} and {test}"
         )
     pixels = raw.train_images.float()
     mean, std = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), keepdim=True)

@@ -1,4 +1,4 @@
-"""The grids of ``recipes/strong/run.py``, and what is made of one."""
+"""The grids of :mod:`recipes.strong.run`, and how to run one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from recipes.common.grid_runner import run_cells
 from recipes.strong.plots import plot_grid
 from recipes.strong.report import RULES, as_json, judge, lines, rows
-from recipes.strong.training import Task
+from recipes.strong.training import Task, train_cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +18,12 @@ class Grid:
     """Coefficients, rules and seeds on one data set.
 
     Attributes:
-        name: Of its folder and its picture.
-        folder: The data's, below GAMMA_NLP_DATA.
-        title: What the picture shows.
+        name: Name of its folder and its picture.
+        folder: Folder of the data in GAMMA_NLP_DATA.
+        title: Title of the picture.
         task: Network, data, training.
-        l1: Coefficients.
-        seeds: Of each cell.
+        l1: Coefficients of L1.
+        seeds: Number of seeds.
         mark: A compression to compare with.
     """
 
@@ -36,7 +36,7 @@ class Grid:
     mark: float | None = None
 
     def cells(self) -> list[dict[str, Any]]:
-        """What is computed, the reference first, whole seeds after one another."""
+        """Return all cells, seed by seed, the dense reference first."""
         kinds = [("none", 0.0), *((rule, l1) for l1 in self.l1 for rule in RULES)]
         return [
             {"rule": rule, "l1": l1, "seed": seed}
@@ -109,9 +109,9 @@ SMOKE = tuple(
 def run_grid(
     grid: Grid, folder: str | None, output: Path, jobs: int | None, seeds: Sequence[int] = ()
 ) -> dict[str, Any]:
-    """Train the cells, draw and print; return what belongs into results.json."""
+    """Train the cells, draw and print; return what goes into results.json."""
     done = run_cells(
-        f"{__package__}.training:train_cell",
+        train_cell,
         grid.cells(),
         output / grid.name,
         settings=asdict(grid.task),
@@ -124,7 +124,7 @@ def run_grid(
     note = (
         f"{task.train:,} training and {task.test:,} test images, {task.epochs} epochs of SGD with "
         f"momentum, lr {task.lr:g} falling to 0; mean of {grid.seeds} seed(s), dots are runs; "
-        f"delayed: first {task.delay:.0%} without; direction: cos >= {task.threshold:g}; "
+        f"delayed: first {task.delay:.0%} without L1; direction: cos >= {task.threshold:g}; "
         f"magnitude: |r| <= {task.ratio:g} |g|; decided every {task.every} step(s)"
     )
     plot_grid(

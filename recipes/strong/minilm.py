@@ -1,8 +1,8 @@
-"""A small BERT fine-tuned on SST-2 under L1, and written as a compressed file.
+"""Fine-tune a small BERT on SST-2 under L1, and write it as a compressed file.
 
-[D] What L1 can zero in a run is what its dose, l1 times the sum of the learning rates, covers:
-weights of size 0.04 in 125 steps at a mean rate of 1.5e-4 need l1 of about 2. Adam moves a weight
-by at most about its learning rate a step, so for l1 near 1 the two are of equal strength.
+[D] L1 can zero the weights that are smaller than its dose, l1 times the sum of the learning rates:
+weights of size 0.04 in 125 steps at a mean rate of 1.5e-4 need an l1 of about 2. Adam moves a
+weight by at most about its learning rate per step, so at an l1 near 1 the two are equally strong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 from gamma_nlp.companions.strong.compressed import load_compressed, save_compressed
 from gamma_nlp.companions.strong.regularizer import StrongRegularizer
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import need
 from gamma_nlp.tasks.glue.tasks import glue_task
 from recipes.common.grid_runner import run_cells
 
@@ -41,11 +41,11 @@ CELLS: tuple[dict[str, Any], ...] = (
 def train_cell(
     cell: Mapping[str, Any], settings: Mapping[str, Any], model: str, data: str, output: str
 ) -> dict[str, Any]:
-    """Fine-tune once, write the compressed file, load it back and take the dev accuracy of both.
+    """Fine-tune once, write the compressed file, load it back and measure the accuracy of both.
 
     Args:
         cell: ``rule`` (or ``none``), ``l1``, ``seed``.
-        settings: As :data:`SETTINGS`.
+        settings: Like :data:`SETTINGS`.
         model: Folder of the pretrained model.
         data: Folder of SST-2.
         output: Folder for the compressed files.
@@ -111,7 +111,7 @@ Encoded = tuple[dict[str, Any], list[int]]
 
 
 def _batch(data: Encoded, rows: Sequence[int], pad: int) -> dict[str, torch.Tensor]:
-    """Padded to the longest; one segment, so token types are left to the model."""
+    """Pad to the longest; there is one segment, so the model sets the token types."""
     ids = [torch.as_tensor(data[0]["input_ids"][i]) for i in rows]
     padded = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True, padding_value=pad)
     lengths = torch.tensor([len(one) for one in ids])
@@ -134,7 +134,7 @@ def _train(
     total, per_epoch = 0.0, steps // int(settings["epochs"])
     for step in range(steps):
         at = step % per_epoch
-        if at == 0:  # alike in length within a batch, batches in random order
+        if at == 0:  # similar lengths within a batch, batches in random order
             order = sorted(torch.randperm(len(lengths)).tolist(), key=lengths.__getitem__)
             first = torch.randperm(per_epoch).tolist()
         rows = order[first[at] * batch : (first[at] + 1) * batch]
@@ -162,7 +162,7 @@ def _accuracy(network: Any, data: Encoded, pad: int) -> float:
 
 
 def run_finetuning(texts: Sequence[str], output: Path, jobs: int | None) -> dict[str, Any]:
-    """Fine-tune every cell and print a table; return what belongs into results.json.
+    """Fine-tune every cell and print a table; return what goes into results.json.
 
     Args:
         texts: Folders of the model and of SST-2.
@@ -170,16 +170,13 @@ def run_finetuning(texts: Sequence[str], output: Path, jobs: int | None) -> dict
         jobs: Worker processes.
 
     Raises:
-        GammaError: transformers or datasets are not installed, or a folder is not as it should be.
+        GammaError: transformers or datasets is not installed, or a cell failed.
     """
-    try:
-        import datasets  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise GammaError("--minilm needs transformers: pip install 'gamma_nlp[recipes]'") from error
+    need("datasets", "recipes", "--minilm needs")
+    need("transformers", "recipes", "--minilm needs")
     folder = output / "sst2"
     done = run_cells(
-        f"{__name__}:train_cell",
+        train_cell,
         CELLS,
         folder,
         settings=SETTINGS,

@@ -1,4 +1,4 @@
-"""Accuracy and compression against l1 for each rule, and the coherence over a run."""
+"""Draw error and compression against l1 for each rule, and the coherence over a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _COLOURS = {
 _MARKS = {"always": "o", "delayed": "^", "direction": "s", "magnitude": "D"}
 
 _PAPER = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-"""Behind words that lines may cross."""
+"""The background of text that lines may cross."""
 
 
 def plot_grid(
@@ -35,13 +35,13 @@ def plot_grid(
     """Draw one data set's grid.
 
     Args:
-        done: Its cells.
+        done: The grid's cells.
         table: Their rows.
-        verdict: On them.
+        verdict: The verdict on them.
         path: The PNG to write.
-        title: Heading.
-        note: What stands below: data, seeds, epochs.
-        mark: A compression to draw a line at.
+        title: The title.
+        note: The caption: data, seeds, epochs.
+        mark: A compression at which to draw a line.
     """
     plt = pyplot()
     figure, (score, size, time) = plt.subplots(
@@ -60,10 +60,10 @@ def plot_grid(
         size.plot([r.l1 for r in learned], [r.compression for r in learned], label=rule, **style)
     low = min(_error(row.accuracy) for row in table)
     dense = _error(verdict.dense)
-    for error, said in ((dense, f"dense {100 - verdict.dense:.1f}"), (100 - CHANCE, "chance")):
+    for error, label in ((dense, f"dense {100 - verdict.dense:.1f}"), (100 - CHANCE, "chance")):
         score.axhline(error, color="#444444", linewidth=1, linestyle="--")
         score.annotate(
-            said, (0.99, error), xycoords=("axes fraction", "data"), xytext=(0, 3),
+            label, (0.99, error), xycoords=("axes fraction", "data"), xytext=(0, 3),
             textcoords="offset points", fontsize=9, ha="right", bbox=_PAPER,
         )  # fmt: skip
     score.set(title="Error", xlabel="l1", ylabel="test error (%)", xscale="log", yscale="log")
@@ -103,7 +103,7 @@ def plot_grid(
 
 
 def _error(accuracy: float) -> float:
-    """In percent, and never 0 on a logarithmic axis."""
+    """Return the error in percent, never 0, which a logarithmic axis lacks."""
     return max(100 - accuracy, 0.1)
 
 
@@ -119,7 +119,7 @@ def _shade(axis: Any, tolerance: float | None, fails: float) -> None:
 
 
 def _coherence(axis: Any, done: Sequence[Done], verdict: Verdict) -> None:
-    """The first seed's runs at the smallest l1 at which ``always`` fails."""
+    """Draw the first seed's runs at the smallest l1 at which ``always`` fails."""
     shown = [row.cell["l1"] for row in done if row.cell["rule"] == "always"]
     l1 = verdict.fails if verdict.fails is not None else max(shown)
     seed = min(one.cell["seed"] for one in done)

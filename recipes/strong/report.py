@@ -1,4 +1,4 @@
-"""What a grid of trainings under strong L1 says: tolerance level, rescue, compression."""
+"""Read a grid of trainings under strong L1: tolerance level, rescue, compression."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from recipes.common.grid_runner import Done
 
 RULES = ("always", "delayed", "direction", "magnitude")
 CHANCE = 10.0
-"""Percent, of ten classes."""
+"""Accuracy in percent, for ten classes."""
 FAILED = 15.0
-"""A mean accuracy up to here counts as chance."""
+"""A mean accuracy up to this counts as chance."""
 ACTED = 0.01
-"""The least share of decisions at which a rule acted for its row to count."""
+"""A row counts only if its rule acted in at least this share of the decisions."""
 LOST = 1.0
 """Points of accuracy that a compressed network may lose."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """The seeds of one rule and one l1.
+    """One rule and one l1, over the seeds.
 
     Attributes:
-        rule: Or ``none``.
-        l1: Coefficient.
+        rule: The rule, or ``none``.
+        l1: Coefficient of L1.
         accuracy: Mean test accuracy in percent.
-        worst: Of the seeds.
-        compression: All parameters to those that are not 0; mean over seeds.
-        least: Of the seeds.
+        worst: The lowest accuracy of a seed.
+        compression: All parameters over those that are not 0; mean over seeds.
+        least: The lowest compression of a seed.
         acted: Share of the steps with regularisation.
         coherence: Mean of cos(g, g + r) over steps and seeds; ``nan`` without a penalty.
-        seeds: How many.
+        seeds: Number of seeds.
     """
 
     rule: str
@@ -49,14 +49,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What stands out of one grid.
+    """The summary of one grid.
 
     Attributes:
         dense: Accuracy without regularisation.
-        tolerance: The largest l1 below which ``always`` learns; ``None`` if it never fails.
-        fails: The smallest l1 at which it is at chance.
-        rescue: Of the rows with an l1 at which ``always`` is at chance: the one that compresses
-            most among those that lose at most a point.
+        tolerance: The largest l1 of the grid up to which ``always`` learns; ``None`` if it never
+            fails.
+        fails: The smallest l1 at which ``always`` is at chance.
+        rescue: Where ``always`` is at chance, the row that compresses most of those that lose at
+            most a point.
         free: The row, at any l1, that compresses most and loses nothing.
         best_always: The row of ``always`` that compresses most and loses at most a point.
     """
@@ -70,7 +71,7 @@ class Verdict:
 
 
 def rows(done: Sequence[Done]) -> list[Row]:
-    """One row for each rule and l1, ``none`` first, then in the order of :data:`RULES`."""
+    """Return one row for each rule and l1, ``none`` first, then in the order of :data:`RULES`."""
     groups: dict[tuple[str, float], list[dict[str, Any]]] = {}
     for one in done:
         groups.setdefault((one.cell["rule"], float(one.cell["l1"])), []).append(one.result)
@@ -122,7 +123,7 @@ def _most(found: Sequence[Row]) -> Row | None:
 
 
 def lines(name: str, table: Sequence[Row], verdict: Verdict) -> list[str]:
-    """The table and the verdict as text."""
+    """Return the table and the verdict as text."""
     text = [
         f"{name}",
         f"{'rule':<10} {'l1':>8}  {'accuracy':>8}  {'worst':>6}  {'compression':>11}  {'acted':>6}"
@@ -140,13 +141,17 @@ def lines(name: str, table: Sequence[Row], verdict: Verdict) -> list[str]:
             f"'always' is at chance from l1 = {verdict.fails:g}, and learns up to "
             f"{'none of the grid' if verdict.tolerance is None else f'{verdict.tolerance:g}'}"
         )
-        text.append(f"rescue there, at most {LOST:g} point below dense: {_said(verdict.rescue)}")
-    text.append(f"most compressed, not below dense ({verdict.dense:.2f}): {_said(verdict.free)}")
-    text.append(f"'always' at its best, at most a point below: {_said(verdict.best_always)}")
+        text.append(
+            f"rescue there, at most {LOST:g} point below dense: {_row_text(verdict.rescue)}"
+        )
+    text.append(
+        f"most compressed, not below dense ({verdict.dense:.2f}): {_row_text(verdict.free)}"
+    )
+    text.append(f"'always' at its best, at most a point below: {_row_text(verdict.best_always)}")
     return text
 
 
-def _said(row: Row | None) -> str:
+def _row_text(row: Row | None) -> str:
     if row is None:
         return "none"
     return (
@@ -156,5 +161,5 @@ def _said(row: Row | None) -> str:
 
 
 def as_json(table: Sequence[Row], verdict: Verdict) -> dict[str, Any]:
-    """The same for results.json."""
+    """Return the table and the verdict for results.json."""
     return {"rows": [asdict(row) for row in table], "verdict": asdict(verdict)}

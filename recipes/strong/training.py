@@ -1,4 +1,4 @@
-"""One short training under strong L1, on a network without normalisation.
+"""One short training under strong L1, of a network without normalisation.
 
 Normalisation would hide the collapse: it makes a layer's output independent of the scale of its
 weights, so that the loss gradient does not vanish with them.
@@ -20,7 +20,7 @@ from gamma_nlp.companions.strong.regularizer import StrongRegularizer
 from recipes.common.images import ImageSet, cifar10, mnist, synthetic
 
 POINTS = 40
-"""Points of a run's history that are kept."""
+"""How many points of a run's history to keep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,16 +30,16 @@ class Task:
     Attributes:
         data: ``mnist``, ``cifar10`` or ``synthetic``.
         network: ``mlp`` or ``vgg``.
-        train: Images to train on, the first of the set.
-        test: Images to test on.
-        epochs: Over the training images.
-        batch: Images a step.
-        lr: Learning rate at the start; it falls linearly to 0.
-        momentum: Of SGD.
+        train: Number of training images, the first of the set.
+        test: Number of test images.
+        epochs: Passes over the training images.
+        batch: Images per step.
+        lr: Initial learning rate; it falls linearly to 0.
+        momentum: Momentum of SGD.
         flip: Mirror half of the training images.
-        delay: Of ``delayed``: share of the steps.
-        threshold: Of ``direction``.
-        ratio: Of ``magnitude``.
+        delay: Share of the steps without L1 under ``delayed``.
+        threshold: Least cosine of ``direction``.
+        ratio: Largest |r| / |g| of ``magnitude``.
         every: Steps from one decision to the next.
     """
 
@@ -60,14 +60,14 @@ class Task:
 
 @cache
 def images_of(data: str, folder: str | None) -> ImageSet:
-    """The data set, read once a process."""
+    """Read the data set, once per process."""
     if data == "synthetic" or folder is None:
         return synthetic(512, 100)
     return mnist(folder) if data == "mnist" else cifar10(folder)
 
 
 def make_network(kind: str, shape: tuple[int, ...]) -> nn.Sequential:
-    """A network without normalisation, with torch's own initialisation: ``mlp`` or ``vgg``.
+    """Return a network without normalisation, with torch's own initialisation.
 
     Args:
         kind: ``mlp``: hidden layers of 300 and five times 100. ``vgg``: four 3 x 3 convolutions,
@@ -101,7 +101,7 @@ def train_cell(
     Args:
         cell: ``rule`` (or ``none``), ``l1``, ``seed``.
         settings: The fields of a :class:`Task`.
-        folder: Of the data.
+        folder: Folder of the data; ``None`` for made-up images.
     """
     start = time.process_time()
     task = Task(**settings)
@@ -118,7 +118,7 @@ def train_cell(
     if cell["rule"] != "none":
         strong = StrongRegularizer(
             optimizer,
-            params=names,
+            names=names,
             l1=float(cell["l1"]),
             rule=cell["rule"],
             delay_steps=round(task.delay * steps) if cell["rule"] == "delayed" else 0,

@@ -72,7 +72,7 @@ def bench_strong(options: argparse.Namespace) -> Iterator[Row]:
             optimizer = torch.optim.AdamW(model.named_parameters(), lr=LR, **kwargs)
             strong = StrongRegularizer(
                 optimizer,
-                params=matrices,
+                names=matrices,
                 l1=0.1,
                 rule="direction",
                 threshold=-1.0,

@@ -63,7 +63,7 @@ def test_a_failed_download_says_how_to_get_the_file(server: str) -> None:
     message = r"cannot fetch .*/gone: HTTP Error 404: Not Found\. .*curl -LO http.*/gone; about"
     with pytest.raises(GammaError, match=message):
         read_corpus(f"{server}/gone", ("de", "en"))
-    with pytest.raises(GammaError, match=r"/slow: no reply within 0\.2 s\..*by hand"):
+    with pytest.raises(GammaError, match=r"/slow: no answer within 0\.2 s\..*by hand"):
         iwslt14.fetch_archive(f"{server}/slow", seconds=0.2)
 
 

@@ -120,14 +120,14 @@ def test_offset_gain_in_bf16_stops_where_its_parameter_gets_large() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rounding_is_that_of_torch(dtype: torch.dtype) -> None:
-    from gamma_nlp.decay.precision import _ROUND
+    from gamma_nlp.decay.precision import ROUND
 
     numbers = torch.randn(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     ties = torch.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, -1 - 2.0**-24, 0.0])
     for number in (*numbers.tolist(), *ties.tolist()):
-        assert _ROUND[dtype](number) == torch.tensor(number, dtype=torch.float32).to(
+        assert ROUND[dtype](number) == torch.tensor(number, dtype=torch.float32).to(
             dtype
-        ).item() or _ROUND[dtype](number) == torch.tensor(number, dtype=torch.float64).to(dtype)
+        ).item() or ROUND[dtype](number) == torch.tensor(number, dtype=torch.float64).to(dtype)
 
 
 def test_coupled_decay_inside_adam_has_no_closed_form() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from gamma_nlp.decay.groups import Setting, assign, param_groups
+from gamma_nlp.decay.groups import Decay, assign, param_groups
 from gamma_nlp.decay.policy import PRESETS, DecayPolicy
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
@@ -20,8 +20,8 @@ def names(groups: list[dict]) -> dict[float, list[str]]:
 
 def test_assign_multiplies_weight_decay_and_keeps_the_offset() -> None:
     settings = assign(toy_table(), DecayPolicy(branch_inner=0.5), 0.1)
-    assert settings["inner"] == Setting(coefficient=0.05, offset=0.0, mode="decoupled")
-    assert settings["last"] == Setting(coefficient=0.1, offset=1.0, mode="decoupled")
+    assert settings["inner"] == Decay(coefficient=0.05, offset=0.0, mode="decoupled")
+    assert settings["last"] == Decay(coefficient=0.1, offset=1.0, mode="decoupled")
     assert settings["trunk"].coefficient == settings["w_bias"].coefficient == 0.0
     assert list(settings) == ["inner", "last", "trunk", "final", *toy_table().roles]
 

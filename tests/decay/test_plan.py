@@ -18,7 +18,7 @@ from transformers import get_scheduler
 
 from gamma_nlp import GammaError, categorize, make_optimizer
 from gamma_nlp.decay.announce import gain_norms
-from gamma_nlp.decay.plan import GRID, plan, planned_rates
+from gamma_nlp.decay.plan import GRID, plan_decay, rates_of_scheduler
 
 STEPS = 7
 
@@ -49,7 +49,7 @@ def test_planned_rates_are_those_of_the_run(schedule: Any) -> None:
     own = optimizer()
     scheduler = schedule(own)
     before = json.dumps(scheduler.state_dict(), default=str)
-    planned = planned_rates(scheduler, STEPS)
+    planned = rates_of_scheduler(scheduler, STEPS)
     assert json.dumps(scheduler.state_dict(), default=str) == before
     seen: list[list[float]] = [[], []]
     for _ in range(STEPS):
@@ -61,14 +61,14 @@ def test_planned_rates_are_those_of_the_run(schedule: Any) -> None:
 
 
 def test_a_scheduler_that_wants_metrics_has_no_plan() -> None:
-    assert planned_rates(ReduceLROnPlateau(optimizer()), STEPS) is None
-    assert planned_rates(object(), STEPS) is None
+    assert rates_of_scheduler(ReduceLROnPlateau(optimizer()), STEPS) is None
+    assert rates_of_scheduler(object(), STEPS) is None
 
 
 def test_long_schedules_are_sampled() -> None:
     steps = 10 * GRID + 3
     scheduler = get_scheduler("cosine", optimizer(), num_warmup_steps=0, num_training_steps=steps)
-    planned = planned_rates(scheduler, steps)
+    planned = rates_of_scheduler(scheduler, steps)
     assert planned is not None and len(planned[0]) == steps
     assert math.fsum(planned[0]) == pytest.approx(0.1 * steps / 2, rel=1e-4)
 
@@ -86,7 +86,7 @@ def test_a_long_plan_sums_for_fp32_and_goes_step_by_step_for_half_precision() ->
             torch.optim.AdamW, model, weight_decay=0.01, lr=1e-3, policy="all", table=table
         )
         rates = [[1e-3] * steps] * len(own.param_groups)
-        found = plan(own, rates, None)
+        found = plan_decay(own, rates, None)
         assert found.doses["1.weight"] == pytest.approx(dose)
         assert found.doses["1.bias"] == 0.0 and found.coefficients["1.bias"] == 0.0
 
@@ -98,7 +98,7 @@ def test_a_step_that_decays_everything_is_refused() -> None:
         torch.optim.AdamW, model, weight_decay=20.0, lr=0.1, policy="all", table=table
     )
     with pytest.raises(GammaError, match="more than the whole gain"):
-        plan(own, [[0.1]] * len(own.param_groups), None)
+        plan_decay(own, [[0.1]] * len(own.param_groups), None)
 
 
 def test_norms_are_root_mean_squares_of_the_effective_gain() -> None:

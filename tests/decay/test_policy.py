@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,9 +63,9 @@ def test_embedding_follows_weight_unless_set() -> None:
         ({"kinds": {"qk_norm": -1}}, r"kinds\['qk_norm'\] must be finite and >= 0"),
         ({"kinds": ["qk_norm"]}, "kinds must map names to multipliers"),
         ({"patterns": {"*.w": float("inf")}}, r"patterns\['\*.w'\] must be finite"),
-        ({"patterns": {1: 1.0}}, "patterns needs texts as keys"),
+        ({"patterns": {1: 1.0}}, "the keys of patterns must be strings"),
         ({"mode": "couple"}, "unknown mode 'couple'; did you mean 'coupled'"),
-        ({"name": ""}, "name must be a non-empty text"),
+        ({"name": ""}, "name must be a non-empty string"),
     ],
 )
 def test_bad_value_is_named(keywords: dict, message: str) -> None:
@@ -120,5 +121,14 @@ def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match=r"policy file '.*no.yaml' does not exist"):
         DecayPolicy.load(str(tmp_path / "no.yaml"))
     (tmp_path / "b.json").write_bytes(b"\xff\xfe")
-    with pytest.raises(GammaError, match="no UTF-8"):
+    with pytest.raises(GammaError, match="not UTF-8"):
         DecayPolicy.load(tmp_path / "b.json")
+
+
+def test_yaml_without_its_package_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "p.yaml").write_text("head: 1", encoding="utf-8")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(GammaError, match=r"YAML needs yaml: pip install 'gamma_nlp\[recipes\]'"):
+        DecayPolicy.load(tmp_path / "p.yaml")

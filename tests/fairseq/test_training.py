@@ -196,10 +196,10 @@ def test_a_run_trains_resumes_and_translates(
 def test_planned_rates_are_those_of_the_run(
     begin: Callable[..., Session], schedule: list[Any]
 ) -> None:
-    from gamma_nlp.fairseq.schedule import planned_rates
+    from gamma_nlp.fairseq.schedule import rates_of_fairseq
 
     run = begin(*ADAM, "--lr-scheduler", *schedule, "--max-update", 6)
-    planned, seen = planned_rates(run.trainer), []
+    planned, seen = rates_of_fairseq(run.trainer), []
     for _ in range(6):
         seen.append(run.trainer.get_lr())
         run.train(1)

@@ -49,7 +49,7 @@ def test_table_and_graph_agree_on_fairseq_names(
 
 def test_mixed_placements_are_left_to_the_graph() -> None:
     model = TransformerModel(True, False, False)
-    with pytest.raises(GammaError, match="no table holds for TransformerModel"):
+    with pytest.raises(GammaError, match="no name table holds for TransformerModel"):
         categorize(model, method="table")
     table = categorize(model, (TOKENS, TOKENS))
     assert str(table["encoder.layer_norm.weight"].category) == "branch_inner"

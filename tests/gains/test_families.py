@@ -48,6 +48,6 @@ def test_table_and_graph_agree_on_gains_and_on_the_role_of_every_other_parameter
 @pytest.mark.parametrize("family", sorted(GRAPH_ONLY))
 def test_layout_without_a_table_is_refused_by_table_and_placed_by_auto(family: str) -> None:
     model = FAMILIES[family].build()
-    with pytest.raises(GammaError, match="no table holds"):
+    with pytest.raises(GammaError, match="no name table holds"):
         categorize(model, method="table")
     assert {gain.source for gain in categorize(model)} == {"graph"}

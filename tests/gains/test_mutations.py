@@ -1,33 +1,29 @@
-"""Networks and graphs of known categories tell when any clause of the rule is changed.
+"""Any change of a clause of the rule misplaces a gain of a network or graph of known categories.
 
-Each mutation changes the source in one place, which must be there: where the source was edited,
-the mutation fails until it is written anew.
+Each mutation replaces one piece of the source, which must occur exactly once: when the source is
+edited, the mutation fails until it is rewritten.
 """
 
 from __future__ import annotations
 
-import sys
 from types import ModuleType
 
 import pytest
 
 from gamma_nlp import GammaError
-from gamma_nlp.gains import rule
-from gamma_nlp.graph import interpreter
+from gamma_nlp.gains import by_graph, rule
+from gamma_nlp.graph import interpreter, recorder, trace
 from tests.support.mutations import Mutation, mutant
 from tests.support.mutations.addition_edits import ADDITIONS, REACH
 from tests.support.mutations.graphs import GRAPHS, Draft
-from tests.support.mutations.interpret_edits import INTERPRET, RECORD
+from tests.support.mutations.interpreter_edits import INTERPRET, RECORD
 from tests.support.mutations.shortcut_edits import IDENTITY, PATHS, PROJECTION
 from tests.support.mutations.use_edits import FOLLOW, SCALES, USES
-from tests.support.networks import SHORT
-from tests.support.networks.check import placing, traced, wrong
-
-record = sys.modules["gamma_nlp.graph.recorder"]
-trace = sys.modules["gamma_nlp.graph.trace"]
+from tests.support.networks import SHORT, check
+from tests.support.networks.check import traced, wrong
 
 RULE = (*REACH, *ADDITIONS, *IDENTITY, *PROJECTION, *PATHS, *USES, *FOLLOW, *SCALES)
-# Every mutation of the recording shows in one of these: each check records its network anew.
+# These networks show every mutation of the recording; each check records its network again.
 TELLING = (7, 22, 4, 1, 11, 0, 40, 110)
 
 
@@ -58,7 +54,7 @@ def _misdraws(module: ModuleType) -> list[str]:
 
 def test_rule_loaded_like_a_mutation_is_right_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
     same = mutant(rule, None)
-    monkeypatch.setattr(placing, "rule", same)
+    monkeypatch.setattr(by_graph, "rule", same)
     assert not [text for seed in range(SHORT) if (text := wrong(seed))]
     assert not _misdraws(same)
 
@@ -74,20 +70,20 @@ def test_a_changed_rule_is_wrong_somewhere(
     mutation: Mutation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changed = mutant(rule, mutation)
-    monkeypatch.setattr(placing, "rule", changed)
+    monkeypatch.setattr(by_graph, "rule", changed)
     assert _misdraws(changed) or any(_misplaces(seed) for seed in range(SHORT))
 
 
 @pytest.fixture
 def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every check records its network anew."""
-    monkeypatch.setattr(sys.modules[wrong.__module__], "traced", traced.__wrapped__)
+    """Record the network again in every check."""
+    monkeypatch.setattr(check, "traced", traced.__wrapped__)
 
 
 @pytest.mark.usefixtures("untraced")
 def test_recording_loaded_like_a_mutation_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "Interpreter", mutant(interpreter, None).Interpreter)
-    monkeypatch.setattr(trace, "Recorder", mutant(record, None).Recorder)
+    monkeypatch.setattr(recorder, "Interpreter", mutant(interpreter, None).Interpreter)
+    monkeypatch.setattr(trace, "Recorder", mutant(recorder, None).Recorder)
     assert not [text for seed in TELLING if (text := wrong(seed))]
 
 
@@ -96,7 +92,7 @@ def test_recording_loaded_like_a_mutation_is_right(monkeypatch: pytest.MonkeyPat
 def test_a_changed_meaning_of_operations_is_wrong_somewhere(
     mutation: Mutation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "Interpreter", mutant(interpreter, mutation).Interpreter)
+    monkeypatch.setattr(recorder, "Interpreter", mutant(interpreter, mutation).Interpreter)
     assert any(_misplaces(seed) for seed in TELLING)
 
 
@@ -105,5 +101,5 @@ def test_a_changed_meaning_of_operations_is_wrong_somewhere(
 def test_a_changed_recording_is_wrong_somewhere(
     mutation: Mutation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trace, "Recorder", mutant(record, mutation).Recorder)
+    monkeypatch.setattr(trace, "Recorder", mutant(recorder, mutation).Recorder)
     assert any(_misplaces(seed) for seed in TELLING)

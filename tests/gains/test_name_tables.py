@@ -177,7 +177,7 @@ def test_table_and_graph_agree_where_a_config_field_moves_norms(
 @pytest.mark.parametrize(("model_type", "fields"), REFUSED, ids=label)
 def test_layout_that_no_table_describes_is_refused(model_type: str, fields: dict[str, Any]) -> None:
     model = small(model_type, first_class(model_type), fields)
-    with pytest.raises(GammaError, match="no table holds"):
+    with pytest.raises(GammaError, match="no name table holds"):
         categorize(model, method="table")
 
 

@@ -12,7 +12,7 @@ from transformers import BertForSequenceClassification
 from transformers.models.bert.modeling_bert import BertSelfOutput
 
 from gamma_nlp import Category, GammaError, Role, categorize
-from gamma_nlp.gains import roles as find
+from gamma_nlp.gains.roles import static_roles
 from tests.support.families import FAMILIES
 
 
@@ -64,7 +64,7 @@ def test_a_config_field_that_moves_norms_decides_the_table() -> None:
     assert categorize(pre, method="table")[name].category is Category.BRANCH_INNER
     assert categorize(post, method="table")[name].category is Category.SHORTCUT
     vars(pre.config)["do_layer_norm_before"] = "sometimes"  # a value that no table is for
-    with pytest.raises(GammaError, match="no table holds for OPTForCausalLM"):
+    with pytest.raises(GammaError, match="no name table holds for OPTForCausalLM"):
         categorize(pre, method="table")
 
 
@@ -179,7 +179,7 @@ def test_bias_is_one_whatever_its_shape_and_whatever_its_owner_is_called() -> No
             return self.head(x + torch.relu(self.up(x) + self.up_bias[torch.tensor([0, 2])]))
 
     model = Experts()
-    for roles in (find.static_roles(model), categorize(model, torch.randn(2, 4)).roles):
+    for roles in (static_roles(model), categorize(model, torch.randn(2, 4)).roles):
         assert str(roles["up_bias"]) == str(roles["head.bias"]) == "bias"
         assert str(roles["up.weight"]) == "weight"
 
@@ -192,7 +192,7 @@ def test_table_prints_and_serialises() -> None:
     data = json.loads(table.to_json())
     assert len(data["gains"]) == len(table)
     assert {row["offset"] for row in data["gains"]} == {1}
-    with pytest.raises(KeyError, match="no gain of this table"):
+    with pytest.raises(KeyError, match="not a gain of this table"):
         table["lm_head.weight"]
 
 
@@ -217,3 +217,10 @@ def test_meta_model_is_placed_by_table_and_by_graph() -> None:
         assert categories(categorize(model, method="table")) == categories(
             categorize(model, method="graph")
         )
+
+
+def test_examples_climb_from_a_plain_model_over_a_printed_table_to_a_policy() -> None:
+    text = categorize.__doc__ or ""
+    steps = ("nn.Sequential(nn.Linear", "class Block", "print(table)", "policy=")
+    places = [text.index(step) for step in steps]
+    assert places == sorted(places)

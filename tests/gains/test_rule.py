@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gamma_nlp import categorize
-
-D = 8
-
-
-class Net(nn.Module):
-    """A network given as a function of its own modules."""
-
-    def __init__(self, forward: Callable[[Net, Tensor], Tensor], **modules: object) -> None:
-        super().__init__()
-        for name, module in modules.items():
-            setattr(self, name, module)
-        self.run = forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.run(self, x)
-
-
-def linear() -> nn.Linear:
-    return nn.Linear(D, D)
-
-
-def norm() -> nn.LayerNorm:
-    return nn.LayerNorm(D)
+from tests.support.structures import D, Net, linear, norm
 
 
 def places(net: nn.Module, x: Tensor | None = None) -> dict[str, str]:

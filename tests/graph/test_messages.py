@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from gamma_nlp import GammaError, categorize, param_groups
 from gamma_nlp.cli import main
+from gamma_nlp.graph import messages
 from tests.support.broken import Block, Model, refused
 from tests.support.structures import INNER, D, norm, placed, signal
 
@@ -54,6 +55,15 @@ def test_wrong_arguments_are_answered_with_the_right_ones(given: Any) -> None:
     assert "float32 (2, 5, 8)" in message  # what it was given
     assert message.endswith("categorize(model, inputs=(x, mask))")
     assert len(categorize(Masked(), inputs=(signal(), signal()))) == 1
+
+
+def test_the_call_to_type_next_is_of_the_function_that_was_called() -> None:
+    for device in ("cpu", "meta"):
+        text = messages.forward_failed(
+            Model().to(device), "", RuntimeError(f"no {device} tensors"), function="probe"
+        )
+        assert text.endswith("probe(model, inputs=(x,))")
+        assert "categorize" not in text
 
 
 def test_input_of_a_wrong_shape_names_the_module_that_could_not_take_it() -> None:
@@ -127,7 +137,7 @@ def test_gain_of_a_library_model_that_cannot_be_placed_shows_the_table_row_it_la
     model.h[1].ln_2 = ExpNorm()
     message = refused(model, {"input_ids": torch.tensor([[1, 2, 3]])})
     assert "'h.1.ln_2.weight'" in message
-    assert "write the row `h.{i}.ln_2 = CATEGORY` into its table" in message
+    assert "add the row `h.{i}.ln_2 = CATEGORY` to its name table" in message
 
 
 def test_gain_that_nothing_reaches_is_named_with_what_could_reach_it() -> None:
@@ -178,18 +188,18 @@ class BrokenModel(PreTrainedModel):
 
 
 @pytest.mark.parametrize(
-    ("fault", "messages"),
+    ("fault", "parts"),
     [
         ("values", ["the forward pass of BrokenModel failed", "config.num_hidden_layers = 2",
                     "categorize(AutoModel.from_config(config, trust_remote_code=True))"]),
         ("speaker", ["You have to specify a speaker", "It was given input_ids int64 (1, 8)",
-                     "its forward also takes speaker"]),
+                     "its forward also takes 'speaker'"]),
         ("odd", ["'norm.weight' belongs to a norm (LayerNorm)"]),
     ],
 )  # fmt: skip
 def test_command_line_prints_one_line_that_says_what_to_type(
     fault: str,
-    messages: list[str],
+    parts: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -207,5 +217,5 @@ def test_command_line_prints_one_line_that_says_what_to_type(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("gamma-nlp: ") and output.err.count("\n") == 1
-    for message in messages:
-        assert message in output.err
+    for part in parts:
+        assert part in output.err

@@ -190,7 +190,7 @@ def test_memory_filled_by_an_unseen_kernel_is_refused() -> None:
             out.numpy()[:] = super().branch(x).numpy()  # behind PyTorch's back
             return torch.relu(out)
 
-    with pytest.raises(GammaError, match="cannot be looked into"):
+    with pytest.raises(GammaError, match="cannot see into"):
         categorize(Hidden(), torch.randn(4, D))
 
 

@@ -1,8 +1,10 @@
-"""Tables of positions that are not Marian's own stay with the model."""
+"""Models built by name on the meta device; tables of positions that stay with their model."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,11 +13,95 @@ from torch import nn
 from transformers import Seq2SeqTrainingArguments
 
 from gamma_nlp import GammaSeq2SeqTrainer
-from gamma_nlp.hf.models import keep_positions
+from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.models import keep_positions, load_model
 from gamma_nlp.tasks.translation.checkpoints import load_saved
-from tests.support.tiny_marian import tiny_marian
+from tests.support.tiny_models import config_folder, tiny_marian
 
 TABLE = "model.encoder.embed_positions.weight"
+
+CUSTOM = """
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+class TinyConfig(PretrainedConfig):
+    model_type = "tiny-custom"
+
+class TinyModel(PreTrainedModel):
+    config_class = TinyConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.norm = torch.nn.LayerNorm(4)
+        self.post_init()
+"""
+
+
+def test_folder_gives_the_class_its_config_names_on_meta(tmp_path: Path) -> None:
+    model = load_model(config_folder(tmp_path / "m"))
+    assert type(model).__name__ == "BertForMaskedLM"
+    assert all(p.is_meta for p in model.parameters())
+
+
+def test_config_file_alone_is_enough(tmp_path: Path) -> None:
+    path = config_folder(tmp_path / "m") / "config.json"
+    renamed = path.rename(tmp_path / "my-config.json")
+    assert type(load_model(str(renamed))).__name__ == "BertForMaskedLM"
+
+
+@pytest.mark.parametrize("architectures", [None, ["BertForSomethingOfThePast"]])
+def test_unknown_class_falls_back_to_the_base_model(tmp_path: Path, architectures: Any) -> None:
+    model = load_model(config_folder(tmp_path / "m", architectures=architectures))
+    assert type(model).__name__ == "BertModel"
+
+
+def test_parameters_have_the_dtype_of_the_checkpoint(tmp_path: Path) -> None:
+    model = load_model(config_folder(tmp_path / "m", dtype="bfloat16"))
+    assert {str(p.dtype) for p in model.parameters()} == {"torch.bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a readable JSON"),
+        ("[]", "holds a list"),
+        ("{}", 'no "model_type"'),
+        ('{"model_type": "no-such-type"}', "knows no model type 'no-such-type'"),
+    ],
+)
+def test_bad_config_is_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(GammaError, match=message):
+        load_model(path)
+
+
+def test_config_that_no_model_fits_is_an_error(tmp_path: Path) -> None:
+    path = config_folder(tmp_path / "m", hidden_size=9)
+    with pytest.raises(GammaError, match=r"cannot (build|read the config of) .*bert"):
+        load_model(path)
+
+
+def test_custom_code_runs_only_when_trusted(tmp_path: Path, monkeypatch: Any) -> None:
+    import transformers
+
+    monkeypatch.setattr(transformers.dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "x"))
+    path = config_folder(
+        tmp_path / "tiny",
+        model_type="tiny-custom",
+        architectures=["TinyModel"],
+        auto_map={"AutoConfig": "code.TinyConfig", "AutoModel": "code.TinyModel"},
+    )
+    (path / "code.py").write_text(CUSTOM, encoding="utf-8")
+    with pytest.raises(GammaError, match="--trust-remote-code"):
+        load_model(path)
+    assert type(load_model(path, trust_remote_code=True)).__name__ == "TinyModel"
+
+
+def test_missing_transformers_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(GammaError, match=r"gamma_nlp\[hf\]"):
+        load_model("bert-base-uncased")
 
 
 def with_foreign_table() -> nn.Module:

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback
 from gamma_nlp import DecayPolicy, GammaError
 from gamma_nlp.decay.groups import assign
 from gamma_nlp.hf.trainer import GammaTrainer
-from gamma_nlp.wrappers import inner
+from gamma_nlp.wrappers import unwrap_optimizer
 from tests.support.tiny_models import arguments, classified, texts, tiny_bert, tiny_gpt2
 
 HALVES = DecayPolicy(name="halves", branch_inner=0.5, head=0.25, shift=0.1)
@@ -26,7 +26,7 @@ class Look(TrainerCallback):
         self.rates: list[list[float]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        optimizer = inner(kwargs["optimizer"])
+        optimizer = unwrap_optimizer(kwargs["optimizer"])
         names = names_of(kwargs["model"])
         for group in optimizer.param_groups:
             for parameter in group["params"]:
@@ -68,7 +68,7 @@ def saved_by_name(checkpoint: Path, trainer: Any) -> dict[str, dict[str, Any]]:
         names = [name for group in state["param_groups"] for name in group["param_names"]]
     else:
         own = names_of(trainer.model)
-        groups = inner(trainer.optimizer).param_groups
+        groups = unwrap_optimizer(trainer.optimizer).param_groups
         names = [own[id(parameter)] for group in groups for parameter in group["params"]]
     rows = [(i, group["lr"]) for group in state["param_groups"] for i in group["params"]]
     return {

@@ -29,8 +29,8 @@ def decays(optimizer: Any) -> dict[str, float]:
 
 
 def expected(trainer: Any) -> dict[str, float]:
-    settings = assign(trainer.gain_table, trainer.policy, trainer.args.weight_decay)
-    return {name: setting.coefficient for name, setting in settings.items()}
+    planned = assign(trainer.gain_table, trainer.policy, trainer.args.weight_decay)
+    return {name: decay.coefficient for name, decay in planned.items()}
 
 
 def build(folder: Path, model: nn.Module | None = None, **kwargs: Any) -> GammaTrainer:
@@ -148,14 +148,14 @@ def test_decaying_policy_without_weight_decay_is_refused_at_once(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("policy", "said"),
+    ("policy", "message"),
     [
         ("guideline", "did you mean 'guidelines'"),
         (DecayPolicy(patterns={"*.ln_9.*": 1.0}), "matches no parameter"),
     ],
 )
-def test_bad_policy_is_refused_at_once(tmp_path: Path, policy: Any, said: str) -> None:
-    with pytest.raises(GammaError, match=said):
+def test_bad_policy_is_refused_at_once(tmp_path: Path, policy: Any, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
         build(tmp_path, decay_policy=policy)
 
 
@@ -178,7 +178,7 @@ def factory() -> Any:
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "message"),
     [
         ((Unknown, {"lr": 0.1}), "native_decay"),
         ((factory, {"lr": 0.1}), "groups of its own"),
@@ -187,15 +187,15 @@ def factory() -> Any:
     ],
 )
 def test_optimizers_without_known_groups_are_refused_before_training(
-    tmp_path: Path, choice: Any, said: str
+    tmp_path: Path, choice: Any, message: str
 ) -> None:
     trainer = build(tmp_path, optimizer_cls_and_kwargs=choice)
-    with pytest.raises(GammaError, match=said):
+    with pytest.raises(GammaError, match=message):
         trainer.train()
     assert trainer.state.global_step == 0
 
 
-def test_an_unknown_optimizer_trains_once_its_decay_is_told(tmp_path: Path) -> None:
+def test_an_unknown_optimizer_trains_once_its_decay_is_declared(tmp_path: Path) -> None:
     choice = (Unknown, {"lr": 0.1, "native_decay": "coupled"})
     trainer = build(tmp_path, optimizer_cls_and_kwargs=choice, changes={"max_steps": 1})
     trainer.train()

@@ -1,9 +1,9 @@
-"""Random networks in which it is known by construction which tensors can be rescaled.
+"""Random networks whose scale-invariant tensors are known by construction.
 
-A network is a chain of stages on a signal [batch, tokens, width]. A stage says of its own tensors
-what is true whatever surrounds it. What depends on the neighbour is its tail: the tensors that
-scale all of its output. They can be rescaled exactly where the next stage ignores the scale of
-its input.
+A network is a chain of stages on a signal [batch, tokens, width]. A stage records what is true of
+its own tensors whatever surrounds it. Only its tail depends on the neighbour: the tensors that
+scale all of its output. They can be rescaled exactly if the next stage ignores the scale of its
+input.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Units = Sequence[tuple[int, int]]
 
 
 class Rms(nn.Module):
-    """As in Llama: computed in float32, epsilon inside the root."""
+    """The RMS norm of Llama: computed in float32, epsilon inside the root."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Rms(nn.Module):
 
 
 class StdNorm(nn.Module):
-    """Epsilon beside the standard deviation, outside of the root."""
+    """A norm that adds epsilon to the standard deviation, outside the root."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class StdNorm(nn.Module):
 
 
 class OverTokens(nn.Module):
-    """A norm over channels of flat tokens: batch and group norms."""
+    """Apply a norm over channels (batch or group norm) to flattened tokens."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -59,11 +59,12 @@ class OverTokens(nn.Module):
 
 
 class Stage(nn.Module):
-    """One link of the chain, with what is true of its tensors by their names within it.
+    """One link of the chain, with what is true of its tensors, by their names within it.
 
-    ``truth`` holds ``"alone"``, ``"none"`` (no gradient) or the units that can be rescaled each;
-    tensors without an entry are sensitive. ``ignores_scale`` says so of its input, ``tail`` lists
-    what scales all of its output, ``shift`` what adds the same to every token of it.
+    ``truth`` holds ``"alone"``, ``"none"`` (no gradient) or the units that can each be rescaled;
+    tensors without an entry are sensitive. ``ignores_scale``: the scale of its input has no effect.
+    ``tail`` lists the tensors that scale all of its output, ``shift`` those that add the same to
+    every token of it.
     """
 
     def __init__(self) -> None:
@@ -73,23 +74,23 @@ class Stage(nn.Module):
         self.tail: tuple[str, ...] = ()
         self.shift: tuple[str, ...] = ()
         self.ignores_scale = self.ignores_shift = False
-        self.run: Callable[[Any, Tensor], Tensor]  # takes the stage, so that copies run themselves
+        self.run: Callable[[Any, Tensor], Tensor]  # takes the stage, so that a copy runs itself
 
     def forward(self, x: Tensor) -> Tensor:
         return self.run(self, x)
 
 
-def linear(draw: random.Random, bias: bool, out: int = WIDTH) -> nn.Linear:
+def linear(rng: random.Random, bias: bool, out: int = WIDTH) -> nn.Linear:
     made = nn.Linear(WIDTH, out, bias=bias)
     with torch.no_grad():
-        made.weight.mul_(draw.choice([0.1, 1.0, 10.0]))
+        made.weight.mul_(rng.choice([0.1, 1.0, 10.0]))
     return made
 
 
-def token_norm(draw: random.Random) -> tuple[nn.Module, tuple[str, ...]]:
-    """A norm within each token, and the names of its tensors."""
-    eps = draw.choice([1e-12, 1e-6, 1e-5])
-    kind = draw.choice(["layer", "no bias", "bare", "rms", "torch rms", "std"])
+def token_norm(rng: random.Random) -> tuple[nn.Module, tuple[str, ...]]:
+    """Return a norm within each token, and the names of its tensors."""
+    eps = rng.choice([1e-12, 1e-6, 1e-5])
+    kind = rng.choice(["layer", "no bias", "bare", "rms", "torch rms", "std"])
     if kind == "rms":
         return Rms(WIDTH, eps), ("scale",)
     if kind == "torch rms":
@@ -106,11 +107,11 @@ def blocks(size: int, count: int, start: int = 0) -> Units:
     return tuple((start + i * size, start + (i + 1) * size) for i in range(count))
 
 
-def weight_then_norm(draw: random.Random) -> Stage:
-    stage, bias = Stage(), draw.random() < 0.5
-    stage.first = linear(draw, bias)
-    stage.norm, names = token_norm(draw)
-    act = draw.choice([F.relu, lambda x: x])
+def weight_then_norm(rng: random.Random) -> Stage:
+    stage, bias = Stage(), rng.random() < 0.5
+    stage.first = linear(rng, bias)
+    stage.norm, names = token_norm(rng)
+    act = rng.choice([F.relu, lambda x: x])
     stage.run = lambda s, x: s.norm(s.first(act(x)))
     if bias:
         stage.together = [("first.weight", "first.bias")]
@@ -122,9 +123,9 @@ def weight_then_norm(draw: random.Random) -> Stage:
     return stage
 
 
-def weight_then_channel_norm(draw: random.Random) -> Stage:
-    stage, bias, groups = Stage(), draw.random() < 0.5, draw.choice([0, 2, 3, 4])
-    stage.first = linear(draw, bias)
+def weight_then_channel_norm(rng: random.Random) -> Stage:
+    stage, bias, groups = Stage(), rng.random() < 0.5, rng.choice([0, 2, 3, 4])
+    stage.first = linear(rng, bias)
     norm = nn.GroupNorm(groups, WIDTH) if groups else nn.BatchNorm1d(WIDTH)
     stage.norm = OverTokens(norm)
     stage.run = lambda s, x: s.norm(s.first(x))
@@ -141,10 +142,10 @@ def weight_then_channel_norm(draw: random.Random) -> Stage:
     return stage
 
 
-def two_weights_then_norm(draw: random.Random) -> Stage:
-    stage, curved = Stage(), draw.random() < 0.5
-    stage.first, stage.second = linear(draw, False), linear(draw, False)
-    stage.norm, names = token_norm(draw)
+def two_weights_then_norm(rng: random.Random) -> Stage:
+    stage, curved = Stage(), rng.random() < 0.5
+    stage.first, stage.second = linear(rng, False), linear(rng, False)
+    stage.norm, names = token_norm(rng)
     act = torch.tanh if curved else F.relu
     stage.run = lambda s, x: s.norm(s.second(act(s.first(x))))
     stage.truth["second.weight"] = "alone"
@@ -156,24 +157,24 @@ def two_weights_then_norm(draw: random.Random) -> Stage:
     return stage
 
 
-def plain(draw: random.Random) -> Stage:
+def plain(rng: random.Random) -> Stage:
     stage = Stage()
-    stage.first = linear(draw, True)
-    act = draw.choice([torch.tanh, F.gelu, F.softplus])
+    stage.first = linear(rng, True)
+    act = rng.choice([torch.tanh, F.gelu, F.softplus])
     stage.run = lambda s, x: act(s.first(x))
     return stage
 
 
-def scaled(draw: random.Random) -> Stage:
+def scaled(rng: random.Random) -> Stage:
     stage = Stage()
-    stage.first = linear(draw, False)
+    stage.first = linear(rng, False)
     stage.run = lambda s, x: s.first(torch.tanh(x))
     stage.tail = ("first.weight",)
     return stage
 
 
-def normalised_weight(draw: random.Random) -> Stage:
-    stage, rows = Stage(), draw.random() < 0.5
+def normalised_weight(rng: random.Random) -> Stage:
+    stage, rows = Stage(), rng.random() < 0.5
     stage.v = nn.Parameter(torch.randn(WIDTH, WIDTH))
     stage.g = nn.Parameter(torch.rand(WIDTH, 1) + 0.5)
     over = {"dim": 1, "keepdim": True} if rows else {}
@@ -182,18 +183,18 @@ def normalised_weight(draw: random.Random) -> Stage:
     return stage
 
 
-def attention(draw: random.Random) -> Stage:
-    """Residual, with norms on query and key or without, fused or not, biases or not."""
-    stage, normed, bias = Stage(), draw.random() < 0.7, draw.random() < 0.5
-    fused, heads = draw.random() < 0.4, draw.choice([2, 3])
+def attention(rng: random.Random) -> Stage:
+    """Residual attention, with or without q/k norms, fused or not, with or without biases."""
+    stage, normed, bias = Stage(), rng.random() < 0.7, rng.random() < 0.5
+    fused, heads = rng.random() < 0.4, rng.choice([2, 3])
     size = WIDTH // heads
     if fused:
-        stage.qkv = linear(draw, bias, 3 * WIDTH)
+        stage.qkv = linear(rng, bias, 3 * WIDTH)
     else:
-        stage.q, stage.k, stage.v = (linear(draw, bias) for _ in range(3))
+        stage.q, stage.k, stage.v = (linear(rng, bias) for _ in range(3))
     if normed:
         stage.nq, stage.nk = Rms(size, 1e-6), Rms(size, 1e-6)
-    stage.out = linear(draw, True)
+    stage.out = linear(rng, True)
 
     def run(s: Any, x: Tensor) -> Tensor:
         qkv = s.qkv(x).chunk(3, -1) if fused else (s.q(x), s.k(x), s.v(x))
@@ -216,11 +217,11 @@ def attention(draw: random.Random) -> Stage:
     return stage
 
 
-def sandwich(draw: random.Random) -> Stage:
+def sandwich(rng: random.Random) -> Stage:
     """A residual branch between two norms, as in Gemma."""
-    stage, curved = Stage(), draw.random() < 0.5
+    stage, curved = Stage(), rng.random() < 0.5
     stage.pre, stage.post = Rms(WIDTH, 1e-6), Rms(WIDTH, 1e-6)
-    stage.up, stage.down = linear(draw, False), linear(draw, False)
+    stage.up, stage.down = linear(rng, False), linear(rng, False)
     act = F.gelu if curved else F.relu
     stage.run = lambda s, x: torch.tanh(x) + s.post(s.down(act(s.up(s.pre(x)))))
     stage.truth["down.weight"] = "alone"
@@ -229,9 +230,9 @@ def sandwich(draw: random.Random) -> Stage:
     return stage
 
 
-def convolution(draw: random.Random) -> Stage:
+def convolution(rng: random.Random) -> Stage:
     stage = Stage()
-    stage.conv = nn.Conv1d(WIDTH, WIDTH, 3, padding=1, bias=draw.random() < 0.5)
+    stage.conv = nn.Conv1d(WIDTH, WIDTH, 3, padding=1, bias=rng.random() < 0.5)
     stage.norm = nn.BatchNorm1d(WIDTH, eps=1e-3)
     stage.run = lambda s, x: torch.tanh(s.norm(s.conv(x.transpose(1, 2))).transpose(1, 2))
     stage.truth["conv.weight"] = blocks(1, WIDTH)
@@ -240,9 +241,9 @@ def convolution(draw: random.Random) -> Stage:
     return stage
 
 
-def embeddings(draw: random.Random) -> Stage:
-    """The stage that may stand first: token ids [batch, tokens] to a signal."""
-    stage, count = Stage(), draw.choice([1, 2, 3])
+def embeddings(rng: random.Random) -> Stage:
+    """A stage that may come first: token ids [batch, tokens] to a signal."""
+    stage, count = Stage(), rng.choice([1, 2, 3])
     stage.tables = nn.ModuleList(nn.Embedding(7, WIDTH) for _ in range(count))
     stage.norm = nn.LayerNorm(WIDTH, eps=1e-12)
     stage.run = lambda s, ids: s.norm(
@@ -274,12 +275,12 @@ class Chain(nn.Module):
     def __init__(self, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
-        draw = random.Random(seed)
-        made = [embeddings(draw)] if draw.random() < 0.5 else []
+        rng = random.Random(seed)
+        made = [embeddings(rng)] if rng.random() < 0.5 else []
         self.tokens = bool(made)
-        made += [draw.choice(STAGES)(draw) for _ in range(draw.randint(1, 4))]
+        made += [rng.choice(STAGES)(rng) for _ in range(rng.randint(1, 4))]
         self.stages = nn.ModuleList(made)
-        self.head = nn.Linear(WIDTH, 5, bias=draw.random() < 0.5)
+        self.head = nn.Linear(WIDTH, 5, bias=rng.random() < 0.5)
         self.unused = nn.Parameter(torch.ones(2))
         self.truth: dict[str, Any] = dict.fromkeys(dict(self.named_parameters()), "sensitive")
         self.truth["unused"] = "none"

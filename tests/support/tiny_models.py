@@ -1,7 +1,8 @@
-"""Tiny models, data and arguments for Trainer tests: everything on CPU, no dropout."""
+"""Tiny models, data and arguments for Trainer tests: everything on CPU."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,32 @@ from transformers import (
     BertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    MarianConfig,
+    MarianMTModel,
     TrainingArguments,
 )
 
 VOCAB, LENGTH = 64, 8
+CONFIG = {
+    "model_type": "bert",
+    "architectures": ["BertForMaskedLM"],
+    "hidden_size": 8,
+    "intermediate_size": 16,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "vocab_size": 16,
+}
+
+
+def config_folder(path: Path, **changes: Any) -> Path:
+    """A folder with a small BERT's ``config.json`` and nothing else."""
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(json.dumps({**CONFIG, **changes}), encoding="utf-8")
+    return path
 
 
 def tiny_bert(layers: int = 2) -> nn.Module:
-    """A post-norm classifier: its gains are shortcut and head."""
+    """A post-norm classifier without dropout: its gains are shortcut and head."""
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=VOCAB,
@@ -35,7 +54,7 @@ def tiny_bert(layers: int = 2) -> nn.Module:
 
 
 def tiny_gpt2() -> nn.Module:
-    """A pre-norm language model: its gains are branch_inner and head."""
+    """A pre-norm language model without dropout: its gains are branch_inner and head."""
     torch.manual_seed(0)
     config = GPT2Config(
         vocab_size=VOCAB,
@@ -52,13 +71,34 @@ def tiny_gpt2() -> nn.Module:
     return GPT2LMHeadModel(config)
 
 
+def tiny_marian(seed: int = 0, **changes: Any) -> Any:
+    """One layer a side, random weights; padding is token 0, the end mark 1."""
+    torch.manual_seed(seed)
+    fields = {
+        "vocab_size": 24,
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+        "max_position_embeddings": 16,
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+        "decoder_start_token_id": 1,
+        "forced_eos_token_id": None,
+    }
+    return MarianMTModel(MarianConfig(**(fields | changes)))
+
+
 def classified(number: int = 16) -> list[dict[str, torch.Tensor]]:
     """Random token ids with labels 0 and 1."""
     return [{"input_ids": ids, "labels": torch.tensor(i % 2)} for i, ids in enumerate(_ids(number))]
 
 
 def texts(number: int = 16) -> list[dict[str, torch.Tensor]]:
-    """Random token ids whose labels are partly masked, each text to another extent."""
+    """Random token ids with partly masked labels, of other lengths in each text."""
     rows = []
     for i, ids in enumerate(_ids(number)):
         labels = ids.clone()

@@ -10,7 +10,7 @@ from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Recipe
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from tests.support.parallel_corpora import make_folder
-from tests.support.tiny_marian import tiny_marian
+from tests.support.tiny_models import tiny_marian
 
 POSITIONS = 40
 

@@ -162,10 +162,9 @@ def run(model: nn.Module, original: nn.Module, inputs: Any, dtype: torch.dtype) 
     except GammaError:
         raise
     except Exception as error:
-        text = messages.forward_failed(model, where(), error, args, kwargs)
-        # It says how to call categorize, whose second argument has another name.
-        text = text.replace("categorize(", "probe(")
-        raise GammaError(text) from error
+        raise GammaError(
+            messages.forward_failed(model, where(), error, args, kwargs, function="probe")
+        ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
         for hook in hooks:

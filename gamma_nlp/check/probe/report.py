@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from gamma_nlp.gains.category import Category
-from gamma_nlp.rows import align, ranges
+from gamma_nlp.rows import align, with_ranges, without_numbers
 
 COLUMNS = ("gain", "n", "category", "verdict", "measured", "deviation", "tolerance", "why")
 MEANINGS = {
@@ -104,18 +103,18 @@ def findings_text(
         return f"{model}: no gains"
     groups: dict[tuple[str, str, str, str, str], list[Finding]] = {}
     for finding in findings:
-        name = finding.name if full else _numberless(finding.name)
+        name = finding.name if full else without_numbers(finding.name)
         claimed, measured = _places(finding)
-        key = (name, str(finding.verdict), claimed, measured, _numberless(finding.why))
+        key = (name, str(finding.verdict), claimed, measured, without_numbers(finding.why))
         groups.setdefault(key, []).append(finding)
     numbers: dict[str, int] = {}
     lines = []
     for key, members in groups.items():
-        why = _spanning([finding.why for finding in members])
+        why = with_ranges([finding.why for finding in members])
         number = numbers.setdefault(why, len(numbers) + 1)
         lines.append(
             [
-                _spanning([finding.name for finding in members]),
+                with_ranges([finding.name for finding in members]),
                 str(len(members)),
                 key[2],
                 key[1],
@@ -141,20 +140,6 @@ def _places(finding: Finding) -> tuple[str, str]:
     if finding.measured is not None:
         return claimed, finding.measured.value
     return claimed, "unused" if finding.verdict == "agrees" else "-"
-
-
-def _numberless(text: str) -> str:
-    return re.sub(r"\d+", "#", text)
-
-
-def _spanning(texts: Sequence[str]) -> str:
-    """One text for all, each number that differs written as its range."""
-    parts = [re.split(r"(\d+)", text) for text in texts]
-    out = []
-    for i, variants in enumerate(zip(*parts, strict=True)):
-        differs = i % 2 == 1 and len(set(variants)) > 1
-        out.append(ranges(map(int, variants)) if differs else variants[0])
-    return "".join(out)
 
 
 def _span(values: Sequence[float]) -> str:

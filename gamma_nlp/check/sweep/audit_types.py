@@ -125,9 +125,7 @@ def line(classes: Sequence[ClassAudit], width: int) -> str:
 
 def _merged(accidents: Sequence[Accident]) -> list[tuple[str, str, str]]:
     """Return name, what and why, with one entry for layers that agree in what and why."""
-    rows = merge_layers(
-        [Row(name=a.name, key=(a.what, a.why), reason="", dtype="", numel=0) for a in accidents]
-    )
+    rows = merge_layers([Row(name=a.name, key=(a.what, a.why)) for a in accidents])
     return [(_times(row.name, row.count), row.key[0], row.key[1]) for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""Covariances over a stream of rows, and the linear units that solve least squares with them."""
+"""Accumulate covariances over batches of rows, and solve ridge regression with them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 from gamma_nlp.errors import GammaError
 
 RTOL = 1e-10
-"""Eigenvalues of a covariance below this part of its largest one count as 0."""
+"""Eigenvalues of a covariance below this part of the largest count as 0."""
 
 
 class Moments:
-    """Mean and covariance of rows that come piece by piece; float64, merged without cancellation.
+    """Mean and covariance of rows that come in pieces; float64, merged without cancellation.
 
     Attributes:
-        count: Rows so far.
+        count: Number of rows so far.
         mean: [groups, size].
         covariance: [groups, size, size], divided by ``count`` as batch norm does.
     """
@@ -26,7 +26,7 @@ class Moments:
         self._scatter = torch.zeros(())
 
     def add(self, rows: Tensor) -> None:
-        """Take in rows [groups, n, size] in float64."""
+        """Add rows [groups, n, size] in float64."""
         n = rows.shape[1]
         mean = rows.mean(1)
         centred = rows - mean.unsqueeze(1)
@@ -54,7 +54,7 @@ def ridge(
     metric: str | Tensor = "data",
     rtol: float = RTOL,
 ) -> Tensor:
-    """The v with the least E(y - v'x)**2 / 2 + mu / 2 v'Mv over linear units, in closed form.
+    """Return the v that minimises E(y - v'x)**2 / 2 + mu / 2 v'Mv, in closed form.
 
     It solves (S + mu M) v = c. Directions without variance get 0 (pseudo-inverse).
 
@@ -71,7 +71,7 @@ def ridge(
         v in the shape of ``cross``, float64.
 
     Raises:
-        GammaError: Shapes that do not fit, another ``metric``.
+        GammaError: The shapes do not fit, or ``metric`` is none of these.
 
     Example:
         >>> ridge(torch.diag(torch.tensor([4.0, 1.0])), torch.tensor([4.0, 1.0]), 1.0).tolist()
@@ -103,11 +103,11 @@ def ridge(
 
 
 def eigen(covariance: Tensor, rtol: float = RTOL) -> tuple[Tensor, Tensor, Tensor]:
-    """Eigenvalues [..., d] (rising), eigenvectors [..., d, d], and which values are not 0."""
+    """Return eigenvalues [..., d], ascending; eigenvectors [..., d, d]; which values are not 0."""
     values, vectors = torch.linalg.eigh(covariance)
     return values, vectors, values > rtol * values[..., -1:].clamp(min=0)
 
 
 def quadratic(matrix: Tensor, rows: Tensor) -> Tensor:
-    """v'Mv of each row v: [..., d, d] and [..., units, d] give [..., units]."""
+    """Return v'Mv of each row v: [..., d, d] and [..., units, d] give [..., units]."""
     return ((rows @ matrix) * rows).sum(-1)

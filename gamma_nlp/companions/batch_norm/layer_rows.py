@@ -1,4 +1,4 @@
-"""Linear and convolutional layers seen as one matrix that is applied to rows of their inputs.
+"""Treat linear and convolutional layers as one matrix that is applied to rows of their inputs.
 
 A convolution is a linear layer on patches: each place that its kernel visits gives one row. With
 groups there are several such matrices side by side, so everything here has a dimension for them.
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from gamma_nlp.errors import GammaError
 
 CHUNK = 2**24
-"""Elements of one piece of rows: 128 MiB in float64."""
+"""Most elements in one piece of rows: 128 MiB in float64."""
 
 Layer = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 def check_layer(layer: nn.Module) -> Layer:
-    """Return ``layer``.
+    """Return ``layer``, checked.
 
     Raises:
-        GammaError: It is neither ``nn.Linear`` nor a plain convolution, or has weights that are
-            not finite.
+        GammaError: It is neither ``nn.Linear`` nor a plain convolution, or its weights are not
+            finite.
     """
     if not isinstance(layer, (nn.Linear, *_CONVOLUTIONS)):
         raise GammaError(
@@ -39,19 +39,19 @@ def check_layer(layer: nn.Module) -> Layer:
 
 
 def groups(layer: Layer) -> int:
-    """How many matrices the layer is; 1 but for grouped convolutions."""
+    """Return how many matrices the layer is: 1, except for grouped convolutions."""
     return 1 if isinstance(layer, nn.Linear) else layer.groups
 
 
 def weight_rows(layer: Layer) -> Tensor:
-    """The layer's weights, [groups, units of a group, inputs of a unit], float64."""
+    """Return the layer's weights, [groups, units of a group, inputs of a unit], float64."""
     return layer.weight.detach().double().flatten(1).unflatten(0, (groups(layer), -1))
 
 
 def input_rows(layer: Layer, inputs: Tensor) -> Tensor:
-    """What one unit sees at each place, [groups, rows, inputs of a unit], float64.
+    """Return what a unit sees at each place, [groups, rows, inputs of a unit], float64.
 
-    ``input_rows(layer, x) @ weight_rows(layer).mT`` is what the layer computes, less its bias.
+    ``input_rows(layer, x) @ weight_rows(layer).mT`` is what the layer computes, without its bias.
     """
     x = inputs.detach().double()
     if isinstance(layer, nn.Linear):
@@ -68,7 +68,7 @@ def input_rows(layer: Layer, inputs: Tensor) -> Tensor:
 
 
 def output_rows(layer: Layer, outputs: Tensor) -> Tensor:
-    """Values in the shape of the layer's outputs, as [groups, rows, units of a group], float64."""
+    """Reshape values like the layer's outputs to [groups, rows, units of a group], float64."""
     y = outputs.detach().double()
     if isinstance(layer, nn.Linear):
         return y.reshape(1, -1, layer.out_features)
@@ -79,10 +79,10 @@ def output_rows(layer: Layer, outputs: Tensor) -> Tensor:
 def pieces(
     layer: Layer, inputs: Tensor, targets: Tensor | None = None
 ) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Inputs, and targets with them, in pieces of bounded memory, checked.
+    """Check inputs and targets, and yield them in pieces of bounded memory.
 
     Raises:
-        GammaError: A shape that does not fit the layer, or values that are not finite.
+        GammaError: A shape does not fit the layer, or a value is not finite.
     """
     _check_inputs(layer, inputs)
     if not len(inputs):

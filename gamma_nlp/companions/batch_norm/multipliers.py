@@ -1,11 +1,11 @@
-"""The multipliers of batch norms' constraints, measured by one backward pass.
+"""Measure the multipliers of batch norms' constraints by one backward pass.
 
 A unit before a batch norm with gain g is a unit v under the constraint v'Sv = g**2. [D] Where
 training is at rest, dL/dv = -mu Sv, hence mu = -<v, dL/dv> / v'Sv. With z the norm's output,
 <v, dL/dv> = sum (z - mean z) dL/dz and v'Sv = Var z: the layer's inputs are not needed. It is the
 same as -(dL/dg) / g, how much the loss would gain from a larger g. So a free gain goes to mu = 0,
-and one with decay / 2 g**2 in the loss to mu = decay; neither needs the [R] of
-:mod:`.bn_penalty`, nor squared loss.
+and one with decay / 2 g**2 in the loss to mu = decay; neither needs the [R] of :mod:`.penalty`, nor
+squared loss.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ def multipliers(
 ) -> dict[str, Tensor]:
     """Return mu of every unit before every batch norm of a model.
 
-    Before training is at rest this is what the gain feels; that the unit's direction is at rest
-    too is not checked. Batch norms use the batch, as in training; everything else is in the mode
-    that the model is in. Parameters, their ``.grad`` and running statistics stay as they are.
+    Before training is at rest, mu is only the pull on the gain; that the unit's direction is at
+    rest too is not checked. Batch norms use the batch, as in training; everything else runs in the
+    model's present mode. Parameters, their ``.grad`` and running statistics do not change.
 
     Args:
-        model: Anything with batch norms, their gains trained, frozen or absent.
-        loss_fn: Takes the model and a batch, returns the loss, a mean over examples without
+        model: A model with batch norms, their gains trained, frozen or absent.
+        loss_fn: Takes the model and a batch, and returns the loss: a mean over examples, without
             penalties. mu counts in its units: L + mu / 2 v'Sv is at rest.
-        batches: Those to average over; best large ones, or all data as one.
+        batches: Batches to average over; large ones are best, or all data as one.
 
     Returns:
         mu [features] in float64 by the norm's name; ``nan`` where the output does not vary.
 
     Raises:
-        GammaError: No batch norm, no batch, a norm that the loss does not depend on, a loss that
-            is not a number.
+        GammaError: There is no batch norm or no batch, the loss does not depend on a norm, or it
+            is not a finite number.
 
     Example:
         >>> from torch.nn.functional import mse_loss
@@ -56,14 +56,14 @@ def multipliers(
     """
     if isinstance(batches, Tensor) or not isinstance(batches, Iterable):
         raise GammaError(
-            f"batches is a {type(batches).__name__}; expected several batches, each as loss_fn "
-            "takes it: [batch] for one"
+            f"batches is a {type(batches).__name__}; expected a list of batches as loss_fn takes "
+            "them: [batch] for one"
         )
     norms = {name: m for name, m in model.named_modules() if isinstance(m, _BatchNorm)}
     if not norms:
         raise GammaError(f"{type(model).__name__} has no batch norm")
-    felt: dict[str, Tensor] = {}
-    spread: dict[str, Tensor] = {}
+    dot: dict[str, Tensor] = {}
+    variance: dict[str, Tensor] = {}
     count = 0
     with torch.inference_mode(False), torch.enable_grad(), _watched(norms) as outputs:
         for count, batch in enumerate(batches, 1):  # noqa: B007
@@ -71,25 +71,26 @@ def multipliers(
             if not isinstance(loss, Tensor) or loss.numel() != 1 or not bool(loss.isfinite()):
                 raise GammaError("loss_fn must return one finite number, the mean over a batch")
             if silent := [name for name, used in outputs.items() if not used]:
-                raise GammaError(f"the norm {silent[0]!r} was not called by loss_fn")
+                raise GammaError(f"loss_fn did not call the norm {silent[0]!r}")
             if not loss.requires_grad:
-                raise GammaError("the loss depends on no norm; return it without detaching it")
-            seen = [(name, z) for name, used in outputs.items() for z in used]
-            slopes = torch.autograd.grad(loss.sum(), [z for _, z in seen], allow_unused=True)
-            for (name, z), slope in zip(seen, slopes, strict=True):
+                raise GammaError("the loss does not depend on any norm; loss_fn must not detach it")
+            pairs = [(name, z) for name, used in outputs.items() for z in used]
+            slopes = torch.autograd.grad(loss.sum(), [z for _, z in pairs], allow_unused=True)
+            for (name, z), slope in zip(pairs, slopes, strict=True):
                 if slope is None:
                     raise GammaError(f"the loss does not depend on the norm {name!r}")
                 centred = _by_feature(z)
                 centred = centred - centred.mean(1, keepdim=True)
-                felt[name] = felt.get(name, 0) - (centred * _by_feature(slope)).sum(1)
+                dot[name] = dot.get(name, 0) - (centred * _by_feature(slope)).sum(1)
                 part = centred.square().mean(1) / len(outputs[name])
-                spread[name] = spread.get(name, 0) + part
+                variance[name] = variance.get(name, 0) + part
             for used in outputs.values():
                 used.clear()
     if not count:
-        raise GammaError("batches are empty; give one at least")
+        raise GammaError("batches are empty; pass at least one")
     return {
-        name: torch.where(spread[name] > 0, felt[name] / spread[name], torch.nan) for name in norms
+        name: torch.where(variance[name] > 0, dot[name] / variance[name], torch.nan)
+        for name in norms
     }
 
 
@@ -99,7 +100,7 @@ def _by_feature(z: Tensor) -> Tensor:
 
 @contextmanager
 def _watched(norms: dict[str, _BatchNorm]) -> Any:
-    """Norms in training mode that keep their outputs; all is put back at the end."""
+    """Put norms in training mode and keep their outputs; restore everything at the end."""
     outputs: dict[str, list[Tensor]] = {name: [] for name in norms}
     kept = {name: (m.training, [b.clone() for b in m.buffers()]) for name, m in norms.items()}
 

@@ -1,4 +1,4 @@
-"""The ridge penalty that batch norm amounts to: its strength, and its split into signal and noise.
+"""Compute the ridge penalty that batch norm amounts to, and split it into signal and noise.
 
 [S] Batch norm can be posed as a constrained optimisation over the other weights; its
 regularisation parameter then follows from data statistics, and under noisy input it weighs signal
@@ -9,7 +9,7 @@ inputs of covariance S, then batch norm with gain g, computes v'x + constant wit
 v = g w / sqrt(w'Sw + eps). Without eps, v'Sv = g**2 whatever w is: a constraint, whose Lagrangian
 L(v) + mu / 2 (v'Sv - g**2) holds a ridge penalty in the data's own metric. mu is no knob.
 
-* Any loss [D]: where training is at rest, dL/dv = -mu Sv, and so mu = -(dL/dg) / g:
+* Any loss [D]: where training is at rest, dL/dv = -mu Sv, hence mu = -(dL/dg) / g:
   :func:`.multipliers.multipliers` measures it. A free gain ends at mu = 0; one with the penalty
   decay / 2 g**2 in the loss (coupled decay, plain SGD) at mu = decay.
 * Squared loss E(y - v'x - b)**2 / 2, one linear unit, nothing after it [R]:
@@ -18,9 +18,9 @@ L(v) + mu / 2 (v'Sv - g**2) holds a ridge penalty in the data's own metric. mu i
 * Input noise of covariance N [R]: S = S_signal + N, and the penalty is
   mu / 2 (v'S_signal v + v'Nv). N = t**2 I makes the second part a plain ridge of strength mu t**2.
 
-A mu below 0 says that the gain is larger than the loss asks for: the unit is blown up, not shrunk.
-Where only a ReLU stands between the norm and weights a, these can make up for any gain: a fixed
-gain then binds through their decay alone, mu = decay |a|**2 / g**2 at rest [D].
+A mu below 0 means that the gain is larger than the loss asks for: the unit is enlarged, not shrunk.
+Where only a ReLU stands between the norm and the next weights a, these can make up for any gain: a
+fixed gain then binds only through their decay, mu = decay |a|**2 / g**2 at rest [D].
 """
 
 from __future__ import annotations
@@ -52,15 +52,15 @@ class BatchNormPenalty:
     """The penalty of each unit; float64. d is the number of inputs of a unit.
 
     Attributes:
-        weight: v, [units, d]: the plain linear units that layer and norm together are.
-        mu: The multiplier, [units], in loss per output squared; ``nan`` where nothing tells it.
+        weight: v, [units, d]: the plain linear units that layer and norm amount to.
+        mu: The multiplier, [units], in loss per output squared; ``nan`` where it is unknown.
         signal: v'S_signal v, [units], output squared: variance of the output that is signal.
         noise: v'Nv, [units], output squared: variance of the output that is noise.
         covariance: S of the inputs, noise included, [groups, d, d].
         rank: Of S, [groups]; ``None`` without targets.
         ridge: The explicit ridge of the same ``mu`` in the data's metric, [units, d], for squared
             loss; ``None`` without targets. Least squares where ``mu`` is 0.
-        samples: Rows that S comes from: examples, times places for a convolution.
+        samples: Number of rows behind S: examples, times places for a convolution.
     """
 
     weight: Tensor
@@ -74,7 +74,7 @@ class BatchNormPenalty:
 
     @property
     def variance(self) -> Tensor:
-        """v'Sv, [units]: signal and noise; the gain squared, but for eps."""
+        """v'Sv, [units]: signal plus noise; the gain squared, up to eps."""
         return self.signal + self.noise
 
     @property
@@ -84,17 +84,17 @@ class BatchNormPenalty:
 
     @property
     def noise_share(self) -> Tensor:
-        """The part of the penalty that falls on noise, [units], from 0 to 1."""
+        """The share of the penalty that falls on noise, [units], from 0 to 1."""
         return self.noise / self.variance
 
     @property
     def plain_strength(self) -> Tensor:
-        """The plain ridge's coefficient a, [units], at which a / 2 |v|**2 is this penalty."""
+        """The coefficient a, [units], of the plain ridge a / 2 |v|**2 that is as large."""
         return self.mu * self.variance / self.weight.square().sum(-1)
 
     @property
     def noise_strength(self) -> Tensor:
-        """The same for the noise's part alone, [units]; mu t**2 where N = t**2 I."""
+        """The same for the noise's share alone, [units]; mu t**2 where N = t**2 I."""
         return self.mu * self.noise / self.weight.square().sum(-1)
 
     @property
@@ -128,11 +128,12 @@ def bn_penalty(
     Args:
         layer: ``nn.Linear`` (inputs [..., d]) or ``nn.Conv1d`` to ``nn.Conv3d`` (inputs
             [examples, channels, ...]), whose units see patches.
-        inputs: What the layer is given, noise included; one tensor or batches of it.
+        inputs: Inputs of the layer, noise included; one tensor or batches.
         norm: The batch norm that follows; by default one with gain 1 and eps 0.
-        targets: What the units shall output, in the shape of their outputs, batch by batch like
-            ``inputs``. They give ``mu`` under squared loss, and the explicit ridge.
-        multiplier: mu [units] as :func:`.multipliers.multipliers` measures it; wins over targets.
+        targets: Targets of the units, in the shape of their outputs and batched like ``inputs``.
+            They give ``mu`` under squared loss, and the explicit ridge.
+        multiplier: mu [units] from :func:`.multipliers.multipliers`; takes precedence over the
+            ``mu`` of targets.
         noise: Covariance of the noise that is part of ``inputs``: a variance, variances
             [channels] (independent from place to place), a matrix [d, d] or [groups, d, d], or
             :func:`.input_noise.estimate_noise` of repeated inputs.
@@ -143,9 +144,9 @@ def bn_penalty(
         :class:`BatchNormPenalty`. A unit whose output does not vary, without eps, has v = 0.
 
     Raises:
-        GammaError: A layer or norm of another type, a norm of another width, inputs or targets
-            of a wrong shape, too few of them, values that are not finite, more noise than there
-            is variance, an ``rtol`` that is no part.
+        GammaError: The layer or norm is of another type or width; inputs or targets have a wrong
+            shape, are too few or not finite; there is more noise than variance; or ``rtol`` is not
+            between 0 and 1.
 
     Example:
         >>> layer, norm = nn.Linear(2, 1, bias=False), nn.BatchNorm1d(1, eps=0)
@@ -160,7 +161,7 @@ def bn_penalty(
         raise GammaError(f"rtol must be a number from 0 to 1, got {rtol!r}")
     moments, noisy = _collect(layer, inputs, targets, noise)
     w, size = weight_rows(layer), layer.weight[0].numel()
-    gain, eps = _norm(layer, norm)
+    gain, eps = _gain_and_eps(layer, norm)
     joint = moments.covariance
     covariance, cross = joint[:, :size, :size], joint[:, :size, size:].mT
     scale = (quadratic(covariance, w) + eps).sqrt()
@@ -168,8 +169,8 @@ def bn_penalty(
     variance, of_noise = quadratic(covariance, v), quadratic(noisy, v)
     if bool((of_noise > variance * (1 + 1e-9)).any()):
         raise GammaError(
-            "noise is more than the whole variance of some unit; inputs must be the noisy ones, "
-            "and noise the covariance of the noise in them"
+            "noise is more than the whole variance of some unit; pass the noisy inputs, and as "
+            "noise the covariance of the noise in them"
         )
     mu, rank, explicit = torch.full_like(scale, torch.nan), None, None
     if targets is not None:
@@ -201,14 +202,14 @@ def _collect(
 ) -> tuple[Moments, Tensor]:
     moments, last = Moments(), None
     for x, y in _pairs(inputs, targets):
-        for part, wanted in pieces(layer, x, y):
+        for part, target in pieces(layer, x, y):
             rows = input_rows(layer, part)
-            if wanted is not None:
-                rows = torch.cat([rows, output_rows(layer, wanted)], dim=-1)
+            if target is not None:
+                rows = torch.cat([rows, output_rows(layer, target)], dim=-1)
             moments.add(rows)
             last = part
     if last is None or moments.count < 2:
-        raise GammaError(f"inputs have {moments.count} rows; a covariance needs 2 at least")
+        raise GammaError(f"inputs have {moments.count} rows; a covariance needs at least 2")
     return moments, noise_covariance(layer, noise, last)
 
 
@@ -221,22 +222,26 @@ def _pairs(inputs: Batches, targets: Batches | None) -> Iterator[tuple[Tensor, T
     for x in xs:
         y = next(ys, None)
         if y is None:
-            raise GammaError("targets end before inputs; expected one tensor for each of inputs")
+            raise GammaError(
+                "targets end before inputs; pass a batch of targets for each batch of inputs"
+            )
         yield x, y
     if next(ys, None) is not None:
-        raise GammaError("inputs end before targets; expected one tensor for each of inputs")
+        raise GammaError(
+            "inputs end before targets; pass a batch of targets for each batch of inputs"
+        )
 
 
-def _batches(given: Batches, what: str) -> Iterable[Tensor]:
-    if isinstance(given, Tensor):
-        return [given]
-    if not isinstance(given, Iterable):
-        raise GammaError(f"{what} must be a tensor or batches of it, got {given!r}")
-    return given
+def _batches(value: Batches, what: str) -> Iterable[Tensor]:
+    if isinstance(value, Tensor):
+        return [value]
+    if not isinstance(value, Iterable):
+        raise GammaError(f"{what} must be a tensor or batches of tensors, got {value!r}")
+    return value
 
 
-def _norm(layer: Layer, norm: nn.Module | None) -> tuple[Tensor, float]:
-    """The gains [units] and eps of the norm."""
+def _gain_and_eps(layer: Layer, norm: nn.Module | None) -> tuple[Tensor, float]:
+    """Return the gains [units] and eps of the norm."""
     units = len(layer.weight)
     ones = torch.ones(units, dtype=torch.float64, device=layer.weight.device)
     if norm is None:

@@ -1,4 +1,4 @@
-"""A Trainer callback that logs how fast scale-invariant tensors turn."""
+"""Log the effective learning rates of a Trainer's run."""
 
 from __future__ import annotations
 
@@ -14,36 +14,41 @@ from transformers import TrainerCallback
 from gamma_nlp.companions.arguments import name_list, named_parameters, whole_number
 from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
+from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import inner
+from gamma_nlp.wrappers import unwrap_optimizer
 
 
 class EffectiveRateCallback(TrainerCallback):
-    """Logs effective learning rates, norms and the angle that one step turns the tensors.
+    """Log effective learning rates, norms, and the angle by which a step turns the tensors.
 
     Only steps that are logged cost anything: a copy of the tensors and a few sums. The log gets
     medians over the tensors: ``effective_lr``, ``effective_lr_predicted`` (at equilibrium),
     ``norm_to_equilibrium`` (1 once it is reached), ``angle`` and ``angle_predicted`` (radians).
-    A reporter sees them if the callback stands before it: :meth:`put_first`.
+    Reporters such as TensorBoard get them only if they come after this callback: :meth:`put_first`.
 
     Args:
-        tensors: What :func:`.invariance.scale_invariant` found, or parameter names.
-        every: Measure at steps that this divides; by default ``logging_steps``.
+        names: Parameter names, or what :func:`.invariance.scale_invariant` found.
+        every: Measure at each step that is a multiple of this; by default ``logging_steps``.
 
     Attributes:
-        history: Of each measured step: ``step``, ``angles`` and ``rates`` by parameter name.
+        history: For each measured step: ``step``, ``angles`` and ``rates`` by parameter name.
 
     Raises:
-        GammaError: There is no tensor to look at, ``every`` counts no steps, or (at the first
-            measurement) the optimizer does not have one.
+        GammaError: There is no tensor to measure; ``every`` is not a whole number of steps; or the
+            optimizer lacks a name (at the first measurement).
     """
 
-    def __init__(self, tensors: ScaleInvariance | Iterable[str], every: int | None = None) -> None:
-        if isinstance(tensors, ScaleInvariance):
-            tensors = [one.names[0] for one in tensors if one.whole]
-        self.names = name_list(tensors, "tensors")
+    @renamed_arguments(tensors="names")
+    def __init__(self, names: ScaleInvariance | Iterable[str], every: int | None = None) -> None:
+        if isinstance(names, ScaleInvariance):
+            names = [one.names[0] for one in names if one.whole]
+        self.names = name_list(names)
         if not self.names:
-            raise GammaError("there is no scale-invariant tensor to look at")
+            raise GammaError(
+                "there is no scale-invariant tensor to measure; pass names=, or leave the "
+                "callback out"
+            )
         self.every = None if every is None else whole_number(every, "every")
         self.history: list[dict[str, Any]] = []
         self._before: list[Tensor] | None = None
@@ -51,7 +56,7 @@ class EffectiveRateCallback(TrainerCallback):
         self._new: dict[str, float] = {}
 
     def put_first(self, trainer: Any) -> None:
-        """Move to the front of a trainer's callbacks, so that TensorBoard and others see it."""
+        """Move to the front of a trainer's callbacks, so that all reporters get the figures."""
         callbacks = trainer.callback_handler.callbacks
         callbacks[:] = [self, *(one for one in callbacks if one is not self)]
 
@@ -67,7 +72,7 @@ class EffectiveRateCallback(TrainerCallback):
         every = self.every or state.logging_steps
         if optimizer is None or every < 1 or (state.global_step + 1) % every:
             return
-        bare = inner(optimizer)
+        bare = unwrap_optimizer(optimizer)
         self._rates = effective_lr(bare, self.names, model)
         self._before = [w.detach().clone() for w in self._tensors(bare, model)]
 
@@ -82,7 +87,7 @@ class EffectiveRateCallback(TrainerCallback):
     ) -> None:
         if self._before is None:
             return
-        turned = angles(self._before, self._tensors(inner(optimizer), model))
+        turned = angles(self._before, self._tensors(unwrap_optimizer(optimizer), model))
         self._before = None
         rates = self._rates
         self.history.append(
@@ -119,7 +124,7 @@ class EffectiveRateCallback(TrainerCallback):
 
 @torch.no_grad()
 def angles(before: list[Tensor], after: list[Tensor]) -> list[float]:
-    """Angle between each tensor and what it was, in radians, exact for small ones too."""
+    """Return the angle between each tensor and its former value, accurate for small ones too."""
     if not before:
         return []
     units = []

@@ -1,11 +1,11 @@
-"""Which tensors can be rescaled without any effect, found from gradients and not from names.
+"""Find the tensors that can be rescaled without any effect, from gradients and not from names.
 
 [S] For weights w followed by a norm, y(X; aw) = y(X; w): L2 does not regularise them, it sets their
 norm and with it their effective learning rate (van Laarhoven, arXiv:1706.05350).
 [D] Where L(aw) = L(w) for every a > 0, the gradient is orthogonal to w: <w, grad> = 0. So one
 backward pass names the candidates, for a tensor as a whole and for runs of its rows; rescaling
-them, with everything else as it is, confirms them. A sum of <w, grad> over several tensors that
-vanishes means that they can be rescaled together.
+them, with all else unchanged, confirms them. Where the sum of <w, grad> over several tensors
+vanishes, they can be rescaled together.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from gamma_nlp.companions.effective_rate.zero_sums import Range, null_groups, ro
 from gamma_nlp.wrappers import unwrap
 
 DRAWS = 3
-"""Random weights that a vanishing <w, grad> must hold for."""
+"""At how many random weights <w, grad> must vanish."""
 CANDIDATE = 1e-7
 """The largest cosine between a candidate and its gradient."""
 STILL = 1e-7
-"""Outputs that move less than this, as a part of what noise on the tensor does, stand still."""
+"""Outputs stand still if they move less than this part of what noise on the tensor does."""
 FAINT = 1e-6
-"""Tensors with less gradient than this, as a part of the largest, may have none but rounding."""
+"""A gradient below this part of the largest may be nothing but rounding."""
 SILENT = 1e-10
-"""Tensors that noise moves the outputs less than this for, as a part of the outputs, are mute."""
+"""Tensors have no effect if noise on them moves the outputs by less than this part of them."""
 
 
 @torch.inference_mode(False)
@@ -45,23 +45,22 @@ def scale_invariant(
 ) -> ScaleInvariance:
     """Find the tensors that leave a model's function unchanged under rescaling.
 
-    A copy of the model is examined, in float64, without dropout and without the epsilons of its
-    norms, at random weights near its own. So what is found is exact up to those epsilons.
+    It examines a copy of the model, in float64, without dropout and without the epsilons of its
+    norms, at random weights near the model's own. So the result is exact up to those epsilons.
 
     Args:
         model: Any module with values. Frozen parameters are examined like the others.
-        inputs: What it is called with: a tensor, a tuple of positional or a dict of keyword
+        inputs: What to call it with: a tensor, a tuple of positional or a dict of keyword
             arguments; models of transformers need none. Random numbers will do.
-        loss_fn: Instead of ``inputs``: takes the copy of the model, calls it and returns a loss or
-            outputs. What matters is then what this returns. The copy casts what it is called with
-            to float64.
-        joint: Look for groups of tensors too. It takes about as many backward passes as there
-            are tensors, the rest takes a few.
-        seed: Of the random weights.
+        loss_fn: Takes the copy of the model, calls it and returns a loss or outputs; replaces
+            ``inputs``. Only what it returns counts. The copy casts its inputs to float64.
+        joint: Look for groups of tensors too, which takes about as many backward passes as there
+            are tensors; the rest takes a few.
+        seed: Seed of the random weights.
 
     Raises:
-        GammaError: The model cannot be copied or called, or nothing it returns depends on its
-            parameters, or that is not finite; both ``inputs`` and ``loss_fn``.
+        GammaError: The model cannot be copied or called, returns nothing finite that depends on its
+            parameters, or got both ``inputs`` and ``loss_fn``.
 
     Example:
         >>> from torch import nn
@@ -80,11 +79,11 @@ def scale_invariant(
             size = float(reaction.weights[name].detach().norm() * gradient.norm())
             sizes[name] = max(size, sizes.get(name, 0.0))
         products.append({n: reaction.weights[n].detach() * g for n, g in gradients.items()})
-    judge = _Judge(reaction)
+    trial = _Trial(reaction)
     faint = {name for name, size in sizes.items() if size <= FAINT * max(sizes.values())}
-    mute = {n for n in faint if judge.reach(n) <= SILENT * float(judge.base.norm())}
-    live = [name for name in sizes if name not in mute]
-    found = {n: _alone(judge, n, [one[n] for one in products], sizes[n]) for n in live}
+    silent = {n for n in faint if trial.reach(n) <= SILENT * float(trial.base.norm())}
+    live = [name for name in sizes if name not in silent]
+    found = {n: _alone(trial, n, [one[n] for one in products], sizes[n]) for n in live}
     alone = tuple(one for one in found.values() if one is not None)
     rest = [n for n in live if (one := found[n]) is None or not one.whole]
     return ScaleInvariance(
@@ -96,7 +95,7 @@ def scale_invariant(
     )
 
 
-class _Judge:
+class _Trial:
     """Confirms candidates by rescaling them."""
 
     def __init__(self, reaction: Reaction) -> None:
@@ -106,7 +105,7 @@ class _Judge:
         self._reach: dict[str, float] = {}
 
     def reach(self, name: str) -> float:
-        """How far noise on a tensor moves the outputs."""
+        """Return how far noise on a tensor moves the outputs."""
         if name not in self._reach:
             w = self.reaction.weights[name].detach()
             noisy = w + self.reaction.noise(w) * w.square().mean().sqrt()
@@ -114,7 +113,7 @@ class _Judge:
         return self._reach[name]
 
     def still(self, names: Sequence[str], dim: int = 0, units: Sequence[Range] = ()) -> bool:
-        """Whether a factor for all, or one for each unit, leaves the outputs where they are."""
+        """Return whether one factor for all, or one for each unit, leaves the outputs alone."""
         weights = {name: self.reaction.weights[name].detach() for name in names}
         limit = STILL * min(self.reach(name) for name in names)
         first = weights[names[0]]
@@ -128,7 +127,7 @@ class _Judge:
     def confirmed(
         self, names: Sequence[str], dim: int, units: Sequence[Range]
     ) -> tuple[Range, ...]:
-        """The units that really can be rescaled; halves are looked at where not all can."""
+        """Return the units that really can be rescaled, by halving where not all can."""
         if not units or self.still(names, dim, units):
             return tuple(units)
         if len(units) == 1:
@@ -147,21 +146,21 @@ def _along(factors: Tensor, w: Tensor, dim: int) -> Tensor:
     return factors.view(shape)
 
 
-def _alone(judge: _Judge, name: str, products: Sequence[Tensor], size: float) -> Invariance | None:
-    dim, units = _units(judge, [name], [[product] for product in products])
+def _alone(trial: _Trial, name: str, products: Sequence[Tensor], size: float) -> Invariance | None:
+    dim, units = _units(trial, [name], [[product] for product in products])
     covered = sum(stop - start for start, stop in units)
     candidate = all(abs(float(product.sum())) <= CANDIDATE * size for product in products)
     rows = products[0].shape[dim] if units else -1
-    whole = covered == rows or (candidate and judge.still([name]))
+    whole = covered == rows or (candidate and trial.still([name]))
     return Invariance(names=(name,), whole=whole, dim=dim, units=units) if whole or units else None
 
 
 def _units(
-    judge: _Judge, names: Sequence[str], products: Sequence[Sequence[Tensor]]
+    trial: _Trial, names: Sequence[str], products: Sequence[Sequence[Tensor]]
 ) -> tuple[int, tuple[Range, ...]]:
-    """The finest runs of rows, else of columns, that can be rescaled each by its own factor.
+    """Return the finest runs of rows, else of columns, that can each be rescaled alone.
 
-    ``products`` holds w * grad per observation and tensor; the tensors have as many rows.
+    ``products`` holds w * grad for each observation and tensor; all tensors have as many rows.
     """
     best: tuple[int, tuple[Range, ...]] = (0, ())
     for dim in range(min(2, *(product.dim() for product in products[0]), 2)):
@@ -169,7 +168,7 @@ def _units(
         sizes = torch.stack([_sum_rows([p.abs() for p in one], dim) for one in products]).cpu()
         ranges = row_ranges(sums, sizes)
         if len(ranges) > len(best[1]):
-            found = judge.confirmed(names, dim, ranges)
+            found = trial.confirmed(names, dim, ranges)
             best = (dim, found) if len(found) > len(best[1]) else best
     return best
 
@@ -182,7 +181,7 @@ def _sum_rows(tensors: Sequence[Tensor], dim: int) -> Tensor:
 def _joint(
     reaction: Reaction, names: Sequence[str], products: Sequence[Mapping[str, Tensor]]
 ) -> tuple[Invariance, ...]:
-    """Groups among ``names`` that can be rescaled by a common factor."""
+    """Return the groups among ``names`` that can be rescaled by a common factor."""
     with torch.no_grad():
         outputs = reaction.outputs().numel()
     needed = len(names) + 8
@@ -194,16 +193,16 @@ def _joint(
                 float((reaction.weights[name].detach() * gradients[name]).sum()) for name in names
             ]
             slopes.append(torch.tensor(sums, dtype=torch.float64))
-    judge = _Judge(reaction)
+    trial = _Trial(reaction)
     groups: list[Invariance] = []
     for group in sorted(null_groups(torch.stack(slopes)) if names else [], key=len):
         members = tuple(names[i] for i in group)
-        if not judge.still(members):
+        if not trial.still(members):
             continue
         dim: int = 0
         units: tuple[Range, ...] = ()
         if len({reaction.weights[name].shape[:1] for name in members}) == 1:
             of_group = [[one[name] for name in members] for one in products]
-            dim, units = _units(judge, members, of_group)
+            dim, units = _units(trial, members, of_group)
         groups.append(Invariance(names=members, whole=True, dim=dim, units=units))
     return tuple(groups)

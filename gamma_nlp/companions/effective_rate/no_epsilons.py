@@ -1,8 +1,8 @@
-"""A forward pass without epsilons and without low precision, so that invariances are exact.
+"""Run a model without epsilons and low precision, so that invariances are exact.
 
-A norm divides by sqrt(var + eps), which spoils y(2w) = y(w) by about eps / var: too much to tell
-an invariance from a weak dependence, far too little to matter. So the epsilons are taken out
-where PyTorch dispatches operations, whatever the module that holds them calls them.
+A norm divides by sqrt(var + eps), so y(2w) differs from y(w) by about eps / var: too much to tell
+an invariance from a weak dependence, far too little to matter in training. The epsilons are
+removed where PyTorch dispatches operations, so it does not matter what a module calls them.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 TINY = 1e-24
-"""What stands for an epsilon. Not 0: a signal without variance must not become 0 / 0."""
+"""Replaces an epsilon. Not 0, or a signal without variance would become 0 / 0."""
 LARGEST = 1e-4
-"""A constant up to this, added to a tensor without a negative element, is an epsilon."""
+"""A constant up to this that is added to a tensor without negative elements is an epsilon."""
 _LOW = (torch.float16, torch.bfloat16, torch.float32)
 
 
 class Exact(TorchDispatchMode):
-    """Within it, epsilons are :data:`TINY` and casts to less than ``dtype`` stay in ``dtype``.
+    """Replace epsilons by :data:`TINY`, and casts to a lower precision than ``dtype`` by ``dtype``.
 
     Epsilons are arguments of that name, and constants as in ``(x.var(-1) + 1e-5).sqrt()``.
     """

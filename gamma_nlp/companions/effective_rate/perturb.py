@@ -1,7 +1,7 @@
-"""How a model's outputs react to its parameters: the measurements behind :mod:`.invariance`.
+"""Measure how a model's outputs react to its parameters, for :mod:`.invariance`.
 
-All on a copy in float64 with random weights near the model's own. An invariance is a fact of the
-architecture and holds for any weights; that a gradient happens to vanish does not.
+All on a copy in float64 with random weights near the model's own: an invariance belongs to the
+architecture and holds for any weights, while a gradient may vanish at some weights by chance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from gamma_nlp.check.probe.model_copy import cast, duplicate, is_silent
 from gamma_nlp.companions.effective_rate.no_epsilons import Exact
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.graph.inputs import arguments
 from gamma_nlp.wrappers import unwrap
 
@@ -28,16 +28,16 @@ Run = Callable[[nn.Module], Any]
 
 
 class Reaction:
-    """A copy of a model whose parameters can be redrawn, pulled and scaled.
+    """A copy of a model whose parameters can be redrawn and rescaled.
 
     Dropout is off; batch norms use the batch, as in training, since their running statistics
     would hide that they normalise.
 
     Args:
-        model: The model; left as it is.
-        inputs: What it is called with, as for :func:`gamma_nlp.probe`.
-        run: Calls a model (the copy) itself and returns loss or outputs, instead of ``inputs``.
-        seed: Of the noise.
+        model: The model; left unchanged.
+        inputs: What to call it with, as for :func:`gamma_nlp.probe`.
+        run: Calls the copy itself and returns a loss or outputs; replaces ``inputs``.
+        seed: Seed of the noise.
 
     Raises:
         GammaError: The model cannot be copied or called, or returns nothing differentiable.
@@ -50,13 +50,13 @@ class Reaction:
             raise GammaError("pass inputs or loss_fn, not both: loss_fn calls the model itself")
         if any(p.is_meta for p in model.parameters()):
             raise GammaError(f"{type(model).__name__} is on the meta device; load its values first")
-        given = None if run is not None else cast(arguments(unwrap(model), inputs), torch.float64)
-        self._twin, named = duplicate(model, torch.float64)
+        call = None if run is not None else cast(arguments(unwrap(model), inputs), torch.float64)
+        self._copy, named = duplicate(model, torch.float64)
         if run is not None:  # the user's own inputs are of the user's precision
-            self._twin.register_forward_pre_hook(
-                lambda _, args, kwargs: tree_map(_widened, (args, kwargs)), with_kwargs=True
+            self._copy.register_forward_pre_hook(
+                lambda _, args, kwargs: tree_map(_to_float64, (args, kwargs)), with_kwargs=True
             )
-        for module in self._twin.modules():
+        for module in self._copy.modules():
             if isinstance(module, _NormBase):
                 module.train()
         self.weights: dict[str, Tensor] = {
@@ -64,12 +64,12 @@ class Reaction:
         }
         self._own = {name: p.detach().clone() for name, p in self.weights.items()}
         self._generator = torch.Generator().manual_seed(seed)
-        args, kwargs = ((), {}) if given is None else given
-        self._call = lambda: self._twin(*args, **kwargs) if run is None else run(self._twin)
+        args, kwargs = ((), {}) if call is None else call
+        self._call = lambda: self._copy(*args, **kwargs) if run is None else run(self._copy)
         self._known: Tensor | None = None
 
     def noise(self, tensor: Tensor) -> Tensor:
-        """Normal noise of the shape of ``tensor``."""
+        """Return normal noise in the shape of ``tensor``."""
         drawn = torch.randn(tensor.shape, generator=self._generator, dtype=torch.float64)
         return drawn.to(tensor)
 
@@ -82,7 +82,7 @@ class Reaction:
             p.copy_(own + NOISE * self.noise(p) * (1.0 if is_silent(own) else size))
 
     def outputs(self) -> Tensor:
-        """All outputs in one row, those of each output tensor scaled to a mean square near 1."""
+        """Return all outputs as one row, each output tensor scaled to a mean square near 1."""
         with warnings.catch_warnings(), Exact():
             warnings.simplefilter("ignore")
             usual = torch.get_default_dtype()
@@ -98,21 +98,21 @@ class Reaction:
         ]
         if not leaves or (torch.is_grad_enabled() and not any(x.requires_grad for x in leaves)):
             raise GammaError(
-                f"{type(self._twin).__name__} returned nothing that depends on its parameters; "
-                "expected a loss or outputs"
+                f"{type(self._copy).__name__} returned nothing that depends on its parameters; it "
+                "must return a loss or outputs"
             )
         row = torch.cat(leaves)
         if self._known is None:
             self._known = row.detach().isfinite()  # masked scores are minus infinity
             if not bool(self._known.any()):
                 raise GammaError(
-                    f"{type(self._twin).__name__} returned nothing that is finite; check the inputs"
+                    f"{type(self._copy).__name__} returned no finite number; check the inputs"
                 )
             self._sizes = torch.cat([_size(leaf) for leaf in leaves])[self._known]
         if row.shape != self._known.shape:
             raise GammaError(
-                f"{type(self._twin).__name__} returned outputs of another size the second time; "
-                "give it inputs that it treats the same way at every call"
+                f"{type(self._copy).__name__} returned outputs of another size the second time; "
+                "pass inputs that give outputs of the same size at every call"
             )
         return row[self._known] / self._sizes
 
@@ -126,13 +126,13 @@ class Reaction:
             raise
         except Exception as error:
             raise GammaError(
-                f"{type(self._twin).__name__} could not be run in float64 ({type(error).__name__}: "
-                f"{error}); check the inputs: scale_invariant(model, inputs), with more than one "
-                "example where there are batch norms"
+                f"{type(self._copy).__name__} could not be run in float64 ({type(error).__name__}: "
+                f"{one_line(error)}); check the inputs: scale_invariant(model, inputs), with more "
+                "than one example where there are batch norms"
             ) from error
 
     def slopes(self, directions: int) -> list[dict[str, Tensor]]:
-        """Gradients of that many random combinations of the outputs, by parameter name."""
+        """Return gradients of that many random combinations of the outputs, by parameter name."""
         row = self.outputs()
         names = list(self.weights)
         found = []
@@ -147,12 +147,12 @@ class Reaction:
                 )
             if all(g is None for g in gradients):
                 raise GammaError(
-                    "what loss_fn returned does not depend on the model that it is given, a copy "
-                    f"of the {type(self._twin).__name__}; it must call that one"
+                    "what loss_fn returned does not depend on its argument, a copy of the "
+                    f"{type(self._copy).__name__}; loss_fn must call that copy"
                 )
             if not all(bool(g.isfinite().all()) for g in gradients if g is not None):
                 raise GammaError(
-                    f"{type(self._twin).__name__} has gradients that are not finite; check its "
+                    f"{type(self._copy).__name__} has gradients that are not finite; check its "
                     "inputs and weights"
                 )
             pairs = zip(names, gradients, strict=True)
@@ -163,7 +163,7 @@ class Reaction:
 
     @torch.no_grad()
     def moved(self, changed: Mapping[str, Tensor], base: Tensor) -> float:
-        """How far the outputs are from ``base`` with these values in place; values are put back."""
+        """Return how far these values move the outputs from ``base``, then put the values back."""
         kept = {name: self.weights[name].clone() for name in changed}
         try:
             for name, value in changed.items():
@@ -175,7 +175,7 @@ class Reaction:
         return distance if distance == distance else float("inf")
 
 
-def _widened(leaf: Any) -> Any:
+def _to_float64(leaf: Any) -> Any:
     # Not detached: what a model is called with may come from its own parameters.
     return leaf.double() if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
 

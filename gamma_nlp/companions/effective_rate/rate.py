@@ -1,12 +1,12 @@
-"""How fast scale-invariant tensors really turn, and where learning rate and decay lead them.
+"""The effective learning rate of scale-invariant tensors, and the norm at which it settles.
 
 [S] Decay of weights before a norm only sets |w|, and with it their effective learning rate (van
 Laarhoven, arXiv:1706.05350).
 
 With w scale invariant, let u be the gradient at w / |w|; then the gradient at w is u / |w| and is
-orthogonal to w. Each step adds to |w|**2 what it moves w, decay takes from it; where both are
-equal the norm stays. s = lr / (1 - momentum), d = number of elements. Means over noise, angles
-small.
+orthogonal to w. So each step adds the square of its length to |w|**2, and decay takes from it; the
+norm settles where the two are equal. s = lr / (1 - momentum), d = number of elements. The formulas
+hold in the mean over noise and for small angles.
 
 ==============  ===================  =================================  =====================
 rule            rate                 |w| at equilibrium [D]             rate there [D], as
@@ -16,10 +16,10 @@ Adam, coupled   lr / |w| [D]         (lr |u| d**0.5 / (2 decay))**(1/3) (lr**2 d
 AdamW           lr / |w| [D]         (lr d / (2 decay))**(1/2)          (lr decay)**(1/2)
 ==============  ===================  =================================  =====================
 
-[D] is derived and checked by simulation. SGD with decoupled decay (a step hook's) has s**2 / lr in
-place of s [D]. The constants assume gradients that are independent from step to step; for Adam also
-that the elements of w have gradients of similar size. Where gradients agree from step to step the
-norm settles higher.
+[D] is derived and checked by simulation. SGD with decoupled decay (by a step hook) has s**2 / lr in
+place of s [D]. The constants assume gradients that are independent from step to step and, for Adam,
+of similar size in all elements of w. Where gradients agree from step to step the norm settles
+higher.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, name_list, named_parameters
+from gamma_nlp.companions.arguments import bare, check_known, name_list, named_parameters
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.errors import GammaError
@@ -41,19 +41,19 @@ from gamma_nlp.errors import GammaError
 
 @dataclass(frozen=True, kw_only=True)
 class EffectiveRate:
-    """The state of one tensor; ``nan`` for what needs a gradient that is not there.
+    """The effective rate of one tensor; ``nan`` for what needs a gradient where there is none.
 
     Attributes:
-        name: The parameter's.
+        name: The parameter's name.
         rule: ``sgd`` or ``adam``, and ``coupled`` or ``decoupled``.
         lr: Learning rate.
         weight_decay: The coefficient in force, of the group or of a step hook.
         norm: |w| now.
         rate: The effective learning rate now.
-        equilibrium_norm: Where |w| goes under this ``lr`` and ``weight_decay``; infinite without
+        equilibrium_norm: Where |w| settles under this ``lr`` and ``weight_decay``; infinite without
             decay, since the norm then grows for ever; 0 where the gradient is 0.
         equilibrium_rate: The effective learning rate there; 0 without decay.
-        equilibrium_angle: What w turns per step there, in radians; ``nan`` where the norm is 0.
+        equilibrium_angle: By how much a step turns w there, in radians; ``nan`` for a norm of 0.
     """
 
     name: str
@@ -72,29 +72,32 @@ def effective_lr(
 ) -> list[EffectiveRate]:
     """Return the effective learning rate of each tensor, and its equilibrium.
 
-    They mean something for scale-invariant tensors only; :func:`.invariance.scale_invariant`
-    tells which these are. The device is read once. Call it where ``.grad`` is still there: SGD
-    needs it for the equilibrium, Adam takes what it needs from its second moments.
+    The figures mean something for scale-invariant tensors only; :func:`.invariance.scale_invariant`
+    finds these. The device is read once. Call it before ``.grad`` is cleared: SGD needs gradients
+    for the equilibrium; Adam takes their size from its second moments.
 
     Args:
         optimizer: ``torch.optim`` SGD, Adam, AdamW or RMSprop, with or without this library's
-            hook, also as accelerate prepared it.
-        names: Of the parameters, as in the groups' ``param_names``; by default all. Parameters
+            step hook, or what accelerate's ``prepare`` made of it.
+        names: Parameter names, as in the groups' ``param_names``; by default all. Parameters
             without a name are called ``"0.3"``: group 0, parameter 3.
-        model: Whose names count instead, for an optimizer that was made without names.
+        model: Go by this model's names instead, for an optimizer that was made without names.
 
     Raises:
-        GammaError: Another optimizer, or a name that it does not have, or a momentum of 1.
+        GammaError: The optimizer is of another kind, lacks a name, or has a momentum of 1.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(4, 6, bias=False), nn.BatchNorm1d(6))
+        >>> optimizer = torch.optim.AdamW(model.named_parameters(), lr=0.01, weight_decay=0.1)
+        >>> (found,) = effective_lr(optimizer, ["0.weight"])
+        >>> round(found.equilibrium_norm, 3), round(found.equilibrium_rate, 4)
+        (1.095, 0.0091)
     """
     optimizer = bare(optimizer)
     known = named_parameters(optimizer, model)
-    chosen = list(known) if names is None else name_list(names, "names")
-    for name in chosen:
-        if name not in known:
-            raise GammaError(
-                f"the optimizer has no parameter {name!r}; it has {next(iter(known), 'none')!r} "
-                "and others; pass model= to go by the model's names"
-            )
+    chosen = list(known) if names is None else name_list(names)
+    check_known(chosen, known)
     kind = _kind(optimizer)
     measured = _measure(optimizer, kind, [known[name][1] for name in chosen])
     return [
@@ -111,14 +114,14 @@ def _kind(optimizer: Optimizer) -> str:
     if cls.__module__.startswith("torch.optim.") and cls.__name__ in _KINDS:
         return _KINDS[cls.__name__]
     raise GammaError(
-        f"no effective learning rate is known for {cls.__name__}; known are "
-        f"{', '.join(_KINDS)} of torch.optim"
+        f"no effective learning rate is known for {cls.__name__}; use one of torch.optim's "
+        f"{', '.join(_KINDS)}"
     )
 
 
 @torch.no_grad()
 def _measure(optimizer: Optimizer, kind: str, tensors: list[Tensor]) -> list[tuple[float, float]]:
-    """|w| and |gradient| of each tensor, the latter from Adam's second moments where it can be."""
+    """Return |w| and |gradient| of each tensor; Adam's second moments give the latter if it can."""
     nothing = torch.full((), math.nan)
     found = []
     for w in tensors:
@@ -183,12 +186,15 @@ def _rate(
 
 
 def _memory(kind: str, group: Mapping[str, Any]) -> tuple[float, float]:
-    """How much of a step the next one repeats, and what a gradient adds up to over all steps."""
+    """Return how much of a step the next one repeats, and what a gradient adds up to in all."""
     if kind == "adam" and "betas" in group:
         return float(group["betas"][0]), 1.0
     momentum = float(group.get("momentum", 0.0))
     if momentum >= 1:
-        raise GammaError(f"momentum {momentum} never forgets a step, so no rate is effective")
+        raise GammaError(
+            f"momentum {momentum:g} never forgets a step, so there is no effective rate; it must "
+            "be below 1"
+        )
     kept = 1 - float(group.get("dampening", 0.0)) if momentum else 1.0
     return momentum, kept / (1 - momentum)
 
@@ -203,15 +209,15 @@ def equilibrium_norm(
     elements: int,
     step: float | None = None,
 ) -> float:
-    """Where |w| settles [D]; the formulas stand in the module's docstring.
+    """Return where |w| settles [D]; the module's docstring has the formulas.
 
     Args:
         kind: ``sgd`` or ``adam``.
-        mode: Of the decay.
+        mode: How the decay acts.
         lr: Learning rate.
-        decay: Coefficient of decay.
+        decay: Decay coefficient.
         unit_gradient: |gradient| times |w|: the gradient's length at |w| = 1.
-        elements: Of w.
+        elements: Number of elements of w.
         step: ``lr / (1 - momentum)``; by default ``lr``.
     """
     step = lr if step is None else step

@@ -1,4 +1,4 @@
-"""What was found about the scale of tensors, as data and as text."""
+"""The result of :func:`.invariance.scale_invariant`, as data and as text."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gamma_nlp.errors import listed
 
 @dataclass(frozen=True, kw_only=True)
 class Invariance:
-    """Tensors, or slices of them, whose scale the function does not depend on.
+    """Tensors, or slices of them, that can be rescaled without changing the function.
 
     Attributes:
         names: One tensor, or a group that is rescaled by a common factor.
         whole: One factor for all elements changes nothing.
-        dim: The dimension that ``units`` count along; of a group, that of each of its tensors.
+        dim: The dimension along which ``units`` count, the same in all tensors of a group.
         units: Half-open ranges of rows (or columns) along ``dim``, each of which can be rescaled
             by a factor of its own: rows before a batch norm, heads before a q/k norm. Empty where
             only the whole can.
@@ -32,24 +32,24 @@ class Invariance:
         if not self.units:
             return text
         sizes = {stop - start for start, stop in self.units}
-        what = ("rows", "columns")[self.dim]
-        size = f"{min(sizes)} {what}" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)} {what}"
+        axis = ("rows", "columns")[self.dim]
+        size = f"{min(sizes)} {axis}" if len(sizes) == 1 else f"{min(sizes)} to {max(sizes)} {axis}"
         return f"{text}: {len(self.units)} x {size}" + ("" if self.whole else ", not the rest")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleInvariance:
-    """What :func:`.invariance.scale_invariant` found; iterating yields what is invariant alone.
+    """The scale invariances of a model; iterating yields those of single tensors.
 
     Attributes:
-        model: The model's class.
-        alone: One :class:`Invariance` for each tensor that can be rescaled alone, or some rows of
-            which can.
-        joint: Groups of tensors none of which can be rescaled alone, small ones first. Not
-            every one, but each tensor that is in such a group is in one of these. They overlap
+        model: Name of the model's class.
+        alone: One :class:`Invariance` for each tensor that can be rescaled alone, as a whole or in
+            some of its rows.
+        joint: Groups of tensors none of which can be rescaled alone, small ones first. Not every
+            such group is listed, but every tensor of one is in a group that is. Groups overlap
             where tensors can replace one another, as the weights of a branch do.
         no_gradient: Tensors that the outputs do not depend on at all, such as the biases of keys.
-        sensitive: All others; members of joint groups are among them.
+        sensitive: All others, the members of joint groups among them.
     """
 
     model: str
@@ -65,7 +65,7 @@ class ScaleInvariance:
         return len(self.alone)
 
     def of(self, name: str) -> Invariance | None:
-        """The invariance of one tensor alone, ``None`` where it has none."""
+        """Return the invariance of one tensor alone; ``None`` if it has none."""
         return next((one for one in self.alone if one.names == (name,)), None)
 
     def __str__(self) -> str:

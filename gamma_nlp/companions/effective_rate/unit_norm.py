@@ -1,9 +1,9 @@
-"""Training with the norm of scale-invariant tensors held where it is.
+"""Train with the norms of scale-invariant tensors held constant.
 
 [S] Forcing |w| to a constant removes the effect that weight decay has on the effective learning
-rate, and with it a hyperparameter (van Laarhoven, arXiv:1706.05350). The function does not change,
-since it ignores the norm; what remains is the rate lr / |w|**2 (SGD) or lr / |w| (Adam), which the
-schedule alone then sets.
+rate, and with it a hyperparameter (van Laarhoven, arXiv:1706.05350). The function ignores the norm,
+so it does not change; the effective rate, lr / |w|**2 (SGD) or lr / |w| (Adam), is then set by the
+schedule alone.
 """
 
 from __future__ import annotations
@@ -17,21 +17,32 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, free_key, name_list, named_parameters, whole_number
+from gamma_nlp.companions.arguments import (
+    bare,
+    free_key,
+    is_number,
+    name_list,
+    named_parameters,
+    positions,
+    whole_number,
+)
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
+from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
 
 KEY = "unit_norm"
-"""Where the norms stand in the optimizer's ``state_dict``."""
+"""The key of the norms in the optimizer's ``state_dict``."""
 COUNT = "_steps"
-"""What is added to it, for the steps since norms were last put back, if ``every`` is above 1."""
+"""Suffix of the key of the steps since norms were last restored, saved if ``every`` is above 1."""
 LARGEST = 6e4
-"""The largest factor, which half precision can hold. A unit that has become 0 stays 0."""
+"""The largest factor, one that half precision can hold. A unit that has become 0 stays 0."""
+WITHIN = 5e-5
+"""Relative tolerance on a CPU. The float32 norm of a million elements is no more exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Held:
-    """One tensor: its place in the optimizer, its units as [count, size] rows along ``dim``."""
+    """One tensor: its position in the optimizer, and ``count`` units along ``dim``."""
 
     group: int
     index: int
@@ -39,38 +50,33 @@ class _Held:
     count: int
 
 
-WITHIN = 5e-5
-"""Relative. Of a matrix of a million elements the float32 norm itself is no more exact."""
-
-
 class UnitNorm:
-    """Puts tensors back to their norm after each step of an optimizer.
+    """Restore the norms of tensors after each step of an optimizer.
 
-    On a CPU they are held to within :data:`WITHIN`, elsewhere to rounding. Tensors with units (rows
-    before a batch norm, heads before a q/k norm) are held unit by unit.
-    The norms are saved with the optimizer's ``state_dict`` and come back from it. A copied or
-    pickled optimizer loses the hook: make a new one for it.
+    Norms are held to within :data:`WITHIN` on a CPU, elsewhere to rounding. Tensors with units
+    (rows before a batch norm, heads before a q/k norm) are held unit by unit. The norms are saved
+    with the optimizer's ``state_dict`` and loaded with it. A copied or pickled optimizer loses the
+    hook: make a new ``UnitNorm`` for it.
 
     Decay of a held tensor has no lasting effect; leave it out of the decayed groups.
 
     Args:
-        optimizer: Any whose groups hold the tensors, also as accelerate prepared it.
-        params: Their names, as in the groups' ``param_names``.
-        invariance: What :func:`.invariance.scale_invariant` found of the model.
-        norm: What each unit's norm shall be; by default what it is now, so that nothing changes
-            at the start. Initial norms that are zero are refused.
-        every: Put norms back after each ``every``-th step only. In between they move by half the
-            square of the angle per step, so a few steps change the rate little, and the cost is
-            shared among them.
+        optimizer: An optimizer with these tensors, or what accelerate's ``prepare`` made of it.
+        names: Parameter names, as in the groups' ``param_names``.
+        invariance: What :func:`.invariance.scale_invariant` found in the model.
+        norm: The norm of each unit; by default the present one, so that nothing changes at the
+            start. It must not be 0.
         per: ``"unit"``, or ``"tensor"`` to hold each tensor as a whole.
-        model: Whose names ``params`` are, for an optimizer that was made without names.
+        every: Restore norms after every ``every``-th step only, which shares the cost among the
+            steps. In between a norm moves by half the square of the angle per step, so a few
+            steps change the rate little.
+        model: The model whose names these are, for an optimizer that was made without names.
         force: Hold tensors that are not known to be scale invariant too; the model then
             computes something else.
 
     Raises:
-        GammaError: A name that the optimizer does not have, a tensor that is not scale
-            invariant, units of unequal size, a norm that is not positive, settings that mean
-            nothing.
+        GammaError: The optimizer lacks a name; a tensor is not scale invariant, has units of
+            unequal size or a norm of 0; or a setting is out of range.
 
     Example:
         >>> from torch import nn
@@ -84,10 +90,11 @@ class UnitNorm:
         1.0
     """
 
+    @renamed_arguments(params="names")
     def __init__(
         self,
         optimizer: Optimizer,
-        params: Iterable[str],
+        names: Iterable[str],
         *,
         invariance: ScaleInvariance | None = None,
         norm: float | None = None,
@@ -96,7 +103,7 @@ class UnitNorm:
         model: nn.Module | None = None,
         force: bool = False,
     ) -> None:
-        if norm is not None and not (_is_number(norm) and 0 < norm < math.inf):
+        if norm is not None and not (is_number(norm) and 0 < norm < math.inf):
             raise GammaError(f"norm must be a positive number, got {norm!r}")
         if per not in ("unit", "tensor"):
             raise GammaError(f"per must be 'unit' or 'tensor', got {per!r}")
@@ -108,10 +115,10 @@ class UnitNorm:
         self.optimizer = optimizer = bare(optimizer)
         self.every, self._since = whole_number(every, "every"), 0
         self.key = free_key(optimizer, KEY)
-        known = {name: w for name, (_, w) in named_parameters(optimizer, model).items()}
+        known = named_parameters(optimizer, model)
         self._held = {
-            name: _place(optimizer, known, name, _units(name, invariance, per, force))
-            for name in name_list(params, "params")
+            name: _hold(name, at, known[name][1], _units(name, invariance, per, force))
+            for name, at in positions(optimizer, known, name_list(names)).items()
         }
         now = self._norms()
         for name, value in zip(self._held, now, strict=True):
@@ -126,12 +133,12 @@ class UnitNorm:
         self._hooks = [
             optimizer.register_step_post_hook(lambda *_: self._count()),
             optimizer.register_state_dict_post_hook(self._save),
-            # First, since other hooks may hand on a state without our entry.
+            # Before other hooks, which may pass on a state without our entry.
             optimizer.register_load_state_dict_pre_hook(self._load, prepend=True),
         ]
 
     def remove(self) -> None:
-        """Let go of the tensors."""
+        """Stop holding the norms."""
         for hook in self._hooks:
             hook.remove()
 
@@ -141,7 +148,7 @@ class UnitNorm:
             self.apply()
 
     def _views(self) -> list[Tensor]:
-        """Each tensor as it is in the groups now, its units along the first dimension."""
+        """Return each tensor as it is in the groups now, its units along the first dimension."""
         groups = self.optimizer.param_groups
         found = []
         for one in self._held.values():
@@ -170,10 +177,10 @@ class UnitNorm:
 
     @torch.no_grad()
     def apply(self) -> None:
-        """Put all tensors back to their norms; nothing waits for the device.
+        """Restore all norms, without waiting for the device.
 
-        On a CPU, where that costs a pass over memory that is worth sparing, a tensor all of whose
-        norms are within :data:`WITHIN` of their values is left as it is.
+        On a CPU, a tensor whose norms are all within :data:`WITHIN` of their values is left alone,
+        which saves a pass over memory.
         """
         if not self._held:
             return
@@ -185,7 +192,7 @@ class UnitNorm:
 
     @torch.no_grad()
     def apply_reference(self) -> None:
-        """The same as :meth:`apply` in its plainest form, unit by unit, for the tests."""
+        """Do what :meth:`apply` does in the plainest way, unit by unit, for the tests."""
         for name, one in self._held.items():
             w = self.optimizer.param_groups[one.group]["params"][one.index]
             units = w.detach().chunk(one.count, dim=one.dim)
@@ -213,10 +220,6 @@ class UnitNorm:
         return {key: value for key, value in state_dict.items() if key not in own}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _is_off(factors: Tensor) -> bool:
     return not factors.is_cpu or float((factors - 1).abs().max()) > WITHIN
 
@@ -224,13 +227,13 @@ def _is_off(factors: Tensor) -> bool:
 def _units(
     name: str, invariance: ScaleInvariance | None, per: str, force: bool
 ) -> tuple[int, int, int]:
-    """Dimension, start to stop of the units, and size of one; (0, 0, 0) for the whole."""
+    """Return the units' dimension, the end of the last, and their size; zeros for the whole."""
     found = None if invariance is None else invariance.of(name)
     if force and (found is None or not found.whole):
         return 0, 0, 0
     if invariance is None:
         raise GammaError(
-            f"whether {name!r} is scale invariant is not known; pass "
+            f"{name!r} is not known to be scale invariant; pass "
             "invariance=scale_invariant(model, inputs), or force=True"
         )
     if found is None or not found.whole:
@@ -240,7 +243,7 @@ def _units(
             why = f"only some of its rows are ({found})"
         raise GammaError(
             f"{name!r} is not scale invariant: {why}, so holding its norm would change what the "
-            "model can learn; leave it out, or pass force=True"
+            "model can learn; leave it out of names, or pass force=True"
         )
     sizes = {stop - start for start, stop in found.units}
     if per == "tensor" or not sizes:
@@ -254,22 +257,11 @@ def _units(
     return found.dim, found.units[-1][1], sizes.pop()
 
 
-def _place(
-    optimizer: Optimizer, known: Mapping[str, Tensor], name: str, units: tuple[int, int, int]
-) -> _Held:
-    if name not in known:
-        raise GammaError(
-            f"the optimizer has no parameter {name!r}; it has {next(iter(known), 'none')!r} and "
-            "others; pass model= to go by the model's names"
-        )
-    w = known[name]
+def _hold(name: str, at: tuple[int, int], w: Tensor, units: tuple[int, int, int]) -> _Held:
     dim, stop, size = units
     if size and stop != w.shape[dim]:
         raise GammaError(
             f"the units of {name!r} end at {stop}, the tensor at {w.shape[dim]}; pass per='tensor'"
         )
-    for number, group in enumerate(optimizer.param_groups):
-        for index, other in enumerate(group["params"]):
-            if other is w:
-                return _Held(group=number, index=index, dim=dim, count=stop // size if size else 1)
-    raise AssertionError(name)
+    group, index = at
+    return _Held(group=group, index=index, dim=dim, count=stop // size if size else 1)

@@ -1,4 +1,4 @@
-"""A Trainer callback that logs what a strong regulariser does, and saves its zeros as zeros."""
+"""Log what a strong regulariser does in a Trainer, and save its zeros as zeros."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from gamma_nlp.companions.strong.regularizer import StrongRegularizer
 
 
 class StrongCallback(TrainerCallback):
-    """Adds to each log entry, over the steps since the last one: ``regularized`` (the share of
-    decisions in which it acted), ``coherence`` (mean of cos(g, g + r)); and ``sparsity`` now.
+    """Add what a strong regulariser does to the Trainer's log.
 
-    Before evaluations and checkpoints, and at the end, it puts back the zeros that have moved
-    since the last decision. Make the optimizer before training, so that the regulariser's state
-    is there when a checkpoint is loaded:
+    Each log entry gets, over the steps since the last one, ``regularized`` (the share of decisions
+    in which it acted) and ``coherence`` (mean of cos(g, g + r)); and ``sparsity``, the share of
+    zeros now. Before evaluations and checkpoints, and at the end, the callback restores the zeros
+    that have moved since the last decision.
 
-        >>> trainer.create_optimizer()  # doctest: +SKIP
-        >>> strong = StrongRegularizer(trainer.optimizer, model=model, l1=1e-4)  # doctest: +SKIP
-        >>> trainer.add_callback(StrongCallback(strong))  # doctest: +SKIP
-        >>> trainer.train()  # doctest: +SKIP
+    Make the optimizer before training, so that the regulariser is there when a checkpoint is
+    loaded::
+
+        strong = StrongRegularizer(trainer.create_optimizer(), model=trainer.model, l1=1e-4)
+        trainer.add_callback(StrongCallback(strong))
+        trainer.train()
 
     Args:
         strong: The regulariser of the trainer's optimizer.

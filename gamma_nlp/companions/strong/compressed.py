@@ -1,8 +1,8 @@
-"""A model's state in a file without its zeros, that loads back bit for bit.
+"""Save a model's state in a file without its zeros, and load it back bit for bit.
 
-The file is safetensors: each tensor in the smallest of the forms of
-:mod:`gamma_nlp.companions.strong.sparse_forms`, under its name (dense) or its name and a part
-(``fc.weight#values``). The header says what belongs together.
+The file is safetensors: each tensor in the smallest of the forms of :mod:`.sparse_forms`, under its
+name (dense) or its name and a part (``fc.weight#values``). The header says which parts make up a
+tensor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gamma_nlp.companions.strong.sparse_forms import PARTS, Packed, pack, unpack
 from gamma_nlp.companions.strong.sparsity import SparsityReport, sparsity_report, tensors
-from gamma_nlp.errors import GammaError, listed
+from gamma_nlp.errors import GammaError, listed, need, one_line
 
 FORMAT = "gamma_nlp.compressed.1"
 
@@ -31,13 +31,13 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityR
         path: The file, such as ``model.sparse.safetensors``; its folder is made if absent.
 
     Returns:
-        The report, with the file's true size.
+        The sparsity report, with the size of the file.
 
     Raises:
-        GammaError: The model's state holds something else than plain tensors, or the file
-            cannot be written.
+        GammaError: The model's state holds something other than plain tensors, the file cannot be
+            written, or safetensors is not installed.
     """
-    save_file, _, failure = _safetensors()
+    safetensors = _safetensors()
     content: dict[str, Tensor] = {}
     index: list[dict[str, Any]] = []
     for names, tensor in tensors(model).items():
@@ -53,15 +53,17 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityR
             content[key] = data.clone() if part == "dense" else data
     path = Path(path)
     if path.is_dir():
-        raise GammaError(f"{str(path)!r} is a folder; name a file in it")
+        raise GammaError(f"{str(path)!r} is a folder; give the name of a file in it")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         header = {"format": FORMAT, "tensors": json.dumps(index)}
-        save_file(content, draft, metadata=header)
+        safetensors.torch.save_file(content, draft, metadata=header)
         os.replace(draft, path)
-    except (OSError, failure) as error:
-        raise GammaError(f"{str(path)!r} cannot be written ({error})") from None
+    except (OSError, safetensors.SafetensorError) as error:
+        raise GammaError(
+            f"{str(path)!r} cannot be written ({one_line(error)}); give another path"
+        ) from error
     finally:
         if draft.parent.is_dir():
             draft.unlink(missing_ok=True)
@@ -69,27 +71,28 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityR
 
 
 def load_compressed(path: str | os.PathLike[str], model: nn.Module) -> None:
-    """Load what :func:`save_compressed` wrote into a model of the same make.
+    """Load a file of :func:`save_compressed` into a model with the same tensors.
 
-    Nothing is changed unless everything fits.
+    The model does not change unless everything fits.
 
     Raises:
-        GammaError: No such file, one that is cut short or something else, or tensors of other
-            names, shapes or dtypes than the model's.
+        GammaError: The file is missing, cut short or of another kind; its tensors have other
+            names, shapes or dtypes than the model's; or safetensors is not installed.
     """
     read = _read(Path(path))
     own = model.state_dict()
-    missing, strange = own.keys() - read.keys(), read.keys() - own.keys()
-    if missing or strange:
-        said = [f"it lacks {listed(sorted(missing))}"] if missing else []
-        said += [f"the model has no {listed(sorted(strange))}"] if strange else []
-        raise GammaError(f"{path} is of another model: {'; '.join(said)}")
+    missing, extra = own.keys() - read.keys(), read.keys() - own.keys()
+    if missing or extra:
+        problems = [f"it lacks {listed(sorted(missing))}"] if missing else []
+        problems += [f"the model has no {listed(sorted(extra))}"] if extra else []
+        raise GammaError(f"{path} is of another model: {'; '.join(problems)}")
     for name, tensor in own.items():
         found = read[name]
         if found.shape != tensor.shape or found.dtype != tensor.dtype:
             raise GammaError(
-                f"{path}: {name!r} is {_said(found)}, the model's is {_said(tensor)}; make the "
-                "model with the settings and the dtype it was saved with"
+                f"{path}: {name!r} is {_dtype_and_shape(found)}, the model's is "
+                f"{_dtype_and_shape(tensor)}; make the model with the settings and the dtype it "
+                "was saved with"
             )
         if tensor.device.type == "meta":
             raise GammaError(f"{name!r} is on the meta device; call model.to_empty(device=...)")
@@ -98,7 +101,7 @@ def load_compressed(path: str | os.PathLike[str], model: nn.Module) -> None:
             tensor.copy_(read[name])
 
 
-def _said(tensor: Tensor) -> str:
+def _dtype_and_shape(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
 
 
@@ -107,15 +110,15 @@ def _key(name: str, part: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    _, safe_open, _ = _safetensors()
+    safetensors = _safetensors()
     if not path.is_file():
         raise GammaError(f"there is no file {str(path)!r}; save_compressed(model, path) writes one")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
             content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except Exception as error:  # its own error class, or the operating system's
-        raise GammaError(f"{path} is no whole safetensors file ({error})") from None
+        raise GammaError(f"{path} is not a whole safetensors file ({one_line(error)})") from error
     if header.get("format") != FORMAT:
         raise GammaError(
             f"{path} was not written by save_compressed (its format is {header.get('format')!r}, "
@@ -137,14 +140,6 @@ def _read(path: Path) -> dict[str, Tensor]:
     return read
 
 
-def _safetensors() -> tuple[Any, Any, type[Exception]]:
-    """Its ways to write a file and to open one, and its error."""
-    try:
-        from safetensors import SafetensorError, safe_open
-        from safetensors.torch import save_file
-    except ImportError as error:
-        raise GammaError(
-            "compressed files need safetensors, which comes with transformers: "
-            "pip install 'gamma_nlp[hf]'"
-        ) from error
-    return save_file, safe_open, SafetensorError
+def _safetensors() -> Any:
+    need("safetensors.torch", "hf", "compressed files need")
+    return need("safetensors", "hf", "compressed files need")

@@ -1,4 +1,4 @@
-"""What a strong regulariser did over a run, kept small and on the device until it is read."""
+"""Record what a strong regulariser did over a run: small, and on the device until it is read."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 SLOTS = 256
-"""Points in time that are kept; when all are full, neighbours are joined."""
+"""How many points in time are kept; when all are full, neighbours are merged."""
 _ACTED, _COHERENCE, _COUNT = range(3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """Some decisions in a row.
+    """Some consecutive decisions.
 
     Attributes:
         step: The optimizer step of the last of them, counted from 1.
-        acted: In which share of them it acted; with decisions per tensor, their mean.
+        acted: The share of them in which it acted; with decisions per tensor, the mean share.
         coherence: Mean of cos(g, g + r), all tensors taken as one vector.
     """
 
@@ -34,9 +34,9 @@ class StrongRow:
     """One tensor.
 
     Attributes:
-        name: The parameter's.
-        elements: How many it has.
-        zeros: How many of them are 0.
+        name: The parameter's name.
+        elements: Number of elements.
+        zeros: Number of elements that are 0.
         acted: Share of the decisions in which it was shrunk; ``nan`` before the first.
         coherence: Mean of cos(g, g + r) of this tensor alone.
     """
@@ -53,9 +53,9 @@ class StrongReport:
     """What a strong regulariser did so far; ``str`` gives a table.
 
     Attributes:
-        rows: One for each tensor.
-        acted: Over all tensors.
-        coherence: Of all tensors taken as one vector.
+        rows: One row for each tensor.
+        acted: Share of the decisions in which it acted, over all tensors.
+        coherence: Mean of cos(g, g + r), all tensors taken as one vector.
         steps: Optimizer steps so far.
     """
 
@@ -66,12 +66,12 @@ class StrongReport:
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros among all elements of these tensors."""
+        """The share of zeros among all elements of these tensors."""
         return sum(row.zeros for row in self.rows) / sum(row.elements for row in self.rows)
 
     @property
     def compression(self) -> float:
-        """Elements of these tensors for each one that is not 0."""
+        """The elements of these tensors over those that are not 0."""
         kept = sum(row.elements - row.zeros for row in self.rows)
         return sum(row.elements for row in self.rows) / max(kept, 1)
 
@@ -105,7 +105,7 @@ class Record:
     def add(
         self, live: Sequence[int], acts: Tensor, coherence: Tensor, keep: Tensor | None
     ) -> None:
-        """Count one decision: on tensors ``live``, with 0 for ``keep`` if it did not count."""
+        """Add one decision on the tensors ``live``; ``keep`` is 0 if gradients overflowed."""
         if self.sums is None:
             self.sums = torch.zeros(SLOTS, len(self.names) + 1, 3, device=acts.device)
         slot = self.decisions // self.span
@@ -131,7 +131,7 @@ class Record:
         self.span *= 2
 
     def means(self) -> list[tuple[float, float]]:
-        """(acted, coherence) of each tensor, and of all; the device is read once."""
+        """Return (acted, coherence) of each tensor and of all; the device is read once."""
         if self.sums is None:
             return [(float("nan"), float("nan"))] * (len(self.names) + 1)
         total = self.sums.sum(0)
@@ -139,14 +139,14 @@ class Record:
         return [(acted, coherence) for acted, coherence in rows]
 
     def totals(self) -> tuple[float, float, float]:
-        """Of all tensors: sum of acted, sum of coherence, number of decisions."""
+        """Return sums over all tensors: of acted, of coherence, and the number of decisions."""
         if self.sums is None:
             return 0.0, 0.0, 0.0
         acted, coherence, count = self.sums[:, -1].sum(0).tolist()
         return acted, coherence, count
 
     def history(self) -> list[Span]:
-        """The run in at most 256 spans; the device is read once."""
+        """Return the run in at most :data:`SLOTS` spans; the device is read once."""
         if self.sums is None:
             return []
         spans = []
@@ -166,7 +166,7 @@ class Record:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from a saved state; tensors that it does not know start anew."""
+        """Continue from a saved state; tensors that it does not know start anew."""
         self.span, self.decisions = int(state["span"]), int(state["decisions"])
         saved = state["sums"]
         if saved is None:

@@ -1,4 +1,4 @@
-"""Strong regularisation in its plainest form, one tensor and one number at a time, for the tests.
+"""Strong regularisation in its plainest form, one tensor at a time, for the tests.
 
 It reads every decision on the host, which waits for the device.
 """
@@ -10,48 +10,48 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from gamma_nlp.companions.strong.rules import Strength
+from gamma_nlp.companions.strong.rules import StrongSettings
 
 
 @torch.no_grad()
 def both_gradients(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], how: Strength
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], settings: StrongSettings
 ) -> tuple[Tensor, Tensor]:
-    """g and r of tensors taken as one vector, with L1 without the weights that are 0."""
+    """Return g and r of tensors taken as one vector; with L1, without the weights that are 0."""
     w = torch.cat([one.double().flatten() for one in weights])
     g = torch.cat([one.double().flatten() for one in gradients])
-    if how.l1:
+    if settings.l1:
         w, g = w[w != 0], g[w != 0]
-    return g, how.l1 * w.sign() + how.l2 * w
+    return g, settings.l1 * w.sign() + settings.l2 * w
 
 
 def cosine(g: Tensor, r: Tensor) -> float:
-    """cos(g, g + r); 0 where g is 0."""
+    """Return cos(g, g + r), or 0 where g is 0."""
     length = float(g.norm() * (g + r).norm())
     return float(g @ (g + r)) / length if length else 0.0
 
 
 @torch.no_grad()
 def decide_reference(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], how: Strength, step: int
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], settings: StrongSettings, step: int
 ) -> list[bool]:
-    """Which tensors to shrink at step number ``step`` (the first is 0)."""
+    """Return which tensors to shrink at step number ``step`` (the first is 0)."""
     units = [([w], [g]) for w, g in zip(weights, gradients, strict=True)]
-    if how.scope == "global":
+    if settings.scope == "global":
         units = [(list(weights), list(gradients))]
     acts = []
     for w, gradient in units:
-        g, r = both_gradients(w, gradient, how)
+        g, r = both_gradients(w, gradient, settings)
         act = {
-            "direction": cosine(g, r) >= how.threshold,
-            "magnitude": float(r.norm()) <= how.ratio * float(g.norm()),
-        }.get(how.rule, True)
-        acts.append(act and step >= how.delay_steps)
-    return acts if how.scope == "tensor" else acts * len(weights)
+            "direction": cosine(g, r) >= settings.threshold,
+            "magnitude": float(r.norm()) <= settings.ratio * float(g.norm()),
+        }.get(settings.rule, True)
+        acts.append(act and step >= settings.delay_steps)
+    return acts if settings.scope == "tensor" else acts * len(weights)
 
 
 @torch.no_grad()
-def shrink_reference(w: Tensor, dose: float, how: Strength) -> None:
-    """Shrink one tensor that is to be shrunk, by a sum of learning rates."""
-    w.mul_(1 - dose * how.l2)
-    w.copy_(w.sign() * (w.abs() - dose * how.l1).clamp(min=0))
+def shrink_reference(w: Tensor, dose: float, settings: StrongSettings) -> None:
+    """Shrink one tensor, by a sum of learning rates."""
+    w.mul_(1 - dose * settings.l2)
+    w.copy_(w.sign() * (w.abs() - dose * settings.l1).clamp(min=0))

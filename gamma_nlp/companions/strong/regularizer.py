@@ -1,4 +1,4 @@
-"""Strong L1 and L2 that does not stop the learning: regularise only while the gradients allow it.
+"""Apply strong L1 and L2 only at the steps at which learning survives it.
 
 [S] Beyond a tolerance level, strong L1 or L2 stops the learning of a deep network completely,
 because the gradient of the loss vanishes. Remedies: begin without it ("Achieving Strong
@@ -10,13 +10,13 @@ arXiv:1811.08056).
 both over the weights that are not 0):
 
 =============  ============================================
-always         at every step, as everybody does
+always         at every step, the usual way
 delayed [S]    after the first ``delay_steps`` steps
 direction      only if cos(g, g + r) >= ``threshold``
 magnitude      only if |r| <= ``ratio`` |g|
 =============  ============================================
 
-[D] Where r has nothing to do with g, as in a network with many weights, cos(g, g + r) is
+[D] Where r and g are orthogonal, as nearly so in a network with many weights, cos(g, g + r) is
 1 / (1 + |r|**2 / |g|**2)**0.5: ``direction`` at ``threshold`` t is then ``magnitude`` at ``ratio``
 (1 / t**2 - 1)**0.5.
 
@@ -36,7 +36,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.companions.arguments import bare, free_key, name_list, named_parameters
 from gamma_nlp.companions.strong.history import Record, Span, StrongReport, StrongRow
-from gamma_nlp.companions.strong.rules import Rule, Scope, Strength, decide, measure, shrink
+from gamma_nlp.companions.strong.rules import Rule, Scope, StrongSettings, decide, measure, shrink
 from gamma_nlp.companions.strong.targets import (
     check,
     gradients_of,
@@ -50,55 +50,56 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import GainTable
 
 KEY = "strong_regularization"
-"""Where the state stands in the optimizer's ``state_dict``."""
+"""The key of the state in the optimizer's ``state_dict``."""
 
 
 class StrongRegularizer:
-    """Adds L1 and L2 to an optimizer, at the steps at which a rule allows it.
+    """Add L1 and L2 to an optimizer, at the steps at which a rule allows it.
 
-    A step hook decides from the gradients before the optimizer changes anything; after its step,
-    weights are shrunk [R]: ``w *= 1 - lr l2``, then ``w = sign(w) max(|w| - lr l1, 0)``, the
-    proximal step of L1, which makes exact zeros. Both are decoupled: as parts of the gradient, Adam
-    would divide them by the size of the gradient, and zeros would not appear. With momentum m, SGD
-    goes 1 / (1 - m) times as far for a gradient, so l1 and l2 weigh 1 - m of a penalty in the loss.
+    A step hook decides from the gradients before the optimizer changes anything. After the
+    optimizer's step it shrinks the weights [R]: ``w *= 1 - lr l2``, then
+    ``w = sign(w) max(|w| - lr l1, 0)``, the proximal step of L1, which makes exact zeros. Both are
+    decoupled: as parts of the gradient, Adam would divide them by the size of the gradient, and no
+    zeros would appear. With momentum m, SGD moves 1 / (1 - m) times as far for a gradient, so l1
+    and l2 weigh 1 - m of a penalty in the loss.
 
-    A weight that it made 0 stays 0 until it acts again; then the optimizer's step can bring it
-    back. Between decisions (``every`` > 1) such weights move; :meth:`restore_zeros` puts them
-    back, and belongs before saving and at the end.
+    A weight that was made 0 stays 0 until the regulariser acts again; then the optimizer's step
+    can bring it back. Between decisions (``every`` > 1) such weights move: call
+    :meth:`restore_zeros` before saving and at the end.
 
     Half-precision weights lose steps that are below their rounding: keep them in float32.
 
-    The state is saved with the optimizer's ``state_dict`` and comes back from it. A copied or
-    pickled optimizer loses the hooks: make a new one for it.
+    The state is saved with the optimizer's ``state_dict`` and loaded with it. A copied or pickled
+    optimizer loses the hooks: make a new ``StrongRegularizer`` for it.
 
     Args:
-        optimizer: Any of ``torch.optim``'s kind, with an ``lr`` in its groups, also as accelerate
-            prepared it.
+        optimizer: A ``torch.optim`` optimizer with an ``lr`` in its groups, or what accelerate's
+            ``prepare`` made of it.
         l1: Coefficient of L1.
         l2: Coefficient of L2.
         rule: ``always``, ``delayed``, ``direction`` or ``magnitude``.
         delay_steps: Steps without regularisation at the start, under any rule.
-        threshold: Of ``direction``: the least cosine.
-        ratio: Of ``magnitude``: how long r may be, in lengths of g.
+        threshold: The least cosine at which ``direction`` acts.
+        ratio: The largest |r| / |g| at which ``magnitude`` acts.
         scope: ``global`` decides for all tensors together, ``tensor`` for each.
-        every: Decide at each step that this divides, for all steps since the last decision:
-            what is shrunk goes by the sum of their learning rates. Saves time.
-        params: Names of the tensors. By default the model's weights: what is contracted with the
+        every: Decide at each step that is a multiple of this, and shrink by the sum of the
+            learning rates since the last decision. Saves time.
+        names: Names of the tensors. By default the model's weights: what is contracted with the
             signal (matrices, convolutions), without gains, shifts, biases, embeddings.
-        model: Whose names ``params`` are, and whose weights are meant without ``params``.
-        table: The model's gain table, if it is at hand already.
-        inputs: For :func:`categorize`, where it cannot make inputs itself.
+        model: The model whose names these are, and whose weights are regularised without ``names``.
+        table: The model's gain table, if there is one already.
+        inputs: Inputs that the model takes, to find its weights; models of transformers need none.
 
     Raises:
-        GammaError: Settings that mean nothing, a name that the optimizer does not have, no tensor
-            at all, ``l2`` on tensors that the optimizer decays itself.
+        GammaError: A setting is out of range, the optimizer lacks a name, there is no tensor to
+            regularise, or ``l2`` meets tensors that the optimizer decays itself.
 
     Example:
         >>> from torch import nn
         >>> net = nn.Sequential(nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 2))
         >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
         >>> strong = StrongRegularizer(
-        ...     optimizer, model=net, params=["0.weight"], l1=10, rule="always"
+        ...     optimizer, model=net, inputs=torch.ones(3, 20), l1=10, rule="always"
         ... )
         >>> net(torch.ones(3, 20)).sum().backward()
         >>> optimizer.step()
@@ -106,7 +107,7 @@ class StrongRegularizer:
         1.0
     """
 
-    @renamed_arguments(example_inputs="inputs")
+    @renamed_arguments(example_inputs="inputs", params="names")
     def __init__(
         self,
         optimizer: Optimizer,
@@ -119,12 +120,12 @@ class StrongRegularizer:
         ratio: float = 3.0,
         scope: Scope = "global",
         every: int = 1,
-        params: Iterable[str] | None = None,
+        names: Iterable[str] | None = None,
         model: nn.Module | None = None,
         table: GainTable | None = None,
         inputs: Any = None,
     ) -> None:
-        self.how = Strength(
+        self.settings = StrongSettings(
             l1=l1,
             l2=l2,
             rule=rule,
@@ -137,10 +138,10 @@ class StrongRegularizer:
         self.optimizer = optimizer = bare(optimizer)
         self.key = free_key(optimizer, KEY)
         known = named_parameters(optimizer, model)
-        if params is None:
-            params = weights_of(known, model, table, inputs)
-        self._places = places_of(optimizer, known, name_list(params, "params"))
-        check(optimizer, self._places, self.how)
+        if names is None:
+            names = weights_of(known, model, table, inputs)
+        self._places = places_of(optimizer, known, name_list(names))
+        check(optimizer, self._places, self.settings)
         self._record = Record(list(self._places), every)
         self._calls = 0
         self._steps: int | Tensor = 0
@@ -151,17 +152,17 @@ class StrongRegularizer:
             optimizer.register_step_pre_hook(self._before),
             optimizer.register_step_post_hook(lambda *_: self.after_step()),
             optimizer.register_state_dict_post_hook(self._save),
-            # First, since other hooks may hand on a state without our entry.
+            # Before other hooks, which may pass on a state without our entry.
             optimizer.register_load_state_dict_pre_hook(self._load, prepend=True),
         ]
 
     def remove(self) -> None:
-        """Stop regularising; zeros are free to move from here on."""
+        """Stop regularising; zeros are free to move from now on."""
         for hook in self._hooks:
             hook.remove()
 
     def report(self) -> StrongReport:
-        """What it did so far, tensor by tensor, and the zeros there are now."""
+        """Return what it did so far, tensor by tensor, and the zeros there are now."""
         zeros = torch.stack([(w == 0).sum().cpu() for w in self._tensors()]).tolist()
         *each, (acted, coherence) = self._record.means()
         rows = [
@@ -173,22 +174,22 @@ class StrongRegularizer:
         )
 
     def history(self) -> list[Span]:
-        """How often it acted and how coherent the gradients were, over the run."""
+        """Return how often it acted and how coherent the gradients were, over the run."""
         return self._record.history()
 
     def totals(self) -> tuple[float, float, float]:
-        """Over the decisions so far, all tensors: sums of acted and of coherence, their number."""
+        """Return sums over all decisions so far: of acted, of coherence, and their number."""
         return self._record.totals()
 
     @torch.no_grad()
     def restore_zeros(self) -> None:
-        """Put back to 0 what the last shrinking made 0 and the optimizer has moved since."""
+        """Set weights to 0 again that the last shrinking made 0 and the optimizer moved since."""
         for name, w in zip(self._places, self._tensors(), strict=True):
             if name in self._zeros:
                 w.masked_fill_(self._zeros[name].to(w.device), 0.0)
 
     def _tensors(self) -> list[Tensor]:
-        """As they are in the groups now: sharded data parallel replaces them."""
+        """Return the tensors that are in the groups now: sharded data parallel replaces them."""
         groups = self.optimizer.param_groups
         return [groups[group]["params"][index].detach() for group, index in self._places.values()]
 
@@ -215,18 +216,18 @@ class StrongRegularizer:
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Decide, from the gradients there are now; the hook calls it."""
+        """Decide from the present gradients; the hook calls it."""
         found_inf = getattr(self.optimizer, "found_inf", None)
         keep = None if found_inf is None else (found_inf == 0).to(torch.float32).reshape(())
-        one: Any = 1 if keep is None else keep
-        started = self._steps >= self.how.delay_steps
-        self._steps = self._steps + one
+        counts: Any = 1 if keep is None else keep  # 0 at a step that a grad scaler skips
+        started = self._steps >= self.settings.delay_steps
+        self._steps = self._steps + counts
         self._calls += 1
         for number, group in enumerate(self.optimizer.param_groups):
             lr = group["lr"]
             lr = lr.detach() if isinstance(lr, Tensor) else lr
-            self._dose[number] = self._dose[number] + lr * one
-        if self._calls % self.how.every:
+            self._dose[number] = self._dose[number] + lr * counts
+        if self._calls % self.settings.every:
             return
         tensors = self._tensors()
         gradients = gradients_of(self.optimizer, self._places)
@@ -236,12 +237,12 @@ class StrongRegularizer:
         found = measure(
             [tensors[i] for i in live],
             [g for g in gradients if g is not None],
-            l1=self.how.l1,
-            l2=self.how.l2,
+            l1=self.settings.l1,
+            l2=self.settings.l2,
         )
         groups = [group for group, _ in self._places.values()]
         found = unscaled(found, self.optimizer, [groups[i] for i in live])
-        acts, coherence = decide(found, self.how, started)
+        acts, coherence = decide(found, self.settings, started)
         if keep is not None:
             acts = acts & (keep != 0).to(acts.device)
         self._record.add(live, acts, coherence, keep)
@@ -249,7 +250,7 @@ class StrongRegularizer:
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Shrink what was decided on; the hook calls it."""
+        """Shrink the tensors of the last decision; the hook calls it."""
         if self._due is None:
             return
         live, acts, keep = self._due
@@ -259,18 +260,20 @@ class StrongRegularizer:
         shrink(
             [tensors[i] for i in live],
             vector(doses, acts.device),
-            l1=self.how.l1,
-            l2=self.how.l2,
+            l1=self.settings.l1,
+            l2=self.settings.l2,
             acts=acts,
-            zeros=[self._zeros_of(places[i][0], tensors[i]) for i in live] if self._holds else None,
+            zeros=[self._zeros_of(places[i][0], tensors[i]) for i in live]
+            if self._remembers_zeros
+            else None,
         )
         self._dose = [0.0 if keep is None else dose * (1 - keep) for dose in self._dose]
 
     @property
-    def _holds(self) -> bool:
-        """Whether there can be steps after which zeros have to be put back."""
-        steady = self.how.rule in ("always", "delayed") and self.how.every == 1
-        return bool(self.how.l1) and not steady
+    def _remembers_zeros(self) -> bool:
+        """Whether zeros have to be remembered: some steps may move them without shrinking."""
+        steady = self.settings.rule in ("always", "delayed") and self.settings.every == 1
+        return bool(self.settings.l1) and not steady
 
     def _zeros_of(self, name: str, w: Tensor) -> Tensor:
         found = self._zeros.get(name)
@@ -302,7 +305,7 @@ class StrongRegularizer:
             if zero.shape != shapes[name]:
                 raise GammaError(
                     f"the saved zeros of {name!r} have shape {tuple(zero.shape)}, the tensor has "
-                    f"{tuple(shapes[name])}: the state is of another model"
+                    f"{tuple(shapes[name])}: the saved state is of another model"
                 )
         self._zeros = {name: zero.clone() for name, zero in zeros.items()}
         self._calls, self._steps = int(state["calls"]), int(state["steps"])

@@ -1,10 +1,10 @@
-"""Whether strong regularisation should act now, and the shrinking itself, over many tensors.
+"""Decide whether strong regularisation acts at this step, and shrink the weights if it does.
 
 g is the gradient of the loss at w, r that of the penalty R = l1 |w|_1 + l2 |w|**2 / 2, so
 r = l1 sign(w) + l2 w. With L1, both are taken over the weights that are not 0 [R]: L1 has no
-gradient at the others, and in a network that is nearly all zeros the gradient there would drown
-the penalty, so that the two seem coherent just when the network collapses. Nothing here waits for
-the device.
+gradient at the others, and in a network that is nearly all zeros the loss gradient there would
+drown the penalty, so that the two would seem coherent just when the network collapses. Nothing
+here waits for the device.
 """
 
 from __future__ import annotations
@@ -12,25 +12,26 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.companions.arguments import is_number, whole_number
+from gamma_nlp.errors import GammaError, listed
 
 Rule = Literal["always", "delayed", "direction", "magnitude"]
 Scope = Literal["global", "tensor"]
 TOGETHER = 2**22
-"""Elements that one multi-tensor call takes at most, so that what it needs beside them is small."""
+"""Most elements in one multi-tensor call, so that its temporary memory stays small."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strength:
-    """How strong, and when; see :class:`.strong.StrongRegularizer` for the meaning of each.
+class StrongSettings:
+    """How strongly to regularise and when; :class:`.regularizer.StrongRegularizer` explains each.
 
     Raises:
-        GammaError: A value that means nothing.
+        GammaError: A value is out of range.
     """
 
     l1: float = 0.0
@@ -45,32 +46,26 @@ class Strength:
     def __post_init__(self) -> None:
         for name in ("l1", "l2", "ratio"):
             value = getattr(self, name)
-            if not (_is_number(value) and 0 <= value < math.inf):
+            if not (is_number(value) and 0 <= value < math.inf):
                 raise GammaError(f"{name} must be a number >= 0, got {value!r}")
         if not self.l1 and not self.l2:
             raise GammaError("l1 and l2 are both 0, so nothing would happen; set one of them")
         for name, kind in (("rule", Rule), ("scope", Scope)):
             if getattr(self, name) not in get_args(kind):
-                said = ", ".join(repr(one) for one in get_args(kind))
-                raise GammaError(f"{name} must be one of {said}; got {getattr(self, name)!r}")
-        if not (_is_number(self.threshold) and -1 <= self.threshold <= 1):
-            raise GammaError(f"threshold is a cosine from -1 to 1, got {self.threshold!r}")
-        for name, least in (("delay_steps", 0), ("every", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise GammaError(f"{name} must be a whole number >= {least}, got {value!r}")
+                options = listed(get_args(kind))
+                raise GammaError(f"{name} must be one of {options}; got {getattr(self, name)!r}")
+        if not (is_number(self.threshold) and -1 <= self.threshold <= 1):
+            raise GammaError(f"threshold must be a cosine from -1 to 1, got {self.threshold!r}")
+        whole_number(self.delay_steps, "delay_steps", least=0)
+        whole_number(self.every, "every")
         if self.rule == "delayed" and not self.delay_steps:
             raise GammaError(
                 "rule 'delayed' needs delay_steps, the optimizer steps without regularisation"
             )
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def bundles(tensors: Sequence[Tensor]) -> Iterator[slice]:
-    """Runs of neighbours that one multi-tensor call can take together."""
+    """Yield runs of neighbours that one multi-tensor call can take together."""
     start, size = 0, 0
     for i, tensor in enumerate(tensors):
         first = tensors[start]
@@ -87,7 +82,7 @@ def measure(weights: list[Tensor], gradients: list[Tensor], *, l1: float, l2: fl
     """Return |g|**2, <g, r> and |r|**2 of each tensor.
 
     Returns:
-        float32 of shape [tensors, 3], on the device of the first.
+        float32 of shape [tensors, 3], on the first tensor's device.
     """
     home = weights[0].device
     rows = []
@@ -95,19 +90,19 @@ def measure(weights: list[Tensor], gradients: list[Tensor], *, l1: float, l2: fl
         w, g = weights[some], gradients[some]
         if l1:
             signs = torch._foreach_sign(w)
-            own = l1**2 * _norms(signs).square()
+            penalty_square = l1**2 * _norms(signs).square()
             torch._foreach_mul_(signs, g)
-            square = _norms(signs).square()
-            inner = l1 * torch.stack([one.sum(dtype=_wide(one)) for one in signs]).float()
+            loss_square = _norms(signs).square()
+            dot = l1 * torch.stack([one.sum(dtype=_wide(one)) for one in signs]).float()
         else:
-            square = _norms(g).square()
-            inner, own = torch.zeros_like(square), torch.zeros_like(square)
+            loss_square = _norms(g).square()
+            dot, penalty_square = torch.zeros_like(loss_square), torch.zeros_like(loss_square)
         if l2:
-            inner += l2 * _dots(g, w)
-            own += l2**2 * _norms(w).square()
+            dot += l2 * _dots(g, w)
+            penalty_square += l2**2 * _norms(w).square()
         if l1 and l2:
-            own += 2 * l1 * l2 * _norms(w, 1)
-        rows.append(torch.stack([square, inner, own], dim=1).to(home))
+            penalty_square += 2 * l1 * l2 * _norms(w, 1)
+        rows.append(torch.stack([loss_square, dot, penalty_square], dim=1).to(home))
     return torch.cat(rows)
 
 
@@ -130,29 +125,35 @@ def _wide(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.dtype == torch.float64 else torch.float32
 
 
-def decide(found: Tensor, how: Strength, started: bool | Tensor) -> tuple[Tensor, Tensor]:
-    """Return on which tensors to act, and how coherent the gradient stays if one does.
+def decide(
+    found: Tensor, settings: StrongSettings, started: bool | Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return which tensors to shrink, and how coherent the gradient stays with the penalty.
 
     Args:
-        found: From :func:`measure`.
-        how: The rule and its numbers.
-        started: Whether ``how.delay_steps`` are over.
+        found: |g|**2, <g, r> and |r|**2 from :func:`measure`.
+        settings: The rule and its numbers.
+        started: Whether ``settings.delay_steps`` are over.
 
     Returns:
-        Bool of shape [tensors]; cos(g, g + r) of shape [tensors + 1], the last of all tensors
-        as one vector. It is 0 where g is 0: then only the penalty would speak.
+        Bool of shape [tensors]; cos(g, g + r) of shape [tensors + 1], the last one that of all
+        tensors as one vector. It is 0 where g is 0, since then only the penalty acts.
     """
-    square, inner, own = torch.cat([found, found.sum(0, keepdim=True)]).unbind(1)
-    length = (square * (square + 2 * inner + own).clamp(min=0)).sqrt()
-    coherence = ((square + inner) / length).nan_to_num(0.0, 0.0, 0.0).clamp(-1, 1)
-    if how.rule == "direction":
-        act = coherence >= how.threshold
-    elif how.rule == "magnitude":
-        act = own <= how.ratio**2 * square
+    loss_square, dot, penalty_square = torch.cat([found, found.sum(0, keepdim=True)]).unbind(1)
+    both_square = (loss_square + 2 * dot + penalty_square).clamp(min=0)
+    coherence = (
+        ((loss_square + dot) / (loss_square * both_square).sqrt())
+        .nan_to_num(0.0, 0.0, 0.0)
+        .clamp(-1, 1)
+    )
+    if settings.rule == "direction":
+        act = coherence >= settings.threshold
+    elif settings.rule == "magnitude":
+        act = penalty_square <= settings.ratio**2 * loss_square
     else:
         act = torch.ones_like(coherence, dtype=torch.bool)
     act = act & started
-    return (act[:-1] if how.scope == "tensor" else act[-1:].expand(len(found))), coherence
+    return (act[:-1] if settings.scope == "tensor" else act[-1:].expand(len(found))), coherence
 
 
 def shrink(
@@ -168,12 +169,12 @@ def shrink(
 
     Args:
         weights: The tensors.
-        doses: The sum of learning rates that is due, shape [tensors].
+        doses: The sum of learning rates since the last decision, shape [tensors].
         l1: Coefficient of L1.
         l2: Coefficient of L2.
-        acts: Bool of shape [tensors]: which are shrunk.
-        zeros: Bool tensors: what the last shrinking made 0. Such weights are put back to 0 where
-            this one does not act; where it does, they are marked anew.
+        acts: Bool of shape [tensors]: which to shrink.
+        zeros: Bool tensors that mark what the last shrinking made 0. Where this one does not act,
+            marked weights are set back to 0; where it does, they are marked anew.
     """
     if acts.device.type == "cpu":  # reading a decision waits for nothing there
         shrink_at_once(weights, doses, l1, l2, acts, zeros)
@@ -189,7 +190,7 @@ def shrink_unseen(
     acts: Tensor,
     zeros: list[Tensor] | None,
 ) -> None:
-    """:func:`shrink` without looking at the decisions, many tensors per call."""
+    """Do what :func:`shrink` does without reading the decisions, many tensors per call."""
     doses = doses * acts
     for some in bundles(weights):
         w, device = weights[some], weights[some.start].device
@@ -197,7 +198,7 @@ def shrink_unseen(
         if l2:
             torch._foreach_mul_(w, (1 - l2 * due).unbind())
         if l1:
-            # What is taken off is w itself, but at most the threshold: no zero has a sign.
+            # Subtract w itself, but at most the limit: a zero made this way has no sign.
             limits = l1 * due
             taken = torch._foreach_maximum(w, (-limits).unbind())
             torch._foreach_minimum_(taken, limits.unbind())
@@ -216,7 +217,7 @@ def shrink_at_once(
     acts: Tensor,
     zeros: list[Tensor] | None,
 ) -> None:
-    """:func:`shrink` with the decisions read, so that only what is needed is done."""
+    """Do what :func:`shrink` does, reading the decisions, so that only what is needed is done."""
     for i, (w, dose, act) in enumerate(zip(weights, doses.tolist(), acts.tolist(), strict=True)):
         if act and l2:
             w.mul_(1 - l2 * dose)

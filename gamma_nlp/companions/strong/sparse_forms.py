@@ -1,10 +1,10 @@
-"""The smallest of three forms of a tensor with zeros, and back, bit for bit.
+"""Pack a tensor with zeros in the smallest of three forms, and unpack it bit for bit.
 
 * dense: as it is;
 * mask: one bit an element, and the values that are not zero;
-* rows (CSR): for each row of a matrix where it starts, and column and value of what is not zero.
+* rows (CSR): where each row of the matrix starts, and column and value of each nonzero.
 
-Only what has all bits 0 is left out: -0.0 is kept as a value. A tensor of another number of
+Only values whose bits are all 0 are left out: -0.0 is kept. A tensor with another number of
 dimensions counts as a matrix of its first dimension by the rest.
 """
 
@@ -27,7 +27,7 @@ PARTS: dict[Form, tuple[str, ...]] = {
 }
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SHORT = 2**16
-"""Columns that two bytes can number."""
+"""How many columns two bytes can number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Packed:
     """A tensor in one of the forms.
 
     Attributes:
-        form: Which.
+        form: Which form.
         parts: Its tensors by the names in :data:`PARTS`, on the CPU.
     """
 
@@ -72,7 +72,7 @@ def pack(tensor: Tensor) -> Packed:
 
 
 def sizes(tensor: Tensor, kept: int) -> dict[Form, int]:
-    """Bytes of a tensor in each form that it can have, with ``kept`` values that are stored."""
+    """Return the bytes of a tensor in each possible form, if ``kept`` values are stored."""
     size, count = tensor.element_size(), tensor.numel()
     found: dict[Form, int] = {"dense": size * count}
     if size in _BITS and count and tensor.dtype != torch.bool:
@@ -85,13 +85,13 @@ def sizes(tensor: Tensor, kept: int) -> dict[Form, int]:
 
 
 def smallest(tensor: Tensor, kept: int) -> Form:
-    """The form with the fewest bytes."""
+    """Return the form with the fewest bytes."""
     found = sizes(tensor, kept)
     return min(found, key=lambda form: found[form])
 
 
 def stored(tensor: Tensor) -> int:
-    """How many elements have a bit that is not 0, so that a packed form keeps them."""
+    """Return how many elements have a bit that is not 0, so that a packed form keeps them."""
     bits = _bits(tensor.detach())
     return tensor.numel() if bits is None else int((bits != 0).sum())
 
@@ -143,7 +143,7 @@ def _row_places(parts: dict[str, Tensor], shape: tuple[int, ...]) -> Tensor:
 
 
 def _bits(tensor: Tensor) -> Tensor | None:
-    """The elements as flat integers of their size; ``None`` where there are none of that size."""
+    """Return the elements as flat integers of their size; ``None`` if no integer has that size."""
     kind = _BITS.get(tensor.element_size())
     if kind is None or tensor.dtype == torch.bool or not tensor.numel():
         return None
@@ -156,7 +156,7 @@ def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _join(kept: Tensor) -> Tensor:
-    """Eight flags in one byte, the first in the lowest bit."""
+    """Pack eight flags in one byte, the first in the lowest bit."""
     padded = torch.nn.functional.pad(kept.to(torch.uint8), (0, -len(kept) % 8))
     return (padded.view(-1, 8) << torch.arange(8, dtype=torch.uint8)).sum(1, dtype=torch.uint8)
 

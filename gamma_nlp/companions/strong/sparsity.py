@@ -1,4 +1,4 @@
-"""How many zeros a model has, and how much smaller it is when they are not stored."""
+"""Count the zeros of a model, and how much smaller it is when they are not stored."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class SparsityRow:
     """One tensor.
 
     Attributes:
-        names: All names it has; tied weights have several.
-        dtype: Without ``torch.``.
-        elements: How many.
-        zeros: How many of them are 0, of either sign.
+        names: All its names; tied weights have several.
+        dtype: Its dtype, without ``torch.``.
+        elements: Number of elements.
+        zeros: Number of elements that are 0, of either sign.
         form: How it would be stored: ``dense``, ``mask`` or ``rows``.
-        dense_bytes: As it is.
-        stored_bytes: In that form.
+        dense_bytes: Its size as it is.
+        stored_bytes: Its size in that form.
     """
 
     names: tuple[str, ...]
@@ -41,11 +41,11 @@ class SparsityRow:
 
 @dataclass(frozen=True, kw_only=True)
 class SparsityReport:
-    """The zeros of a model, tensor by tensor; ``str`` gives a table, iterating the rows.
+    """The zeros of a model, tensor by tensor; ``str`` gives a table, iterating yields the rows.
 
     Attributes:
-        rows: Parameters and buffers, tied ones once.
-        file_bytes: The file's true size, from :func:`.compressed.save_compressed` only.
+        rows: Parameters and saved buffers, tied ones once.
+        file_bytes: Size of the file, if :func:`.compressed.save_compressed` wrote one.
     """
 
     rows: tuple[SparsityRow, ...]
@@ -59,37 +59,37 @@ class SparsityReport:
 
     @property
     def elements(self) -> int:
-        """Of all tensors."""
+        """Elements of all tensors."""
         return sum(row.elements for row in self.rows)
 
     @property
     def zeros(self) -> int:
-        """Of all tensors."""
+        """Zeros of all tensors."""
         return sum(row.zeros for row in self.rows)
 
     @property
     def dense_bytes(self) -> int:
-        """Of all tensors as they are."""
+        """Bytes of all tensors as they are."""
         return sum(row.dense_bytes for row in self.rows)
 
     @property
     def stored_bytes(self) -> int:
-        """Of all tensors without their zeros, with what tells where values belong."""
+        """Bytes of all tensors without their zeros, the places of the other values included."""
         return sum(row.stored_bytes for row in self.rows)
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros."""
+        """The share of zeros."""
         return self.zeros / max(self.elements, 1)
 
     @property
     def parameters_to_nonzeros(self) -> float:
-        """The compression that papers quote, which forgets about indices."""
+        """Elements over nonzeros: the compression that papers quote, which ignores indices."""
         return self.elements / max(self.elements - self.zeros, 1)
 
     @property
     def compression(self) -> float:
-        """Dense bytes to stored bytes; to the file's size where there is a file."""
+        """Dense bytes over stored bytes, or over the file's size where there is a file."""
         return self.dense_bytes / max(self.file_bytes or self.stored_bytes, 1)
 
     def __str__(self) -> str:
@@ -124,7 +124,7 @@ def sparsity_report(model: nn.Module) -> SparsityReport:
         model: Any module; tied tensors count once.
 
     Raises:
-        GammaError: Its state holds something else than tensors.
+        GammaError: Its state holds something other than plain tensors.
 
     Example:
         >>> from torch import nn
@@ -154,23 +154,23 @@ def sparsity_report(model: nn.Module) -> SparsityReport:
 
 
 def tensors(model: nn.Module) -> Mapping[tuple[str, ...], Tensor]:
-    """The tensors of a model's state, each once, by all names that it has.
+    """Return the tensors of a model's state, each once, by all its names.
 
     Raises:
-        GammaError: An entry is no tensor, or has no data (meta device).
+        GammaError: An entry is not a tensor, or has no data (meta device).
     """
     names: dict[tuple[object, ...], list[str]] = {}
     found: dict[tuple[object, ...], Tensor] = {}
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             raise GammaError(
-                f"{name!r} in the model's state is no tensor but {type(tensor).__name__} (extra "
-                "state); only tensors can be counted and stored"
+                f"{name!r} in the model's state is a {type(tensor).__name__} (extra state); only "
+                "tensors can be counted and stored"
             )
         if tensor.device.type == "meta":
             raise GammaError(f"{name!r} is on the meta device and has no values; load it first")
         if tensor.layout != torch.strided or tensor.is_quantized:
-            raise GammaError(f"{name!r} is no plain tensor ({tensor.layout}, {tensor.dtype})")
+            raise GammaError(f"{name!r} is not a plain tensor ({tensor.layout}, {tensor.dtype})")
         at: tuple[object, ...] = (name,)
         if tensor.numel():
             shape, stride = tuple(tensor.shape), tensor.stride()

@@ -1,4 +1,4 @@
-"""Where the tensors of a strong regulariser are in an optimizer, and what their gradients mean."""
+"""Find the tensors to regularise in an optimizer, check them, and read their gradients."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.strong.rules import Strength
+from gamma_nlp.companions.arguments import NamedParameters, positions
+from gamma_nlp.companions.strong.rules import StrongSettings
 from gamma_nlp.decay.groups import table_for
-from gamma_nlp.errors import GammaError, listed
+from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.wrappers import plain_names
 
 Places = Mapping[str, tuple[int, int]]
-"""Group and index of each tensor, by name; sharded data parallel replaces the tensors."""
+"""Group and index of each tensor, by name: sharded data parallel replaces the tensors."""
 
 
 def weights_of(
-    known: Mapping[str, Any], model: nn.Module | None, table: GainTable | None, inputs: Any
+    known: NamedParameters, model: nn.Module | None, table: GainTable | None, inputs: Any
 ) -> list[str]:
-    """Names of a model's weights by their role, as the decay policies see them.
+    """Return the names of a model's weights, those that decay policies treat as weights too.
 
     Args:
-        known: What the optimizer has, by the model's names.
+        known: The optimizer's parameters, by the model's names.
         model: The model.
-        table: Its gain table, if it is at hand already.
+        table: Its gain table, if there is one already.
         inputs: For :func:`categorize`.
 
     Raises:
@@ -36,10 +37,20 @@ def weights_of(
     """
     if model is None:
         raise GammaError(
-            "which tensors? Pass model=, whose weights are then regularised, or their names as "
-            "params="
+            "StrongRegularizer does not know which tensors to regularise; pass model= and inputs= "
+            "to regularise the model's weights, or the tensors' names: names=[...]"
         )
-    roles = table_for(model, inputs, table).roles
+    try:
+        roles = table_for(model, inputs, table).roles
+    except GammaError as error:
+        if inputs is not None:
+            raise
+        matrices = [name for name, (_, w) in known.items() if w.dim() > 1] or list(known)
+        raise GammaError(
+            f"StrongRegularizer cannot tell which tensors of {type(model).__name__} are weights "
+            "without running it once; pass inputs= that the model takes, or the tensors' names: "
+            f"names=[{listed(matrices)}] ({one_line(error)})"
+        ) from error
     by_plain_name = {plain: roles[name] for name, plain in plain_names(roles).items()}
     own = plain_names(name for name, _ in model.named_parameters())
     return [
@@ -50,77 +61,72 @@ def weights_of(
 
 
 def places_of(
-    optimizer: Optimizer, known: Mapping[str, Any], names: Sequence[str]
+    optimizer: Optimizer, known: NamedParameters, names: Sequence[str]
 ) -> dict[str, tuple[int, int]]:
-    """Group and index of each tensor.
+    """Return the group and the index of each tensor.
 
     Raises:
-        GammaError: There is none, or one that the optimizer does not have.
+        GammaError: There is no tensor, or the optimizer lacks one.
     """
     if not names:
-        raise GammaError("there is no tensor to regularise; name some with params=")
-    if missing := [name for name in names if name not in known]:
         raise GammaError(
-            f"the optimizer has no parameter {listed(missing)}; it has "
-            f"{next(iter(known), 'none')!r} and others; pass model= to go by the model's names"
+            "there is no tensor to regularise: the optimizer has none of the model's weights; "
+            "pass names=[...]"
         )
-    at = {
-        id(parameter): (number, index)
-        for number, group in enumerate(optimizer.param_groups)
-        for index, parameter in enumerate(group["params"])
-    }
-    return {name: at[id(known[name][1])] for name in names}
+    return positions(optimizer, known, names)
 
 
-def check(optimizer: Optimizer, places: Places, how: Strength) -> None:
-    """Refuse groups without a learning rate, decay twice over, and sharded tensors.
+def check(optimizer: Optimizer, places: Places, settings: StrongSettings) -> None:
+    """Check that the optimizer can be followed.
 
     Raises:
-        GammaError: One of these.
+        GammaError: A tensor would decay twice, has no learning rate, or is sharded.
     """
     for name, (number, index) in places.items():
         group = optimizer.param_groups[number]
-        if how.l2 and (group.get("weight_decay") or group.get("gamma_decay")):
+        if settings.l2 and (group.get("weight_decay") or group.get("gamma_decay")):
             raise GammaError(
-                f"l2={how.l2} would act beside the optimizer's own weight decay on {name!r}; set "
-                "that to 0 for the tensors that are regularised here, or l2 to 0"
+                f"l2={settings.l2} would act on {name!r} beside the optimizer's own weight decay; "
+                "set that to 0 for the tensors that are regularised here, or l2 to 0"
             )
         if "lr" not in group:
-            raise GammaError("the optimizer has no lr, by which the regularisation would go")
+            raise GammaError(
+                f"the optimizer's group of {name!r} has no lr, which sets the strength of a step"
+            )
         if hasattr(group["params"][index], "to_local"):
             raise GammaError(
-                f"{name!r} is sharded (a DTensor), which strong regularisation cannot follow; use "
+                f"{name!r} is sharded (a DTensor), which StrongRegularizer does not support; use "
                 "plain data parallel"
             )
 
 
 def gradients_of(optimizer: Optimizer, places: Places) -> list[Tensor | None]:
-    """Gradients as they are in the groups now.
+    """Return the gradients of the tensors that are in the groups now.
 
     Raises:
-        GammaError: One is sparse.
+        GammaError: A gradient is sparse.
     """
     found: list[Tensor | None] = []
     for name, (number, index) in places.items():
         gradient = optimizer.param_groups[number]["params"][index].grad
         if gradient is not None and gradient.is_sparse:
             raise GammaError(
-                f"parameter {name!r} has a sparse gradient, which strong regularisation cannot "
-                "read; make its layer with sparse=False, or leave it out of params"
+                f"parameter {name!r} has a sparse gradient, which StrongRegularizer does not "
+                "support; make its layer with sparse=False, or leave it out of names"
             )
         found.append(gradient)
     return found
 
 
 def unscaled(found: Tensor, optimizer: Optimizer, groups: Sequence[int]) -> Tensor:
-    """What :func:`.strong_rules.measure` found, as of the gradient of the loss.
+    """Correct what :func:`.rules.measure` found to the gradient of the loss itself.
 
-    A grad scaler leaves its factor to fused optimizers, and ``maximize`` means the negative.
+    A grad scaler leaves its factor to fused optimizers, and ``maximize`` reverses the sign.
 
     Args:
-        found: Of shape [tensors, 3].
-        optimizer: Whose tensors they are.
-        groups: The number of each tensor's group.
+        found: From ``measure``, shape [tensors, 3].
+        optimizer: The optimizer of the tensors.
+        groups: The group number of each tensor.
     """
     scale = getattr(optimizer, "grad_scale", None)
     if scale is not None:
@@ -134,7 +140,7 @@ def unscaled(found: Tensor, optimizer: Optimizer, groups: Sequence[int]) -> Tens
 
 
 def vector(values: Sequence[float | Tensor], device: torch.device) -> Tensor:
-    """Numbers and single-number tensors as one float32 tensor."""
+    """Return numbers and one-element tensors as one float32 tensor."""
     if any(isinstance(value, Tensor) for value in values):
         parts = [torch.as_tensor(value, dtype=torch.float32) for value in values]
         return torch.stack([part.to(device).reshape(()) for part in parts])

@@ -39,7 +39,7 @@ def to_transformers(argv: Sequence[str] | None = None) -> int:
             print(
                 "Its positions are fairseq's, a table in the file. transformers leaves the table\n"
                 "out when Marian is saved anew: unless this library's trainers do it, call\n"
-                "gamma_nlp.hf.models.keep_positions(model) before model.save_pretrained(...)."
+                "gamma_nlp.hf.keep_positions(model) before model.save_pretrained(...)."
             )
 
     return _reported(convert)

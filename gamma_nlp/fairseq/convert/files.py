@@ -48,7 +48,7 @@ def to_transformers(
 
     The positions are those of fairseq, in a table that is part of the file. Where a model of
     Marian is saved anew by other code than this library's,
-    :func:`~gamma_nlp.hf.models.keep_positions` must be called first, or its table is lost.
+    :func:`~gamma_nlp.hf.keep_positions` must be called first, or its table is lost.
 
     Tables that fairseq kept apart stay apart, with one exception: Pegasus cannot share output and
     decoder input alone, so they are two equal tables there, which further training would part.

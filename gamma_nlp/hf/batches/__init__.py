@@ -1,1 +1,1 @@
-"""Batches by length and by a budget of tokens, for any Trainer."""
+"""How training data becomes batches: by token budget, or by similar length."""

@@ -1,4 +1,4 @@
-"""How many pairs fit into a batch: what is counted, how pairs are sorted, where batches are cut."""
+"""Cut pairs into batches by a budget: what counts, how pairs are sorted, where batches end."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class TokenBudget:
     """How large a batch may be.
 
     Attributes:
-        max_tokens: The most tokens of a batch, padding included: pairs times widest sequence.
-        sides: ``both`` counts source and target and takes the larger count; ``target`` leaves the
-            source out.
-        max_sentences: The most pairs of a batch; None for no limit of their own.
-        multiple_of: Make the number of pairs a multiple of this. The last batch, and batches that
-            hold fewer pairs than this, are exempt.
-        width_multiple: Widths are padded to a multiple of this; give the collator the same.
+        max_tokens: The most tokens in a batch, padding included: pairs times widest sequence.
+        sides: ``both`` counts source and target and takes the larger count; ``target`` ignores
+            the source.
+        max_sentences: The most pairs in a batch; None for no limit.
+        multiple_of: Make the number of pairs a multiple of this, except in the last batch and in
+            batches with fewer pairs than this.
+        width_multiple: Pad widths to a multiple of this; give the collator the same.
         skip_long: Leave out pairs that are wider than the budget instead of refusing them.
 
     Raises:
@@ -48,7 +48,7 @@ class TokenBudget:
 
 
 def pair_lengths(data: Any) -> tuple[list[int], list[int]]:
-    """Tokens of each source and each target of a data set, by reading every example once.
+    """Return the tokens of each source and each target of a data set; reads every example once.
 
     Raises:
         GammaError: An example has no ``input_ids`` or no ``labels``.
@@ -67,7 +67,7 @@ def pair_lengths(data: Any) -> tuple[list[int], list[int]]:
 
 
 def waste(batches: Iterable[Sequence[int]], lengths: Lengths, *, width_multiple: int = 1) -> float:
-    """The share of padding among all tokens of ``batches``, for one side's ``lengths``."""
+    """Return the share of padding among all tokens of ``batches``, for one side's ``lengths``."""
     sizes = np.asarray(lengths)
     real = padded = 0
     for batch in batches:
@@ -78,10 +78,10 @@ def waste(batches: Iterable[Sequence[int]], lengths: Lengths, *, width_multiple:
 
 
 def checked_pairs(source: Lengths, target: Lengths) -> np.ndarray:
-    """Lengths as an array of shape (pairs, 2), source first.
+    """Return lengths as an array of shape (pairs, 2), source first.
 
     Raises:
-        GammaError: Two counts that differ, or an empty side.
+        GammaError: The two counts differ, or a side is empty.
     """
     if len(source) != len(target):
         raise GammaError(f"{len(source)} source lengths, but {len(target)} target lengths")
@@ -98,15 +98,15 @@ def checked_pairs(source: Lengths, target: Lengths) -> np.ndarray:
 def fitting(
     lengths: np.ndarray, widths: np.ndarray, budget: TokenBudget
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the pairs within the budget and of those that are left out; both ascending.
+    """Return the indices of pairs within the budget and of those left out; both ascending.
 
     Args:
-        lengths: Of shape (pairs, 2), as the pairs are.
-        widths: Of the same shape, as they are padded.
-        budget: Says what is counted, and whether long pairs are left out.
+        lengths: Of shape (pairs, 2), without padding.
+        widths: Of the same shape, with padding.
+        budget: Says what counts, and whether long pairs are left out.
 
     Raises:
-        GammaError: A pair above the budget that is not to be left out, or none within it.
+        GammaError: A pair is above the budget and may not be left out, or none is within it.
     """
     counted = widths[:, 1] if budget.sides == "target" else widths.max(axis=1)
     long = np.flatnonzero(counted > budget.max_tokens)
@@ -122,10 +122,10 @@ def fitting(
 
 
 def places(widths: np.ndarray) -> np.ndarray:
-    """Sort key of each pair, from ``widths`` of shape (pairs, 2); equal widths, equal key."""
-    # Two neighbouring target widths make one turn, in which pairs go by source width: one alone
-    # would leave a large batch too many source widths. Turns go up and down alternately, so that
-    # a batch across two of them does not hold the widest sources of one, the narrowest of the next.
+    """Return each pair's sort key, from ``widths`` of shape (pairs, 2); equal widths, equal key."""
+    # Two neighbouring target widths make one turn, within which pairs go by source width: with one
+    # alone a large batch would span too many source widths. Turns go up and down alternately, or
+    # a batch across two of them would mix the widest sources of one with the narrowest of the next.
     source, target = widths.T
     turn = np.unique(target, return_inverse=True)[1].reshape(-1) // 2
     climb = np.where(turn % 2, -source, source)
@@ -134,7 +134,7 @@ def places(widths: np.ndarray) -> np.ndarray:
 
 
 def cuts(widths: Sequence[Sequence[int]], budget: TokenBudget) -> np.ndarray:
-    """Where batches begin and end among pairs that are sorted by :func:`places`."""
+    """Return where batches begin and end among pairs sorted by :func:`places`."""
     most = budget.max_sentences or len(widths)
     ends, widest, here = [0], 0, 0
     while here < len(widths):

@@ -1,8 +1,8 @@
-"""Batches of sequence pairs by a budget of tokens: short pairs in large batches, long in small.
+"""Batch sequence pairs by a budget of tokens: short pairs in large batches, long ones in small.
 
-Pairs are sorted by the widths they are padded to and cut into batches that keep the budget. Each
-epoch exchanges pairs of equal widths at random and shuffles the batches. The cuts depend on the
-widths alone, so every epoch has the same number of batches of the same shapes: a scheduler can be
+Pairs are sorted by the widths they are padded to and cut into batches within the budget. Each
+epoch swaps pairs of equal widths at random and shuffles the batches. The cuts depend on the widths
+alone, so every epoch has the same number of batches of the same shapes: a scheduler can be
 planned, and a run can be resumed by counting.
 """
 
@@ -27,25 +27,25 @@ class TokenBatches(Sampler[list[int]]):
     ``k * world_size + rank`` at step ``k``, so the batches of all processes together are those of
     a single one. Give it to ``DataLoader(batch_sampler=...)``; nothing else may shard it again.
 
-    To go on after a stop: ``load_state_dict(state)``, then ``set_epoch(sampler.epoch)`` or nothing.
-    The next iteration, and only that one, begins behind the batches that were done.
+    To resume, call ``load_state_dict(state)``, then ``set_epoch(sampler.epoch)`` or nothing. The
+    next iteration, and only that one, begins after the batches that were done.
 
     Args:
         source: Tokens of each source sequence.
         target: Tokens of each target sequence.
         budget: The size of a batch.
-        seed: With the epoch, decides the order; not negative.
+        seed: Decides the order, together with the epoch; not negative.
         rank: This process.
         world_size: Number of processes.
-        remainder: What the last step does when the batches do not divide evenly: ``fill`` gives
-            some processes a batch from the start of the epoch once more, ``drop`` leaves it out.
+        remainder: What to do if the batches do not divide evenly among processes: ``fill``
+            repeats batches from the start of the epoch, ``drop`` leaves the last ones out.
 
     Attributes:
         epoch: From :meth:`set_epoch` or :meth:`load_state_dict`.
         skipped: Indices of the pairs that ``skip_long`` left out.
 
     Raises:
-        GammaError: Lengths that do not pair up, a pair wider than the budget, nothing to train on.
+        GammaError: Lengths that do not pair up, a pair above the budget, nothing to train on.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class TokenBatches(Sampler[list[int]]):
         return len(self._cuts) - 1
 
     def __len__(self) -> int:
-        """Batches of a whole epoch on this process, whatever was resumed."""
+        """Return the batches of a whole epoch on this process, whatever was resumed."""
         return self._steps(self.batches)
 
     def _steps(self, batches: int) -> int:
@@ -99,13 +99,13 @@ class TokenBatches(Sampler[list[int]]):
         return -(-batches // self.world_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the order of the next iteration; another epoch than the present starts whole."""
+        """Choose the order of the next iteration; a new epoch starts at its beginning."""
         if epoch != self.epoch:
             self.epoch = epoch
             self._start = self._began = self._position = 0
 
     def order(self) -> list[list[int]]:
-        """All batches of the epoch, in the order of a single process."""
+        """Return all batches of the epoch, in the order of a single process."""
         rng = np.random.default_rng((self.seed, self.epoch))
         chance = rng.random(len(self._places))
         pairs = self._indices[np.lexsort((chance, self._places))]
@@ -122,12 +122,12 @@ class TokenBatches(Sampler[list[int]]):
             yield order[(first + self.rank) % self.batches]
 
     def state_dict(self, steps: int | None = None) -> dict[str, int]:
-        """Where the epoch stands, the same on every process and for any number of them.
+        """Return the position in the epoch, the same on every process, however many there are.
 
         Args:
-            steps: Batches that this process is done with since the present iteration began.
-                Without it, those that were handed out, which are more than were trained on where
-                a DataLoader has workers.
+            steps: Batches that this process has finished since the present iteration began.
+                Without it, those handed out count, which are more than were trained on if the
+                DataLoader has workers.
         """
         position = self._position
         if steps is not None:
@@ -140,20 +140,20 @@ class TokenBatches(Sampler[list[int]]):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where :meth:`state_dict` was taken.
+        """Resume where :meth:`state_dict` was taken.
 
         Raises:
-            GammaError: The state is of other data, another budget or another seed.
+            GammaError: The state belongs to other data, another budget or another seed.
         """
         self.check(state)
         self.epoch = state["epoch"]
         self._start = self._began = self._position = state["position"]
 
     def check(self, state: Mapping[str, Any]) -> None:
-        """Refuse a state that another order of batches was saved with.
+        """Refuse a state that was saved with another order of batches.
 
         Raises:
-            GammaError: Other data, another budget or another seed.
+            GammaError: It belongs to other data, another budget or another seed.
         """
         if state["seed"] != self.seed:
             raise GammaError(
@@ -169,13 +169,13 @@ class TokenBatches(Sampler[list[int]]):
 
 
 class PairCollator:
-    """Pads pairs into the tensors that encoder-decoder models of transformers take.
+    """Pad pairs into the tensors that encoder-decoder models of transformers take.
 
-    Gives ``input_ids`` and ``attention_mask`` of shape (pairs, widest source) and ``labels`` of
-    shape (pairs, widest target), filled with -100, which no loss counts.
+    Gives ``input_ids`` and ``attention_mask`` of shape (pairs, widest source), and ``labels`` of
+    shape (pairs, widest target), padded with -100, which no loss counts.
 
     Args:
-        pad_id: Token that fills ``input_ids``.
+        pad_id: Token that pads ``input_ids``.
         width_multiple: Round widths up to a multiple of this (8 suits tensor cores).
     """
 

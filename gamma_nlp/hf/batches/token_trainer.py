@@ -1,8 +1,8 @@
-"""Training on batches by token budget with any Trainer for encoder-decoder models.
+"""Train on batches by token budget with any Trainer for encoder-decoder models.
 
-The Trainer would shard the batches once more, average the means of unequal batches, and resume
-from a checkpoint that counts other batches. The mixin hands the batches over as they are, divides
-the summed loss by all target tokens of an optimizer step, and checks a checkpoint's batches.
+A Trainer would shard the batches again, average the means of unequal batches, and resume from a
+checkpoint that counts other batches. The mixin hands the batches over as they are, divides the
+summed loss by all target tokens of an optimizer step, and checks a checkpoint's batches.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers.trainer_utils import seed_worker
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import write_json
 from gamma_nlp.hf.batches.budget import TokenBudget, pair_lengths
 from gamma_nlp.hf.batches.by_tokens import TokenBatches
 
@@ -33,31 +34,31 @@ STATE = "token_batches.json"
 
 
 class TokenBudgetMixin(_Base):
-    """Gives a Trainer batches by token budget; put it first among the bases.
+    """Give a Trainer batches by token budget; put it first among the bases.
 
     ``class TranslationTrainer(TokenBudgetMixin, GammaSeq2SeqTrainer): ...`` takes every argument
-    of ``GammaSeq2SeqTrainer`` and the budget. The training set must have a length and give
-    mappings with ``input_ids`` and ``labels``; ``PairCollator`` suits it.
-    ``per_device_train_batch_size`` has no effect on training; the seed is ``data_seed``, or
-    ``seed`` without it; ``dataloader_drop_last`` drops the remainder instead of filling it.
+    of ``GammaSeq2SeqTrainer`` and the budget. The training set must have a length and hold
+    mappings with ``input_ids`` and ``labels``; ``PairCollator`` collates them.
+    ``per_device_train_batch_size`` has no effect on training. The seed is ``data_seed``, or else
+    ``seed``. ``dataloader_drop_last`` drops the remainder instead of filling it.
 
     The loss is the cross-entropy of all target tokens of an optimizer step, over accumulated
-    batches and processes, divided by their number; ``label_smoothing_factor`` is kept. Give
-    ``compute_loss_func`` for another one (a router's loss, for instance, is not added here).
+    batches and processes, divided by their number, with ``label_smoothing_factor``. Pass
+    ``compute_loss_func`` for another loss; a router's loss, for instance, is not added here.
 
-    A checkpoint also holds ``token_batches.json``: what the count of steps refers to.
+    A checkpoint also holds ``token_batches.json``, which says what its count of steps refers to.
 
     Args:
         token_budget: The size of a batch on one process.
         pair_lengths: Tokens of each source and of each target; without it, every training example
-            is read once to find out.
+            is read once to count them.
 
     Attributes:
         token_batches: The ``TokenBatches`` of the present training.
 
     Raises:
         GammaError: Before any training step: a setting that contradicts the budget, a collator
-            that pads to other widths, data without lengths, or a checkpoint with other batches.
+            that pads to other widths, data without a length, or a checkpoint with other batches.
     """
 
     token_batches: TokenBatches | None = None
@@ -80,10 +81,10 @@ class TokenBudgetMixin(_Base):
             )
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The training batches of this process, on its device.
+        """Return the training batches of this process, on its device.
 
         Raises:
-            GammaError: Data without lengths, or what :class:`TokenBatches` refuses.
+            GammaError: Data without a length, or whatever :class:`TokenBatches` refuses.
         """
         data, args = self.train_dataset, self.args
         if data is None or isinstance(data, IterableDataset) or not hasattr(data, "__len__"):
@@ -118,7 +119,7 @@ class TokenBudgetMixin(_Base):
                 seed_worker, num_workers=args.dataloader_num_workers, rank=args.process_index
             ),
         )
-        # As for a single process: the batches are this process's own already.
+        # As for a single process: these batches are already this process's own.
         return prepare_data_loader(
             loader,
             device=self.accelerator.device,
@@ -129,8 +130,8 @@ class TokenBudgetMixin(_Base):
         )
 
     def compute_loss(self, model: nn.Module, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        # The Trainer keeps the labels from a model whose loss it computes, and with them what the
-        # decoder reads.
+        # The Trainer withholds the labels from a model whose loss it computes, so the model cannot
+        # make the decoder's inputs from them.
         if "labels" in inputs and "decoder_input_ids" not in inputs:
             bare = self.accelerator.unwrap_model(model)
             shifted = getattr(bare, "prepare_decoder_input_ids_from_labels", None)
@@ -146,8 +147,7 @@ class TokenBudgetMixin(_Base):
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.token_batches is not None and self.args.should_save:
-            text = json.dumps(self._counted(), indent=2)
-            (Path(output_dir) / STATE).write_text(text + "\n", encoding="utf-8")
+            write_json(Path(output_dir) / STATE, self._counted())
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and not self.args.ignore_data_skip:
@@ -155,7 +155,7 @@ class TokenBudgetMixin(_Base):
         super()._load_optimizer_and_scheduler(checkpoint)
 
     def _counted(self) -> dict[str, Any]:
-        """What the Trainer's count of steps refers to; the same at every step."""
+        """Return what the Trainer's count of steps refers to, besides the position."""
         assert self.token_batches is not None
         accumulated = self.args.gradient_accumulation_steps
         steps = -(-len(self.token_batches) // accumulated)
@@ -197,9 +197,9 @@ def token_mean(
     """Cross-entropy summed over the labels that are not -100, divided by the number of items.
 
     Args:
-        outputs: Of the model, with ``logits`` of shape (pairs, width, vocabulary).
+        outputs: The model's, with ``logits`` of shape (pairs, width, vocabulary).
         labels: Of shape (pairs, width).
-        num_items_in_batch: Target tokens of the whole optimizer step; without it, of these labels.
+        num_items_in_batch: Target tokens of the whole optimizer step; by default, of these labels.
         label_smoothing: Share of the target that is spread evenly over the vocabulary.
     """
     total = functional.cross_entropy(
@@ -220,7 +220,7 @@ def _check_settings(trainer: Any) -> None:
         ("dispatch_batches", config.dispatch_batches),
     ):
         if chosen:
-            raise GammaError(f"{name}=True cannot be had with a token budget; leave it out")
+            raise GammaError(f"{name}=True does not work with a token budget; leave it out")
     if args.world_size > 1 and not args.average_tokens_across_devices:
         raise GammaError(
             "average_tokens_across_devices=False would average unequal batches; leave it out"
@@ -231,7 +231,9 @@ def _check_settings(trainer: Any) -> None:
             f"process per GPU: torchrun --nproc_per_node {args.n_gpu} ..."
         )
     if trainer.get_tp_size() * trainer.get_cp_size() * trainer.get_sp_size() > 1:
-        raise GammaError("a token budget works with data parallelism alone, not within a model")
+        raise GammaError(
+            "a token budget works with data parallelism only, not with a model split over processes"
+        )
     collator = trainer.data_collator
     width = getattr(collator, "width_multiple", getattr(collator, "pad_to_multiple_of", None)) or 1
     if trainer.token_budget.width_multiple % width:

@@ -18,7 +18,7 @@ from typing import Any
 
 from gamma_nlp import rows
 from gamma_nlp.decay.dose import decay_dose
-from gamma_nlp.decay.groups import Setting, assign
+from gamma_nlp.decay.groups import Decay, assign
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category
@@ -147,7 +147,7 @@ def _claim(output: Path) -> None:
 def _compare(name: str, config: Mapping[str, Any], demo: Demonstration) -> dict[str, Any]:
     """Print a model's gain table and run each of its arms that differs from those before."""
     from gamma_nlp.gains.placement import categorize
-    from gamma_nlp.hf.schedule import decay_for_dose, planned_rates, sentence_batches
+    from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
     from gamma_nlp.tasks.glue.model import build_classifier, load_tokenizer
     from gamma_nlp.tasks.glue.tasks import glue_task
     from gamma_nlp.tasks.glue.train import finetune
@@ -156,10 +156,10 @@ def _compare(name: str, config: Mapping[str, Any], demo: Demonstration) -> dict[
     table = categorize(build_classifier(config, glue_task("sst2"), tokenizer))
     arms: dict[str, Any] = {}
     equal: dict[str, str] = {}
-    seen: dict[str, dict[str, Setting]] = {}
+    seen: dict[str, dict[str, Decay]] = {}
     for policy in POLICIES:
         recipe, args = _arguments(config, policy, demo)
-        rates = planned_rates(args, sentence_batches(args, demo.examples))
+        rates = rates_of_arguments(args, sentence_batches(args, demo.examples))
         settings = assign(table, DecayPolicy.load(policy), decay_for_dose(demo.dose, rates))
         if not seen:
             every = assign(table, DecayPolicy.load("guidelines"), decay_for_dose(demo.dose, rates))

@@ -18,7 +18,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder, SortedSampler
-from gamma_nlp.hf.schedule import decay_for_dose, planned_rates, sentence_batches
+from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.arguments import FinetuneArguments
 from gamma_nlp.tasks.glue.data import load_glue
@@ -98,7 +98,7 @@ def finetune(
     encoded = {split: _encode(tokenizer, rows, task, recipe, takes) for split, rows in data.items()}
     _check_lengths(encoded, tokenizer, model)
     sets: Any = {split: encoded[split] for split in task.evaluation_splits}
-    rates = planned_rates(args, sentence_batches(args, len(encoded["train"])))
+    rates = rates_of_arguments(args, sentence_batches(args, len(encoded["train"])))
     if resume:
         folder.check_unfinished(output, len(rates))
     if recipe.dose is not None:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category
 
-GAIN_NORM = "gain_norm/"
 _COLOURS = {
     "branch_last": "#0072b2",
     "branch_inner": "#009e73",

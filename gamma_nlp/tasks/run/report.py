@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.tasks.run import folder
 from gamma_nlp.tasks.run.machine import hardware, versions
-from gamma_nlp.tasks.run.plots import GAIN_NORM, plot_run
+from gamma_nlp.tasks.run.plots import plot_run
 
 _NOISE = ("runtime", "per_second", "model_preparation")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
 import re
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import read_lines
 
 LOG_LINE = re.compile(r"([A-Z])-(\d+)(?:\t|$)")
 RESULT = re.compile(r"(.*Generate .* with beam=\d+: )(BLEU\d? = .*)")
@@ -49,7 +48,7 @@ def read_pairs(hypotheses: Path, references: Path) -> Pairs:
     Raises:
         GammaError: A file that cannot be read or is empty, or files of different length.
     """
-    hyp, ref = read_lines(hypotheses), read_lines(references)
+    hyp, ref = _sentences(hypotheses), _sentences(references)
     if len(hyp) != len(ref):
         raise GammaError(
             f"HYP and REF must have the same number of lines: {hypotheses} has {len(hyp)}, "
@@ -68,15 +67,13 @@ def read_log(path: Path) -> GenerateLog:
     """
     found: dict[str, dict[int, str]] = {"H": {}, "T": {}}
     prefix, result = "", None
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(_sentences(path), start=1):
         if kind := LOG_LINE.match(line):
             letter, sentence = kind[1], int(kind[2])
             if letter not in found:
                 continue
             if letter == "T" and sentence in found["T"]:
-                raise GammaError(
-                    f"{path}, line {number}: a second T-{sentence}; give one log at a time"
-                )
+                raise GammaError(f"{path}:{number}: a second T-{sentence}; give one log at a time")
             found[letter].setdefault(sentence, _text(line, letter, path, number))
         elif last := RESULT.match(line):
             prefix, result = last[1], last[2].rstrip()
@@ -94,42 +91,18 @@ def read_log(path: Path) -> GenerateLog:
     return GenerateLog(pairs=pairs, prefix=prefix, result=result)
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, unpacked where its name ends in ``.gz``.
-
-    Raises:
-        GammaError: No such file, not readable, empty, or bytes that are not UTF-8.
-    """
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except FileNotFoundError as error:
-        raise GammaError(f"{path}: no such file") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise GammaError(f"{path}: cannot be read ({error})") from error
-    if not content.strip():
+def _sentences(path: Path) -> list[str]:
+    lines = read_lines(path)
+    if not any(line.strip() for line in lines):
         raise GammaError(f"{path}: the file holds no text; it must hold one sentence a line")
-    # Only line feeds end a line: text may hold other separators that Python would split at.
-    lines = content.removesuffix(b"\n").split(b"\n")
-    return [_decode(line, path, number) for number, line in enumerate(lines, start=1)]
-
-
-def _decode(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise GammaError(
-            f"{path}, line {number}: not UTF-8 (byte {error.object[error.start]:#04x} at "
-            f"{error.start + 1}); convert it with: iconv -f ENCODING -t UTF-8"
-        ) from error
+    return lines
 
 
 def _text(line: str, letter: str, path: Path, number: int) -> str:
     fields = line.split("\t", maxsplit=1 if letter == "T" else 2)
     if len(fields) != (2 if letter == "T" else 3):
         form = "T-ID<tab>TOKENS" if letter == "T" else "H-ID<tab>SCORE<tab>TOKENS"
-        raise GammaError(f"{path}, line {number}: expected {form}, got {line!r}")
+        raise GammaError(f"{path}:{number}: expected {form}, got {line!r}")
     return fields[-1]
 
 

@@ -17,7 +17,7 @@ from transformers import PrinterCallback, ProgressCallback, Seq2SeqTrainingArgum
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
-from gamma_nlp.hf.schedule import decay_for_dose, planned_rates
+from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
 from gamma_nlp.tasks.run import folder as run_folder
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.report import evaluations, plan_line, report
@@ -59,7 +59,7 @@ def train_translation(
     transformers.set_seed(args.seed)
     model = build_translator(settings, text)
     check_lengths(model, ((name, max(map(max, data.lengths))) for name, data in splits.items()))
-    rates = planned_rates(args, len(_batches(splits["train"], recipe, args)))
+    rates = rates_of_arguments(args, len(_batches(splits["train"], recipe, args)))
     if recipe.dose is not None:
         args.weight_decay = decay_for_dose(recipe.dose, rates)
 

@@ -12,13 +12,12 @@ from torch.nn import functional
 from transformers import TrainerCallback, TrainerState
 from transformers.trainer_utils import EvalLoopOutput
 
-from gamma_nlp.decay.announce import gain_norms
+from gamma_nlp.decay.announce import GAIN_NORM, gain_norms
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
 from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer
 from gamma_nlp.tasks.run.counts import RunCounts
-from gamma_nlp.tasks.run.plots import GAIN_NORM
 from gamma_nlp.tasks.run.report import evaluations
 from gamma_nlp.tasks.translation.data import PairData
 from gamma_nlp.tasks.translation.decode import Search, decode

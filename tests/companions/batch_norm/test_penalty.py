@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import mse_loss
 
 from gamma_nlp import GammaError
@@ -18,38 +18,9 @@ from gamma_nlp.companions.batch_norm.input_noise import estimate_noise
 from gamma_nlp.companions.batch_norm.layer_rows import (
     check_layer,
     input_rows,
-    output_rows,
-    weight_rows,
 )
-from gamma_nlp.companions.batch_norm.multipliers import multipliers
 from gamma_nlp.companions.batch_norm.penalty import BatchNormPenalty, bn_penalty
-
-TINY = 1e-30  # torch wants an eps above 0
-
-
-def normal(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def with_covariance(covariance: Tensor, count: int = 40, seed: int = 0) -> Tensor:
-    """Rows whose covariance is exactly this one."""
-    x = normal(count, len(covariance), seed=seed)
-    x = x - x.mean(0)
-    white = x @ torch.linalg.inv(torch.linalg.cholesky(x.T @ x / count)).T
-    return white @ torch.linalg.cholesky(covariance).T
-
-
-def unit(size: int, units: int = 1, gain: float = 1.0, seed: int = 1) -> tuple[nn.Linear, Any]:
-    torch.manual_seed(seed)
-    layer, norm = nn.Linear(size, units).double(), nn.BatchNorm1d(units, eps=TINY).double()
-    nn.init.constant_(norm.weight, gain)
-    return layer, norm
-
-
-def put_at_optimum(layer: nn.Linear, x: Tensor, y: Tensor) -> None:
-    """Least squares: its direction is the best that batch norm can take, whatever the gain."""
-    x, y = x - x.mean(0), y - y.mean(0)
-    layer.weight.data.copy_(torch.linalg.lstsq(x, y).solution.T * 7.3)
+from tests.support.batch_norms import CONVOLUTIONS, normal, put_at_optimum, unit, with_covariance
 
 
 def test_a_unit_is_what_layer_and_norm_compute() -> None:
@@ -79,39 +50,6 @@ def test_the_multiplier_is_that_of_theory_on_a_diagonal_covariance(gain: float) 
     assert found.rank is not None and found.rank.tolist() == [2]
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10_000), gain=st.floats(0.1, 5.0), size=st.integers(1, 6))
-def test_one_backward_pass_measures_the_multiplier_of_the_closed_form(
-    seed: int, gain: float, size: int
-) -> None:
-    x, noise = normal(50, size, seed=seed), normal(50, 2, seed=seed + 1)
-    x = x @ normal(size, size, seed=seed + 2) + 3
-    y = x @ normal(size, 2, seed=seed + 3) + noise
-    layer, norm = unit(size, 2, gain=gain)
-    put_at_optimum(layer, x, y)
-    net = nn.Sequential(layer, norm)
-    # The loss is a mean over both units; each has half of it, and so half of the multiplier.
-    measured = 2 * multipliers(net, lambda net, x: mse_loss(net(x), y) / 2, [x])["1"]
-    predicted = bn_penalty(layer, x, norm=norm, targets=y)
-    torch.testing.assert_close(measured, predicted.mu, rtol=1e-7, atol=1e-9)
-    assert float(predicted.gap.max()) < 1e-7
-    doubled = 2 * multipliers(net, lambda net, x: mse_loss(net(x), y), [x])["1"]
-    torch.testing.assert_close(doubled, 2 * measured)
-
-
-def test_the_multiplier_is_what_the_loss_would_gain_from_a_larger_gain() -> None:
-    layer, norm = unit(4, 3, gain=0.8)
-    net = nn.Sequential(layer, norm, nn.ReLU(inplace=True), nn.Linear(3, 2).double())
-    x, label = normal(64, 4), torch.arange(64) % 2
-
-    def loss_fn(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        return nn.functional.cross_entropy(net(batch[0]), batch[1])
-
-    found = multipliers(net, loss_fn, [(x, label)])["1"]
-    loss_fn(net, (x, label)).backward()
-    torch.testing.assert_close(found, -norm.weight.grad / norm.weight.detach())
-
-
 def test_a_penalty_on_the_gain_becomes_the_multiplier() -> None:
     x = normal(60, 3) @ normal(3, 3, seed=2)
     y = x @ normal(3, 1, seed=3) + normal(60, 1, seed=4)
@@ -130,65 +68,6 @@ def test_a_penalty_on_the_gain_becomes_the_multiplier() -> None:
         )
 
 
-def test_measuring_leaves_the_model_as_it_was() -> None:
-    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).eval()
-    net.requires_grad_(False)
-    before = {name: value.clone() for name, value in net.state_dict().items()}
-    batches = [normal(8, 3).float(), normal(8, 3, seed=1).float()]
-    once = multipliers(net, lambda net, x: net(x).square().mean(), batches)
-    again = multipliers(net, lambda net, x: net(x).square().mean(), batches)
-    assert torch.equal(once["1"], again["1"])
-    assert not any(module.training for module in net.modules())
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    assert all(p.grad is None and not p.requires_grad for p in net.parameters())
-    assert not net[1]._forward_hooks
-
-
-CONVOLUTIONS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
-    "plain": (nn.Conv2d(3, 4, 3), (2, 3, 7, 8)),
-    "strided": (nn.Conv2d(3, 4, (3, 2), stride=(2, 1), padding=(1, 0)), (2, 3, 7, 8)),
-    "grouped": (nn.Conv2d(4, 6, 3, groups=2, padding=2, dilation=2), (2, 4, 7, 8)),
-    "depthwise": (nn.Conv1d(4, 8, 5, groups=4, padding="same"), (3, 4, 11)),
-    "circular": (nn.Conv1d(2, 3, 3, padding=1, padding_mode="circular"), (3, 2, 6)),
-    "volume": (nn.Conv3d(2, 2, 2), (2, 2, 3, 4, 3)),
-}
-
-
-@pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_a_convolution_is_a_linear_layer_on_patches(case: str) -> None:
-    conv, shape = CONVOLUTIONS[case]
-    layer = check_layer(conv.double())
-    x = normal(*shape)
-    rows = input_rows(layer, x)
-    outputs = layer(x).detach() - layer.bias.detach().view(-1, *[1] * (len(shape) - 2))
-    torch.testing.assert_close(rows @ weight_rows(layer).mT, output_rows(layer, outputs))
-
-
-@pytest.mark.parametrize("case", CONVOLUTIONS)
-def test_a_convolution_has_the_penalty_of_the_linear_layer_on_its_patches(case: str) -> None:
-    conv, shape = CONVOLUTIONS[case]
-    layer = check_layer(conv.double())
-    x = normal(8 * shape[0], *shape[1:])
-    targets = layer(x).detach() + normal(*layer(x).shape, seed=1)
-    norm = nn.BatchNorm1d(len(layer.weight), eps=1e-3).double()
-    nn.init.uniform_(norm.weight, 0.5, 2.0)
-    found = bn_penalty(layer, x, norm=norm, targets=targets)
-    rows, wanted = input_rows(layer, x), output_rows(layer, targets)
-    start = 0
-    for group, weights in enumerate(weight_rows(layer)):
-        linear = nn.Linear(weights.shape[1], len(weights)).double()
-        linear.weight.data.copy_(weights)
-        part = nn.BatchNorm1d(len(weights), eps=1e-3).double()
-        stop = start + len(weights)
-        part.weight.data.copy_(norm.weight[start:stop])
-        one = bn_penalty(linear, rows[group], norm=part, targets=wanted[group])
-        for name in ("weight", "mu", "signal", "ridge"):
-            torch.testing.assert_close(getattr(found, name)[start:stop], getattr(one, name))
-        start = stop
-    shaped = norm(layer(x).flatten(2)).detach()
-    torch.testing.assert_close(found.variance, shaped.var((0, 2), correction=0))
-
-
 def test_batches_add_up_to_the_whole() -> None:
     layer, norm = unit(4, 2)
     x = normal(50, 3, 4) + 1000  # a large mean must not cost digits
@@ -199,16 +78,6 @@ def test_batches_add_up_to_the_whole() -> None:
     torch.testing.assert_close(parts.covariance[0], exact, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(parts.mu, whole.mu, rtol=1e-9, atol=0.0)
     assert parts.samples == whole.samples == 150
-
-
-def test_pieces_of_bounded_memory_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    conv = nn.Conv1d(2, 3, 3, padding=1).double()
-    x, y = normal(20, 2, 9), normal(20, 3, 9, seed=1)
-    whole = bn_penalty(conv, x, targets=y)
-    monkeypatch.setattr("gamma_nlp.companions.batch_norm.layer_rows.CHUNK", 200)
-    parts = bn_penalty(conv, x, targets=y)
-    torch.testing.assert_close(parts.mu, whole.mu)
-    assert parts.samples == whole.samples
 
 
 @settings(max_examples=25, deadline=None)
@@ -340,12 +209,12 @@ nn.init.constant_(BROKEN.weight, torch.nan)
         ({"inputs": [[1.0]]}, "inputs must be tensors, got list"),
         ({"inputs": X / 0}, "inputs are not finite"),
         ({"inputs": X.to(torch.complex64)}, "inputs must be real numbers"),
-        ({"inputs": 3.0}, "inputs must be a tensor or batches of it, got 3.0"),
-        ({"targets": 3.0}, "targets must be a tensor or batches of it, got 3.0"),
+        ({"inputs": 3.0}, "inputs must be a tensor or batches of tensors, got 3.0"),
+        ({"targets": 3.0}, "targets must be a tensor or batches of tensors, got 3.0"),
         ({"targets": [1.0]}, "targets must be tensors of real numbers"),
         ({"noise": "a"}, "noise must be a number or a tensor, got 'a'"),
         ({"rtol": -1.0}, "rtol must be a number from 0 to 1, got -1.0"),
-        ({"inputs": X[:1]}, "inputs have 1 rows; a covariance needs 2"),
+        ({"inputs": X[:1]}, "inputs have 1 rows; a covariance needs at least 2"),
         ({"inputs": []}, "inputs have 0 rows"),
         ({"layer": CONV, "inputs": X}, "the layer takes [examples, 3, 2 of space]"),
         (
@@ -403,37 +272,3 @@ def test_ridge_refuses_what_does_not_fit() -> None:
         ridge(torch.eye(3), torch.ones(2), 1.0)
     with pytest.raises(GammaError, match="metric must be 'data', 'plain' or a matrix"):
         ridge(torch.eye(2), torch.ones(2), 1.0, metric="other")
-
-
-def test_multipliers_need_norms_batches_and_a_loss() -> None:
-    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
-
-    def loss_fn(net: nn.Module, x: Tensor) -> Tensor:
-        return net(x).square().mean()
-
-    with pytest.raises(GammaError, match="Linear has no batch norm"):
-        multipliers(LINEAR, loss_fn, [X])
-    with pytest.raises(GammaError, match=r"batches is a Tensor; expected .*: \[batch\] for one"):
-        multipliers(net, loss_fn, X)
-    with pytest.raises(GammaError, match="batches are empty"):
-        multipliers(net, loss_fn, [])
-    with pytest.raises(GammaError, match="one finite number"):
-        multipliers(net, lambda net, x: net(x), [X])
-    with pytest.raises(GammaError, match="'1' was not called"):
-        multipliers(net, lambda net, x: net[0](x).sum(), [X])
-    with pytest.raises(GammaError, match="the loss depends on no norm"):
-        multipliers(net, lambda net, x: net(x).sum().detach(), [X])
-    with pytest.raises(GammaError, match="does not depend on the norm '1'"):
-        multipliers(net, lambda net, x: (net(x) * 0).detach().sum() + net[0](x).sum(), [X])
-
-
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_multipliers_need_no_gradients_around_them(mode: Any) -> None:
-    net, x = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), normal(9, 3).float()
-
-    def loss_fn(net: nn.Module, x: Tensor) -> Tensor:
-        return (net(x) - x[:, :2]).square().mean()
-
-    expected = multipliers(net, loss_fn, [x])["1"]
-    with mode():
-        assert torch.equal(multipliers(net, loss_fn, [x])["1"], expected)

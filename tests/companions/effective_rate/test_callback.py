@@ -124,7 +124,7 @@ def test_small_angles_are_exact() -> None:
 def test_nothing_to_look_at_is_an_error() -> None:
     with pytest.raises(GammaError, match="no scale-invariant tensor"):
         EffectiveRateCallback([])
-    with pytest.raises(GammaError, match=r"tensors must be a list of names, got 'first\.weight'"):
+    with pytest.raises(GammaError, match=r"names must be a list of names, got 'first\.weight'"):
         EffectiveRateCallback("first.weight")
     for every in (0, -1, 1.5):
         with pytest.raises(GammaError, match=f"every must be a whole number.*got {every}"):

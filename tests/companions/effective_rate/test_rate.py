@@ -83,7 +83,7 @@ def test_names_and_optimizers_that_are_not_known_are_refused() -> None:
     w = torch.ones(4, requires_grad=True)
     with pytest.raises(GammaError, match=r"no parameter 'q'; it has '0\.0'"):
         effective_lr(SGD([w], lr=0.1), ["q"])
-    with pytest.raises(GammaError, match="Adagrad; known are SGD"):
+    with pytest.raises(GammaError, match=r"Adagrad; use one of torch\.optim's SGD"):
         effective_lr(torch.optim.Adagrad([w]))
 
 
@@ -98,11 +98,11 @@ def test_a_gradient_of_zero_has_an_equilibrium_of_zero_and_no_angle() -> None:
 
 def test_what_cannot_be_meant_is_refused() -> None:
     w: Any = torch.ones(4, requires_grad=True)
-    with pytest.raises(GammaError, match=r"momentum 1\.0 never forgets"):
+    with pytest.raises(GammaError, match=r"momentum 1 never forgets"):
         effective_lr(SGD([w], lr=0.1, momentum=1.0))
     with pytest.raises(GammaError, match=r"names must be a list of names.*write \['0\.0'\]"):
         effective_lr(SGD([w], lr=0.1), "0.0")
-    with pytest.raises(GammaError, match="optimizer is a Tensor; expected one of torch"):
+    with pytest.raises(GammaError, match="optimizer is a Tensor; expected a torch"):
         effective_lr(w)
 
 

@@ -205,7 +205,7 @@ def test_let_go_of_tensors_move_freely() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("free", "its scale matters"),
         ("one", r"only together with others \(one \+ other\)"),
@@ -213,8 +213,8 @@ def test_let_go_of_tensors_move_freely() -> None:
         ("none", "has no parameter 'none'"),
     ],
 )
-def test_what_is_not_scale_invariant_is_refused(name: str, said: str) -> None:
-    with pytest.raises(GammaError, match=said):
+def test_what_is_not_scale_invariant_is_refused(name: str, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
         UnitNorm(adamw(Sheet()), [name], invariance=REPORT, force=name == "none")
 
 
@@ -250,11 +250,11 @@ def test_bad_settings_are_refused() -> None:
     wrong = model
     with pytest.raises(GammaError, match="invariance is a Sheet; expected what scale_invariant"):
         UnitNorm(adamw(model), HELD, invariance=wrong)
-    with pytest.raises(GammaError, match=r"params must be a list of names.*write \['rows'\]"):
+    with pytest.raises(GammaError, match=r"names must be a list of names.*write \['rows'\]"):
         UnitNorm(adamw(model), "rows", invariance=REPORT)
-    with pytest.raises(GammaError, match="params must be a list of names, got a Invariance"):
+    with pytest.raises(GammaError, match="names must be a list of names, got a Invariance"):
         UnitNorm(adamw(model), list(REPORT), invariance=REPORT)  # type: ignore[arg-type]
-    with pytest.raises(GammaError, match="optimizer is None; expected one of torch"):
+    with pytest.raises(GammaError, match="optimizer is None; expected a torch"):
         UnitNorm(None, HELD, invariance=REPORT)  # type: ignore[arg-type]
     with pytest.raises(GammaError, match="'unit' or 'tensor'"):
         UnitNorm(adamw(model), HELD, invariance=REPORT, per="row")

@@ -112,7 +112,7 @@ def loop(accelerated: bool) -> tuple[nn.Module, StrongRegularizer]:
     model: Any = Net()
     optimizer: Any = torch.optim.AdamW(model.named_parameters(), lr=0.02, weight_decay=0.0)
     strong = StrongRegularizer(
-        optimizer, params=NAMES, l1=2.0, l2=0.1, rule="direction", threshold=0.1
+        optimizer, names=NAMES, l1=2.0, l2=0.1, rule="direction", threshold=0.1
     )
     x, y = (torch.stack([row[key] for row in data()]) for key in ("x", "labels"))
     backward: Any = torch.Tensor.backward

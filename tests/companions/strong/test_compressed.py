@@ -150,14 +150,14 @@ def test_without_a_file_the_report_is_of_what_would_be_stored(zoo: Zoo, tmp_path
 def test_another_model_is_refused_and_left_as_it_was(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     save_compressed(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), path)
-    other, said = {
+    other, message = {
         "shape": (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 5)), r"'1.weight' is .*\(4, 4\)"),
         "dtype": (nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)).half(), "the model's is float16"),
         "missing": (nn.Sequential(*(nn.Linear(4, 4) for _ in range(3))), "it lacks '2.bias'"),
         "strange": (nn.Sequential(nn.Linear(4, 4)), "the model has no '1.bias', '1.weight'"),
     }[kind]
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-    with pytest.raises(GammaError, match=said):
+    with pytest.raises(GammaError, match=message):
         load_compressed(path, other)
     assert all(torch.equal(before[name], t) for name, t in other.state_dict().items())
 
@@ -172,7 +172,7 @@ def test_a_file_that_is_cut_short_or_foreign_is_refused(zoo: Zoo, tmp_path: Path
     whole = path.read_bytes()
     for broken in (whole[:-7], whole[:100], whole[:4], b"", b"{}" * 50):
         path.write_bytes(broken)
-        with pytest.raises(GammaError, match="no whole safetensors file"):
+        with pytest.raises(GammaError, match="not a whole safetensors file"):
             load_compressed(path, zoo)
     save_file({"x": torch.ones(3)}, path)
     with pytest.raises(GammaError, match="not written by save_compressed"):
@@ -181,7 +181,7 @@ def test_a_file_that_is_cut_short_or_foreign_is_refused(zoo: Zoo, tmp_path: Path
 
 def test_where_nothing_can_be_written_is_said_and_nothing_is_left(tmp_path: Path) -> None:
     layer = nn.Linear(2, 2)
-    with pytest.raises(GammaError, match="is a folder; name a file in it"):
+    with pytest.raises(GammaError, match="is a folder; give the name of a file in it"):
         save_compressed(layer, tmp_path)
     (tmp_path / "file").write_text("mine")
     with pytest.raises(GammaError, match="cannot be written"):
@@ -203,7 +203,7 @@ def edited(path: Path, change: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "said"),
+    ("key", "value", "message"),
     [
         ("form", "mask", r"damaged: KeyError.*0.weight#mask"),
         ("form", "odd", "damaged: KeyError"),
@@ -215,7 +215,7 @@ def edited(path: Path, change: Any) -> None:
     ],
 )
 def test_an_index_that_does_not_fit_its_parts_is_refused(
-    key: str, value: Any, said: str, tmp_path: Path
+    key: str, value: Any, message: str, tmp_path: Path
 ) -> None:
     model = nn.Sequential(nn.Linear(1000, 30))
     with torch.no_grad():
@@ -223,7 +223,7 @@ def test_an_index_that_does_not_fit_its_parts_is_refused(
     path = tmp_path / "file"
     save_compressed(model, path)
     edited(path, lambda index: index[0].update({key: value}))
-    with pytest.raises(GammaError, match=said):
+    with pytest.raises(GammaError, match=message):
         load_compressed(path, model)
 
 
@@ -245,7 +245,7 @@ def test_state_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
         def set_extra_state(self, state: Any) -> None:
             pass
 
-    with pytest.raises(GammaError, match="'_extra_state' in the model's state is no tensor"):
+    with pytest.raises(GammaError, match="'_extra_state' in the model's state is a"):
         save_compressed(Extra(2, 2), tmp_path / "file")
     assert not list(tmp_path.iterdir())
     with torch.device("meta"):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,16 +17,8 @@ from gamma_nlp.decay.optimizer import make_optimizer
 from recipes.batch_norm.closed_forms import constrained, shrinkage
 from recipes.batch_norm.grid import grid, rule
 from recipes.batch_norm.network import Network, gain_policy
+from recipes.batch_norm.run import main
 from recipes.batch_norm.unit import Unit, fit, half_square
-from tests.support.paths import RECIPES
-
-
-def recipe() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bn_penalty", RECIPES / "batch_norm" / "run.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -38,7 +28,7 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     output = tmp_path_factory.mktemp("bn") / "out"
-    assert recipe().main(["--smoke", "--output", str(output), "--jobs", "1"]) == 0
+    assert main(["--smoke", "--output", str(output), "--jobs", "1"]) == 0
     for name in ("unit.png", "network.png"):
         assert (output / name).read_bytes().startswith(b"\x89PNG")
     return json.loads((output / "results.json").read_text(encoding="utf-8"))
@@ -92,7 +82,7 @@ def test_the_full_grid_has_every_rule_of_the_gain_with_every_seed() -> None:
 def test_what_the_command_cannot_use_is_named(
     argv: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert recipe().main([*argv, "--output", str(tmp_path / "out")]) == 2
+    assert main([*argv, "--output", str(tmp_path / "out")]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 

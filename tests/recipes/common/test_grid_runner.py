@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,19 +30,21 @@ def compute(cell, settings, log):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     (tmp_path / "cell_function.py").write_text(CODE, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cell_function", raising=False)
+    function = importlib.import_module("cell_function").compute
     log = tmp_path / "log"
     log.touch()
     lines: list[str] = []
 
     def call(*numbers: int, factor: int = 2) -> list[int]:
         done = run_cells(
-            "cell_function:compute",
+            function,
             [{"x": x} for x in numbers],
             tmp_path / "out",
             settings={"factor": factor},
             arguments=[str(log)],
             jobs=1,
-            say=lines.append,
+            report=lines.append,
         )
         assert all(one.result["threads"] == 1 for one in done)
         return [one.result["y"] for one in done]
@@ -73,7 +77,7 @@ def test_other_settings_are_refused_and_what_is_there_stays(run: Any) -> None:
         run(1, factor=3)
     assert run.file.read_bytes() == before
     run.file.write_text("something else\n")
-    with pytest.raises(GammaError, match="is no file of cells"):
+    with pytest.raises(GammaError, match="is not a file of cells"):
         run(1)
 
 
@@ -102,3 +106,12 @@ def test_a_folder_that_cannot_be_made_is_named(run: Any) -> None:
 def test_cells_that_are_alike_are_refused(run: Any) -> None:
     with pytest.raises(GammaError, match=r'\{"x": 1\} is there twice'):
         run(1, 2, 1)
+
+
+def test_a_function_that_no_worker_could_import_is_refused(tmp_path: Path) -> None:
+    def inner(cell: Any, settings: Any) -> None:
+        raise AssertionError
+
+    with pytest.raises(GammaError, match=r"cannot import .*inner; define it at the top level"):
+        run_cells(inner, [{"x": 1}], tmp_path / "out", settings={})
+    assert not (tmp_path / "out").exists()

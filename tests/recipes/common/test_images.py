@@ -106,7 +106,7 @@ def test_a_pickle_that_would_run_something_is_refused(official: Path, tmp_path: 
             return os.mkdir, (str(tmp_path / "made"),)
 
     (official / "data_batch_2").write_bytes(pickle.dumps({b"data": Harmful()}, protocol=2))
-    with pytest.raises(GammaError, match=r"data_batch_2 is no whole batch.*mkdir"):
+    with pytest.raises(GammaError, match=r"data_batch_2 is not a whole batch.*mkdir"):
         cifar10(official)
     assert not (tmp_path / "made").exists()
 
@@ -143,10 +143,10 @@ def test_labels_that_do_not_fit_the_images_are_refused(digits: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "no whole batch"),
-        (pickle.dumps({b"data": PIXELS, b"labels": LABELS}, protocol=2)[:-40], "no whole batch"),
+        (b"", "not a whole batch"),
+        (pickle.dumps({b"data": PIXELS, b"labels": LABELS}, protocol=2)[:-40], "not a whole batch"),
         (pickle.dumps({b"data": PIXELS}, protocol=2), "labels"),
-        (pickle.dumps([1, 2], protocol=2), "no whole batch"),
+        (pickle.dumps([1, 2], protocol=2), "not a whole batch"),
         (pickle.dumps({b"data": PIXELS[:, 1:], b"labels": LABELS}, protocol=2), "3072"),
         (pickle.dumps({b"data": PIXELS, b"labels": LABELS[1:]}, protocol=2), "5 labels for 6"),
     ],

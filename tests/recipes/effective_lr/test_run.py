@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,10 +13,9 @@ from gamma_nlp import GammaError
 from recipes.common.grid_runner import Done
 from recipes.effective_lr.grid import Sweep, decades, spread
 from recipes.effective_lr.models import make_network
+from recipes.effective_lr.run import main
 from recipes.effective_lr.training import OPTIMIZERS, Cell, invariance, make_optimizer, train_cell
-from tests.support.paths import RECIPES
 
-RECIPE = RECIPES / "effective_lr" / "run.py"
 SETTINGS = {"train": 50, "test": 30, "batch": 25}
 CELL = {
     "network": "conv", "optimizer": "sgd", "unit_norm": False,
@@ -120,34 +117,21 @@ def test_spread_is_over_the_decays_of_means_over_the_seeds() -> None:
     assert found.seeds == pytest.approx((3 * 8 / 4) ** 0.5)  # variances 8, 8, 0, 8
 
 
-@pytest.fixture
-def recipe() -> ModuleType:
-    if not RECIPE.is_file():
-        pytest.skip("the recipes come with a checkout only")
-    spec = importlib.util.spec_from_file_location("effective_lr_recipe", RECIPE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_without_data_the_recipe_says_what_to_give(
-    recipe: ModuleType, tmp_path: Path, monkeypatch: Any, capsys: Any
+    tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     monkeypatch.delenv("GAMMA_NLP_DATA", raising=False)
-    assert recipe.main(["--output", str(tmp_path / "out")]) == 2
+    assert main(["--output", str(tmp_path / "out")]) == 2
     assert "--data" in capsys.readouterr().err
-    assert recipe.main(["--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
+    assert main(["--data", str(tmp_path), "--output", str(tmp_path / "out")]) == 2
     assert "data_batch_1 is missing" in capsys.readouterr().err  # before anything is computed
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-def test_the_recipe_runs_to_its_plots_and_goes_on_where_it_was(
-    recipe: ModuleType, tmp_path: Path, capsys: Any
-) -> None:
+def test_the_recipe_runs_to_its_plots_and_goes_on_where_it_was(tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "out"
-    assert recipe.main(["--smoke", "--output", str(out)]) == 0
+    assert main(["--smoke", "--output", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "4-layer ConvNet, SGD" in printed and "predicted | fitted" in printed
     drawn = {path.name for path in out.glob("*.png")}
@@ -156,7 +140,7 @@ def test_the_recipe_runs_to_its_plots_and_goes_on_where_it_was(
     assert len(results["cells"]) == 24 and results["cpu_seconds"] > 0
     assert results["exponents"]["simulated sgd"]["largest_difference"] < 0.1
     lines = (out / "training" / "cells.jsonl").read_text(encoding="utf-8")
-    assert recipe.main(["--smoke", "--output", str(out)]) == 0
+    assert main(["--smoke", "--output", str(out)]) == 0
     assert (out / "training" / "cells.jsonl").read_text(encoding="utf-8") == lines
     again = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert again["spreads"] == results["spreads"]

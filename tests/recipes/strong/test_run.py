@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,7 @@ import pytest
 
 from recipes.common.grid_runner import Done
 from recipes.strong.report import judge, lines, rows
-from tests.support.paths import RECIPES
-
-RECIPE = RECIPES / "strong" / "run.py"
-
-
-def recipe() -> Any:
-    spec = importlib.util.spec_from_file_location("strong_regularization", RECIPE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from recipes.strong.run import main
 
 
 def cell(rule: str, l1: float, accuracy: float, compression: float, seed: int = 0) -> Done:
@@ -72,10 +61,9 @@ def test_the_smoke_run_writes_its_files_and_goes_on_from_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GAMMA_NLP_DATA", raising=False)
-    main = recipe().main
     assert main(["--smoke", "--output", str(tmp_path), "--jobs", "1"]) == 0
-    said = capsys.readouterr().out
-    assert "no --minilm: fine-tuning under L1 is left out" in said
+    printed = capsys.readouterr().out
+    assert "no --minilm: fine-tuning under L1 is left out" in printed
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert {"mnist", "cifar10", "hardware", "versions", "cpu_seconds"} <= results.keys()
     for name in ("mnist", "cifar10"):
@@ -89,27 +77,29 @@ def test_the_smoke_run_writes_its_files_and_goes_on_from_them(
     assert (tmp_path / "mnist" / "cells.jsonl").read_bytes() == before
 
 
-def test_a_grid_can_run_alone_with_rare_decisions(tmp_path: Path) -> None:
+def test_a_grid_can_run_alone_with_rare_decisions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--smoke", "--only", "mnist", "--every", "3", "--jobs", "1"]
-    assert recipe().main([*words, "--output", str(tmp_path)]) == 0
+    assert main([*words, "--output", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert results["mnist"]["task"]["every"] == 3 and "cifar10" not in results
-    with pytest.raises(SystemExit):
-        recipe().main(["--every", "0"])
+    assert main(["--every", "0"]) == 2
+    assert capsys.readouterr().err == "error: --every must be 1 or more, got 0\n"
 
 
 def test_missing_data_are_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GAMMA_NLP_DATA", raising=False)
-    assert recipe().main(["--output", str(tmp_path / "out")]) == 2
+    assert main(["--output", str(tmp_path / "out")]) == 2
     assert "Give its folder with --data" in capsys.readouterr().err
     monkeypatch.setenv("GAMMA_NLP_DATA", str(tmp_path))
     (tmp_path / "mnist").mkdir()
-    assert recipe().main(["--output", str(tmp_path / "out")]) == 2
+    assert main(["--output", str(tmp_path / "out")]) == 2
     assert str(tmp_path / "mnist") in capsys.readouterr().err  # there, but empty
     assert not (tmp_path / "out").exists()
     words = ["--smoke", "--minilm", str(tmp_path), "--output", str(tmp_path / "out")]
-    assert recipe().main(words) == 2
+    assert main(words) == 2
     assert "has no config.json" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

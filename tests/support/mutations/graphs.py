@@ -1,4 +1,4 @@
-"""Graphs made by hand for clauses of the rule that hardly any network can tell.
+"""Graphs made by hand for clauses of the rule that almost no random network exercises.
 
 Each function draws a graph and returns what the rule says of each gain in it, by the words of the
 rule: its category, its kind, and the addition that settles it.

@@ -1,8 +1,8 @@
 """Random residual networks that know the category of each of their gains.
 
 ``make(seed)`` builds a small network in plain torch: ids or dense inputs, a trunk of random
-elements, a head or none. The labels come from how it was built, as :mod:`networks.builder` tells;
-names of modules, parameters and classes say nothing.
+elements, a head or none. Its labels follow from how it was built (see ``builder.py``); names of
+modules, parameters and classes give nothing away.
 """
 
 from __future__ import annotations

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import functools
-import sys
 import warnings
 
-from gamma_nlp import categorize
+from gamma_nlp.gains.by_graph import from_graph
 from gamma_nlp.graph.nodes import Graph
 from gamma_nlp.graph.trace import trace
 
 from . import Network, make
-
-placing = sys.modules[categorize.__module__]
 
 
 @functools.cache
@@ -26,7 +23,7 @@ def wrong(seed: int) -> str | None:
     network, graph = traced(seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # unused norms
-        table = placing._from_graph(network.module, graph)
+        table = from_graph(network.module, graph)
     found = {gain.name: (gain.category, gain.offset) for gain in table}
     kinds = {gain.name: gain.kind for gain in table}
     lines = [

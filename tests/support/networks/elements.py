@@ -29,7 +29,7 @@ class Elements(Builder):
         return Built(self.part(lambda m, x, env: m[0](x), module), before, "norm")
 
     def add_token(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
-        """The norm that tells tokens from weights where they are a parameter."""
+        """The norm by which a parameter is known to be tokens and not a weight."""
         module = self.norm(dim, exit, only="nn.LayerNorm")
         return Built(self.part(lambda m, x, env: m[0](x), module), exit.renewed(), "norm")
 

@@ -216,7 +216,7 @@ def aside(m: Part, x: Tensor, env: Env) -> Tensor:
 
 
 def carried(m: Part, x: Tensor, env: Env) -> Tensor:
-    """Pre-norm blocks that hand on sum and update apart, and add before they normalise."""
+    """Pre-norm blocks that pass sum and update on separately, and add before they normalise."""
     trunk, update = x, None
     for i in range(0, len(m), 2):
         trunk = trunk if update is None else update + trunk

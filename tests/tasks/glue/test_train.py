@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.schedule import decay_for_dose, planned_rates, sentence_batches
+from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
 from gamma_nlp.tasks.glue import arguments as glue_arguments
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
@@ -263,7 +263,7 @@ def test_the_plan_is_what_the_trainer_does(tmp_path: Path, data: Path) -> None:
     argv += ["--warmup_steps", "0.3", "--logging_steps", "1"]
     found = train(argv)
     args = read_arguments(argv)[1]
-    rates = planned_rates(args, sentence_batches(args, 72))
+    rates = rates_of_arguments(args, sentence_batches(args, 72))
     logged = [entry["learning_rate"] for entry in found["log"] if "learning_rate" in entry]
     assert found["steps"] == len(rates)
     assert logged == pytest.approx(rates)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.average import average_checkpoints, last_checkpoints
-from tests.support.tiny_marian import tiny_marian
+from tests.support.tiny_models import tiny_marian
 
 
 def checkpoint(folder: Path, **tensors: torch.Tensor) -> Path:

@@ -8,16 +8,16 @@ import hashlib
 import io
 import re
 import tarfile
-import threading
 import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, Pair, Split, pair_up
+from gamma_nlp.workers import within
 
 URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"
 LANGUAGES = ("de", "en")
@@ -36,27 +36,19 @@ def fetch_archive(url: str = URL, *, seconds: float = 300.0) -> bytes:
     Raises:
         GammaError: It failed; the message says how to get the file by hand.
     """
-    answers: list[bytes] = []
-    reasons: list[str] = []
 
-    def ask() -> None:
-        try:
-            with urllib.request.urlopen(url, timeout=min(20.0, seconds)) as reply:
-                answers.append(reply.read())
-        except Exception as error:  # a thread's exception would be lost
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
-            elif isinstance(error, urllib.error.URLError):
-                error = OSError(error.reason)
-            reasons.append(" ".join(str(error).split()))
+    def ask() -> bytes:
+        with urllib.request.urlopen(url, timeout=min(20.0, seconds)) as reply:
+            return bytes(reply.read())
 
-    # In a thread, since no timeout covers a name lookup that hangs or a reply that trickles.
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if answers:
-        return answers[0]
-    reason = reasons[0] if reasons else f"no reply within {seconds:g} s"
+    try:
+        return within(seconds, ask)
+    except Exception as error:
+        reason = one_line(error)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        elif isinstance(error, urllib.error.URLError):
+            reason = one_line(OSError(error.reason))
     raise GammaError(
         f"cannot fetch {url}: {reason}. Where there is a network get the file by hand "
         f"(curl -LO {url}; about 20 MB) and give its path in place of the address"

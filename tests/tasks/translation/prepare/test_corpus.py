@@ -51,15 +51,6 @@ def test_byte_order_mark_and_crlf_are_no_part_of_a_line(tmp_path: Path) -> None:
     assert read_folder(made, ("de", "en")).splits[0].pairs[0] == ("Ein Hund.", "A dog.")
 
 
-def test_only_a_line_feed_ends_a_line() -> None:
-    data = "a\u2028b\x85c\x0bd\ne\rf\n\n".encode()
-    assert text_lines(data, "x") == ["a\u2028b\x85c\x0bd", "e\rf", ""]
-
-
-def test_a_last_line_without_an_end_counts() -> None:
-    assert text_lines(b"a\nb", "x") == ["a", "b"]
-
-
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
 def test_a_byte_that_is_not_utf8_names_file_line_and_offset(tmp_path: Path, mark: bytes) -> None:
     made = folder(tmp_path, train__de=mark + "gut\nschön\n".encode("latin-1"))

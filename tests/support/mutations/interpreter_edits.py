@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from . import Mutation
 
-_FUSED = "if len(operands) >= 3 and aten.is_attention(name):"
-_KNOWN = "if name in aten.CONTRACTIONS:\n            return"
-_NORM = 'if "norm" in name and name not in aten.NO_NORM:'
+_FUSED = "if len(operands) >= 3 and operations.is_attention(name):"
+_KNOWN = "if name in operations.CONTRACTIONS:\n            return"
+_NORM = 'if "norm" in name and name not in operations.NO_NORM:'
 _SUMS = 'if name in ("add", "sub", "rsub"):'
 _PRODUCTS = 'if name in ("mul", "div"):'
 _BIAS = "bias, factors = operands[:1], operands[1:]"
@@ -17,7 +17,7 @@ _ORDERS = "for plain, scaled in ((first, second), (second, first)):"
 _PLAIN = "if product.op is not Op.LINEAR or product.parents != (plain,):"
 _PAIRS = 'pairs if name == "mul" else pairs[:1]'
 _ROOTED = "return rooted and reduced"
-_ORIGIN = "entry.op is not Op.ADD or entry.name =="
+_ORIGIN = 'entry.op is not Op.ADD or entry.name == "sub"'
 _SCALAR = "entry.name if not scalar or entry.module == self.where() else None"
 
 INTERPRET = (
@@ -75,7 +75,7 @@ INTERPRET = (
     Mutation("addcmul is linear", 'if name == "addcmul" and len(operands) == 3:', "if False:"),
     Mutation("mul is no product", _PRODUCTS, 'if name in ("div",):'),
     Mutation("div is no product", _PRODUCTS, 'if name in ("mul",):'),
-    Mutation("linear operations are any operation", "if name in aten.LINEAR:", "if False:"),
+    Mutation("linear operations are any operation", "if name in operations.LINEAR:", "if False:"),
     Mutation("x + norm(x) is a gain", _PLAIN, "if product.parents != (plain,):"),
     Mutation("x + w F(x) is a gain of x", _PLAIN, "if product.op is not Op.LINEAR:"),
     Mutation("y * w + y is a sum", _ORDERS, "for plain, scaled in ((first, second),):"),
@@ -124,21 +124,21 @@ INTERPRET = (
     ),
     Mutation(
         "a divisor is the root of a reduction at once",
-        "elif node.name in aten.STATISTIC | aten.REDUCTIONS and current != signal:",
-        "elif node.name in aten.ROOTS and current != signal:",
+        "elif node.name in operations.STATISTIC | operations.REDUCTIONS and current != signal:",
+        "elif node.name in operations.ROOTS and current != signal:",
     ),
     Mutation(
         "a divisor is made of no other reduction",
-        "aten.STATISTIC | aten.REDUCTIONS and current",
-        "aten.STATISTIC and current",
+        "operations.STATISTIC | operations.REDUCTIONS and current",
+        "operations.STATISTIC and current",
     ),
     Mutation(
         "what the norm divides out is a gain",
         "                if parent == signal:\n                    return None\n",
         "",
     ),
-    Mutation("a sum is made of its summands", f'({_ORIGIN} "sub")', "True"),
-    Mutation("a centred signal is a sum", f'({_ORIGIN} "sub")', "entry.op is not Op.ADD"),
+    Mutation("a sum is made of its summands", _ORIGIN, "True"),
+    Mutation("a centred signal is a sum", _ORIGIN, "entry.op is not Op.ADD"),
     Mutation(
         "a signal is made of nothing",
         "                stack.extend(entry.parents)\n        return found",
@@ -197,7 +197,7 @@ RECORD = (
     Mutation("nothing is a choice", "if not nodes and len(choices) < 2:", "if True:"),
     Mutation(
         "choices are not recorded beside a signal",
-        "if name not in aten.CONSTANTS and not all(map(_carries_signal, outputs)):",
-        "if name not in aten.CONSTANTS and not any(map(_carries_signal, outputs)):",
+        "if name not in operations.CONSTANTS and not all(map(_carries_signal, outputs)):",
+        "if name not in operations.CONSTANTS and not any(map(_carries_signal, outputs)):",
     ),
 )

@@ -1,0 +1,100 @@
+"""The multipliers that one backward pass measures, against closed forms and gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from gamma_nlp.companions.batch_norm.multipliers import multipliers
+from gamma_nlp.companions.batch_norm.penalty import bn_penalty
+from gamma_nlp.errors import GammaError
+from tests.support.batch_norms import normal, put_at_optimum, unit
+
+LINEAR, X = nn.Linear(3, 2), torch.zeros(9, 3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10_000), gain=st.floats(0.1, 5.0), size=st.integers(1, 6))
+def test_one_backward_pass_measures_the_multiplier_of_the_closed_form(
+    seed: int, gain: float, size: int
+) -> None:
+    x, noise = normal(50, size, seed=seed), normal(50, 2, seed=seed + 1)
+    x = x @ normal(size, size, seed=seed + 2) + 3
+    y = x @ normal(size, 2, seed=seed + 3) + noise
+    layer, norm = unit(size, 2, gain=gain)
+    put_at_optimum(layer, x, y)
+    net = nn.Sequential(layer, norm)
+    # The loss is a mean over both units; each has half of it, and so half of the multiplier.
+    measured = 2 * multipliers(net, lambda net, x: mse_loss(net(x), y) / 2, [x])["1"]
+    predicted = bn_penalty(layer, x, norm=norm, targets=y)
+    torch.testing.assert_close(measured, predicted.mu, rtol=1e-7, atol=1e-9)
+    assert float(predicted.gap.max()) < 1e-7
+    doubled = 2 * multipliers(net, lambda net, x: mse_loss(net(x), y), [x])["1"]
+    torch.testing.assert_close(doubled, 2 * measured)
+
+
+def test_the_multiplier_is_what_the_loss_would_gain_from_a_larger_gain() -> None:
+    layer, norm = unit(4, 3, gain=0.8)
+    net = nn.Sequential(layer, norm, nn.ReLU(inplace=True), nn.Linear(3, 2).double())
+    x, label = normal(64, 4), torch.arange(64) % 2
+
+    def loss_fn(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return nn.functional.cross_entropy(net(batch[0]), batch[1])
+
+    found = multipliers(net, loss_fn, [(x, label)])["1"]
+    loss_fn(net, (x, label)).backward()
+    torch.testing.assert_close(found, -norm.weight.grad / norm.weight.detach())
+
+
+def test_measuring_leaves_the_model_as_it_was() -> None:
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).eval()
+    net.requires_grad_(False)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    batches = [normal(8, 3).float(), normal(8, 3, seed=1).float()]
+    once = multipliers(net, lambda net, x: net(x).square().mean(), batches)
+    again = multipliers(net, lambda net, x: net(x).square().mean(), batches)
+    assert torch.equal(once["1"], again["1"])
+    assert not any(module.training for module in net.modules())
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert all(p.grad is None and not p.requires_grad for p in net.parameters())
+    assert not net[1]._forward_hooks
+
+
+def test_multipliers_need_norms_batches_and_a_loss() -> None:
+    net = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+
+    def loss_fn(net: nn.Module, x: Tensor) -> Tensor:
+        return net(x).square().mean()
+
+    with pytest.raises(GammaError, match="Linear has no batch norm"):
+        multipliers(LINEAR, loss_fn, [X])
+    with pytest.raises(GammaError, match=r"batches is a Tensor; expected .*: \[batch\] for one"):
+        multipliers(net, loss_fn, X)
+    with pytest.raises(GammaError, match="batches are empty"):
+        multipliers(net, loss_fn, [])
+    with pytest.raises(GammaError, match="one finite number"):
+        multipliers(net, lambda net, x: net(x), [X])
+    with pytest.raises(GammaError, match="did not call the norm '1'"):
+        multipliers(net, lambda net, x: net[0](x).sum(), [X])
+    with pytest.raises(GammaError, match="the loss does not depend on any norm"):
+        multipliers(net, lambda net, x: net(x).sum().detach(), [X])
+    with pytest.raises(GammaError, match="does not depend on the norm '1'"):
+        multipliers(net, lambda net, x: (net(x) * 0).detach().sum() + net[0](x).sum(), [X])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_multipliers_need_no_gradients_around_them(mode: Any) -> None:
+    net, x = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2)), normal(9, 3).float()
+
+    def loss_fn(net: nn.Module, x: Tensor) -> Tensor:
+        return (net(x) - x[:, :2]).square().mean()
+
+    expected = multipliers(net, loss_fn, [x])["1"]
+    with mode():
+        assert torch.equal(multipliers(net, loss_fn, [x])["1"], expected)

@@ -1,0 +1,76 @@
+"""Small stand-ins, under the names that READMEs use, for models and data that are large."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from gamma_nlp.tasks.glue.model import train_tokenizer
+from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
+from tests.support.parallel_corpora import make_folder
+from tests.support.tiny_run import tiny_run
+
+BERT = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+}
+
+
+def tiny_bert(folder: Path) -> Path:
+    """A classifier with weights and a tokenizer, as a hub name would load."""
+    rows = opinions(200)
+    tokenizer = train_tokenizer([text for text, _ in rows], 200)
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, **BERT)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def gemma_2(folder: Path) -> Path:
+    """The config of google/gemma-2-2b: its sizes are the defaults of its class."""
+    folder.mkdir(parents=True)
+    config = {"model_type": "gemma2", "architectures": ["Gemma2ForCausalLM"]}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def reviews(file: Path) -> Path:
+    """A CSV file with the columns text and label."""
+    with file.open("w", encoding="utf-8", newline="") as out:
+        csv.writer(out).writerows([("text", "label"), *opinions(24)])
+    return file
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def furnish(folder: Path) -> dict[str, Path]:
+    """Put everything into a folder; return what each placeholder of a command stands for."""
+    bert = tiny_bert(folder / "bert-base-uncased")
+    gemma_2(folder / "google" / "gemma-2-2b")
+    reviews(folder / "reviews.csv")
+    glue = write_sst2(folder / "glue" / "SST-2", train=48, dev=16).parent
+    texts = {"german.txt": "Ein Hund läuft .", "hyp.txt": "a dog", "ref.txt": "a dog runs"}
+    for file, text in texts.items():
+        (folder / file).write_text(f"{text}\n", encoding="utf-8")
+    return {
+        "MODEL": bert,
+        "MINILM_FOLDER": bert,
+        "GLUE_FOLDER": glue,
+        "MULTI30K_FOLDER": make_folder(folder),
+        "RUN": tiny_run(_made(folder / "translation")),
+        "FILE": folder / "german.txt",
+        "HYP": folder / "hyp.txt",
+        "REF": folder / "ref.txt",
+        "OUT": folder / "out",
+    }
