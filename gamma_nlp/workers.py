@@ -1,11 +1,16 @@
-"""Call functions that may crash or hang: many calls in worker processes, or one with a deadline.
+"""Calls functions that may crash or hang: many calls in worker processes, or one with a deadline.
 
-A worker makes one call after the other; a call that crashes or hangs costs its own answer and a
-new process, nothing else. Arguments and answers travel as one line of JSON each.
+A worker makes one call after the other. A call that crashes or runs too long costs its own answer
+and a new process, nothing else. Arguments and answers travel as one line of JSON each.
+
+``pebble.ProcessPool`` 5.2.3 was tried in place of this module. It does not limit the start of a
+process, waits out the whole limit for a call that ends its process with exit code 0, takes 3 s more
+to stop a worker that hangs in C, and breaks in a script without ``if __name__ == "__main__"``.
 """
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import importlib
 import json
@@ -18,8 +23,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
@@ -28,7 +32,7 @@ from gamma_nlp.errors import GammaError
 T = TypeVar("T")
 
 SECONDS = 120.0
-"""How long one call may take, the start of its process included."""
+"""How long one call may take by default, the start of its process included."""
 
 
 class NoAnswer(TimeoutError):
@@ -63,13 +67,13 @@ def within(seconds: float, function: Callable[[], T]) -> T:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What came of one call.
+    """The outcome of one call.
 
     Attributes:
-        value: What the function returned, as JSON carries it; ``None`` where there is a problem.
-        problem: Why there is no value; empty where there is one.
-        missing: The problem is a package that is not installed.
-        seconds: How long it took.
+        value: What the function returned, as JSON carries it; ``None`` if there is a problem.
+        problem: Why there is no value; empty if there is one.
+        missing: Whether the problem is a package that is not installed.
+        seconds: How long the call took.
     """
 
     value: Any = None
@@ -79,7 +83,7 @@ class Answer:
 
 
 def default_jobs() -> int:
-    """How many workers to use unless told: 2, or 1 on a machine with one CPU."""
+    """Return the default number of workers: 2, or 1 on a machine with one CPU."""
     return min(2, os.cpu_count() or 1)
 
 
@@ -90,19 +94,18 @@ def call_all(
     jobs: int | None = None,
     seconds: float = SECONDS,
 ) -> Iterator[Answer]:
-    """Answers in the order of the calls, each as soon as it and all before it are there.
+    """Yield the answers in the order of the calls, each as soon as all before it are there.
 
     Args:
-        function: ``module:function``. It takes what JSON can carry and returns such a value.
+        function: ``module:function``. It takes and returns values that JSON can carry.
         calls: The positional arguments of each call.
-        jobs: How many worker processes; :func:`default_jobs` unless told.
-        seconds: How long one call may take.
+        jobs: Number of worker processes; :func:`default_jobs` by default.
+        seconds: Time limit for one call.
 
     Raises:
-        GammaError: ``jobs`` below 1, or ``seconds`` that are not above 0.
+        GammaError: ``jobs`` is below 1, or ``seconds`` is not above 0.
     """
-    pool = _pool(function, len(calls), jobs, seconds)
-    return _in_order(pool, calls)
+    return _in_order(call_each(function, calls, jobs=jobs, seconds=seconds))
 
 
 def call_each(
@@ -112,97 +115,105 @@ def call_each(
     jobs: int | None = None,
     seconds: float = SECONDS,
 ) -> Iterator[tuple[int, Answer]]:
-    """As :func:`call_all`, but each answer as soon as it is there, with the number of its call."""
-    pool = _pool(function, len(calls), jobs, seconds)
-    return _as_they_come(pool, calls)
+    """Yield the number of each call with its answer, as the answers come in.
 
-
-Submit = Callable[[Sequence[Any]], "Future[Answer]"]
-
-
-def _in_order(
-    pool: AbstractContextManager[Submit], calls: Sequence[Sequence[Any]]
-) -> Iterator[Answer]:
-    with pool as submit:
-        for future in [submit(call) for call in calls]:
-            yield future.result()
-
-
-def _as_they_come(
-    pool: AbstractContextManager[Submit], calls: Sequence[Sequence[Any]]
-) -> Iterator[tuple[int, Answer]]:
-    with pool as submit:
-        futures = {submit(call): i for i, call in enumerate(calls)}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-
-
-def _pool(
-    function: str, calls: int, jobs: int | None, seconds: float
-) -> AbstractContextManager[Submit]:
+    Arguments and errors are those of :func:`call_all`.
+    """
     jobs = default_jobs() if jobs is None else jobs
     if jobs < 1:
         raise GammaError(f"--jobs must be at least 1, got {jobs}")
     if not 0 < seconds <= threading.TIMEOUT_MAX:
         raise GammaError(f"--seconds must be above 0, got {seconds:g}")
-    return _running([Worker(function) for _ in range(min(jobs, calls))], seconds)
+    return _as_they_come([Worker(function) for _ in range(min(jobs, len(calls)))], calls, seconds)
 
 
-@contextlib.contextmanager
-def _running(workers: Sequence[Worker], seconds: float) -> Iterator[Submit]:
-    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-    for worker in workers:
-        idle.put(worker)
-
-    def call(arguments: Sequence[Any]) -> Answer:
-        worker = idle.get()  # there are as many threads as workers, so this never waits
-        try:
-            return worker.call(arguments, seconds)
-        finally:
-            idle.put(worker)
-
-    threads = ThreadPoolExecutor(max(1, len(workers)))
+def _in_order(answers: Iterator[tuple[int, Answer]]) -> Iterator[Answer]:
+    early: dict[int, Answer] = {}
+    turn = 0
     try:
-        yield lambda arguments: threads.submit(call, arguments)
+        for number, answer in answers:
+            early[number] = answer
+            while turn in early:
+                yield early.pop(turn)
+                turn += 1
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+        answers.close()  # type: ignore[attr-defined]
+
+
+def _as_they_come(
+    workers: Sequence[Worker], calls: Sequence[Sequence[Any]], seconds: float
+) -> Iterator[tuple[int, Answer]]:
+    """Let a thread per worker take calls from one queue until none is left."""
+    todo = collections.deque(enumerate(calls))
+    done: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
+
+    def work(worker: Worker) -> None:
+        while True:
+            try:
+                number, arguments = todo.popleft()
+            except IndexError:
+                return
+            try:
+                done.put((number, worker.call(arguments, seconds)))
+            except Exception as error:  # no process could be started, say
+                done.put((number, error))
+
+    threads = [threading.Thread(target=work, args=(w,), daemon=True) for w in workers]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in calls:
+            number, answer = done.get()
+            if isinstance(answer, Exception):
+                raise answer
+            yield number, answer
+    finally:
+        todo.clear()
         for worker in workers:
-            worker.kill()  # ends a call that nobody waits for any more
-        threads.shutdown()
+            worker.kill()  # cuts off a call whose answer nobody waits for any more
+        for thread in threads:
+            thread.join()
         for worker in workers:
             worker.stop()
 
 
 class Worker:
-    """A process that makes one call after the other, started again when one brings it down."""
+    """A process that makes one call after the other; a new one starts when a call ends it."""
 
     def __init__(self, function: str) -> None:
         self.function = function
-        self.process: subprocess.Popen[str] | None = None
-        self.lines: queue.Queue[str | None] = queue.Queue()
-        self.reader: threading.Thread | None = None
+        self._process: subprocess.Popen[str] | None = None
+        self._killed = False
 
     def call(self, arguments: Sequence[Any], seconds: float) -> Answer:
         """Make one call; a problem of the call is part of its answer."""
-        if self.process is None:
-            self._start()
-        assert self.process is not None and self.process.stdin is not None
         start = time.monotonic()
+        process = self._process or self._start()
+        assert process.stdin is not None and process.stdout is not None
+        expired = threading.Event()
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        timer = threading.Timer(seconds, expire)
+        timer.start()
+        line = ""
         try:
-            print(json.dumps(arguments), file=self.process.stdin, flush=True)
-            line = self.lines.get(timeout=seconds)
-            problem = "its process died" if line is None else ""
-        except queue.Empty:
-            line, problem = None, f"took more than {seconds:g} s"
-        except BrokenPipeError:
-            line, problem = None, "its process died"
-        if line is not None:
+            with contextlib.suppress(BrokenPipeError):
+                print(json.dumps(arguments), file=process.stdin, flush=True)
+                line = process.stdout.readline()  # ends early if the process does
+        finally:
+            timer.cancel()
+            timer.join()
+        if line.endswith("\n") and not expired.is_set():
             return Answer(**json.loads(line))
         self.stop()
+        problem = f"took more than {seconds:g} s" if expired.is_set() else "its process died"
         return Answer(problem=problem, seconds=round(time.monotonic() - start, 2))
 
-    def _start(self) -> None:
-        self.process = subprocess.Popen(
+    def _start(self) -> subprocess.Popen[str]:
+        self._process = subprocess.Popen(
             [sys.executable, "-m", "gamma_nlp.workers", self.function],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -210,47 +221,40 @@ class Worker:
             text=True,
             env={
                 **os.environ,
-                # The function may lie where only this process looks, as in a checkout.
+                # The function may be in a folder that only this process knows, as in a checkout.
                 "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
                 "OMP_NUM_THREADS": "1",
                 "HF_HUB_OFFLINE": "1",
             },
         )
-        self.lines = queue.Queue()
-        self.reader = threading.Thread(target=_read, args=(self.process, self.lines), daemon=True)
-        self.reader.start()
+        if self._killed:  # by another thread, before there was a process
+            self._process.kill()
+        return self._process
 
     def kill(self) -> None:
-        """End the process; a call in progress returns at once. Safe from any thread."""
-        process = self.process
+        """End the process for good; a call in progress returns at once. Safe from any thread."""
+        self._killed = True
+        process = self._process
         if process is not None:
             process.kill()
 
     def stop(self) -> None:
         """End the process and close its pipes."""
-        if self.process is None or self.reader is None:
+        process, self._process = self._process, None
+        if process is None:
             return
-        self.process.kill()
-        self.process.wait()
-        self.reader.join()
-        for pipe in (self.process.stdin, self.process.stdout):
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
             with contextlib.suppress(OSError):
                 if pipe is not None:
                     pipe.close()
-        self.process = None
-
-
-def _read(process: subprocess.Popen[str], lines: queue.Queue[str | None]) -> None:
-    assert process.stdout is not None
-    for line in process.stdout:
-        lines.put(line)
-    lines.put(None)
 
 
 def serve(function: str) -> None:
-    """Read lines of arguments from stdin and answer each on stdout; what a worker runs."""
+    """Answer each line of arguments from stdin with a line on stdout; what a worker runs."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what a model prints is no answer
+    os.dup2(2, 1)  # what a model prints is not an answer
     warnings.simplefilter("ignore")
     module, _, name = function.partition(":")
     target = getattr(importlib.import_module(module), name)
@@ -265,9 +269,9 @@ def serve(function: str) -> None:
 
 
 def _problem(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300]
     if os.environ.get("GAMMA_NLP_TRACEBACK"):
         return traceback.format_exc()
+    text = " ".join(str(error).split())[:300]  # one_line leaves out an OSError's file name
     return text if isinstance(error, GammaError) else f"{type(error).__name__}: {text}"
 
 

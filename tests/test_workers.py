@@ -27,9 +27,12 @@ def test_call_that_hangs_raises_or_dies_costs_only_its_own_answer() -> None:
         # Both hold for any machine: a process never starts in a millisecond.
         assert worker.call(["1"], 0.001).problem == "took more than 0.001 s"
         assert worker.call(["1 / 0"], 120).problem == "ZeroDivisionError: division by zero"
-        died = worker.call(["__import__('os')._exit(3)"], 120)
-        assert died.problem == "its process died"
+        for code in (3, 0):
+            died = worker.call([f"__import__('os')._exit({code})"], 120)
+            assert died.problem == "its process died"
         assert worker.call(["1 + 1"], 120).value == 2
+        hangs = "all(__import__('itertools').repeat(1))"  # in C, where no signal is looked at
+        assert worker.call([hangs], 2).problem == "took more than 2 s"
         loud = worker.call(["print('no answer') or 5"], 120)
         assert (loud.value, loud.problem) == (5, "")
     finally:
@@ -50,6 +53,20 @@ def test_reader_that_stops_early_does_not_wait_for_calls_in_progress() -> None:
     assert next(answers).problem == ""
     answers.close()  # type: ignore[attr-defined]
     assert time.monotonic() - start < 60
+
+
+def test_worker_that_was_killed_before_its_first_call_ends_that_call_at_once() -> None:
+    worker = Worker("time:sleep")
+    worker.kill()
+    start = time.monotonic()
+    assert worker.call([100], 200).problem == "its process died"
+    assert time.monotonic() - start < 60
+    worker.stop()
+
+
+def test_call_that_cannot_be_sent_raises_where_the_answers_are_read() -> None:
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        list(call_all("math:sqrt", [(4,), (object(),), (9,)], jobs=2))
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""Proves a gain table on the user's model, and holds the stock rule against it."""
+"""Checks a gain table on the user's model, and compares the stock rule with it."""

@@ -1,20 +1,21 @@
-"""What the stock Trainer's rule gets wrong in one model.
+"""Shows what the stock Trainer's rule gets wrong in one model.
 
-``transformers.Trainer`` spares a parameter from weight decay when its name holds ``bias`` or a
-word such as ``layernorm``, or when it belongs to an ``nn.LayerNorm``. A gain with another name
-decays by accident; a weight with such a name is spared by accident. The rule is asked of the
-installed transformers, not copied, so that the answer holds for the version at hand.
+``transformers.Trainer`` spares a parameter from weight decay if its name contains ``bias`` or a
+word such as ``layernorm``, or if it belongs to an ``nn.LayerNorm``. A gain with any other name
+decays by accident; a weight with such a name is spared by accident. The installed transformers is
+asked for the rule, so that the answer holds for its version.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import nn
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import need
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable
@@ -24,24 +25,35 @@ SPARED_WORDS = ("bias", "layernorm", "rmsnorm", "norm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One parameter: what it is, whether the stock rule decays it, and why that is an accident."""
+class Accident:
+    """A parameter that the stock rule does not treat as what it is.
+
+    Attributes:
+        name: The parameter.
+        what: Its role; for a gain, ``gain`` and the category.
+        decayed: Whether the rule decays it.
+        why: What in its name or module makes the rule decay or spare it.
+    """
 
     name: str
     what: str
     decayed: bool
     why: str
 
+    @property
+    def is_gain(self) -> bool:
+        return self.what.startswith("gain")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """The stock rule held against a gain table; ``str`` reads well, :meth:`to_json` is data.
+    """The stock rule held against a gain table; print it, or take :meth:`to_json`.
 
     Attributes:
         model: The model's class.
-        rule: Whose rule was asked, with its version.
-        decayed: Trainable parameters that the rule decays.
-        spared: Trainable parameters that it spares.
+        rule: Whose rule was asked, with the version.
+        decayed: Number of trainable parameters that the rule decays.
+        spared: Number of trainable parameters that it spares.
         decayed_by_accident: Gains, shifts, biases and ``other`` parameters that it decays.
         spared_by_accident: Weights and embeddings that it spares.
         unit_offset: Gains stored as ``offset + w``: plain decay of w pulls them to the offset
@@ -52,12 +64,12 @@ class Audit:
     rule: str
     decayed: int
     spared: int
-    decayed_by_accident: tuple[Finding, ...]
-    spared_by_accident: tuple[Finding, ...]
-    unit_offset: tuple[Finding, ...]
+    decayed_by_accident: tuple[Accident, ...]
+    spared_by_accident: tuple[Accident, ...]
+    unit_offset: tuple[Accident, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The same as plain data, a list of findings per heading."""
+        """Return the audit as plain data, with a list of accidents per heading."""
         data = asdict(self)
         data.update({key: list(value) for key, value in data.items() if isinstance(value, tuple)})
         return data
@@ -73,40 +85,40 @@ class Audit:
 
 
 def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
-    """Hold the stock Trainer's choice of decayed parameters against what the parameters are.
+    """Compare the parameters that the stock Trainer decays with what the parameters are.
 
     Args:
-        model: Any module, on the meta device too. Frozen parameters are left out, since the
-            Trainer trains none.
-        table: The model's gain table, if it is at hand already.
+        model: Any module, also on the meta device. Frozen parameters are left out, since the
+            Trainer does not train them.
+        table: The model's gain table; by default ``categorize(model)``.
 
     Raises:
-        GammaError: if transformers is missing, or the model's gains cannot be placed.
+        GammaError: transformers is not installed, or the model's gains cannot be placed.
     """
     stock = stock_decayed(model)
     table = categorize(model) if table is None else table
     what: dict[str, Gain | Role] = {**{gain.name: gain for gain in table}, **table.roles}
     owners = dict(model.named_modules(remove_duplicate=False))
-    decayed: list[Finding] = []
-    spared: list[Finding] = []
-    offset: list[Finding] = []
+    decayed: list[Accident] = []
+    spared: list[Accident] = []
+    offset: list[Accident] = []
     names = [name for name, p in model.named_parameters() if p.requires_grad and name in what]
     for name in names:
         entry = what[name]
-        # A gain, shift or bias that the rule spares is what it means to do.
-        wanted = entry in (Role.WEIGHT, Role.EMBEDDING)
-        if (name in stock) != wanted:
+        # The rule means to spare gains, shifts and biases, so sparing one is no accident.
+        to_decay = entry in (Role.WEIGHT, Role.EMBEDDING)
+        if (name in stock) != to_decay:
             owner = type(owners[name.rpartition(".")[0]]).__name__
             why = _why_decayed(owner) if name in stock else _why_spared(name)
-            found = Finding(name=name, what=_what(entry), decayed=name in stock, why=why)
-            (decayed if name in stock else spared).append(found)
+            accident = Accident(name=name, what=_what(entry), decayed=name in stock, why=why)
+            (decayed if name in stock else spared).append(accident)
         if isinstance(entry, Gain) and entry.offset:
             why = f"pulled to {entry.offset:g}, not 0; the stock rule "
             why += "decays it" if name in stock else "spares it"
-            offset.append(Finding(name=name, what=_what(entry), decayed=name in stock, why=why))
+            offset.append(Accident(name=name, what=_what(entry), decayed=name in stock, why=why))
     return Audit(
         model=table.model or type(model).__name__,
-        rule=f"the Trainer of transformers {_version()}",
+        rule=f"the Trainer of transformers {importlib.import_module('transformers').__version__}",
         decayed=sum(name in stock for name in names),
         spared=sum(name not in stock for name in names),
         decayed_by_accident=tuple(decayed),
@@ -116,22 +128,15 @@ def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
 
 
 def stock_decayed(model: nn.Module) -> set[str]:
-    """Names of the parameters that the installed ``transformers.Trainer`` would decay."""
-    try:
-        from transformers import Trainer
-    except ImportError as error:
-        raise GammaError(
-            "the audit asks the Trainer of transformers: pip install 'gamma_nlp[hf]'"
-        ) from error
+    """Return the names of the parameters that the installed ``transformers.Trainer`` decays.
+
+    Raises:
+        GammaError: transformers is not installed.
+    """
+    trainer = need("transformers", "hf", "the audit needs the Trainer of").Trainer
     # The method reads nothing of its trainer, and making one would need a run's arguments.
     nobody: Any = None
-    return set(Trainer.get_decay_parameter_names(nobody, model))
-
-
-def _version() -> str:
-    import transformers
-
-    return str(transformers.__version__)
+    return set(trainer.get_decay_parameter_names(nobody, model))
 
 
 def _what(entry: Gain | Role) -> str:
@@ -149,9 +154,9 @@ def _why_spared(name: str) -> str:
     return f"its name holds {word!r}" if word else "it belongs to an nn.LayerNorm"
 
 
-def _section(title: str, findings: Sequence[Finding]) -> str:
-    if not findings:
+def _section(title: str, accidents: Sequence[Accident]) -> str:
+    if not accidents:
         return f"{title}: none"
-    rows = merge_layers([Row(name=f.name, key=(f.what,), reason=f.why) for f in findings])
+    rows = merge_layers([Row(name=a.name, key=(a.what,), reason=a.why) for a in accidents])
     lines = [["  " + row.name, str(row.count), row.key[0], row.reason] for row in rows]
-    return f"{title}: {len(findings)}\n" + align(["  parameter", "n", "what", "why"], lines, {"n"})
+    return f"{title}: {len(accidents)}\n" + align(["  parameter", "n", "what", "why"], lines, {"n"})

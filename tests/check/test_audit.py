@@ -87,7 +87,7 @@ def test_frozen_parameters_are_left_out() -> None:
     assert found.unit_offset == ()
 
 
-def test_model_that_the_rule_gets_right_has_no_findings() -> None:
+def test_model_that_the_rule_gets_right_has_no_accidents() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     roles = {"0.weight": Role.WEIGHT, "0.bias": Role.BIAS, "1.bias": Role.SHIFT}
     found = audit(model, GainTable(gains=(gain("1.weight"),), roles=roles))

@@ -1,4 +1,4 @@
-"""The numeric check of a gain table: tape, steps, signals, additions, verdicts, in this order.
+"""The numeric check of a gain table: tape, facts, noise, additions, verdicts, in this order.
 
 Nothing here reads the residual graph or shares code with it, so that the two check each other.
 """

@@ -1,8 +1,8 @@
-"""What the steps of a tape are: weights, norms, sums of two signals, and where gains are read.
+"""Tells what the steps of a tape are: weights, norms, and sums of two signals.
 
-*Active* values depend on the signal: an input, an embedding lookup, or a parameter that stands for
-tokens. Whether a hand-written product is a norm is measured: scaling what it normalises leaves its
-output unchanged.
+A value is *active* if it depends on the signal: an input, an embedding lookup, or a parameter that
+stands for tokens. Operations are known by their kind, not by module names. Whether a hand-written
+product is a norm is measured: its output stays the same when what it normalises grows.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ PRODUCTS = _names("""
 NOT_NORMS = _names("linalg_vector_norm norm renorm _weight_norm linalg_norm")
 LOOKUPS = _names("embedding embedding_bag _embedding_bag index index_select gather")
 TOKEN_NORMS = _names("native_layer_norm _fused_rms_norm")
-"""What they normalise are tokens, be it a parameter."""
+"""Whatever these normalise is tokens, even a parameter."""
 SUMS = _names("add sub rsub index_add scatter_add index_put scatter_reduce")
 BACK = 14
-"""How many steps a statistic may take from the signal to the product."""
+"""How many steps back from a product a statistic and its signal may meet."""
 
 
 @dataclass(kw_only=True)
 class Facts:
-    """What is known of a tape.
+    """What is known about the steps and the memory of a tape.
 
     Attributes:
         active: Versions of memory blocks that depend on the signal.
-        origin: For the others, the parameters that they are made of.
+        origin: For all other versions, the parameters that they are made of.
         weights: Steps that contract the signal with a parameter.
         contractions: Steps that contract the signal with itself, as attention does.
         norms: Steps whose output is a normalised signal.
         sums: Steps that add two signals, with the positions of the two in their reads.
-        scores: What enters a softmax.
-        maker: The step that made a version of a block.
-        active_steps: Steps that make something active.
+        scores: Inputs of a softmax.
+        maker: The step that made each version of a block.
+        active_steps: Steps whose result is active.
     """
 
     active: set[Key] = field(default_factory=set)
@@ -60,13 +60,15 @@ class Facts:
 
 
 def examine(tape: Tape, names: Mapping[Key, str], inputs: Iterable[Key]) -> Facts:
-    """Read a tape.
+    """Classify the steps of a tape.
 
     Args:
         tape: A recorded forward pass.
-        names: Where the parameters live.
-        inputs: Where the inputs that carry a signal live.
+        names: The parameters, by the memory that they are in.
+        inputs: The memory of the inputs that carry a signal.
     """
+    # That a parameter stands for tokens shows only where it is used, as a latent query that is
+    # normalised. Then read the tape again with the parameter active, until no more are found.
     tokens: set[str] = set()
     while True:
         facts, found = _read(tape, names, set(inputs), tokens)
@@ -88,20 +90,20 @@ def _read(
         else:
             facts.origin[key] = frozenset([name])
     for step in tape.steps:
-        on = [r.key in facts.active and r.is_float for r in step.reads]
+        signal = [r.key in facts.active and r.is_float for r in step.reads]
         origins = [facts.origin.get(r.key, frozenset()) for r in step.reads]
-        active = any(on)
+        active = any(signal)
         if step.name in LOOKUPS and any(origins) and not step.reads[-1].is_float:
             active = True
         if _contracts(step):
-            active = _contraction(facts, step, on, origins) or active
+            active = _contraction(facts, step, signal, origins) or active
         elif "norm" in step.name and step.name not in NOT_NORMS and step.reads:
-            if not on[0] and step.name in TOKEN_NORMS and origins[0]:
+            if not signal[0] and step.name in TOKEN_NORMS and origins[0]:
                 found |= origins[0]
                 active = True
             facts.norms.add(step.index)
         elif step.name in ("cat", "stack") and active:
-            found |= frozenset().union(*origins)  # joined to the signal: tokens themselves
+            found |= frozenset().union(*origins)  # joined to tokens, so tokens themselves
         elif "softmax" in step.name and "log" not in step.name:
             facts.scores += step.reads[:1]
         elif "attention" in step.name:
@@ -109,9 +111,9 @@ def _read(
             facts.contractions.add(step.index)
         elif step.name in SUMS:
             second = len(step.reads) - 1
-            if second > 0 and on[0] and on[second]:
+            if second > 0 and signal[0] and signal[second]:
                 facts.sums[step.index] = (0, second)
-        elif active and _unknown_kernel(step, on, origins):
+        elif active and _unknown_kernel(step, signal, origins):
             facts.weights.add(step.index)
         for ref in step.writes:
             facts.maker[ref.key] = step
@@ -130,35 +132,44 @@ def _contracts(step: Step) -> bool:
     return step.name in PRODUCTS or "conv" in step.name or "rnn_layer" in step.name
 
 
-def _contraction(facts: Facts, step: Step, on: list[bool], origins: list[frozenset[str]]) -> bool:
-    """Note a weight; returns whether the product of two constants is a signal's source."""
+def _contraction(
+    facts: Facts, step: Step, signal: list[bool], origins: list[frozenset[str]]
+) -> bool:
+    """Note a weight or contraction; return whether a product of constants starts a signal."""
     if step.name == "bmm" and step.reads[0].size[-1] == 1:
-        return False  # nothing is summed: einsum writes products like this
+        return False  # nothing is summed: einsum writes a plain product like this
     factors = range(2 if "rnn" not in step.name else len(step.reads))
-    if any(on[i] for i in factors) and any(not on[i] and origins[i] for i in factors):
+    if any(signal[i] for i in factors) and any(not signal[i] and origins[i] for i in factors):
         facts.weights.add(step.index)
-    elif all(on[i] for i in factors):
+    elif all(signal[i] for i in factors):
         facts.contractions.add(step.index)
-    # A sinusoid or a one-hot vector times a matrix; not a product of two parameters.
-    return not any(on) and [bool(origins[i]) for i in factors] == [False, True]
+    # A sinusoid or a one-hot vector times a matrix is a lookup; two parameters are not.
+    return not any(signal) and [bool(origins[i]) for i in factors] == [False, True]
 
 
-def _unknown_kernel(step: Step, on: list[bool], origins: list[frozenset[str]]) -> bool:
+def _unknown_kernel(step: Step, signal: list[bool], origins: list[frozenset[str]]) -> bool:
+    """Return whether a step from outside PyTorch holds a matrix; if so it counts as a weight."""
     if not step.foreign:
         return False
     if any(isinstance(leaf, torch.ScriptObject) for leaf in step.leaves):
         return True  # a packed matrix
     return any(
         origin and not active and sum(n > 1 for n in ref.size) >= 2
-        for ref, active, origin in zip(step.reads, on, origins, strict=True)
+        for ref, active, origin in zip(step.reads, signal, origins, strict=True)
     )
 
 
 # Hand-written norms -----------------------------------------------------------------------------
+#
+#     root ──┬───────────────────────────────── * ── out      a statistic has fewer elements than
+#            └─ pow ─ mean ─ + eps ─ rsqrt ─────┘             the signal that it is taken of
+#
+# With the root 100, 10,000 and -10,000 times as large, a norm gives out, out and -out (the eps no
+# longer counts). A gate gives something else, and so does a share of a sum: it keeps its sign.
 
 
 def _normalises(tape: Tape, facts: Facts, step: Step) -> bool:
-    """Whether a product of a signal with a smaller one stays as it is when their root grows."""
+    """Return whether a product of a signal with a statistic of it normalises the signal."""
     if step.name not in ("mul", "div") or len(step.reads) != 2 or not step.writes[0].is_float:
         return False
     first, second = step.reads
@@ -167,16 +178,17 @@ def _normalises(tape: Tape, facts: Facts, step: Step) -> bool:
     if first.numel <= second.numel and (step.name == "div" or first.numel == second.numel):
         return False
     signal, factor = (first, second) if first.numel > second.numel else (second, first)
-    # A statistic is taken of the signal as it is, though the signal may go through a weight.
+    # On its way to the statistic the root crosses no weight; on its way to the signal it may.
     shared = _before(facts, signal.key) & _before(facts, factor.key, stop=facts.weights)
     made = {key: facts.maker[key].index if key in facts.maker else -1 for key in shared}
     for root in sorted(shared, key=made.__getitem__, reverse=True)[:2]:
-        if _invariant(tape, step, like(tape, facts, root)):
+        if _invariant(tape, step, window_on(tape, facts, root)):
             return True
     return False
 
 
 def _before(facts: Facts, key: Key, stop: Container[int] = ()) -> set[Key]:
+    """Return the active values that a value is made of, at most ``BACK`` steps back."""
     found, edge = {key}, [key]
     for _ in range(BACK):
         edge = [
@@ -190,8 +202,8 @@ def _before(facts: Facts, key: Key, stop: Container[int] = ()) -> set[Key]:
     return found
 
 
-def like(tape: Tape, facts: Facts, key: Key) -> Ref:
-    """A window that some step has on this version of a block."""
+def window_on(tape: Tape, facts: Facts, key: Key) -> Ref:
+    """Return a window that some step has on this version of a block."""
     maker = facts.maker.get(key)
     refs = list(maker.writes) if maker else []
     refs += [ref for index in tape.readers(key)[:1] for ref in tape.steps[index].reads]
@@ -208,18 +220,17 @@ def _invariant(tape: Tape, step: Step, root: Ref) -> bool:
             return False
         results.append(play.value(out))
     size = float(results[0].abs().max())
-    # A share of a sum is invariant too, but it does not change its sign with the signal.
     changes = (results[0] - results[1], results[1] + results[2])
     return size > 0 and all(float(change.abs().max()) <= 1e-3 * size for change in changes)
 
 
 def flat(tape: Tape, ref: Ref, play: Play | None = None) -> torch.Tensor:
-    """All of the block that a window looks at, as one row of the window's dtype; a copy."""
+    """Return a copy of the whole block behind a window, as one row of the window's dtype."""
     return (play or tape).whole(ref.key, ref.dtype).clone()
 
 
-def shaken(tape: Tape, ref: Ref) -> torch.UntypedStorage:
-    """The block behind a window with noise of a tenth of its values on it."""
+def with_noise(tape: Tape, ref: Ref) -> torch.UntypedStorage:
+    """Return the block behind a window with noise of a tenth of its values added."""
     values = flat(tape, ref)
     generator = torch.Generator().manual_seed(0)
     real = torch.float64 if not values.is_complex() else values.real.dtype

@@ -1,4 +1,4 @@
-"""The copy of a model that the probe works on, and its one recorded forward pass."""
+"""Copies the model that the probe works on, and records its one forward pass."""
 
 from __future__ import annotations
 
@@ -12,41 +12,44 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from gamma_nlp.check.probe.recorder import record
 from gamma_nlp.check.probe.tape import Tape
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.graph import messages
 from gamma_nlp.wrappers import unwrap
 
 PACKED = (torch.int8, torch.uint8, torch.int16, torch.int32)
 TINY = 1e-6
-"""Matrices whose elements are all below this let nothing through."""
+"""Matrices with all elements below this let nothing through."""
 
 
 def duplicate(model: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, dict[str, torch.Tensor]]:
-    """A copy in this precision, and its parameters under the names of the original.
+    """Return a copy in this precision, and its parameters under the names of the original.
 
-    Matrices that quantised layers keep in integer buffers count as parameters.
+    The integer buffers in which quantised layers keep matrices count as parameters.
+
+    Raises:
+        GammaError: The model cannot be copied, or a copy shares tensors with it.
     """
     memo: dict[int, Any] = {}
     inner = unwrap(model)
     try:
-        twin = copy.deepcopy(inner, memo)
+        copied = copy.deepcopy(inner, memo)
     except Exception as error:
         raise GammaError(
-            f"{type(inner).__name__} cannot be copied ({type(error).__name__}: {error}), and the "
-            "probe works on a copy. Check table against graph instead: "
+            f"the probe works on a copy, but {type(inner).__name__} cannot be copied "
+            f"({type(error).__name__}: {one_line(error)}). Check table against graph instead: "
             "categorize(model, inputs)"
         ) from error
-    if {id(t) for t in _tensors(inner)} & {id(t) for t in _tensors(twin)}:
+    if {id(t) for t in _tensors(inner)} & {id(t) for t in _tensors(copied)}:
         raise GammaError(
-            f"a copy of {type(inner).__name__} shares tensors with it (a __deepcopy__ of its own?),"
-            " and the probe changes its copy. Check table against graph instead: "
+            f"the probe changes a copy of the model, but a copy of {type(inner).__name__} shares "
+            "tensors with it (does it define __deepcopy__?). Check table against graph instead: "
             "categorize(model, inputs)"
         )
     with torch.no_grad():
-        for tensor in _tensors(twin):
+        for tensor in _tensors(copied):
             kind = dtype if tensor.is_floating_point() else tensor.dtype
             tensor.data = tensor.data.to(kind, copy=True).contiguous()
-    for module in twin.modules():
+    for module in copied.modules():
         config: Any = getattr(module, "config", None)
         if getattr(config, "_attn_implementation_internal", None) not in (None, "eager", "sdpa"):
             config._attn_implementation_internal = "eager"
@@ -58,7 +61,7 @@ def duplicate(model: nn.Module, dtype: torch.dtype) -> tuple[nn.Module, dict[str
         for name, tensor in {**packed, **dict(model.named_parameters())}.items()
         if id(tensor) in memo
     }
-    return twin.eval(), names
+    return copied.eval(), names
 
 
 def _tensors(model: nn.Module) -> list[torch.Tensor]:
@@ -66,7 +69,7 @@ def _tensors(model: nn.Module) -> list[torch.Tensor]:
 
 
 def is_silent(parameter: torch.Tensor) -> bool:
-    """Whether a parameter is constant, or so small that nothing gets through it."""
+    """Return whether a parameter is constant, or so small that nothing gets through it."""
     if not parameter.is_floating_point() or parameter.numel() == 0:
         return False
     first = parameter.flatten()[0]
@@ -74,7 +77,7 @@ def is_silent(parameter: torch.Tensor) -> bool:
 
 
 def randomise(model: nn.Module) -> None:
-    """Put noise on the parameters that let nothing through."""
+    """Put noise on every silent parameter."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -84,7 +87,7 @@ def randomise(model: nn.Module) -> None:
 
 
 def cast(inputs: Any, dtype: torch.dtype) -> Any:
-    """Copies of all tensors among the inputs, numbers in this precision."""
+    """Return the inputs with all tensors copied, floats in this precision."""
 
     def one(leaf: Any) -> Any:
         if not isinstance(leaf, torch.Tensor):
@@ -95,7 +98,7 @@ def cast(inputs: Any, dtype: torch.dtype) -> Any:
 
 
 def carries_signal(leaf: Any) -> bool:
-    """Whether an input holds a signal; zeros and ones alone are a mask."""
+    """Return whether an input holds a signal; zeros and ones alone are a mask."""
     return (
         isinstance(leaf, torch.Tensor)
         and leaf.is_floating_point()
@@ -104,17 +107,17 @@ def carries_signal(leaf: Any) -> bool:
 
 
 def refuse_silence(inputs: Any) -> None:
-    """Raise an error where all that a model is given is zeros and ones.
+    """Raise if the inputs hold only zeros and ones.
 
     Raises:
-        GammaError: There are tensors, but neither a signal nor integers that stand for tokens.
+        GammaError: There are tensors, but neither a signal nor token ids among them.
     """
     tensors = [t for t in tree_leaves(inputs) if isinstance(t, torch.Tensor)]
     tokens = any(not t.is_floating_point() and t.dtype is not torch.bool for t in tensors)
     known = not any(t.is_meta for t in tensors)
     if known and tensors and not tokens and not any(carries_signal(t) for t in tensors):
         raise GammaError(
-            "no input carries a signal: all are empty, or zeros and ones, which stand for masks; "
+            "no input carries a signal: all are empty, or hold only zeros and ones, as masks do; "
             "pass numbers that differ: probe(model, torch.randn(2, 8, width))"
         )
 
@@ -124,12 +127,12 @@ def run(model: nn.Module, original: nn.Module, inputs: Any, dtype: torch.dtype) 
 
     Args:
         model: The copy.
-        original: What it is a copy of; the pass must not touch it.
+        original: The model that it is a copy of; the pass must not use its tensors.
         inputs: Positional and keyword arguments, already cast.
         dtype: The precision of the pass.
 
     Raises:
-        GammaError: The pass failed, or has no values to record.
+        GammaError: The pass fails, or has no values to record.
     """
     running: list[str] = []
     names = {id(module): name for name, module in model.named_modules()}

@@ -1,8 +1,8 @@
-"""A numeric check of a gain table on the model itself, in the spirit of mup's coordinate check.
+"""Checks a gain table numerically on the model itself, in the spirit of mup's coordinate check.
 
-One forward pass of a copy is written down and played again with noise, and with each gain changed
-channel by channel. Residual additions are found by how noise travels; a category is what moves up
-to the gain's first addition. Nothing is read from the residual graph or the name tables.
+One forward pass of a copy is recorded, then played again with noise, and with each gain changed
+channel by channel. How noise travels shows the residual additions; what moves at a gain's first
+addition shows its category. Nothing is read from the residual graph or the name tables.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from gamma_nlp.check.probe import facts as steps
 from gamma_nlp.check.probe.additions import additions
+from gamma_nlp.check.probe.facts import examine
 from gamma_nlp.check.probe.model_copy import (
     carries_signal,
     cast,
@@ -42,33 +42,35 @@ def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) 
     """Check the category of every gain numerically.
 
     Args:
-        model: Any module with values (not on the meta device). A copy is examined, in eval mode.
-        inputs: What the forward pass is called with: a tensor, a tuple of positional or a dict
-            of keyword arguments. Eight unequal tokens or more, no padding; values that differ,
-            never zeros. Models of transformers need none.
-        table: What to check; by default what ``categorize(model, inputs)`` says.
+        model: Any module with values (not on the meta device). The probe works on a copy of it,
+            in eval mode.
+        inputs: The inputs of the forward pass: a tensor, a tuple of positional arguments or a
+            dict of keyword arguments. Pass eight different tokens or more and no padding; floats
+            must differ from each other. Models of transformers need none.
+        table: The table to check; by default ``categorize(model, inputs)``.
 
     Raises:
-        GammaError: A forward pass that fails, a model that cannot be copied or has no values,
-            inputs without a signal, or the table of another model.
+        GammaError: The forward pass fails, the model cannot be copied or has no values, the
+            inputs carry no signal, or the table belongs to another model.
     """
     if table is None:
         table = categorize(model, inputs)
     own = dict(model.named_parameters())
-    strangers = [gain.name for gain in table if gain.name not in own]
-    if strangers:
+    unknown = [gain.name for gain in table if gain.name not in own]
+    if unknown:
         raise GammaError(
-            f"the table is not of this model, which has no parameter {strangers[0]!r}; make one: "
-            "categorize(model, inputs)"
+            f"the table belongs to another model: this one has no parameter {unknown[0]!r}; make "
+            "a table of this model: categorize(model, inputs)"
         )
-    given = arguments(unwrap(model), inputs)
-    refuse_silence(given)
-    findings, found, dtype = _examine(model, given, table, stirred=False)
-    silent = [f.name for f in findings.values() if f.verdict == "inconclusive"]
-    if silent and any(is_silent(p) for p in model.parameters()):
-        again, stirred, _ = _examine(model, given, table, stirred=True)
-        found = max(found, stirred)
-        findings |= {name: again[name] for name in silent}
+    call = arguments(unwrap(model), inputs)
+    refuse_silence(call)
+    findings, found, dtype = _examine(model, call, table, noisy=False)
+    unsettled = [f.name for f in findings.values() if f.verdict == "inconclusive"]
+    if unsettled and any(is_silent(p) for p in model.parameters()):
+        # Zero-initialised branches (LoRA's B, gates) let nothing through: try with noise on them.
+        again, found_again, _ = _examine(model, call, table, noisy=True)
+        found = max(found, found_again)
+        findings |= {name: again[name] for name in unsettled}
     return ProbeReport(
         model=type(unwrap(model)).__name__,
         additions=found,
@@ -78,28 +80,36 @@ def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) 
 
 
 def _examine(
-    model: nn.Module, inputs: Any, table: GainTable, stirred: bool
+    model: nn.Module, call: Any, table: GainTable, noisy: bool
 ) -> tuple[dict[str, Finding], int, torch.dtype]:
+    """Return a finding per gain, the number of residual additions, and the precision.
+
+    Args:
+        model: The user's model.
+        call: Positional and keyword arguments of the forward pass.
+        table: The gains.
+        noisy: Whether to put noise on silent parameters first.
+    """
     size = sum(p.numel() for p in model.parameters())
     dtypes = [torch.float32] if size > LARGE else [torch.float64, torch.float32]
     for dtype in dtypes:
         inner, names = duplicate(model, dtype)
-        if stirred:
+        if noisy:
             randomise(inner)
-        given = cast(inputs, dtype)
-        # Taken before the run, in which a model may replace the data of its parameters.
+        inputs = cast(call, dtype)
+        # Noted before the pass, in which a model may replace the data of its parameters.
         memory = {name: p.untyped_storage() for name, p in names.items()}
         try:
-            tape = run(inner, unwrap(model), given, dtype)
+            tape = run(inner, unwrap(model), inputs, dtype)
         except GammaError:
-            if dtype is dtypes[-1]:  # some kernels know no float64
+            if dtype is dtypes[-1]:  # some kernels have no float64
                 raise
             continue
         if all(bool(tape.value(ref).isfinite().any()) for ref in tape.outputs):
             break  # masks can overflow in float64 alone
     places = {name: tape.key_of(storage) for name, storage in memory.items()}
-    sources = [tape.key_of(t.untyped_storage()) for t in tree_leaves(given) if carries_signal(t)]
-    facts = steps.examine(
+    sources = [tape.key_of(t.untyped_storage()) for t in tree_leaves(inputs) if carries_signal(t)]
+    facts = examine(
         tape,
         {key: name for name, key in places.items() if key is not None},
         [key for key in sources if key is not None],

@@ -1,4 +1,4 @@
-"""Write a tape: watch the operations of a forward pass where PyTorch dispatches them."""
+"""Records a tape: watches the operations of a forward pass where PyTorch dispatches them."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ def record(
     run: Callable[[], Any],
     where: Callable[[], str],
     dtype: torch.dtype = torch.float32,
-    strangers: Iterable[Tensor] = (),
+    forbidden: Iterable[Tensor] = (),
 ) -> Tape:
-    """Write down what ``run`` does.
+    """Record a forward pass.
 
     Args:
-        run: A forward pass on tensors that nobody else needs unchanged.
+        run: The pass, on tensors that may be changed.
         where: Returns the name of the module that is running.
-        dtype: The lowest precision; what the model would cast to less stays in this one.
-        strangers: Tensors that the pass must not touch.
+        dtype: The lowest precision; casts to a lower one give this one instead.
+        forbidden: Tensors that the pass must not use.
 
     Raises:
-        GammaError: Tensors without memory of their own (meta, sparse), which cannot be replayed,
-            or a stranger.
+        GammaError: A tensor has no memory of its own (meta, sparse) and cannot be replayed, or a
+            forbidden tensor was used.
     """
-    recorder = _Recorder(where, {low: dtype for low in LOW[dtype]}, strangers)
-    usual = torch.get_default_dtype()
+    recorder = _Recorder(where, {low: dtype for low in LOW[dtype]}, forbidden)
+    default = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
         with torch.no_grad(), recorder:
             output = run()
     finally:
-        torch.set_default_dtype(usual)
+        torch.set_default_dtype(default)
     recorder.tape.outputs = tuple(
-        recorder.ref(leaf) for leaf in _outputs(output) if leaf.is_floating_point()
+        recorder.ref(leaf) for leaf in _tensors(output) if leaf.is_floating_point()
     )
     return recorder.tape
 
 
 _HALF = (torch.float16, torch.bfloat16)
 LOW = {torch.float64: (*_HALF, torch.float32), torch.float32: _HALF}
-"""Precisions below another."""
+"""The precisions below each."""
 
 
 class _Recorder(TorchDispatchMode):
@@ -56,10 +56,10 @@ class _Recorder(TorchDispatchMode):
         self,
         where: Callable[[], str],
         raised: Mapping[torch.dtype, torch.dtype],
-        strangers: Iterable[Tensor],
+        forbidden: Iterable[Tensor],
     ) -> None:
         super().__init__()
-        self._strangers = {tensor.untyped_storage()._cdata for tensor in strangers}
+        self._forbidden = {tensor.untyped_storage()._cdata for tensor in forbidden}
         self.tape = Tape()
         self._raised = raised
         self._where = where
@@ -83,6 +83,8 @@ class _Recorder(TorchDispatchMode):
         leaves, spec = (list(args), None) if flat else tree_flatten((args, kwargs))
         seen = [self.ref(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         written = _written(func, args, kwargs)
+        # An operation in place: what is there now moves into a copy, which becomes the old
+        # version, and the memory itself goes on as the new one.
         for tensor in written:
             versions = self.tape.memory[self.ref(tensor).key[0]]
             versions[-1] = tensor.untyped_storage().clone()
@@ -101,7 +103,7 @@ class _Recorder(TorchDispatchMode):
         for place, leaf in enumerate(tree_flatten(output)[0]):
             if isinstance(leaf, Tensor):
                 ref = self.ref(leaf)
-                if ref.key[0] >= known:
+                if ref.key[0] >= known:  # else a view of memory that the tape has already
                     writes.append(ref)
                     results.append(place)
         if writes:
@@ -118,7 +120,7 @@ class _Recorder(TorchDispatchMode):
                     leaves=tuple(seen),
                     spec=spec,
                     results=tuple(results),
-                    # Fused attention has a dropout argument; it is off in eval mode.
+                    # Fused attention counts as random for its dropout, which is off in eval mode.
                     random=torch.Tag.nondeterministic_seeded in func.tags
                     and not ("attention" in name or "rnn" in name),
                 )
@@ -128,21 +130,21 @@ class _Recorder(TorchDispatchMode):
     def ref(self, tensor: Tensor) -> Ref:
         if tensor.is_meta or tensor.layout is not torch.strided:
             raise GammaError(
-                f"the probe needs values in ordinary memory, and module {self._where()!r} has a "
+                f"the probe needs values in ordinary memory, but module {self._where()!r} has a "
                 f"tensor on {tensor.device} with layout {tensor.layout}. Build the model on the "
-                "CPU, or trust table and graph: categorize(model, inputs)"
+                "CPU, or check table against graph instead: categorize(model, inputs)"
             )
         storage = tensor.untyped_storage()
-        if storage._cdata in self._strangers:
+        if storage._cdata in self._forbidden:
             raise GammaError(
-                f"the probe works on a copy, and module {self._where()!r} of the copy still uses a "
-                "tensor of the original. A function that the model keeps refers to the original "
-                "model; let it take the module as an argument, or check table against graph "
+                f"the probe works on a copy, but module {self._where()!r} of the copy still uses a "
+                "tensor of the original, through a function that refers to the original model. "
+                "Pass the module to that function as an argument, or check table against graph "
                 "instead: categorize(model, inputs)"
             )
         block = self._blocks.get(storage._cdata)
         if block is None:
-            # Held by the tape, so that no later memory gets the same address.
+            # The tape keeps the memory alive, so that no later block gets the same address.
             block = self._blocks[storage._cdata] = len(self.tape.memory)
             self.tape.memory.append([storage])
         return Ref(
@@ -175,7 +177,7 @@ def _lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
     return (1 - weight) * start + weight * end
 
 
-# Operations that are a sum and a product at once are taken apart, so that each part can be held.
+# Operations that are a sum and a product at once are split, so that each part can be held.
 _SPLIT: dict[str, Callable[..., Tensor]] = {
     "addmm": _sum_and_product(torch.mm),
     "baddbmm": _sum_and_product(torch.bmm),
@@ -189,7 +191,7 @@ _SPLIT: dict[str, Callable[..., Tensor]] = {
 
 
 def _in_parts(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """The same result, written where the operation would have written it."""
+    """Return the same result, written where the operation would have written it."""
     out = kwargs.pop("out", args[0] if func._schema.is_mutable else None)
     result = _SPLIT[name](*args, **kwargs)
     if out is None:
@@ -204,10 +206,10 @@ def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[T
     found: list[Tensor] = []
     for i, argument in enumerate(func._schema.arguments):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            given = args[i] if i < len(args) else kwargs.get(argument.name)
-            found += [leaf for leaf in tree_flatten(given)[0] if isinstance(leaf, Tensor)]
+            value = args[i] if i < len(args) else kwargs.get(argument.name)
+            found += _tensors(value)
     return found
 
 
-def _outputs(value: Any) -> Iterable[Tensor]:
+def _tensors(value: Any) -> list[Tensor]:
     return [leaf for leaf in tree_flatten(value)[0] if isinstance(leaf, Tensor)]

@@ -1,4 +1,4 @@
-"""The findings of a probe as text to read: layers that agree in everything share a row."""
+"""What the probe found: a verdict per gain, and a report in which equal layers share a row."""
 
 from __future__ import annotations
 
@@ -18,8 +18,87 @@ MEANINGS = {
 }
 
 
-def report(model: str, additions: int, dtype: str, findings: Sequence[Finding], full: bool) -> str:
-    """A row per gain (``full``) or per group of layers, then the counts and the reasons."""
+Verdict = Literal["agrees", "contradicts", "inconclusive"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What the probe measured for one gain.
+
+    Attributes:
+        name: The parameter.
+        claimed: The category in the table.
+        measured: The category that the experiments show; ``None`` if they show none.
+        verdict: ``agrees``, ``contradicts`` or ``inconclusive``.
+        deviation: The relative movement of the operand that decides. For ``branch_last``, what is
+            left of the branch when the gain is 0.
+        tolerance: The movement above which something counts as moved.
+        why: The experiment that decided, in words.
+    """
+
+    name: str
+    claimed: Category | None
+    measured: Category | None
+    verdict: Verdict
+    deviation: float
+    tolerance: float
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeReport:
+    """The result of a probe; iterate over it for a :class:`Finding` per gain.
+
+    Attributes:
+        model: The model's class.
+        additions: Number of residual additions that were found.
+        dtype: The precision of the check.
+        findings: One per gain, in the order of the table.
+    """
+
+    model: str
+    additions: int
+    dtype: str
+    findings: tuple[Finding, ...]
+
+    def __iter__(self) -> Iterator[Finding]:
+        return iter(self.findings)
+
+    def __len__(self) -> int:
+        return len(self.findings)
+
+    def having(self, verdict: str) -> list[Finding]:
+        """Return the findings with this verdict."""
+        return [finding for finding in self.findings if finding.verdict == verdict]
+
+    @property
+    def verdict(self) -> str:
+        """``contradicts`` if one gain does, else ``inconclusive`` if one is, else ``agrees``."""
+        for verdict in ("contradicts", "inconclusive"):
+            if self.having(verdict):
+                return verdict
+        return "agrees"
+
+    def counts(self) -> Counter[str]:
+        """Count the gains per verdict."""
+        return Counter(finding.verdict for finding in self.findings)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, *, full: bool = False) -> str:
+        """Return the report to read; ``full`` gives every gain a row of its own."""
+        return findings_text(self.model, self.additions, self.dtype, self.findings, full)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain data."""
+        return {"verdict": self.verdict, **asdict(self)}
+
+
+def findings_text(
+    model: str, additions: int, dtype: str, findings: Sequence[Finding], full: bool
+) -> str:
+    """Return a row per gain (``full``) or per group of layers, the counts, and the reasons."""
     if not findings:
         return f"{model}: no gains"
     groups: dict[tuple[str, str, str, str, str], list[Finding]] = {}
@@ -66,80 +145,3 @@ def _places(finding: Finding) -> tuple[str, str]:
 def _span(values: Sequence[float]) -> str:
     low, high = f"{min(values):.2g}", f"{max(values):.2g}"
     return low if low == high else f"{low}..{high}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeReport:
-    """What the probe found; iterating yields a :class:`Finding` per gain.
-
-    Attributes:
-        model: The model's class.
-        additions: How many residual additions were found.
-        dtype: The precision of the check.
-        findings: One per gain, in the order of the table.
-    """
-
-    model: str
-    additions: int
-    dtype: str
-    findings: tuple[Finding, ...]
-
-    def __iter__(self) -> Iterator[Finding]:
-        return iter(self.findings)
-
-    def __len__(self) -> int:
-        return len(self.findings)
-
-    def having(self, verdict: str) -> list[Finding]:
-        """The findings with this verdict."""
-        return [finding for finding in self.findings if finding.verdict == verdict]
-
-    @property
-    def verdict(self) -> str:
-        """``contradicts`` if one gain does, else ``inconclusive`` if one is, else ``agrees``."""
-        for verdict in ("contradicts", "inconclusive"):
-            if self.having(verdict):
-                return verdict
-        return "agrees"
-
-    def counts(self) -> Counter[str]:
-        """How many gains have which verdict."""
-        return Counter(finding.verdict for finding in self.findings)
-
-    def __str__(self) -> str:
-        return self.text()
-
-    def text(self, *, full: bool = False) -> str:
-        """The report to read; ``full`` gives every gain a row of its own."""
-        return report(self.model, self.additions, self.dtype, self.findings, full)
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as plain data."""
-        return {"verdict": self.verdict, **asdict(self)}
-
-
-Verdict = Literal["agrees", "contradicts", "inconclusive"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """What the probe measured for one gain.
-
-    Attributes:
-        name: The parameter.
-        claimed: The category in the table.
-        measured: The category that the experiments give; ``None`` where the gain is not used.
-        verdict: ``agrees``, ``contradicts`` or ``inconclusive``.
-        deviation: The relative movement of what should move. For ``branch_last`` what is left of
-            the summand when the gain is 0.
-        tolerance: What the deviation is held against.
-        why: The experiment that settled it, in words.
-    """
-
-    name: str
-    claimed: Category | None
-    measured: Category | None
-    verdict: Verdict
-    deviation: float
-    tolerance: float
-    why: str

@@ -1,8 +1,21 @@
-"""A forward pass written down operation by operation, to be played again with something changed.
+"""A recorded forward pass that can be played again with something changed.
 
-Memory is kept in versions: an operation in place makes a new version of the block that it writes.
-A :class:`Ref` is a window on one version, so views cost nothing and every value that ever was can
-be read, changed and followed. Playing runs only the operations that the change reaches.
+Memory is kept in versions. An operation in place makes a new version of the block that it writes,
+so every value that ever existed can still be read, changed and followed. A :class:`Ref` is a window
+on one version; a view is another window on it and costs nothing::
+
+    x = torch.zeros(2, 3)      block 0   version 0   0 0 0 0 0 0
+    y = x[1]                             window      . . . y y y
+    y += 1                               version 1   0 0 0 1 1 1
+    z = x * 2                  block 1   version 0   reads (0, 1), so it depends on the ``+=``
+
+A step names the versions that it reads and writes. :meth:`Tape.play` puts new contents into some
+versions and runs only the steps that the change reaches, in order; everything else is read from the
+recording. A step that is *held* does not run: what it made stays as recorded, and a change ends
+there. To hold all weights and norms is to ask what still gets through without them::
+
+    x ──┬── norm ── weight ──┐         change x, hold nothing:          both operands of + move
+        └────────────────────+         change x, hold norm and weight:  only the skip moves
 """
 
 from __future__ import annotations
@@ -17,11 +30,11 @@ from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 Key = tuple[int, int]
-"""A memory block and its version."""
+"""The number of a memory block, and its version."""
 
 
 class Ref(NamedTuple):
-    """A tensor as one operation saw it."""
+    """A tensor as one operation saw it: a window on one version of a memory block."""
 
     key: Key
     dtype: torch.dtype
@@ -35,7 +48,7 @@ class Ref(NamedTuple):
 
     @property
     def numel(self) -> int:
-        """Distinct elements: expanded dimensions count once."""
+        """Number of distinct elements: expanded dimensions count once."""
         count = 1
         for size, stride in zip(self.size, self.stride, strict=True):
             count *= 1 if stride == 0 else size
@@ -44,16 +57,21 @@ class Ref(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One operation: what it read and what it made or overwrote.
+    """One operation, with what it read and what it made or overwrote.
 
     Attributes:
-        index: Its place on the tape.
-        name: As the dispatcher calls it, without namespace, overload and trailing underscore.
-        foreign: It is not one of PyTorch's own operations.
-        reads: Its tensor arguments in order.
-        writes: Its results in new memory, and the windows that it overwrote.
+        index: Its position on the tape.
+        name: Its name in the dispatcher, without namespace, overload and trailing underscore.
+        foreign: Whether it comes from outside PyTorch.
+        reads: Its tensor arguments, in order.
+        writes: The windows that it overwrote, then its results in new memory.
         replaces: The versions that it overwrote.
         module: The module that was running.
+        func: The operation itself.
+        leaves: All its arguments, flat, with tensors as windows.
+        spec: How to put the leaves back together; ``None`` if they are all positional.
+        results: For each of ``writes``, its position in the output; ``None`` if overwritten.
+        random: Whether it draws random numbers. Such a step is never played again.
     """
 
     index: int
@@ -87,20 +105,20 @@ class Tape:
             self._readers.setdefault(key, []).append(step.index)
 
     def readers(self, key: Key) -> list[int]:
-        """The steps that read this version of a block, in order."""
+        """Return the steps that read this version of a block, in order."""
         return self._readers.get(key, [])
 
     def value(self, ref: Ref) -> Tensor:
-        """What was there when the model ran; not to be written to."""
+        """Return the recorded value. Do not write to it."""
         return _window(self.memory[ref.key[0]][ref.key[1]], ref)
 
     def key_of(self, storage: torch.UntypedStorage) -> Key | None:
-        """The first version of a block of memory, if the model used it."""
+        """Return the first version of a block of memory; ``None`` if the model did not use it."""
         block = self.blocks.get(storage._cdata)
         return None if block is None else (block, 0)
 
     def whole(self, key: Key, dtype: torch.dtype) -> Tensor:
-        """All of one version of a block as a row; not to be written to."""
+        """Return all of one version of a block as a row. Do not write to it."""
         return _row(self.memory[key[0]][key[1]], dtype)
 
     def play(
@@ -114,20 +132,23 @@ class Tape:
         choices: bool = False,
         keep: Set[Key] | None = None,
     ) -> Play:
-        """Run again what a change reaches.
+        """Play the pass again with a change.
 
         Args:
             values: New contents of versions of memory blocks.
-            operands: New tensor arguments, by step and position in its reads.
-            hold: Steps whose results stay what they were.
+            operands: New tensor arguments, by step and position in its reads: they change one use
+                of a value, where ``values`` changes all its uses.
+            hold: Steps whose results stay as recorded.
             straight: Steps that hand on the change of their signal as it is.
             until: The last step to run.
-            choices: Whether indices and masks follow the change too; else they stay.
-            keep: What to keep of the result, so that long loops do not fill the memory; all.
+            choices: Whether indices and masks follow the change too. By default they stay as
+                recorded: a change must not be able to send tokens to other experts.
+            keep: The versions to keep of the result, so that long loops do not fill the memory;
+                all by default.
         """
         live: dict[Key, torch.UntypedStorage] = dict(values or {})
-        new = dict(operands or {})
-        queue = [index for index, _ in new]
+        operands = operands or {}
+        queue = [index for index, _ in operands]
         for key in live:
             queue += self.readers(key)
         queue = sorted(set(queue))
@@ -141,7 +162,7 @@ class Tape:
             if step.index in straight:
                 made = self._hand_on(step, live)
             else:
-                made = self._run(step, live, new, choices, keep)
+                made = self._run(step, live, operands, choices, keep)
             for key in made:
                 for reader in self.readers(key):
                     if reader not in queued:
@@ -155,10 +176,12 @@ class Tape:
         self,
         step: Step,
         live: dict[Key, torch.UntypedStorage],
-        operands: dict[tuple[int, int], Tensor],
+        operands: Mapping[tuple[int, int], Tensor],
         choices: bool,
         keep: Set[Key] | None,
     ) -> list[Key]:
+        # What the step overwrites must not change in the recording, nor for other readers of the
+        # same version: it gets a copy to write to, unless this is the version's last use.
         overwritten: dict[int, torch.UntypedStorage] = {}
         for key in step.replaces:
             block, version = key
@@ -172,15 +195,15 @@ class Tape:
         for i, leaf in enumerate(leaves):
             if not isinstance(leaf, Ref):
                 continue
-            given = operands.get((step.index, position))
+            new = operands.get((step.index, position))
             position += 1
             block = leaf.key[0]
             if block in overwritten:
                 leaves[i] = _window(overwritten[block], leaf)
-                if given is not None:
-                    leaves[i].copy_(given)
-            elif given is not None:
-                leaves[i] = given
+                if new is not None:
+                    leaves[i].copy_(new)
+            elif new is not None:
+                leaves[i] = new
             elif leaf.key in live:
                 leaves[i] = _window(live[leaf.key], leaf)
             else:
@@ -214,7 +237,7 @@ class Tape:
     def _same_choice(
         self, step: Step, args: Sequence[Any], kwargs: dict[str, Any], outputs: list[Any]
     ) -> list[Any]:
-        """Top-k, sort and maximum with the indices of the first pass."""
+        """Let top-k, sort and maximum take the elements that they took in the recording."""
         if len(outputs) != 2 or len(step.writes) != 2:
             return outputs
         values, indices = step.writes
@@ -231,7 +254,7 @@ class Tape:
 
 
 class Play:
-    """What a change did: the new contents of all that it reached."""
+    """The result of a change: the new contents of every version that it reached."""
 
     def __init__(self, tape: Tape, live: Mapping[Key, torch.UntypedStorage]) -> None:
         self.tape = tape
@@ -242,12 +265,12 @@ class Play:
         return self.tape.value(ref) if storage is None else _window(storage, ref)
 
     def whole(self, key: Key, dtype: torch.dtype) -> Tensor:
-        """All of one version of a block as a row; not to be written to."""
+        """Return all of one version of a block as a row. Do not write to it."""
         storage = self.live.get(key)
         return self.tape.whole(key, dtype) if storage is None else _row(storage, dtype)
 
     def moved(self, ref: Ref) -> float:
-        """The largest change of a value, relative to its largest element; 0 if unreached."""
+        """Return the largest change of a value relative to its largest element; 0 if unreached."""
         if ref.key not in self.live or not ref.is_float:
             return 0.0
         before, after = self.tape.value(ref), self.value(ref)
@@ -263,7 +286,7 @@ class Play:
 
 
 HUGE = 1e4
-"""Masks hold numbers beyond this; where there are smaller ones they are no measure of a signal."""
+"""Masks hold larger numbers; beside smaller ones they do not measure the size of a signal."""
 
 
 def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
@@ -284,7 +307,7 @@ def _row(storage: torch.UntypedStorage, dtype: torch.dtype) -> Tensor:
 
 
 def _stored(tensor: Tensor, ref: Ref) -> torch.UntypedStorage:
-    """The memory of a tensor, laid out as the window that others look through expects."""
+    """Return the memory of a tensor in the layout that later windows on it expect."""
     if tensor.stride() == ref.stride and tensor.storage_offset() == ref.offset:
         return tensor.untyped_storage()
     span = 1 + sum((n - 1) * s for n, s in zip(ref.size, ref.stride, strict=True) if n)

@@ -1,7 +1,14 @@
-"""What changing one gain does, and what that makes of its category.
+"""Changes one gain at a time and tells its category from what moves.
 
-Each use of a gain is changed by itself, every channel by its own factor, with the totals of all
-counted additions held: so what moves is what the gain reaches up to its first addition.
+Each use of a gain is changed by itself, every channel by its own factor. The totals of all residual
+additions are held, so the change ends at the gain's first addition on every path. What moves there
+is the category::
+
+    x ──┬───────────────────────────────┐        shortcut      a skip moves
+        └── norm ── weight ── norm ─────+──      branch_last   a branch moves, and still does with
+              │                │                               all weights held
+        branch_inner      branch_last            branch_inner  a branch moves through weights only
+                                                 head          the output moves, no addition does
 """
 
 from __future__ import annotations
@@ -19,13 +26,13 @@ from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.table import Gain
 
 CAUTION = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRANCH_INNER)
-"""Of several uses the first of these decides."""
+"""Of the categories of several uses, the first in this order decides."""
 
 TRIES = (1.0, 1.0, 4.0, 4.0, 1e2, 1e2, 1e4, 1e4)
-"""How strongly a gain is changed to turn over a choice, such as the experts that a router picks."""
+"""How strongly to change a gain so that a choice changes, such as the experts of a router."""
 
 CLEAR = 1e-3
-"""A movement by a strong change is one only above this; below, tiny weights may hide others."""
+"""A strong change must move something by more than this; tiny weights may hide other paths."""
 
 EMPTY = 1e-6
 """What may be left of a branch whose gain is 0, relative to the branch."""
@@ -36,18 +43,30 @@ class _Use:
     category: Category | None
     deviation: float
     why: str
+    where: str = ""
+    """The addition that decides, as the end of a reason."""
     route: frozenset[tuple[str, str]] | None = None
-    """The modules and operations behind the gain; ``None`` for what may not be overlooked."""
+    """The modules and operations that the change reaches; ``None`` if the use always counts."""
 
 
-def _overlooked(use: _Use, heard: list[_Use]) -> bool:
-    """A loop over queries may have one with nothing to choose from."""
+def _may_be_ignored(use: _Use, settled: list[_Use]) -> bool:
+    """Return whether a use in which nothing moves goes the way of another one that settled.
+
+    In a loop over queries, one query may have nothing to choose from.
+    """
     route = use.route
-    return route is not None and any(route <= other.route for other in heard if other.route)
+    return route is not None and any(route <= other.route for other in settled if other.route)
 
 
 class Judge:
-    """Experiments on the gains of one tape, whose parameters have this dtype."""
+    """Experiments on the gains of one tape.
+
+    Args:
+        signals: The tape and what its steps are.
+        counted: The residual additions.
+        mute: Sums that may be residual additions, see :func:`additions`.
+        dtype: The precision of the parameters.
+    """
 
     def __init__(
         self, signals: Signals, counted: list[Sum], mute: list[int], dtype: torch.dtype
@@ -58,22 +77,22 @@ class Judge:
         self.dtype = dtype
 
     def judge(self, gain: Gain, key: Key | None) -> Finding:
-        """Hold one row of a gain table against what the gain does."""
+        """Compare one row of a gain table with what the gain does."""
         uses = [] if key is None else self._reads(gain.name, key)
         if not uses:
             verdict: Verdict = "agrees" if gain.category is None else "inconclusive"
             return self._finding(gain, None, verdict, 0.0, "no operation reads it")
         assert key is not None
-        measured = [self._use(gain, key, step, position) for step, position in uses]
-        heard = [use for use in measured if use.category is not None]
-        if not any(use.category is CAUTION[0] for use in heard):
-            for use in measured:
-                if use.category is None and not _overlooked(use, heard):
+        found = [self._use(gain, key, step, position) for step, position in uses]
+        settled = [use for use in found if use.category is not None]
+        if not any(use.category is CAUTION[0] for use in settled):
+            for use in found:
+                if use.category is None and not _may_be_ignored(use, settled):
                     return self._finding(gain, None, "inconclusive", use.deviation, use.why)
-        place = min((use.category for use in heard if use.category), key=CAUTION.index)
-        use = next(use for use in heard if use.category is place)
-        verdict = "agrees" if place is gain.category else "contradicts"
-        return self._finding(gain, place, verdict, use.deviation, use.why)
+        measured = min((use.category for use in settled if use.category), key=CAUTION.index)
+        use = next(use for use in settled if use.category is measured)
+        verdict = "agrees" if measured is gain.category else "contradicts"
+        return self._finding(gain, measured, verdict, use.deviation, use.why)
 
     def _finding(
         self,
@@ -94,7 +113,7 @@ class Judge:
         )
 
     def _reads(self, name: str, key: Key) -> list[tuple[Step, int]]:
-        """Where the signal meets the gain, or something made of the gain alone."""
+        """Return where the signal meets the gain, or something made of the gain alone."""
         return [
             (step, position)
             for step in self.tape.steps
@@ -104,28 +123,29 @@ class Judge:
         ]
 
     def _use(self, gain: Gain, key: Key, step: Step, position: int) -> _Use:
+        """Change the gain where one step reads it, and see what moves."""
         place = (step.index, position)
         factors = self._factors(key)
         changed = {place: self._operand(gain, key, place, factors)}
         play = self._play(changed, hold=self.totals)
         found = self._settle(play, changed)
         if found is None:
-            found = self._harder(changed) or self._muted(play) or self._dropped(play)
+            found = self._change_more(changed) or self._muted(play) or self._dropped(play)
         if found is None:
             found = _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
         elif found.category is None:
             return found
         elif found.category is Category.BRANCH_LAST:
-            found = self._vanishes(gain, key, place, found)
+            found = self._check_zero(gain, key, place, found)
         makers = (self.facts.maker[key] for key in play.live)
         return replace(found, route=frozenset((step.module, step.name) for step in makers))
 
     def _settle(
         self, play: Play, changed: dict[tuple[int, int], Tensor] | None = None
     ) -> _Use | None:
-        """What a change reaches first.
+        """Tell the category from what a change moves; ``None`` if nothing moves.
 
-        Without the operands that were changed, the play followed choices, which count as weights.
+        Without ``changed`` the play let choices follow the gain, and these count as weights.
         """
         by = "" if changed else " by a choice"
         skips = self._moved(play, [(a, a.skip) for a in self.counted])
@@ -152,10 +172,10 @@ class Judge:
         why = f"the output moves{by} and no addition does"
         return _Use(category=Category.HEAD, deviation=outputs, why=why)
 
-    def _harder(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
-        """What moves when signs change too, and then when choices follow the gain.
+    def _change_more(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
+        """Change the gain more strongly, signs included, then let choices follow it.
 
-        A norm undoes a change of size alone; indices and masks turn over only now and then.
+        A norm undoes a change of size alone, and indices and masks change only now and then.
         """
         generator = torch.Generator().manual_seed(2)
         for strength in TRIES:
@@ -168,17 +188,17 @@ class Judge:
                 found = self._settle(held, stronger) if movement > CLEAR else None
                 if found is not None:
                     return found
-                continue  # not by a choice alone
+                continue  # something moves without a choice, too little to tell what
             try:
                 play = self._play(stronger, hold=self.totals, choices=True)
-            except (RuntimeError, IndexError):  # a choice that changes the shapes of what follows
+            except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
                 continue
             if found := self._settle(play):
                 return found
         return None
 
     def _muted(self, play: Play) -> _Use | None:
-        """Whether a sum moves that may be a residual addition, but for a silent side."""
+        """Return a use without a category if the change moves a mute sum."""
         for index in self.mute:
             step = self.tape.steps[index]
             if any(self.signals.moves(play, ref) for ref in self.signals.operands(step)):
@@ -188,7 +208,7 @@ class Judge:
         return None
 
     def _dropped(self, play: Play) -> _Use | None:
-        """Whether all that the gain reaches moves and comes to an end."""
+        """Return ``head`` if all that the gain reaches moves, and nothing is made of it."""
         moved = []
         for key in play.live:
             for index in self.tape.readers(key):
@@ -209,11 +229,11 @@ class Judge:
     def _moving(self, category: Category, what: str, moved: list[tuple[Sum, float]]) -> _Use:
         addition, movement = moved[0]
         module = self.tape.steps[addition.step].module
-        why = f"{what} at the addition in {module!r}" if module else what
-        return _Use(category=category, deviation=movement, why=why)
+        where = f" at the addition in {module!r}" if module else ""
+        return _Use(category=category, deviation=movement, why=what + where, where=where)
 
-    def _vanishes(self, gain: Gain, key: Key, place: tuple[int, int], found: _Use) -> _Use:
-        """Whether the summand is 0 where the gain and the shifts after it are."""
+    def _check_zero(self, gain: Gain, key: Key, place: tuple[int, int], found: _Use) -> _Use:
+        """Add to the reason whether the branch is 0 with the gain and later shifts at 0."""
         zero = {place: self._operand(gain, key, place, 0.0)}
         hold = self.totals | self.facts.weights
         near = self._play(zero, hold=hold)
@@ -225,13 +245,14 @@ class Judge:
                 before = self.tape.value(addition.branch).abs().max()
                 left.append(float(play.value(addition.branch).abs().max() / before))
         if left and left[0] <= EMPTY:
-            why = found.why.replace("the branch moves", "with the gain at 0 the branch is 0")
-            return _Use(category=found.category, deviation=left[0], why=why)
-        why = found.why.replace("moves", "moves without a weight, beside other parts,")
-        return _Use(category=found.category, deviation=found.deviation, why=why)
+            why = f"with the gain at 0 the branch is 0{found.where}"
+            return replace(found, deviation=left[0], why=why)
+        return replace(
+            found, why=f"the branch moves without a weight, beside other parts,{found.where}"
+        )
 
     def _shifts(self, near: Play, place: tuple[int, int]) -> dict[tuple[int, int], Tensor]:
-        """Zeros for what parameters add to the signal after the gain."""
+        """Return zeros for what parameters add to the signal after the gain."""
         found = {}
         for step in self.tape.steps:
             reached = step.index == place[0] or any(ref.key in near.live for ref in step.reads)
@@ -245,7 +266,7 @@ class Judge:
         return found
 
     def _renormalised(self, play: Play) -> bool:
-        """Whether a norm follows a weight that the gain moves."""
+        """Return whether a norm follows a weight that the gain moves."""
         values = {}
         reached = {i for i in self.facts.weights if self.tape.steps[i].writes[0].key in play.live}
         for index in reached:
@@ -255,7 +276,7 @@ class Judge:
         return self._reaches_norm(further)
 
     def _largest(self, play: Play) -> float:
-        """The largest movement of an operand of an addition or of an output."""
+        """Return the largest movement of an operand of an addition or of an output."""
         refs = [ref for addition in self.counted for ref in (addition.skip, addition.branch)]
         return max((play.moved(ref) for ref in (*refs, *self.tape.outputs)), default=0.0)
 
@@ -275,7 +296,7 @@ class Judge:
         return self.tape.play(operands=operands, hold=hold, choices=choices)
 
     def _factors(self, key: Key) -> Tensor:
-        """One factor for each channel, between 0.5 and 2 and never near 1."""
+        """Return a factor for each channel, between 0.5 and 2 and never near 1."""
         row = self.tape.whole(key, self.dtype)
         generator = torch.Generator().manual_seed(1)
         draws = torch.rand(row.shape, generator=generator).to(row)
@@ -284,7 +305,7 @@ class Judge:
     def _operand(
         self, gain: Gain, key: Key, place: tuple[int, int], factors: Tensor | float
     ) -> Tensor:
-        """The operand that is read at a place, made of (offset + gain) times the factors."""
+        """Return the operand at a place, computed from (offset + gain) times the factors."""
         weight = self.tape.whole(key, self.dtype)
         changed = (gain.offset + weight) * factors - gain.offset
         play = self.tape.play({key: changed.untyped_storage()}, hold=self.facts.active_steps)

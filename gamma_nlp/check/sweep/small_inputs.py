@@ -1,8 +1,9 @@
-"""What to call the small models with: token ids, and pictures or sound for their towers.
+"""Makes the inputs of the small models: token ids, and pictures or sound for their towers.
 
-A section of ``small_models.ini`` says what a type needs besides token ids: ``inputs.NAME`` is the
-shape of a random tensor, or an object that :func:`_tensor` reads; ``placeholders.FIELD`` is how
-often the token that the config field names stands among the token ids, for a tower's output.
+``small_models.yaml`` says what a type needs besides token ids. Below ``inputs``, each argument has
+the shape of a random tensor, or a mapping that :func:`_tensor` reads. Below ``placeholders``, each
+config field that holds a token id says how often this token stands among the token ids: the model
+replaces it by a tower's output.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ import torch
 from torch import nn
 
 from gamma_nlp.check.sweep import small_models
-from gamma_nlp.graph import inputs as call
+from gamma_nlp.graph.inputs import random_inputs
 
 ENCODED = 6
-"""How many states a cross-attention reads where a decoder runs without its encoder."""
+"""Number of encoder states for a decoder that runs without its encoder."""
 
 
 def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
-    """Keyword arguments of one forward pass: random values, the same at every call."""
+    """Return the keyword arguments of one forward pass, random but the same at every call."""
     config: Any = model.config
     options = small_models.options(model_type, type(model).__name__)
     wanted = inspect.signature(model.forward).parameters
     own = {name: value for name, value in options.get("inputs", {}).items() if name in wanted}
     generator = torch.Generator().manual_seed(0)
-    found = {} if "inputs_embeds" in own or "inputs" in own else call.random_inputs(model)
+    found = {} if "inputs_embeds" in own or "inputs" in own else random_inputs(model)
     if set(own) & _TOWERS:
         _insert(found, config, options.get("placeholders", {}))
     for name, value in own.items():
@@ -44,7 +45,7 @@ _TOWERS = {"pixel_values", "image_pixel_values", "image_patches", "input_feature
 
 
 def _insert(found: dict[str, Any], config: Any, placeholders: Mapping[str, Any]) -> None:
-    """Put placeholders behind the first token."""
+    """Insert placeholder tokens after the first token."""
     for field, count in placeholders.items():
         token = getattr(config, field)
         if isinstance(count, Mapping):
@@ -61,11 +62,16 @@ def _reads_an_encoder(model: nn.Module) -> bool:
 
 
 def _tensor(value: Any, generator: torch.Generator) -> Any:
-    """A tensor from its description.
+    """Make a tensor, or a tuple or mapping of tensors, from its description.
 
-    A list of integers is the shape of a random float tensor; ``{"value": ...}`` gives the values,
-    ``{"fill": v, "shape": [...]}`` one value everywhere, ``{"ids": n, "shape": [...]}`` random
-    integers below n; ``{"tuple": [...]}`` and any other object nest. ``"bool": true`` converts.
+    ====================================  =====================================
+    ``[2, 8]``                            random floats of this shape
+    ``{value: [[0, 1]]}``                 these values
+    ``{fill: 1, shape: [2, 8]}``          one value everywhere
+    ``{ids: 100, shape: [2, 8]}``         random integers below 100
+    ``{..., bool: true}``                 the same as booleans
+    ``{tuple: [...]}``, other mappings    nested descriptions
+    ====================================  =====================================
     """
     if isinstance(value, list):
         return torch.randn(value, generator=generator)

@@ -1,16 +1,15 @@
-"""Build a small model of any type that transformers knows, from its config alone.
+"""Builds a small model of any type that transformers knows, from its config class alone.
 
-The config class says which fields there are. Those that are sizes are cut down to the values in
-``small_models.ini``, nested configs included; layer patterns are cut to the shortest piece that
-shows every kind of layer; special tokens move into the small vocabulary. What a type needs beyond
-that stands in a section of its own there.
+Fields that are sizes are cut down to the values in ``small_models.yaml``, nested configs included.
+Lists with an entry per layer are cut to the shortest one that shows every kind of layer, and
+special tokens move into the small vocabulary. What a type needs beyond that has an entry of its own
+in the file.
 """
 
 from __future__ import annotations
 
-import configparser
-import json
-from collections.abc import Iterable, Mapping
+import copy
+from collections.abc import Container, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -18,14 +17,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, close_to
 
 MAPPINGS = ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "MASKED_LM", "SEQUENCE_CLASSIFICATION")
 VOCABULARY = 128
 
 
 def text_types() -> dict[str, list[str]]:
-    """The text model types of transformers, each with the classes that its mappings name."""
+    """Return the text model types of transformers, each with its classes in the mappings."""
     from transformers.models.auto import modeling_auto
 
     found: dict[str, list[str]] = {}
@@ -40,27 +39,28 @@ def text_types() -> dict[str, list[str]]:
 
 
 def text_classes(types: Iterable[str] | None = None) -> list[tuple[str, str]]:
-    """Type and class of every model of these types, by default of all.
+    """Return type and class of every model of these types, by default of all.
 
     Raises:
-        GammaError: A type that transformers does not list.
+        GammaError: transformers does not list a type.
     """
     known = text_types()
     chosen = list(dict.fromkeys(known if types is None else types))
     for model_type in chosen:
         if model_type not in known:
             raise GammaError(
-                f"{model_type!r} is no text model type of this transformers; see "
-                "gamma_nlp.check.sweep.small_models.text_types()"
+                f"{model_type!r} is no text model type of this transformers"
+                f"{close_to(model_type, known)}; list them in Python: from "
+                "gamma_nlp.check.sweep.small_models import text_types; print(*text_types())"
             )
     return [(model_type, name) for model_type in chosen for name in known[model_type]]
 
 
 def build(model_type: str, class_name: str) -> nn.Module:
-    """A small model with random weights, the same at every call, in eval mode.
+    """Return a small model in eval mode, with the same random weights at every call.
 
     Raises:
-        Exception: Whatever transformers raises where a type cannot be built.
+        Exception: Whatever transformers raises if a type cannot be built.
     """
     import transformers
 
@@ -74,7 +74,7 @@ def build(model_type: str, class_name: str) -> nn.Module:
 
 
 def randomise(model: nn.Module) -> None:
-    """Move every parameter that is constant off its value, so that no path is silent."""
+    """Put noise on every constant parameter, so that every path carries a signal."""
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.is_floating_point() and parameter.numel() > 0:
@@ -84,7 +84,7 @@ def randomise(model: nn.Module) -> None:
 
 
 def small_config(model_type: str, class_name: str) -> Any:
-    """The small config that a class of this type takes."""
+    """Return the small config that a class of this type takes."""
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -94,18 +94,20 @@ def small_config(model_type: str, class_name: str) -> Any:
         overrides.pop(key, None)
     wanted = getattr(getattr(transformers, class_name), "config_class", None)
     for name, sub in getattr(cls, "sub_configs", {}).items():
-        if sub is wanted:  # the mapping names the text model of a larger one
+        if sub is wanted:  # the mapping names the text model inside a larger one
             cls, overrides = sub, overrides.get(name, {})
     return cls(**_fields(cls, _TokenIds(), overrides))
 
 
 def options(model_type: str, class_name: str = "") -> dict[str, Any]:
-    """What ``small_models.ini`` says of a type, and of one class of it, as nested fields."""
-    return _nested({**_section(model_type), **_section(f"{model_type} {class_name}")})
+    """Return what ``small_models.yaml`` says about a type, and about one class of it."""
+    known = _file()
+    own = {**known.get(model_type, {}), **known.get(f"{model_type} {class_name}", {})}
+    return copy.deepcopy(own)  # configs keep what they are given
 
 
 class _TokenIds:
-    """Moves token ids into the small vocabulary, equal ids to equal places."""
+    """Moves token ids into the small vocabulary; equal ids stay equal."""
 
     def __init__(self) -> None:
         self.moved: dict[int, int] = {}
@@ -119,28 +121,13 @@ class _TokenIds:
 
 
 def _fields(cls: Any, token_ids: _TokenIds, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments that make a small config of class ``cls``."""
+    """Return the arguments that make a small config of class ``cls``."""
     try:
         defaults = cls()
     except Exception:  # some types have no valid defaults
         defaults = cls(**overrides)
     nested = getattr(cls, "sub_configs", {})
-    sizes = _sizes()
-    fields: dict[str, Any] = {}
-    for name, value in defaults.to_dict().items():
-        if name in nested or name in ("model_type", "id2label", "label2id"):
-            continue
-        if name in sizes and isinstance(value, int) and not isinstance(value, bool):
-            if value > sizes[name]:
-                fields[name] = sizes[name]
-            if name == "num_key_value_heads" and value == _heads(defaults):
-                fields.pop(name, None)  # as many as query heads, whatever their number
-                if "num_attention_heads" in sizes and value > sizes["num_attention_heads"]:
-                    fields[name] = sizes["num_attention_heads"]
-        elif name.endswith(("token_id", "token_index")):
-            moved = token_ids(value)
-            if moved != value:
-                fields[name] = moved
+    fields = _small_values(defaults, nested, token_ids)
     _cut_layers(defaults, fields)
     for name, sub in nested.items():
         inner = overrides.get(name, {})
@@ -150,9 +137,29 @@ def _fields(cls: Any, token_ids: _TokenIds, overrides: Mapping[str, Any]) -> dic
         if found is not None and not isinstance(found, dict):
             sub = type(found)
         fields[name] = {**_fields(sub, token_ids, inner), "model_type": sub.model_type}
-    for name, value in overrides.items():
-        if name not in nested:
-            fields[name] = value
+    own = {name: value for name, value in overrides.items() if name not in nested}
+    return {**fields, **own}
+
+
+def _small_values(defaults: Any, nested: Container[str], token_ids: _TokenIds) -> dict[str, Any]:
+    """Return the sizes and token ids that must differ from a config's defaults."""
+    sizes = _file()["sizes"]
+    fields: dict[str, Any] = {}
+    for name, value in defaults.to_dict().items():
+        if name in nested or name in ("model_type", "id2label", "label2id"):
+            continue
+        if name in sizes and isinstance(value, int) and not isinstance(value, bool):
+            if value > sizes[name]:
+                fields[name] = sizes[name]
+            if name == "num_key_value_heads" and value == _heads(defaults):
+                # No grouped queries: as many as query heads, whatever their number is.
+                fields.pop(name, None)
+                if value > sizes["num_attention_heads"]:
+                    fields[name] = sizes["num_attention_heads"]
+        elif name.endswith(("token_id", "token_index")):
+            moved = token_ids(value)
+            if moved != value:
+                fields[name] = moved
     return fields
 
 
@@ -161,7 +168,11 @@ def _heads(config: Any) -> Any:
 
 
 def _cut_layers(defaults: Any, fields: dict[str, Any]) -> None:
-    """Cut lists with an entry per layer to the shortest start that shows every kind of layer."""
+    """Cut lists with an entry per layer to the fewest layers that show every kind.
+
+    ``[a, a, a, b, a, a, a, b]`` with three layers becomes ``[a, a, b]``: the first of each kind,
+    then the earliest others. A column of several lists is one kind.
+    """
     name = next((n for n in ("num_hidden_layers", *_DEPTHS) if n in fields), None)
     depth = getattr(defaults, name, None) if name else None
     if name is None or not isinstance(depth, int):
@@ -171,7 +182,7 @@ def _cut_layers(defaults: Any, fields: dict[str, Any]) -> None:
         for key, value in defaults.to_dict().items()
         if isinstance(value, list) and len(value) == depth
     }
-    # Positions of layers, not kinds of layers: those that stay.
+    # Lists of layer numbers, not of kinds: keep the numbers of the layers that stay.
     indices = [
         k for k, v in lists.items() if all(isinstance(i, int) for i in v) and v == sorted(set(v))
     ]
@@ -193,37 +204,8 @@ _DEPTHS = ("num_layers", "n_layer", "n_layers", "depth", "num_blocks", "decoder_
 
 
 @cache
-def _ini() -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read_string(resources.files(__package__).joinpath("small_models.ini").read_text())
-    return parser
+def _file() -> dict[str, Any]:
+    import yaml
 
-
-def _sizes() -> dict[str, int]:
-    return {name: int(value) for name, value in _ini()["sizes"].items()}
-
-
-def _section(model_type: str) -> dict[str, Any]:
-    if not _ini().has_section(model_type):
-        return {}
-    found = {}
-    for name, value in _ini()[model_type].items():
-        try:
-            found[name] = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise GammaError(
-                f"small_models.ini, [{model_type}] {name} = {value}: not JSON ({error})"
-            ) from None
-    return found
-
-
-def _nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for name, value in dotted.items():
-        *path, last = name.split(".")
-        place = tree
-        for part in path:
-            place = place.setdefault(part, {})
-        place[last] = value
-    return tree
+    text = resources.files(__package__).joinpath("small_models.yaml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gamma_nlp import audit
-from gamma_nlp.check.audit import Finding, stock_decayed
+from gamma_nlp.check.audit import Accident, stock_decayed
 from gamma_nlp.check.sweep import audit_types, small_models
 from gamma_nlp.check.sweep.audit_types import ClassAudit
 from gamma_nlp.cli import main
@@ -70,8 +70,8 @@ def test_all_types_are_as_the_golden_file_says(capsys: Capture) -> None:
     assert capsys.readouterr().out == (GOLDEN / "audit_all.txt").read_text()
 
 
-def names(findings: tuple[Finding, ...]) -> set[str]:
-    return {finding.name for finding in findings}
+def names(accidents: tuple[Accident, ...]) -> set[str]:
+    return {accident.name for accident in accidents}
 
 
 def test_norm_whose_name_the_rule_does_not_know_is_decayed(
@@ -113,12 +113,12 @@ def test_name_table_and_graph_give_the_same_audit(model_type: str, class_name: s
     assert by_graph == audit(small_models.build(model_type, class_name)).to_json()
 
 
-def finding(name: str, what: str, decayed: bool, why: str = "") -> Finding:
-    return Finding(name=name, what=what, decayed=decayed, why=why)
+def accident(name: str, what: str, decayed: bool, why: str = "") -> Accident:
+    return Accident(name=name, what=what, decayed=decayed, why=why)
 
 
-DECAYED = tuple(finding(f"layers.{i}.gamma", "gain, head", True, "nei") for i in range(3))
-SPARED = (finding("norms.proj.weight", "weight", False, "its name holds 'norm'"),)
+DECAYED = tuple(accident(f"layers.{i}.gamma", "gain, head", True, "nei") for i in range(3))
+SPARED = (accident("norms.proj.weight", "weight", False, "its name holds 'norm'"),)
 FAILED = ClassAudit(type="x", model="XForCausalLM", problem="ImportError: needs y", missing=True)
 CLEAN = ClassAudit(type="x", model="XForMaskedLM", parameters=9, gains=3)
 WRONG = ClassAudit(type="x", model="XLMHeadModel", parameters=8, gains=3, decayed_gains=DECAYED,
@@ -159,7 +159,7 @@ def test_class_that_takes_too_long_is_listed_with_the_reason(capsys: Capture) ->
     )
 
 
-def test_json_holds_every_class_with_its_findings(capsys: Capture) -> None:
+def test_json_holds_every_class_with_its_accidents(capsys: Capture) -> None:
     assert main.main(["audit", "--all", "--types", "mamba,gpt2", "--json"]) == 0
     mamba, *others = json.loads(capsys.readouterr().out)["models"]
     assert (mamba["model"], mamba["clean"]) == ("MambaForCausalLM", False)
