@@ -14,16 +14,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gamma_nlp import rows
-from gamma_nlp.decay.dose import decay_dose
-from gamma_nlp.decay.groups import Setting, assign
-from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
-from gamma_nlp.gains.category import Category
-from gamma_nlp.gains.table import gain_table
-from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
+
+if TYPE_CHECKING:
+    from gamma_nlp.decay.groups import Setting
 
 POLICIES = ("none", "guidelines", "all")
 _SIZES = {
@@ -47,23 +44,36 @@ _MARK = "demo.json"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run the demonstration.
+    """Run the demonstration with these options.
 
     Raises:
         GammaError: An option is out of range, or the output folder holds something else.
     """
     parser = argparse.ArgumentParser(prog="gamma-nlp demo", description=__doc__)
+    add_arguments(parser)
+    run(parser.parse_args(argv))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the demonstration; imports no torch."""
     parser.add_argument("--output", type=Path, default=Path("runs/quickstart"))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dose", type=float, default=0.3, help="share that decay alone takes")
     parser.add_argument("--examples", type=int, default=4000, help="training sentences")
     parser.add_argument("--epochs", type=float, default=6.0)
-    options = parser.parse_args(argv)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the demonstration with parsed options; always 0.
+
+    Raises:
+        GammaError: An option is out of range, or the output folder holds something else.
+    """
     if options.examples < 64 or options.epochs <= 0:
         raise GammaError("give at least 64 --examples and more than 0 --epochs")
     if not 0.1 <= options.dose < 1:
         raise GammaError(f"--dose {options.dose}: below 0.1 the arms cannot be told apart")
-    run(
+    demonstrate(
         Demonstration(
             output=options.output,
             seed=options.seed,
@@ -72,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             epochs=options.epochs,
         )
     )
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +100,7 @@ class Demonstration:
         return self.output / "tokenizer"
 
 
-def run(demo: Demonstration) -> dict[str, Any]:
+def demonstrate(demo: Demonstration) -> dict[str, Any]:
     """Train all arms, print the comparison, write ``demo.json`` and ``arms.png``.
 
     Returns:
@@ -97,6 +108,7 @@ def run(demo: Demonstration) -> dict[str, Any]:
     """
     from gamma_nlp.files import write_json
     from gamma_nlp.tasks.glue.model import train_tokenizer
+    from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
     from gamma_nlp.tasks.run.plots import plot_arms
 
     started = time.perf_counter()
@@ -146,7 +158,11 @@ def _claim(output: Path) -> None:
 
 def _compare(name: str, config: Mapping[str, Any], demo: Demonstration) -> dict[str, Any]:
     """Print a model's gain table and run each of its arms that differs from those before."""
+    from gamma_nlp.decay.dose import decay_dose
+    from gamma_nlp.decay.groups import assign
+    from gamma_nlp.decay.policy import DecayPolicy
     from gamma_nlp.gains.placement import categorize
+    from gamma_nlp.gains.table import gain_table
     from gamma_nlp.hf.schedule import decay_for_dose, planned_rates, sentence_batches
     from gamma_nlp.tasks.glue.model import build_classifier, load_tokenizer
     from gamma_nlp.tasks.glue.tasks import glue_task
@@ -214,6 +230,8 @@ def _arguments(config: Mapping[str, Any], policy: str, demo: Demonstration) -> t
 
 def arms_text(name: str, arms: Mapping[str, Mapping[str, Any]], equal: Mapping[str, str]) -> str:
     """The arms of one model as a table: accuracy, and dose and size of the gains per category."""
+    from gamma_nlp.gains.category import Category
+
     categories = [
         c.value for c in Category if any(c.value in a["gain_norm"] for a in arms.values())
     ]
