@@ -54,9 +54,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the scores; 1 if a log's own result is another."""
     check(arguments)
-    packages = ["sacremoses"] if arguments.detokenize else []
-    if arguments.detokenize or not arguments.fairseq_log:
-        packages = ["sacrebleu", *packages]
+    packages = ("sacrebleu", "sacremoses") if arguments.detokenize else ("sacrebleu",)
     need_installed(packages, "translation", "gamma-nlp score needs")
     log = None if arguments.fairseq_log is None else read_log(Path(arguments.fairseq_log))
     pairs = log.pairs if log else read_pairs(Path(arguments.hyp), Path(arguments.ref))

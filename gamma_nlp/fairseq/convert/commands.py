@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need_installed
 
 
 def to_transformers(argv: Sequence[str] | None = None) -> int:
@@ -99,6 +99,7 @@ def _reported(convert: Callable[[], None]) -> int:
     before = chatter.level
     chatter.setLevel(logging.WARNING)
     try:
+        need_installed(("transformers", "accelerate"), "hf", "a model of transformers needs")
         convert()
     except GammaError as error:
         print(f"error: {error}", file=sys.stderr)
