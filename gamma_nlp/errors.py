@@ -30,6 +30,8 @@ _NEEDED = {
 }
 """What the public names behind an extra import; an extra may bring more."""
 
+_IMPORT_SYSTEM = ("importlib._bootstrap", "_frozen_importlib")
+
 
 def one_line(error: BaseException, most: int = 300) -> str:
     """Return what an exception says as one line of at most ``most`` characters, never empty."""
@@ -133,10 +135,10 @@ def lazy_names(
         try:
             return getattr(importlib.import_module(module), name)
         except ImportError as error:
-            if name not in extras or (error.name or "").startswith(package):
+            if name not in extras or (error.name or "").startswith("gamma_nlp"):
                 raise
-            # hasattr() must be false without the extra, but `from package import name` would
-            # turn an AttributeError into a text that does not name the extra.
+            # `hasattr` is false on an AttributeError only. `from package import name` asks by
+            # `hasattr` too, and would then raise an ImportError that does not name the extra.
             kind = MissingExtra if by_import else MissingName
             extra = extras[name]
             text = _how_to_get(_NEEDED[extra][0], extra, f"{name} needs", error)
@@ -153,7 +155,7 @@ def lazy_names(
         if name in moved:
             home, module = moved[name]
             value = load(name, module, by_import)
-            if not by_import:  # `from package import name` asks twice, the second time itself
+            if not by_import:  # `from package import name` asks again, for the caller's line
                 message = f"{package}.{name} is called {home}.{name} now"
                 warnings.warn(message, DeprecationWarning, stacklevel=2)
             return value
@@ -165,6 +167,3 @@ def lazy_names(
         return sorted({*own, *public, *folders})
 
     return __getattr__, __dir__, public
-
-
-_IMPORT_SYSTEM = ("importlib._bootstrap", "_frozen_importlib")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.cli.common import add_command, add_trust, need_transformers, print_json
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 
 CONTRADICTED = 1
 TOKENS = 8
@@ -105,9 +105,10 @@ def _saved(path: Path, model: Any) -> dict[str, Any]:
             f"--inputs {path}: holds a {type(batch).__name__}, not a dict; save "
             f"{{{model.main_input_name!r}: tensor}}"
         )
-    for name in batch.keys() - names if "kwargs" not in names else ():
+    unknown = set() if "kwargs" in names else batch.keys() - names
+    if unknown:
         raise GammaError(
-            f"--inputs {path}: {type(model).__name__} takes no {name!r}; it takes "
+            f"--inputs {path}: {type(model).__name__} takes no {listed(sorted(unknown))}; it takes "
             f"{', '.join(names)}"
         )
     return batch
