@@ -19,7 +19,6 @@ from gamma_nlp.errors import GammaError
 ONE_MODEL_ONLY = {"method": "auto", "dtype": "auto", "trust_remote_code": False}
 """Options that go with a MODEL only, with their defaults."""
 
-QUESTION = "What does the stock Trainer decay or spare by accident?"
 EXAMPLES = """\
   gamma-nlp audit gpt2
   gamma-nlp audit path/to/config.json --json
@@ -28,7 +27,7 @@ EXAMPLES = """\
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
-    parser = add_command(commands, "audit", QUESTION, run=run, examples=EXAMPLES)
+    parser = add_command(commands, "audit", run=run, examples=EXAMPLES)
     add_model_arguments(parser, nargs="?")
     group = parser.add_argument_group("all models")
     group.add_argument(

@@ -9,13 +9,24 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gamma_nlp import workers
 from gamma_nlp.errors import GammaError, close_to, need_installed
 
 if TYPE_CHECKING:
     from torch import nn
 
     from gamma_nlp.gains.table import GainTable
+
+COMMANDS = {
+    "table": "What is each gain of a model, and how far will decay pull it?",
+    "audit": "What does the stock Trainer decay or spare by accident?",
+    "probe": "Do the categories hold on the model's own weights?",
+    "coverage": "Which model types of transformers does this work for?",
+    "prepare": "How do I turn parallel text into training data?",
+    "translate": "How does a trained model translate this text?",
+    "score": "How good is a translation, in BLEU and chrF?",
+    "demo": "What does decay do to gains in training? (trains tiny models)",
+}
+"""The commands, and the question that each answers: a file here for each."""
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -37,7 +48,6 @@ class Parser(argparse.ArgumentParser):
 def add_command(
     commands: Any,
     name: str,
-    question: str,
     *,
     run: Callable[[argparse.Namespace], int],
     examples: str,
@@ -47,15 +57,14 @@ def add_command(
 
     Args:
         commands: The subparsers.
-        name: The command.
-        question: The question that it answers; begins the command's help.
+        name: The command, one of :data:`COMMANDS`.
         run: Takes the parsed arguments and returns the exit code.
         examples: Command lines, one a line; they end the command's help.
         description: What else its help says.
     """
     parser: Parser = commands.add_parser(
         name,
-        description=f"{question}\n\n{description}".rstrip(),
+        description=f"{COMMANDS[name]}\n\n{description}".rstrip(),
         epilog=f"examples:\n{examples}".rstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -91,6 +100,8 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
     """Add the options of a sweep over model types: which, how many at a time, for how long."""
+    from gamma_nlp import workers
+
     parser.add_argument("--types", metavar="A,B", help="these model types only")
     parser.add_argument(
         "--jobs", metavar="N", type=int, default=workers.default_jobs(),

@@ -11,7 +11,6 @@ from gamma_nlp.cli.common import add_command, add_sweep_arguments, need_transfor
 
 CONTRADICTED = 1
 
-QUESTION = "Which model types of transformers does this work for?"
 EXAMPLES = """\
   gamma-nlp coverage --types bert,llama
   gamma-nlp coverage --jobs 4 --json"""
@@ -20,7 +19,7 @@ EXAMPLES = """\
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(
-        commands, "coverage", QUESTION, run=run, examples=EXAMPLES,
+        commands, "coverage", run=run, examples=EXAMPLES,
         description="Builds every text model type of transformers small, places its gains and\n"
         "probes them. Exits with 1 if two sources contradict each other.",
     )  # fmt: skip

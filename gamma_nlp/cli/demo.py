@@ -11,7 +11,6 @@ from gamma_nlp.tasks.glue import demo
 
 PACKAGES = ("transformers", "accelerate", "datasets", "evaluate", "matplotlib", "yaml")
 
-QUESTION = "What does decay do to gains in training? (trains tiny models)"
 EXAMPLES = """\
   gamma-nlp demo
   gamma-nlp demo --output runs/demo --seed 2"""
@@ -19,7 +18,7 @@ EXAMPLES = """\
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
-    parser = add_command(commands, "demo", QUESTION, run=run, examples=EXAMPLES)
+    parser = add_command(commands, "demo", run=run, examples=EXAMPLES)
     demo.add_arguments(parser)
 
 

@@ -7,26 +7,16 @@ what it needs when it runs.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import gamma_nlp
-from gamma_nlp.cli import audit, coverage, demo, prepare, probe, score, table, translate
-from gamma_nlp.cli.common import Parser
+from gamma_nlp.cli.common import COMMANDS, Parser
 from gamma_nlp.errors import GammaError, close_to
 
-COMMANDS = {
-    "table": table,
-    "audit": audit,
-    "probe": probe,
-    "coverage": coverage,
-    "prepare": prepare,
-    "translate": translate,
-    "score": score,
-    "demo": demo,
-}
 ABOUT = "Weight decay for normalisation gains, by where each gain sits in the model."
 EPILOG = """\
 Start with: gamma-nlp table MODEL (a hub name, a folder or a config.json).
@@ -58,7 +48,7 @@ def _run(words: list[str]) -> int:
         hint = hint or f"; the commands are {', '.join(COMMANDS)}"
         raise GammaError(f"gamma-nlp has no command {words[0]!r}{hint}")
     try:
-        arguments, unknown = parser().parse_known_args(words)
+        arguments, unknown = parser(words[:1]).parse_known_args(words)
     except SystemExit as stop:  # --help and --version end like this
         return int(stop.code or 0)
     if unknown:
@@ -68,9 +58,9 @@ def _run(words: list[str]) -> int:
     return code
 
 
-def parser() -> argparse.ArgumentParser:
-    """Make the argument parser of all commands."""
-    questions = "\n".join(f"  {name:11}{module.QUESTION}" for name, module in COMMANDS.items())
+def parser(wanted: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Make the argument parser, with the options of the commands that are wanted."""
+    questions = "\n".join(f"  {name:11}{question}" for name, question in COMMANDS.items())
     top = Parser(
         prog="gamma-nlp",
         usage="gamma-nlp [--help] [--version] COMMAND ...",
@@ -82,8 +72,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(
         prog="gamma-nlp", required=True, metavar="COMMAND", help=argparse.SUPPRESS
     )
-    for module in COMMANDS.values():
-        module.add_parser(commands)
+    for name in sorted(COMMANDS.keys() & set(wanted)):
+        importlib.import_module(f"gamma_nlp.cli.{name}").add_parser(commands)
     return top
 
 

@@ -13,7 +13,6 @@ from gamma_nlp.cli.common import add_command
 from gamma_nlp.errors import need_installed
 from gamma_nlp.tasks.translation.prepare.cleaning import RECIPES, Cleaning, Recipe, default_recipe
 
-QUESTION = "How do I turn parallel text into training data?"
 EXAMPLES = """\
   gamma-nlp prepare path/to/text prepared --languages de en
   gamma-nlp prepare de-en.tgz prepared
@@ -23,7 +22,7 @@ EXAMPLES = """\
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(
-        commands, "prepare", QUESTION, run=run, examples=EXAMPLES,
+        commands, "prepare", run=run, examples=EXAMPLES,
         description="Tokenises, cleans and splits parallel text into subwords, as fairseq's\n"
         "prepare-iwslt14.sh does.",
     )  # fmt: skip

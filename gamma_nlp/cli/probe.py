@@ -14,7 +14,6 @@ CONTRADICTED = 1
 TOKENS = 8
 """Different tokens that a batch needs."""
 
-QUESTION = "Do the categories hold on the model's own weights?"
 EXAMPLES = """\
   gamma-nlp probe path/to/model
   gamma-nlp probe path/to/model --text "A sentence of eight or more quite different words."
@@ -24,9 +23,9 @@ EXAMPLES = """\
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(
-        commands, "probe", QUESTION, run=run, examples=EXAMPLES,
-        description="Changes each gain a little and watches what moves. Exits with 1 if a gain\n"
-        "contradicts its category.",
+        commands, "probe", run=run, examples=EXAMPLES,
+        description="Changes each gain, channel by channel, and watches what moves. Exits with 1 if a\n"
+        "gain contradicts its category.",
     )  # fmt: skip
     parser.add_argument("model", metavar="MODEL", help="hub name, or local folder with weights")
     parser.add_argument(

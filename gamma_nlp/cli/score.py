@@ -19,7 +19,6 @@ from gamma_nlp.tasks.translation.subwords import join_bpe
 CONTRADICTED = 1
 TOKENISED = re.compile(r"@@( |$)|&(apos|quot);| \.$")
 
-QUESTION = "How good is a translation, in BLEU and chrF?"
 EXAMPLES = """\
   gamma-nlp score hypotheses.txt references.txt
   gamma-nlp score hypotheses.bpe references.tok --detokenize en
@@ -29,7 +28,7 @@ EXAMPLES = """\
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(
-        commands, "score", QUESTION, run=run, examples=EXAMPLES,
+        commands, "score", run=run, examples=EXAMPLES,
         description="Scores HYP against REF: sacreBLEU and chrF with their signatures, for\n"
         "detokenised text, and BLEU over whitespace tokens as fairseq computes it.",
     )  # fmt: skip

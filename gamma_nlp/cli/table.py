@@ -26,7 +26,6 @@ SCHEDULES = (
 )  # fmt: skip
 """The schedules of transformers that follow from lr, steps and warm-up alone."""
 
-QUESTION = "What is each gain of a model, and how far will decay pull it?"
 EXAMPLES = """\
   gamma-nlp table bert-base-uncased
   gamma-nlp table MODEL --policy all --weight-decay 0.1 --lr 3e-4 --steps 10000 --warmup 500
@@ -35,7 +34,7 @@ EXAMPLES = """\
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
-    parser = add_command(commands, "table", QUESTION, run=run, examples=EXAMPLES)
+    parser = add_command(commands, "table", run=run, examples=EXAMPLES)
     add_model_arguments(parser)
     parser.add_argument("--policy", default="guidelines", help="preset or file (%(default)s)")
     parser.add_argument("--weight-decay", metavar="D", type=float, default=0.01, help="(0.01)")

@@ -22,7 +22,6 @@ STDIN = "standard input"
 Translate = Callable[[Sequence[str], Sequence[str]], list[str]]
 """Translates lines; takes the name of each line too, for error messages."""
 
-QUESTION = "How does a trained model translate this text?"
 EXAMPLES = """\
   gamma-nlp translate RUN input.de -o output.en
   echo "Ein Hund." | gamma-nlp translate RUN
@@ -32,7 +31,7 @@ EXAMPLES = """\
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(
-        commands, "translate", QUESTION, run=run, examples=EXAMPLES,
+        commands, "translate", run=run, examples=EXAMPLES,
         description="Translates FILE, one sentence a line, with a model that\n"
         "recipes/translation.py trained. Write plain text: it is prepared as the training\n"
         "text was.",

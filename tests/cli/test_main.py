@@ -150,8 +150,8 @@ def test_version_is_the_packages(capsys: Capture) -> None:
 def test_help_names_every_command_with_its_question(capsys: Capture) -> None:
     assert main.main(["--help"]) == 0
     text = capsys.readouterr().out
-    for name, module in main.COMMANDS.items():
-        assert f"  {name:11}{module.QUESTION}\n" in text
+    for name, question in main.COMMANDS.items():
+        assert f"  {name:11}{question}\n" in text
     assert max(map(len, text.splitlines())) < 80
 
 
@@ -159,7 +159,7 @@ def test_help_names_every_command_with_its_question(capsys: Capture) -> None:
 def test_help_of_a_command_ends_with_examples_that_parse(command: str, capsys: Capture) -> None:
     assert main.main([command, "--help"]) == 0
     text, _, examples = capsys.readouterr().out.partition("\nexamples:\n")
-    assert main.COMMANDS[command].QUESTION in text
+    assert main.COMMANDS[command] in text
     lines = examples.splitlines()
     assert 2 <= len(lines) <= 3
     for line in lines:
