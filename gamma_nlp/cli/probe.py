@@ -24,8 +24,8 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(
         commands, "probe", run=run, examples=EXAMPLES,
-        description="Changes each gain, channel by channel, and watches what moves. Exits with 1 if a\n"
-        "gain contradicts its category.",
+        description="Changes each gain, channel by channel, and watches what moves. Exits with 1\n"
+        "if a gain contradicts its category.",
     )  # fmt: skip
     parser.add_argument("model", metavar="MODEL", help="hub name, or local folder with weights")
     parser.add_argument(

@@ -99,7 +99,7 @@ def _reported(convert: Callable[[], None]) -> int:
     before = chatter.level
     chatter.setLevel(logging.WARNING)
     try:
-        need_installed(("transformers", "accelerate"), "hf", "a model of transformers needs")
+        need_installed(("transformers", "accelerate"), "hf", "the conversion needs")
         convert()
     except GammaError as error:
         print(f"error: {error}", file=sys.stderr)
