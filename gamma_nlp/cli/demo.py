@@ -13,7 +13,7 @@ PACKAGES = ("transformers", "accelerate", "datasets", "evaluate", "matplotlib", 
 
 EXAMPLES = """\
   gamma-nlp demo
-  gamma-nlp demo --output runs/demo --seed 2"""
+  gamma-nlp demo --output runs/demo --dose 0.3"""
 
 
 def add_parser(commands: Any) -> None:

@@ -200,8 +200,8 @@ def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
         return 1
 
     monkeypatch.setattr(demo.demo, "run", record)
-    assert main.main(["demo", "--output", "x", "--seed", "7"]) == 1
-    assert (str(seen[0].output), seen[0].seed) == ("x", 7)
+    assert main.main(["demo", "--output", "x", "--dose", "0.2"]) == 1
+    assert (str(seen[0].output), seen[0].dose) == ("x", 0.2)
 
 
 def rates(schedule: str, warmup: int = 2) -> list[float] | None:
