@@ -94,6 +94,8 @@ def _install(extra: str) -> str:
 
 
 def _how_to_get(package: str, extra: str, purpose: str, error: ImportError) -> str:
+    if isinstance(error, MissingExtra):
+        return str(error)
     name = package.partition(".")[0]
     if not isinstance(error, ModuleNotFoundError):
         return (

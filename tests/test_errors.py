@@ -124,6 +124,15 @@ def test_a_lazy_name_behind_an_extra_is_an_error_of_the_right_kind(package: str)
         exec(f"from {package} import Plot")
 
 
+def test_a_module_that_names_its_extra_itself_is_taken_at_its_word(
+    package: str, tmp_path: Path
+) -> None:
+    text = "from gamma_nlp.errors import need\nneed('no_such', 'plot', 'curves need')"
+    (tmp_path / package / "plots.py").write_text(text)
+    with pytest.raises(MissingName, match=r"^curves need no_such: pip install 'gamma_nlp\[plot"):
+        importlib.import_module(package).Plot  # noqa: B018
+
+
 def test_a_lazy_name_that_moved_warns_once_an_import(package: str) -> None:
     with pytest.warns(DeprecationWarning, match="lazy_package.old is called new_home.old") as seen:
         exec(f"from {package} import old")
