@@ -6,106 +6,70 @@
 
 ``gamma_nlp.categorize(model)`` places every gain, ``gamma_nlp.param_groups`` and
 ``gamma_nlp.make_optimizer`` turn the places into decay, ``gamma_nlp.GammaTrainer`` trains with
-it. torch alone is enough for all but the trainers, which need ``pip install 'gamma_nlp[hf]'``.
+it. ``gamma_nlp.audit`` and ``gamma_nlp.probe`` check. torch alone is enough for all but the audit
+and the trainers, which need ``pip install 'gamma_nlp[hf]'``.
+
+More names stand in ``gamma_nlp.companions`` (three methods beside weight decay) and
+``gamma_nlp.hf`` (batches by tokens). Nothing is imported before it is used, not even torch.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gamma_nlp.check.audit import audit
-from gamma_nlp.check.probe.probe import probe
-from gamma_nlp.check.probe.report import ProbeReport
-from gamma_nlp.companions.batch_norm.multipliers import multipliers
-from gamma_nlp.companions.batch_norm.penalty import bn_penalty
-from gamma_nlp.companions.effective_rate.invariance import scale_invariant
-from gamma_nlp.companions.effective_rate.rate import effective_lr
-from gamma_nlp.companions.effective_rate.unit_norm import UnitNorm
-from gamma_nlp.companions.strong.compressed import load_compressed, save_compressed
-from gamma_nlp.companions.strong.regularizer import StrongRegularizer
-from gamma_nlp.companions.strong.sparsity import sparsity_report
-from gamma_nlp.decay.dose import decay_dose
-from gamma_nlp.decay.groups import param_groups
-from gamma_nlp.decay.optimizer import make_optimizer
-from gamma_nlp.decay.policy import DecayPolicy
-from gamma_nlp.decay.precision import gains_to_fp32
-from gamma_nlp.errors import GammaError
-from gamma_nlp.gains.category import Category, Role
-from gamma_nlp.gains.placement import categorize
-from gamma_nlp.gains.table import Gain, GainTable
+from gamma_nlp.deprecated import MOVED
+from gamma_nlp.errors import lazy_names
 
-if TYPE_CHECKING:
-    from gamma_nlp.companions.effective_rate.callback import EffectiveRateCallback
-    from gamma_nlp.companions.strong.callback import StrongCallback
-    from gamma_nlp.hf.batches.budget import TokenBudget
-    from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
-    from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
-    from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer, GammaTrainer, GammaTrainerMixin
+if TYPE_CHECKING:  # what type checkers and editors see; _PLACES is what Python sees
+    from gamma_nlp.check.audit import audit as audit
+    from gamma_nlp.check.probe.probe import probe as probe
+    from gamma_nlp.check.probe.report import ProbeReport as ProbeReport
+    from gamma_nlp.decay.dose import decay_dose as decay_dose
+    from gamma_nlp.decay.groups import param_groups as param_groups
+    from gamma_nlp.decay.optimizer import make_optimizer as make_optimizer
+    from gamma_nlp.decay.policy import DecayPolicy as DecayPolicy
+    from gamma_nlp.decay.precision import gains_to_fp32 as gains_to_fp32
+    from gamma_nlp.errors import GammaError as GammaError
+    from gamma_nlp.gains.category import Category as Category
+    from gamma_nlp.gains.category import Role as Role
+    from gamma_nlp.gains.placement import categorize as categorize
+    from gamma_nlp.gains.table import Gain as Gain
+    from gamma_nlp.gains.table import GainTable as GainTable
+    from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer as GammaSeq2SeqTrainer
+    from gamma_nlp.hf.trainer import GammaTrainer as GammaTrainer
+    from gamma_nlp.hf.trainer import GammaTrainerMixin as GammaTrainerMixin
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Category",
-    "DecayPolicy",
-    "EffectiveRateCallback",
-    "Gain",
-    "GainTable",
-    "GammaError",
-    "GammaSeq2SeqTrainer",
-    "GammaTrainer",
-    "GammaTrainerMixin",
-    "PairCollator",
-    "ProbeReport",
-    "Role",
-    "StrongCallback",
-    "StrongRegularizer",
-    "TokenBatches",
-    "TokenBudget",
-    "TokenBudgetMixin",
-    "UnitNorm",
-    "__version__",
-    "audit",
-    "bn_penalty",
-    "categorize",
-    "decay_dose",
-    "effective_lr",
-    "gains_to_fp32",
-    "load_compressed",
-    "make_optimizer",
-    "multipliers",
-    "param_groups",
-    "probe",
-    "save_compressed",
-    "scale_invariant",
-    "sparsity_report",
-]
-
-_FOR_TRAINING = {
-    "EffectiveRateCallback": "companions.effective_rate.callback",
-    "GammaSeq2SeqTrainer": "hf.trainer",
-    "GammaTrainer": "hf.trainer",
-    "GammaTrainerMixin": "hf.trainer",
-    "PairCollator": "hf.batches.by_tokens",
-    "StrongCallback": "companions.strong.callback",
-    "TokenBatches": "hf.batches.by_tokens",
-    "TokenBudget": "hf.batches.budget",
-    "TokenBudgetMixin": "hf.batches.token_trainer",
+_PLACES = {
+    "Category": "gamma_nlp.gains.category",
+    "DecayPolicy": "gamma_nlp.decay.policy",
+    "Gain": "gamma_nlp.gains.table",
+    "GainTable": "gamma_nlp.gains.table",
+    "GammaError": "gamma_nlp.errors",
+    "GammaSeq2SeqTrainer": "gamma_nlp.hf.trainer",
+    "GammaTrainer": "gamma_nlp.hf.trainer",
+    "GammaTrainerMixin": "gamma_nlp.hf.trainer",
+    "ProbeReport": "gamma_nlp.check.probe.report",
+    "Role": "gamma_nlp.gains.category",
+    "audit": "gamma_nlp.check.audit",
+    "categorize": "gamma_nlp.gains.placement",
+    "decay_dose": "gamma_nlp.decay.dose",
+    "gains_to_fp32": "gamma_nlp.decay.precision",
+    "make_optimizer": "gamma_nlp.decay.optimizer",
+    "param_groups": "gamma_nlp.decay.groups",
+    "probe": "gamma_nlp.check.probe.probe",
 }
+_BEHIND_HF = (
+    *("GammaSeq2SeqTrainer", "GammaTrainer", "GammaTrainerMixin", "EffectiveRateCallback"),
+    *("PairCollator", "StrongCallback", "TokenBatches", "TokenBudget", "TokenBudgetMixin"),
+)
 
-
-def __getattr__(name: str) -> Any:
-    """Import what training needs when it is asked for: transformers takes seconds to import."""
-    if name not in _FOR_TRAINING:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    try:
-        module = importlib.import_module(f"gamma_nlp.{_FOR_TRAINING[name]}")
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("gamma_nlp"):
-            raise
-        raise GammaError(f"{name} needs {error.name}: pip install 'gamma_nlp[hf]'") from error
-    return getattr(module, name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # else any misspelt name would pass a type check
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__,
+        _PLACES,
+        extras=dict.fromkeys(_BEHIND_HF, "hf"),
+        folders=("companions", "hf"),
+        moved=MOVED,
+    )

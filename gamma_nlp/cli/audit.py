@@ -1,26 +1,56 @@
-"""``gamma-nlp audit --all``: the stock Trainer's rule over every text model type."""
+"""``gamma-nlp audit``: the stock Trainer's rule, over one model or every text model type."""
 
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import asdict
+from typing import Any
 
-from gamma_nlp.cli import coverage
+from gamma_nlp.cli.common import (
+    add_command,
+    add_model_arguments,
+    add_sweep_arguments,
+    load_table,
+    need_transformers,
+    print_json,
+)
 from gamma_nlp.errors import GammaError
 
-ALONE = {"method": "auto", "dtype": "auto", "trust_remote_code": False}
-"""Options of one MODEL, with the value that says nothing was asked."""
+ONE_MODEL_ONLY = {"method": "auto", "dtype": "auto", "trust_remote_code": False}
+"""Options that go with a MODEL only, with their defaults."""
+
+EXAMPLES = """\
+  gamma-nlp audit gpt2
+  gamma-nlp audit path/to/config.json --json
+  gamma-nlp audit --all --types gemma2,t5"""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--all`` and what goes with it to the parser of ``gamma-nlp audit``."""
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers of ``gamma-nlp``."""
+    parser = add_command(commands, "audit", run=run, examples=EXAMPLES)
+    add_model_arguments(parser, nargs="?")
     group = parser.add_argument_group("all models")
     group.add_argument(
         "--all", action="store_true",
         help="in place of MODEL: every text model type of transformers, each built small",
     )  # fmt: skip
-    coverage.add_sweep_arguments(group)
+    add_sweep_arguments(group)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what the rule gets wrong."""
+    check(arguments)
+    need_transformers("audit")
+    if arguments.all:
+        return _run_all(arguments)
+    from gamma_nlp.check.audit import audit
+
+    found = audit(*load_table(arguments))
+    if arguments.json:
+        print_json(found.to_json())
+    else:
+        print(found)
+    return 0
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -35,27 +65,28 @@ def check(arguments: argparse.Namespace) -> None:
         )
     if not arguments.all and arguments.model is None:
         raise GammaError("audit needs a MODEL (hub name, folder or config.json) or --all")
-    parser = argparse.ArgumentParser()
-    coverage.add_sweep_arguments(parser)
-    defaults = ALONE if arguments.all else vars(parser.parse_args([]))
+    sweep = argparse.ArgumentParser()
+    add_sweep_arguments(sweep)
+    defaults = ONE_MODEL_ONLY if arguments.all else vars(sweep.parse_args([]))
     for name, value in defaults.items():
         if getattr(arguments, name) != value:
             option = "--" + name.replace("_", "-")
             raise GammaError(f"{option} goes with {'a MODEL' if arguments.all else '--all'} only")
 
 
-def run_all(arguments: argparse.Namespace) -> None:
-    """``gamma-nlp audit --all``."""
-    version = coverage.transformers_version("audit --all")
+def _run_all(arguments: argparse.Namespace) -> int:
+    import transformers
+
     from gamma_nlp.check.sweep import audit_types, small_models
 
+    version = str(transformers.__version__)
     types = arguments.types.split(",") if arguments.types else None
     sweep = audit_types.sweep(types, arguments.seconds, arguments.jobs)
     if arguments.json:
         found = [one for classes in sweep for one in classes]
         data = [{**asdict(one), "clean": not one.problem and not one.accidents} for one in found]
-        print(json.dumps({"transformers": version, "models": data}, indent=2))
-        return
+        print_json({"transformers": version, "models": data})
+        return 0
     width = max(map(len, types or small_models.text_types()))
     print(f"# transformers {version}: gamma-nlp audit --all")
     print(audit_types.head(width))
@@ -64,3 +95,4 @@ def run_all(arguments: argparse.Namespace) -> None:
         done.append(classes)
         print(audit_types.line(classes, width), flush=True)
     print(audit_types.summary(done))
+    return 0

@@ -3,79 +3,55 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from gamma_nlp import workers
-from gamma_nlp.errors import GammaError
+from gamma_nlp.cli.common import add_command, add_sweep_arguments, need_transformers, print_json
+
+CONTRADICTED = 1
+
+EXAMPLES = """\
+  gamma-nlp coverage --types bert,llama
+  gamma-nlp coverage --jobs 4 --json"""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
-    parser = commands.add_parser(
-        "coverage",
-        help="build every text model type of transformers small, place and probe its gains",
-    )
+    parser = add_command(
+        commands, "coverage", run=run, examples=EXAMPLES,
+        description="Builds every text model type of transformers small, places its gains and\n"
+        "probes them. Exits with 1 if two sources contradict each other.",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON, every gain included")
     add_sweep_arguments(parser)
-    parser.set_defaults(run=run)
 
 
-def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
-    """Add what a sweep over model types can be told: which, how many at a time, for how long."""
-    parser.add_argument("--types", metavar="A,B", help="model types (all of them)")
-    parser.add_argument(
-        "--jobs", metavar="N", type=int, default=workers.default_jobs(),
-        help="models built at a time, each in a process of its own (2, or the number of CPUs "
-        "where that is smaller)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--seconds", type=float, default=workers.SECONDS, help="limit per model class (%(default)s)"
-    )
+def run(arguments: argparse.Namespace) -> int:
+    """Print a line per model class; 1 if two sources contradict each other."""
+    need_transformers("coverage")
+    import transformers
 
-
-def transformers_version(command: str) -> str:
-    """The version of transformers, which a sweep needs.
-
-    Raises:
-        GammaError: It is not installed.
-    """
-    try:
-        import transformers
-    except ImportError as error:
-        raise GammaError(
-            f"gamma-nlp {command} needs transformers: pip install 'gamma_nlp[hf]'"
-        ) from error
-    return str(transformers.__version__)
-
-
-def run(arguments: argparse.Namespace) -> None:
-    """``gamma-nlp coverage``; exits with 1 if two sources contradict each other."""
-    version = transformers_version("coverage")
     from gamma_nlp.check.sweep import coverage
 
     types = arguments.types.split(",") if arguments.types else None
     results = []
     sweep = coverage.sweep(types, arguments.seconds, arguments.jobs)
     if not arguments.json:
-        print(f"# transformers {version}: gamma-nlp coverage")
+        print(f"# transformers {transformers.__version__}: gamma-nlp coverage")
     for result in sweep:
         results.append(result)
         if not arguments.json:
             print(result, flush=True)
     if arguments.json:
-        print(json.dumps([{**asdict(r), "covered": r.covered} for r in results], indent=2))
+        print_json([{**asdict(result), "covered": result.covered} for result in results])
     else:
         print(summary(results))
-    if any(result.contradicted for result in results):
-        sys.exit(1)
+    return CONTRADICTED if any(result.contradicted for result in results) else 0
 
 
 def summary(results: list[Any]) -> str:
-    """How many types are covered, and why the others are not."""
+    """Say how many types are covered, and why the others are not."""
     by_type: dict[str, list[Any]] = {}
     for result in results:
         by_type.setdefault(result.type, []).append(result)

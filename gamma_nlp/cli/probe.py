@@ -1,27 +1,32 @@
-"""``gamma-nlp probe``: the numeric check of every gain's category, on the model's own weights."""
+"""``gamma-nlp probe``: check every gain's category by experiment, on the model's own weights."""
 
 from __future__ import annotations
 
 import argparse
 import inspect
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.models import load_with_weights, with_random_weights
+from gamma_nlp.cli.common import add_command, add_trust, need_transformers, print_json
+from gamma_nlp.errors import GammaError, listed
 
-EXIT_CONTRADICTED = 1
+CONTRADICTED = 1
 TOKENS = 8
 """Different tokens that a batch needs."""
+
+EXAMPLES = """\
+  gamma-nlp probe path/to/model
+  gamma-nlp probe path/to/model --text "A sentence of eight or more quite different words."
+  gamma-nlp probe path/to/config.json --random-weights --full"""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
-    parser = commands.add_parser(
-        "probe", help="check the category of every gain numerically, on the model's weights"
-    )
+    parser = add_command(
+        commands, "probe", run=run, examples=EXAMPLES,
+        description="Changes each gain, channel by channel, and watches what moves. Exits with 1\n"
+        "if a gain contradicts its category.",
+    )  # fmt: skip
     parser.add_argument("model", metavar="MODEL", help="hub name, or local folder with weights")
     parser.add_argument(
         "--method", choices=("auto", "table", "graph"), default="auto",
@@ -38,17 +43,16 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--full", action="store_true", help="one row per gain")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument(
-        "--trust-remote-code", action="store_true", help="run Python files that come with MODEL"
-    )
-    parser.set_defaults(run=run)
+    add_trust(parser)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """``gamma-nlp probe``; exits with 1 if a gain contradicts its category."""
+def run(arguments: argparse.Namespace) -> int:
+    """Print what the experiment shows; 1 if a gain contradicts its category."""
+    need_transformers("probe")
     from gamma_nlp.check.probe.probe import probe
     from gamma_nlp.gains.placement import categorize
     from gamma_nlp.hf.hub import hush
+    from gamma_nlp.hf.models import load_with_weights, with_random_weights
 
     hush()
     load = with_random_weights if arguments.random_weights else load_with_weights
@@ -62,11 +66,10 @@ def run(arguments: argparse.Namespace) -> None:
             raise
         raise GammaError(f"with --inputs {arguments.inputs}: {error}") from error
     if arguments.json:
-        print(json.dumps(report.to_json(), indent=2, default=str))
+        print_json(report.to_json())
     else:
         print(report.text(full=arguments.full))
-    if report.verdict == "contradicts":
-        sys.exit(EXIT_CONTRADICTED)
+    return CONTRADICTED if report.verdict == "contradicts" else 0
 
 
 def _inputs(arguments: argparse.Namespace, model: Any) -> Any:
@@ -101,9 +104,10 @@ def _saved(path: Path, model: Any) -> dict[str, Any]:
             f"--inputs {path}: holds a {type(batch).__name__}, not a dict; save "
             f"{{{model.main_input_name!r}: tensor}}"
         )
-    for name in batch.keys() - names if "kwargs" not in names else ():
+    unknown = set() if "kwargs" in names else batch.keys() - names
+    if unknown:
         raise GammaError(
-            f"--inputs {path}: {type(model).__name__} takes no {name!r}; it takes "
+            f"--inputs {path}: {type(model).__name__} takes no {listed(sorted(unknown))}; it takes "
             f"{', '.join(names)}"
         )
     return batch

@@ -3,53 +3,58 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.cli.common import add_command, note, print_json
+from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.moses import detokenize
 from gamma_nlp.tasks.translation.score_files import GenerateLog, Pairs, read_log, read_pairs
 from gamma_nlp.tasks.translation.subwords import join_subwords
 
-EXIT_CONTRADICTED = 1
+CONTRADICTED = 1
 TOKENISED = re.compile(r"@@( |$)|&(apos|quot);| \.$")
+
+EXAMPLES = """\
+  gamma-nlp score hypotheses.txt references.txt
+  gamma-nlp score hypotheses.bpe references.tok --detokenize en
+  gamma-nlp score --fairseq-log generate-test.txt"""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
-    parser = commands.add_parser(
-        "score",
-        help="BLEU and chrF of a translation, or the BLEU of a fairseq-generate log",
-        description="Scores HYP against REF: sacreBLEU and chrF, with their signatures, for "
+    parser = add_command(
+        commands, "score", run=run, examples=EXAMPLES,
+        description="Scores HYP against REF: sacreBLEU and chrF with their signatures, for\n"
         "detokenised text, and BLEU over whitespace tokens as fairseq computes it.",
-    )
+    )  # fmt: skip
     parser.add_argument("hyp", metavar="HYP", nargs="?", help="translations, one a line")
     parser.add_argument("ref", metavar="REF", nargs="?", help="references, as many lines")
     parser.add_argument(
         "--fairseq-log", metavar="LOG",
-        help="in place of HYP and REF: the output of fairseq-generate; prints its last line anew "
+        help="in place of HYP and REF: the output of fairseq-generate. Prints its last line anew "
         "from its H- and T- lines, and exits with 1 if the log says something else",
     )  # fmt: skip
     parser.add_argument(
         "--detokenize", metavar="LANG",
-        help="first undo BPE marks (all scores) and Moses tokenisation (sacreBLEU and chrF)",
+        help="first undo BPE marks (for all scores) and Moses tokenisation (for sacreBLEU, chrF)",
     )  # fmt: skip
     parser.add_argument(
         "--tokenize", choices=scores.TOKENIZERS, help="tokeniser of sacreBLEU (13a)"
     )
     parser.add_argument("--lowercase", action="store_true", help="ignore case in all scores")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run)
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """``gamma-nlp score``; exits with 1 if a log's own result is another."""
+def run(arguments: argparse.Namespace) -> int:
+    """Print the scores; 1 if a log's own result is another."""
     check(arguments)
+    packages = ("sacrebleu", "sacremoses") if arguments.detokenize else ("sacrebleu",)
+    need_installed(packages, "translation", "gamma-nlp score needs")
     log = None if arguments.fairseq_log is None else read_log(Path(arguments.fairseq_log))
     pairs = log.pairs if log else read_pairs(Path(arguments.hyp), Path(arguments.ref))
     report: dict[str, Any] = {"sentences": len(pairs.hypotheses)}
@@ -62,22 +67,24 @@ def run(arguments: argparse.Namespace) -> None:
             tokenize=arguments.tokenize or "13a",
             lowercase=arguments.lowercase,
         )
-    print(json.dumps(report, indent=2) if arguments.json else text(report))
+    if arguments.json:
+        print_json(report)
+    else:
+        print(text(report))
     if not arguments.detokenize and not log and looks_tokenised(pairs):
-        print(
-            "gamma-nlp: these files look tokenised (BPE marks, &apos;, a space before the full "
-            "stop), and sacreBLEU and chrF are for plain text; undo it with --detokenize LANG",
-            file=sys.stderr,
+        note(
+            "these files look tokenised (BPE marks, &apos;, a space before the full stop), but "
+            "sacreBLEU and chrF are for plain text; undo it with --detokenize LANG"
         )
     if log and report["log"]["agrees"] is False:
         sys.stdout.flush()
-        print(
-            f"gamma-nlp: {arguments.fairseq_log} itself says: {log.prefix}{log.result}\n"
-            "Its H- and T- lines are not what was scored: edited, or detokenised by --bpe or "
-            "--tokenizer",
-            file=sys.stderr,
+        note(
+            f"{arguments.fairseq_log} itself says: {log.prefix}{log.result}\n"
+            "Its H- and T- lines are not what was scored: they were edited, or detokenised by "
+            "--bpe or --tokenizer"
         )
-        sys.exit(EXIT_CONTRADICTED)
+        return CONTRADICTED
+    return 0
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -106,7 +113,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def of_log(log: GenerateLog) -> dict[str, Any]:
-    """The score of a log's lines as they stand, and whether the log itself says the same."""
+    """Score a log's lines as they stand, and say whether the log's own result is the same."""
     found = scores.token_bleu(log.pairs.hypotheses, log.pairs.references)
     # A log that was scored by sacreBLEU ("BLEU = ...") says nothing about this score.
     comparable = log.result is not None and log.result.startswith(f"BLEU{scores.ORDER} ")
@@ -120,23 +127,25 @@ def of_log(log: GenerateLog) -> dict[str, Any]:
 def of_pairs(
     pairs: Pairs, *, language: str | None, tokenize: str, lowercase: bool
 ) -> dict[str, Any]:
-    """All three scores; with a language, of words without BPE marks and of detokenised text."""
+    """Compute all three scores; with a language, of words without BPE marks and plain text."""
     words, plain = pairs, pairs
     if language:
         words = pairs.each(lambda lines: [join_subwords(line) for line in lines])
         plain = words.each(lambda lines: detokenize(lines, language))
     if lowercase:
         words = words.each(lambda lines: [line.lower() for line in lines])
-    hyp, ref = plain.hypotheses, plain.references
+    hypotheses, references = plain.hypotheses, plain.references
     return {
-        "sacrebleu": asdict(scores.sacre_bleu(hyp, ref, tokenize=tokenize, lowercase=lowercase)),
-        "chrf": asdict(scores.chrf(hyp, ref, lowercase=lowercase)),
+        "sacrebleu": asdict(
+            scores.sacre_bleu(hypotheses, references, tokenize=tokenize, lowercase=lowercase)
+        ),
+        "chrf": asdict(scores.chrf(hypotheses, references, lowercase=lowercase)),
         "tokenised": _token_bleu_json(scores.token_bleu(words.hypotheses, words.references)),
     }
 
 
 def looks_tokenised(pairs: Pairs) -> bool:
-    """Whether more than one line in ten of either file bears the marks of tokenisers."""
+    """Say whether more than one line in ten of either file shows the marks of tokenisers."""
     return any(
         10 * sum(bool(TOKENISED.search(line)) for line in lines) > len(lines)
         for lines in (pairs.hypotheses, pairs.references)
@@ -144,7 +153,7 @@ def looks_tokenised(pairs: Pairs) -> bool:
 
 
 def text(report: dict[str, Any]) -> str:
-    """The report in words: the log's line, and a line per score."""
+    """Return the report as text: the log's line, and a line per score."""
     lines = [report["log"]["text"]] if "log" in report else []
     names = {"sacrebleu": "sacreBLEU", "chrf": "chrF", "tokenised": "tokenised"}
     lines += [f"{name:9}  {report[key]['text']}" for key, name in names.items() if key in report]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import gamma_nlp
-from gamma_nlp.cli import main
+from gamma_nlp.cli import demo, main, table
 
 BERT = {
     "model_type": "bert",
@@ -49,7 +51,7 @@ def test_table_without_a_plan_has_no_dose_and_says_how_to_get_one(
     model: str, capsys: Capture
 ) -> None:
     assert main.main(["table", model]) == 0
-    assert "say --lr and --steps" in capsys.readouterr().out
+    assert "add --lr and --steps" in capsys.readouterr().out
 
 
 def test_full_table_has_one_row_per_gain(model: str, capsys: Capture) -> None:
@@ -90,6 +92,21 @@ def test_audit_prints_and_dumps(model: str, capsys: Capture) -> None:
         (["table", "MODEL", "--steps", "5"], "--lr is missing"),
         (["table", "MODEL", "--lr", "0", "--steps", "5"], "--lr must be"),
         (["table", "MODEL", "--lr", "1", "--steps", "5", "--warmup", "6"], "--warmup"),
+        (
+            [
+                "table",
+                "MODEL",
+                "--lr",
+                "1",
+                "--steps",
+                "5",
+                "--warmup",
+                "1",
+                "--schedule",
+                "constant",
+            ],
+            "give --schedule constant_with_warmup",
+        ),
     ],
 )
 def test_user_errors_exit_2_without_output(
@@ -98,55 +115,144 @@ def test_user_errors_exit_2_without_output(
     assert main.main([model if word == "MODEL" else word for word in words]) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("gamma-nlp: ")
+    assert output.err.startswith("error: ")
     assert message in output.err
 
 
-def test_unknown_command_exits_2(capsys: Capture) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main.main(["tabel"])
-    assert stop.value.code == 2
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "required: COMMAND; for help type: gamma-nlp --help"),
+        (["tabel"], "no command 'tabel'; did you mean 'table'?"),
+        (["xyz"], "no command 'xyz'; the commands are table, audit, probe,"),
+        (["table"], "required: MODEL; for help type: gamma-nlp table --help"),
+        (["table", "m", "--jsno"], "takes no '--jsno'; did you mean '--json'; for help type: "),
+        (["table", "m", "--lr", "high"], "--lr: invalid float value: 'high'; for help type: "),
+        (["score", "a", "b", "c"], "takes no 'c'; for help type: gamma-nlp score --help"),
+        (["demo", "--epoch", "x"], "invalid float value: 'x'; for help type: gamma-nlp demo"),
+    ],
+)
+def test_wrong_use_exits_2_and_says_what_to_type(
+    words: list[str], message: str, capsys: Capture
+) -> None:
+    assert main.main(words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert message in captured.err
 
 
 def test_version_is_the_packages(capsys: Capture) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main.main(["--version"])
-    assert stop.value.code == 0
+    assert main.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"gamma-nlp {gamma_nlp.__version__}"
 
 
-def test_demo_gets_its_own_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[list[str]] = []
-    monkeypatch.setattr(main, "run_demo", lambda words: seen.append(list(words)))
-    assert main.main(["demo", "--out", "x", "--help"]) == 0
-    assert seen == [["--out", "x", "--help"]]
+def test_help_names_every_command_with_its_question(capsys: Capture) -> None:
+    assert main.main(["--help"]) == 0
+    text = capsys.readouterr().out
+    for name, question in main.COMMANDS.items():
+        assert f"  {name:11}{question}\n" in text
+    assert max(map(len, text.splitlines())) < 80
+
+
+@pytest.mark.parametrize("command", main.COMMANDS)
+def test_help_of_a_command_ends_with_examples_that_parse(command: str, capsys: Capture) -> None:
+    assert main.main([command, "--help"]) == 0
+    text, _, examples = capsys.readouterr().out.partition("\nexamples:\n")
+    assert main.COMMANDS[command] in text
+    lines = examples.splitlines()
+    assert 2 <= len(lines) <= 3
+    for line in lines:
+        words = shlex.split(line.partition("| ")[2] or line)
+        assert words[:2] == ["gamma-nlp", command]
+        main.parser().parse_args(words[1:])
+
+
+def test_help_and_version_import_no_torch() -> None:
+    code = """
+import sys
+from gamma_nlp.cli import main
+for words in [["--version"], ["--help"], ["tabel"], *([c, "--help"] for c in main.COMMANDS)]:
+    main.main(words)
+    heavy = {"torch", "transformers", "numpy"} & set(sys.modules)
+    assert not heavy, (words, heavy)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_interrupted_command_exits_with_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def stop(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo.demo, "run", stop)
+    assert main.main(["demo"]) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
+def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[argparse.Namespace] = []
+
+    def record(arguments: argparse.Namespace) -> int:
+        seen.append(arguments)
+        return 1
+
+    monkeypatch.setattr(demo.demo, "run", record)
+    assert main.main(["demo", "--output", "x", "--dose", "0.2"]) == 1
+    assert (str(seen[0].output), seen[0].dose) == ("x", 0.2)
+
+
+def rates(schedule: str, warmup: int = 2) -> list[float] | None:
+    words = f"table m --lr 1 --steps 6 --warmup {warmup} --schedule {schedule}".split()
+    return table.learning_rates(main.parser().parse_args(words))
 
 
 @pytest.mark.parametrize(
-    ("schedule", "expected"),
+    ("schedule", "warmup", "expected"),
     [
-        ("linear", [0.0, 0.5, 1.0, 0.75, 0.5, 0.25]),
-        ("constant", [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]),
-        ("cosine", [0.0, 0.5, 1.0, 0.8535534, 0.5, 0.1464466]),
+        ("linear", 2, [0.0, 0.5, 1.0, 0.75, 0.5, 0.25]),
+        ("constant", 0, [1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("constant_with_warmup", 2, [0.0, 0.5, 1.0, 1.0, 1.0, 1.0]),
+        ("cosine", 2, [0.0, 0.5, 1.0, 0.8535534, 0.5, 0.1464466]),
     ],
 )
-def test_schedules_are_those_of_transformers(schedule: str, expected: list[float]) -> None:
+def test_schedules_are_those_of_transformers(
+    schedule: str, warmup: int, expected: list[float]
+) -> None:
     import torch
     from transformers import get_scheduler
 
-    words = ["table", "m", "--lr", "1", "--steps", "6", "--warmup", "2", "--schedule", schedule]
-    lrs = main.learning_rates(main.parser().parse_args(words))
+    lrs = rates(schedule, warmup)
     assert lrs == pytest.approx(expected)
 
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    name = "constant_with_warmup" if schedule == "constant" else schedule
-    scheduler = get_scheduler(name, optimizer, num_warmup_steps=2, num_training_steps=6)
+    scheduler = get_scheduler(schedule, optimizer, num_warmup_steps=warmup, num_training_steps=6)
     theirs = []
     for _ in range(6):
         theirs.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step()
     assert lrs == pytest.approx(theirs)
+
+
+def test_every_schedule_that_lr_steps_and_warmup_determine_is_offered() -> None:
+    import torch
+    from torch.optim.lr_scheduler import LambdaLR
+    from transformers import SchedulerType, get_scheduler
+
+    made = []
+    for kind in SchedulerType:
+        optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+        try:
+            scheduler = get_scheduler(kind, optimizer, num_warmup_steps=2, num_training_steps=6)
+        except (TypeError, ValueError):  # wants more, such as a smallest learning rate
+            continue
+        if isinstance(scheduler, LambdaLR):  # the others follow the score
+            made.append(kind.value)
+    assert sorted(table.SCHEDULES) == sorted(made)
+    assert all(len(rates(name, 0 if name == "constant" else 2) or []) == 6 for name in made)
 
 
 class NotFound(BaseHTTPRequestHandler):

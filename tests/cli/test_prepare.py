@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gamma_nlp.cli.prepare import main
+from gamma_nlp.cli.main import main
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.prepare import iwslt14
 from gamma_nlp.tasks.translation.prepare.cleaning import PREPARATIONS, default_preparation
@@ -71,7 +71,8 @@ def test_the_command_prints_counts_and_errors(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out"
-    command = [str(folder), str(out), "--languages", "en", "fr", "--merges", "7", "--max-length"]
+    command = ["prepare", str(folder), str(out), "--languages", "en", "fr", "--merges", "7"]
+    command += ["--max-length"]
     assert main([*command, "3"]) == 2
     assert "error: no pair of train is left" in capsys.readouterr().err
     assert main([*command, "0"]) == 0
@@ -89,7 +90,15 @@ def test_the_command_prints_counts_and_errors(
 def test_the_command_holds_the_archive_to_its_counts(
     archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [str(archive), str(tmp_path / "out"), "--merges", "5", "--valid-every", "4"]
+    command = [
+        "prepare",
+        str(archive),
+        str(tmp_path / "out"),
+        "--merges",
+        "5",
+        "--valid-every",
+        "4",
+    ]
     assert main(command) == 2
     assert "must have 160,239" in capsys.readouterr().err
     assert main([*command, "--any-counts"]) == 0

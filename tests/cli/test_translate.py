@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from gamma_nlp.cli import main
-from gamma_nlp.cli import translate as cli_translate
 from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.translation import decode as decoding
 from gamma_nlp.tasks.translation.checkpoints import find_model, load_saved
 from gamma_nlp.tasks.translation.decode import Search, decode
 from gamma_nlp.tasks.translation.text import TranslationText
@@ -58,7 +58,7 @@ def error(capsys: Capture, *words: object) -> str:
     assert translate(*words) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("gamma-nlp: ") and captured.err.count("\n") == 1
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
     return captured.err
 
 
@@ -133,7 +133,7 @@ def test_a_terminal_gets_each_line_at_once_and_survives_a_bad_one(
     assert captured.out == "\n".join([first, "", *others, ""])
     hint, long = captured.err.splitlines()
     assert "Ctrl-D" in hint
-    assert "gamma-nlp: this line has 41 tokens" in long
+    assert "error: this line has 41 tokens" in long
 
 
 def test_an_output_file_is_written_whole_or_not_at_all(
@@ -149,7 +149,7 @@ def test_an_output_file_is_written_whole_or_not_at_all(
     def fail(*_: Any, **__: Any) -> None:
         raise torch.OutOfMemoryError
 
-    monkeypatch.setattr(cli_translate, "decode", fail)
+    monkeypatch.setattr(decoding, "decode", fail)
     message = error(capsys, run, file, "-o", out)
     assert "batches of 4096 tokens; give a smaller --max-tokens" in message
     assert out.read_bytes() == printed.encode()
@@ -174,7 +174,7 @@ def test_an_unfinished_run_translates_with_its_last_checkpoint(
     assert translate(run, file, "--tokens") == 0
     captured = capsys.readouterr()
     assert captured.out.split("\n")[0] == expected(run, LINES[:1], "checkpoint-100")[0]
-    assert captured.err == f"gamma-nlp: {run} is not finished; translating with checkpoint-100\n"
+    assert captured.err == f"note: {run} is not finished; translating with checkpoint-100\n"
 
 
 def test_a_checkpoint_is_chosen_by_name_even_in_a_folder_that_was_moved(
@@ -245,6 +245,14 @@ def test_bad_input_is_named_with_file_and_line(run: Path, tmp_path: Path, capsys
     bad.write_text(f"ein\n\n{'5 ' * POSITIONS}\n")
     message = f"{bad}:3 has 41 tokens with its end mark, and the model takes at most 40"
     assert message in error(capsys, run, bad)
+
+
+def test_help_states_the_defaults_of_the_search(capsys: Capture) -> None:
+    assert translate("--help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"--beams N ({Search.beams})" in text
+    assert f"shorter ones ({Search.length_penalty})" in text
+    assert f"of the longest ({Search.max_tokens})" in text
 
 
 def test_bad_options_are_named_before_anything_is_loaded(tmp_path: Path, capsys: Capture) -> None:

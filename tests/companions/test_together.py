@@ -11,18 +11,13 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from gamma_nlp import (
-    DecayPolicy,
-    EffectiveRateCallback,
-    GammaTrainer,
-    StrongCallback,
-    StrongRegularizer,
-    UnitNorm,
-    effective_lr,
-    make_optimizer,
-    scale_invariant,
-)
-from gamma_nlp.companions.effective_rate.unit_norm import WITHIN
+from gamma_nlp import DecayPolicy, GammaTrainer, make_optimizer
+from gamma_nlp.companions.effective_rate.callback import EffectiveRateCallback
+from gamma_nlp.companions.effective_rate.invariance import scale_invariant
+from gamma_nlp.companions.effective_rate.rate import effective_lr
+from gamma_nlp.companions.effective_rate.unit_norm import WITHIN, UnitNorm
+from gamma_nlp.companions.strong.callback import StrongCallback
+from gamma_nlp.companions.strong.regularizer import StrongRegularizer
 from tests.support.tiny_models import arguments
 
 HELD = ["first.weight", "second.weight"]

@@ -216,6 +216,6 @@ def test_command_line_prints_one_line_that_says_what_to_type(
     assert main.main(["table", str(folder), "--trust-remote-code"]) == 2
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("gamma-nlp: ") and output.err.count("\n") == 1
+    assert output.err.startswith("error: ") and output.err.count("\n") == 1
     for part in parts:
         assert part in output.err

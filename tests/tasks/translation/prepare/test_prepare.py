@@ -131,7 +131,7 @@ def test_checksums_cover_every_file_and_the_source(folder: Path, tmp_path: Path)
 
 def test_two_runs_give_identical_bytes_under_any_hash_seed(folder: Path, tmp_path: Path) -> None:
     for seed in ("1", "2"):
-        command = ["-m", "gamma_nlp.cli.prepare", str(folder), str(tmp_path / seed)]
+        command = ["-m", "gamma_nlp.cli.main", "prepare", str(folder), str(tmp_path / seed)]
         subprocess.run(
             [sys.executable, *command],
             env=os.environ | {"PYTHONHASHSEED": seed},

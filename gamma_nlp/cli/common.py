@@ -1,0 +1,147 @@
+"""What several commands share: their parser, their options, and loading the model they name."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from gamma_nlp.errors import GammaError, close_to, need_installed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from gamma_nlp.gains.table import GainTable
+
+COMMANDS = {
+    "table": "What is each gain of a model, and how far will decay pull it?",
+    "audit": "What does the stock Trainer decay or spare by accident?",
+    "probe": "Do the categories hold on the model's own weights?",
+    "coverage": "Which model types of transformers does this work for?",
+    "prepare": "How do I turn parallel text into training data?",
+    "translate": "How does a trained model translate this text?",
+    "score": "How good is a translation, in BLEU and chrF?",
+    "demo": "What does decay do to gains in training? (trains tiny models)",
+}
+"""The commands, and the question that each answers: a file here for each."""
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are those of the library, and end with what to type."""
+
+    def error(self, message: str) -> NoReturn:
+        raise GammaError(f"{message}; for help type: {self.prog} --help")
+
+    def refuse(self, unknown: Iterable[str]) -> NoReturn:
+        """Raise for words that no option takes."""
+        word = next(iter(unknown))
+        options = set(re.findall(r"--[a-z-]+", self.format_usage()))
+        hint = close_to(word, options) if word.startswith("-") else ""
+        self.error(f"{self.prog} takes no {word!r}{hint.removesuffix('?')}")
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    *,
+    run: Callable[[argparse.Namespace], int],
+    examples: str,
+    description: str = "",
+) -> Parser:
+    """Add a command to the subparsers of ``gamma-nlp``.
+
+    Args:
+        commands: The subparsers.
+        name: The command, one of :data:`COMMANDS`.
+        run: Takes the parsed arguments and returns the exit code.
+        examples: Command lines, one a line; they end the command's help.
+        description: What else its help says.
+    """
+    parser: Parser = commands.add_parser(
+        name,
+        description=f"{COMMANDS[name]}\n\n{description}".rstrip(),
+        epilog=f"examples:\n{examples}".rstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run, parser=parser)
+    return parser
+
+
+def add_model_arguments(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    """Add MODEL, and how to build it and place its gains."""
+    parser.add_argument(
+        "model", metavar="MODEL", nargs=nargs,
+        help="hub name, local folder, or config.json (no weights needed)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--method", choices=("auto", "table", "graph"), default="auto",
+        help="where categories come from: name tables, the graph of a forward pass, or whichever "
+        "knows the model (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="auto",
+        help="dtype of the parameters in training (auto: what the config says)",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_trust(parser)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets a model's own Python files run."""
+    parser.add_argument(
+        "--trust-remote-code", action="store_true", help="run the Python files that MODEL brings"
+    )
+
+
+def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
+    """Add the options of a sweep over model types: which, how many at a time, for how long."""
+    from gamma_nlp import workers
+
+    parser.add_argument("--types", metavar="A,B", help="these model types only")
+    parser.add_argument(
+        "--jobs", metavar="N", type=int, default=workers.default_jobs(),
+        help="models to build at a time, each in its own process (2, or 1 on one CPU)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--seconds", metavar="S", type=float, default=workers.SECONDS,
+        help="time limit of a model class (%(default)s)",
+    )  # fmt: skip
+
+
+def need_transformers(command: str) -> None:
+    """Check the extra ``hf`` before a command does anything.
+
+    Raises:
+        MissingExtra: Names what is missing.
+    """
+    need_installed(("transformers", "accelerate"), "hf", f"gamma-nlp {command} needs")
+
+
+def load_table(arguments: argparse.Namespace) -> tuple[nn.Module, GainTable]:
+    """Build the model that was named, from its config alone, and place its gains."""
+    from gamma_nlp.gains.placement import categorize
+    from gamma_nlp.hf.hub import hush
+    from gamma_nlp.hf.models import load_model
+
+    hush()
+    model = load_model(arguments.model, trust_remote_code=arguments.trust_remote_code)
+    if arguments.dtype != "auto":
+        import torch
+
+        model.to(getattr(torch, arguments.dtype))
+    return model, categorize(model, method=arguments.method)
+
+
+def print_json(data: Any) -> None:
+    """Print data as indented JSON; what JSON does not know, as text."""
+    print(json.dumps(data, indent=2, default=str))
+
+
+def note(text: str) -> None:
+    """Print a remark that is no error to standard error."""
+    print(f"note: {text}", file=sys.stderr, flush=True)

@@ -1,0 +1,137 @@
+"""``gamma-nlp table``: every gain of a model, its category, and what decay will do to it."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gamma_nlp.cli.common import (
+    add_command,
+    add_model_arguments,
+    load_table,
+    need_transformers,
+    print_json,
+)
+from gamma_nlp.errors import GammaError
+
+if TYPE_CHECKING:
+    from gamma_nlp.decay.groups import Decay
+    from gamma_nlp.gains.table import GainTable
+
+SCHEDULES = (
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt", "constant",
+    "constant_with_warmup",
+)  # fmt: skip
+"""The schedules of transformers that follow from lr, steps and warm-up alone."""
+
+EXAMPLES = """\
+  gamma-nlp table bert-base-uncased
+  gamma-nlp table MODEL --policy all --weight-decay 0.1 --lr 3e-4 --steps 10000 --warmup 500
+  gamma-nlp table path/to/config.json --full --json"""
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the subparsers of ``gamma-nlp``."""
+    parser = add_command(commands, "table", run=run, examples=EXAMPLES)
+    add_model_arguments(parser)
+    parser.add_argument("--policy", default="guidelines", help="preset or file (%(default)s)")
+    parser.add_argument("--weight-decay", metavar="D", type=float, default=0.01, help="(0.01)")
+    parser.add_argument("--full", action="store_true", help="one row per gain")
+    plan = parser.add_argument_group("planned run, for the dose: how far decay alone pulls a gain")
+    plan.add_argument("--lr", type=float, help="peak learning rate")
+    plan.add_argument("--steps", metavar="N", type=int, help="optimizer steps")
+    plan.add_argument("--warmup", metavar="N", type=int, default=0, help="warm-up steps (0)")
+    plan.add_argument(
+        "--schedule", choices=SCHEDULES, default="linear", help="as transformers names it (linear)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the gain table under a policy, with doses where a run is planned."""
+    need_transformers("table")
+    from gamma_nlp.decay import groups, policy
+    from gamma_nlp.gains.table import gain_table, gain_table_json
+
+    chosen = policy.DecayPolicy.load(arguments.policy)
+    rates = learning_rates(arguments)
+    _, table = load_table(arguments)
+    settings = groups.assign(table, chosen, arguments.weight_decay)
+    coefficients = {gain.name: settings[gain.name].coefficient for gain in table}
+    doses = None if rates is None else _doses(table, settings, rates)
+    if arguments.json:
+        plan = {"policy": chosen.name, "weight_decay": arguments.weight_decay}
+        print_json({**gain_table_json(table, coefficients, doses), **plan})
+        return 0
+    print(gain_table(table, coefficients, doses, full=arguments.full))
+    print(f"\npolicy {chosen.name}, weight decay {arguments.weight_decay:g}, mode {chosen.mode}")
+    if rates is None:
+        print("dose: add --lr and --steps to see how far decay alone would pull each gain")
+    else:
+        print(
+            f"dose: pull of decay alone over {arguments.steps} steps of AdamW, peak lr "
+            f"{arguments.lr:g}, {arguments.schedule} schedule, {arguments.warmup} warm-up steps"
+        )
+    return 0
+
+
+def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
+    """Return the learning rate of every step of the planned run; None where none is planned.
+
+    Raises:
+        GammaError: The plan is incomplete or makes no sense.
+    """
+    lr, steps, warmup = arguments.lr, arguments.steps, arguments.warmup
+    if lr is None and steps is None:
+        return None
+    if lr is None or steps is None:
+        missing = "--lr" if lr is None else "--steps"
+        raise GammaError(f"a dose needs --lr and --steps: {missing} is missing")
+    if not (math.isfinite(lr) and lr > 0):
+        raise GammaError(f"--lr must be a number above 0, not {lr}")
+    if not 0 <= warmup <= steps or steps < 1:
+        raise GammaError(
+            "--steps must be at least 1 and --warmup between 0 and --steps, "
+            f"not {steps} and {warmup}"
+        )
+    if arguments.schedule == "constant" and warmup:
+        raise GammaError(
+            "--schedule constant ignores --warmup, as in transformers; "
+            "give --schedule constant_with_warmup"
+        )
+    import torch
+    from transformers import get_scheduler
+
+    scheduler = get_scheduler(
+        arguments.schedule,
+        torch.optim.SGD([torch.zeros(1)], lr=lr),
+        num_warmup_steps=warmup,
+        num_training_steps=steps,
+    )
+    return [lr * scheduler.lr_lambdas[0](step) for step in range(steps)]
+
+
+def _doses(
+    table: GainTable, settings: dict[str, Decay], rates: Sequence[float]
+) -> dict[str, float | None]:
+    """Return the dose of each gain; gains that are treated alike are computed once."""
+    import torch
+
+    from gamma_nlp.decay.dose import decay_dose
+
+    known: dict[tuple[Any, ...], float | None] = {}
+    doses = {}
+    for gain in table:
+        setting = settings[gain.name]
+        key = (setting.coefficient, setting.mode, gain.dtype, gain.offset)
+        if key not in known:
+            known[key] = decay_dose(
+                setting.coefficient,
+                rates,
+                dtype=getattr(torch, gain.dtype),
+                mode=setting.mode,
+                offset=gain.offset,
+            )
+        doses[gain.name] = known[key]
+    return doses
