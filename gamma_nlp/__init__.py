@@ -17,8 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gamma_nlp.deprecated import MOVED
-from gamma_nlp.errors import lazy_names
+from gamma_nlp.names import MOVED, TRAINER, lazy_names
 
 if TYPE_CHECKING:  # what type checkers and editors see; _PLACES is what Python sees
     from gamma_nlp.check.audit import audit as audit
@@ -69,7 +68,7 @@ if not TYPE_CHECKING:  # else any misspelt name would pass a type check
     __getattr__, __dir__, __all__ = lazy_names(
         __name__,
         _PLACES,
-        extras=dict.fromkeys(_BEHIND_HF, "hf"),
+        needs=dict.fromkeys(_BEHIND_HF, TRAINER),
         folders=("companions", "hf"),
         moved=MOVED,
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 import gamma_nlp
-from gamma_nlp.deprecated import MOVED
 from gamma_nlp.errors import GammaError, MissingExtra, MissingName
+from gamma_nlp.names import MOVED
 
 CORE = [
     *("Category", "Role", "Gain", "GainTable", "DecayPolicy", "GammaError", "categorize"),

@@ -10,13 +10,11 @@ A name is imported when it is first used. torch is enough for all but the two ca
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gamma_nlp.errors import GammaError, need
+from gamma_nlp.names import TRAINER, lazy_names
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what type checkers and editors see; _PLACES is what Python sees
     from gamma_nlp.companions.batch_norm.multipliers import multipliers as multipliers
     from gamma_nlp.companions.batch_norm.penalty import bn_penalty as bn_penalty
     from gamma_nlp.companions.effective_rate.callback import (
@@ -31,44 +29,22 @@ if TYPE_CHECKING:
     from gamma_nlp.companions.strong.regularizer import StrongRegularizer as StrongRegularizer
     from gamma_nlp.companions.strong.sparsity import sparsity_report as sparsity_report
 
-_MODULES = {
-    "EffectiveRateCallback": "effective_rate.callback",
-    "StrongCallback": "strong.callback",
-    "StrongRegularizer": "strong.regularizer",
-    "UnitNorm": "effective_rate.unit_norm",
-    "bn_penalty": "batch_norm.penalty",
-    "effective_lr": "effective_rate.rate",
-    "load_compressed": "strong.compressed",
-    "multipliers": "batch_norm.multipliers",
-    "save_compressed": "strong.compressed",
-    "scale_invariant": "effective_rate.invariance",
-    "sparsity_report": "strong.sparsity",
+_PLACES = {
+    "EffectiveRateCallback": f"{__name__}.effective_rate.callback",
+    "StrongCallback": f"{__name__}.strong.callback",
+    "StrongRegularizer": f"{__name__}.strong.regularizer",
+    "UnitNorm": f"{__name__}.effective_rate.unit_norm",
+    "bn_penalty": f"{__name__}.batch_norm.penalty",
+    "effective_lr": f"{__name__}.effective_rate.rate",
+    "load_compressed": f"{__name__}.strong.compressed",
+    "multipliers": f"{__name__}.batch_norm.multipliers",
+    "save_compressed": f"{__name__}.strong.compressed",
+    "scale_invariant": f"{__name__}.effective_rate.invariance",
+    "sparsity_report": f"{__name__}.strong.sparsity",
 }
 _CALLBACKS = ("EffectiveRateCallback", "StrongCallback")
 
-__all__ = [
-    name
-    for name in _MODULES
-    if name not in _CALLBACKS or importlib.util.find_spec("transformers") is not None
-]
-
-
-class MissingExtra(GammaError, ImportError):
-    """A name needs a package that is not installed; ``except ImportError`` catches it too."""
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in _CALLBACKS:
-        try:
-            need("transformers", "hf", f"{name} needs")
-        except GammaError as error:
-            raise MissingExtra(str(error)) from error
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # else any misspelt name would pass a type check
+    __getattr__, __dir__, __all__ = lazy_names(
+        __name__, _PLACES, needs=dict.fromkeys(_CALLBACKS, TRAINER)
+    )

@@ -12,10 +12,10 @@ from typing import Any
 from torch import nn
 
 from gamma_nlp.decay.policy import DecayPolicy, Mode
-from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError, close_to, listed
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable
+from gamma_nlp.names import renamed_arguments
 from gamma_nlp.wrappers import plain_names
 
 PolicyLike = str | os.PathLike[str] | DecayPolicy

@@ -17,9 +17,9 @@ from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict
 from gamma_nlp.decay.step_hook import step_hook
-from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import Gain, GainTable
+from gamma_nlp.names import renamed_arguments
 from gamma_nlp.wrappers import plain_names
 
 logger = logging.getLogger("gamma_nlp")

@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 from torch import nn
 
-from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.by_graph import from_graph
 from gamma_nlp.gains.by_table import from_table
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.graph.trace import trace
+from gamma_nlp.names import renamed_arguments
 
 Method = Literal["auto", "table", "graph"]
 

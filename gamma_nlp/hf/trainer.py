@@ -21,7 +21,6 @@ from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups
 from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy
-from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
@@ -37,6 +36,7 @@ from gamma_nlp.hf.optimizer import (
     split_choice,
     stock_names,
 )
+from gamma_nlp.names import renamed_arguments
 from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from transformers import TrainerCallback
 from gamma_nlp.companions.arguments import name_list, named_parameters, whole_number
 from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
-from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
+from gamma_nlp.names import renamed_arguments
 from gamma_nlp.wrappers import unwrap_optimizer
 
 

@@ -27,8 +27,8 @@ from gamma_nlp.companions.arguments import (
     whole_number,
 )
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
-from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
+from gamma_nlp.names import renamed_arguments
 
 KEY = "unit_norm"
 """The key of the norms in the optimizer's ``state_dict``."""

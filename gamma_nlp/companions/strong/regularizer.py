@@ -45,9 +45,9 @@ from gamma_nlp.companions.strong.targets import (
     vector,
     weights_of,
 )
-from gamma_nlp.deprecated import renamed_arguments
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import GainTable
+from gamma_nlp.names import renamed_arguments
 
 KEY = "strong_regularization"
 """The key of the state in the optimizer's ``state_dict``."""

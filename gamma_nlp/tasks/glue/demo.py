@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need_installed
 
 if TYPE_CHECKING:
     from gamma_nlp.tasks.glue.demo_arms import Demonstration
@@ -43,10 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
         GammaError: An option is out of range, a package is missing, or the output folder holds
             something else. Nothing is written then.
     """
-    from gamma_nlp.tasks.run.machine import check_packages
-
     _check(arguments)
-    check_packages(PACKAGES, "recipes", "the demo needs")
+    need_installed(PACKAGES, "recipes", "the demo needs")
     _claim(arguments.output)
 
     from gamma_nlp.hf.hub import hush

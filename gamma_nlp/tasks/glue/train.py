@@ -15,7 +15,7 @@ from typing import Any
 import transformers
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder, SortedSampler
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
 from gamma_nlp.hf.trainer import GammaTrainer
@@ -32,7 +32,7 @@ from gamma_nlp.tasks.glue.model import (
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.folder import check_unfinished, claim_folder, last_checkpoint
-from gamma_nlp.tasks.run.machine import check_packages, set_threads
+from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.report import evaluations, plan_line, write_report
 from gamma_nlp.tasks.run.settings import read_yaml
 
@@ -71,7 +71,7 @@ def finetune(
         GammaError: Settings, data, model or output folder cannot be used; raised before any
             training step.
     """
-    check_packages(("accelerate", "matplotlib"), "recipes", "fine-tuning needs")
+    need_installed(("accelerate", "matplotlib"), "recipes", "fine-tuning needs")
     task = glue_task(recipe.task)
     threads = set_threads(recipe.cpu_threads)
     policy = recipe.policy()

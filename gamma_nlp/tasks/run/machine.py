@@ -24,21 +24,6 @@ _PACKAGES = (
 )
 
 
-def check_packages(packages: Iterable[str], extra: str, purpose: str) -> None:
-    """Check that packages can be imported, before anything is written or trained.
-
-    Args:
-        packages: What to import.
-        extra: The extra of this package that brings them.
-        purpose: Who needs them, with the verb: ``the demo needs``.
-
-    Raises:
-        GammaError: One is missing; names it and the extra.
-    """
-    for package in packages:
-        need(package, extra, purpose)
-
-
 def check_processes(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse to be the only process of a launch that asked for several.
 

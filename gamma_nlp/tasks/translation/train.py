@@ -14,12 +14,12 @@ from typing import Any
 import transformers
 from transformers import PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
 from gamma_nlp.tasks.run.folder import claim_folder, last_checkpoint
-from gamma_nlp.tasks.run.machine import check_packages, set_threads
+from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.report import evaluations, plan_line, write_report
 from gamma_nlp.tasks.run.settings import read_yaml
 from gamma_nlp.tasks.translation.architecture import build_translator, check_lengths
@@ -49,9 +49,9 @@ def train_translation(
         GammaError: Settings, data, model or output folder cannot be used; raised before any
             training step. Later: the model's output is no longer a number.
     """
-    check_packages(("accelerate", "matplotlib"), "recipes", "training needs")
+    need_installed(("accelerate", "matplotlib"), "recipes", "training needs")
     packages = ("sacrebleu", "sacremoses", "subword_nmt")
-    check_packages(packages, "translation", "a translation run needs")
+    need_installed(packages, "translation", "a translation run needs")
     threads = set_threads(recipe.cpu_threads)
     policy = recipe.policy()
     settings = _model_settings(recipe)
