@@ -102,7 +102,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setattr("gamma_nlp.errors._NEEDED", {"plot": ("no_such",)})
     yield "lazy_package"
     for name in [name for name in sys.modules if name.startswith("lazy_package")]:
-        monkeypatch.delitem(sys.modules, name)
+        del sys.modules[name]
 
 
 def test_lazy_names_list_what_works(package: str) -> None:
