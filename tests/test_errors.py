@@ -145,3 +145,9 @@ def test_a_mistake_inside_the_package_is_not_taken_for_a_missing_extra() -> None
     with pytest.raises(ModuleNotFoundError, match="no_such_module") as stop:
         get("Plot")
     assert not isinstance(stop.value, GammaError)
+
+
+def test_a_hidden_package_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingExtra, match=r"this needs matplotlib: pip install 'gamma_nlp\[x\]'"):
+        need_installed(("json", "matplotlib", "nothing_at_all"), "x", "this needs")

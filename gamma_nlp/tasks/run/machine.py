@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from gamma_nlp.errors import GammaError, need
+from gamma_nlp.errors import GammaError
 
 _PACKAGES = (
     "gamma_nlp",
