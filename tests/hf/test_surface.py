@@ -69,12 +69,12 @@ print(*missing, sep="\\n")
     [
         (
             "transformers",
-            ["gamma_nlp.hf.TokenBudgetMixin needs transformers: pip install 'gamma_nlp[hf]'"],
+            ["TokenBudgetMixin needs transformers: pip install 'gamma_nlp[hf]'"],
         ),
         (
             "transformers numpy",
             [
-                f"gamma_nlp.hf.{name} needs numpy: pip install 'gamma_nlp[hf]'"
+                f"{name} needs numpy: pip install 'gamma_nlp[hf]'"
                 for name in sorted(NAMES - {"keep_positions", "load_regrouped"})
             ],
         ),

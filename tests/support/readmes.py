@@ -70,7 +70,7 @@ def commands(path: Path) -> list[Command]:
         text = block.text.replace("\\\n", " \\\r")  # keeps the count of lines
         for number, line in enumerate(text.split("\n"), block.line):
             plain = line.replace("\\\r", " ")
-            plain = re.sub(r"^for .*; do\s*|^done$|;\s*done.*$", "", plain.strip())
+            plain = re.sub(r"^for .*; do\s*|;?\s*\bdone\b.*$", "", plain.strip())
             words = shlex.split(plain, comments=True)
             if words:
                 found.append(Command(words=tuple(words), place=f"{name(path)}:{number}"))

@@ -11,7 +11,10 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from gamma_nlp.tasks.glue.model import train_tokenizer
 from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
-from tests.support.parallel_corpora import make_folder
+from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Preparation
+from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
+from gamma_nlp.tasks.translation.scores import token_bleu
+from tests.support.parallel_corpora import make_archive, make_folder
 from tests.support.tiny_run import tiny_run
 
 BERT = {
@@ -49,6 +52,29 @@ def reviews(file: Path) -> Path:
     return file
 
 
+LOG = """\
+S-0\tdie katze
+T-0\tthe cat sat on a mat
+H-0\t-0.25\tthe cat sat on a mat
+"""
+
+
+def generate_log(file: Path) -> Path:
+    """A log of fairseq-generate, with the score that it prints for a perfect translation."""
+    hypothesis = "the cat sat on a mat"
+    last = f"Generate test with beam=5: {token_bleu([hypothesis], [hypothesis])}"
+    file.write_text(f"{LOG}{last}\n", encoding="utf-8")
+    return file
+
+
+def cola(folder: Path) -> None:
+    """CoLA's files, which have no header: source, label, mark, sentence."""
+    folder.mkdir()
+    for name, count in (("train.tsv", 48), ("dev.tsv", 16)):
+        rows = [f"x\t{label}\t\t{text}\n" for text, label in opinions(count)]
+        (folder / name).write_text("".join(rows), encoding="utf-8")
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -59,18 +85,30 @@ def furnish(folder: Path) -> dict[str, Path]:
     bert = tiny_bert(folder / "bert-base-uncased")
     gemma_2(folder / "google" / "gemma-2-2b")
     reviews(folder / "reviews.csv")
+    (folder / "sentence-transformers").mkdir()
+    tiny_bert(folder / "sentence-transformers" / "all-MiniLM-L6-v2")
     glue = write_sst2(folder / "glue" / "SST-2", train=48, dev=16).parent
+    cola(glue / "CoLA")
+    make_archive(folder)
     texts = {"german.txt": "Ein Hund läuft .", "hyp.txt": "a dog", "ref.txt": "a dog runs"}
     for file, text in texts.items():
         (folder / file).write_text(f"{text}\n", encoding="utf-8")
+    corpus = make_folder(folder)
+    prepare(
+        read_corpus(corpus, ("de", "en")),
+        Preparation(merges=7, cleaning=Cleaning()),
+        folder / "data" / "multi30k",
+    )
+    run = tiny_run(_made(folder / "translation"))
     return {
         "MODEL": bert,
         "MINILM_FOLDER": bert,
         "GLUE_FOLDER": glue,
-        "MULTI30K_FOLDER": make_folder(folder),
-        "RUN": tiny_run(_made(folder / "translation")),
+        "MULTI30K_FOLDER": corpus,
+        "RUN": run,
+        "runs/multi30k-postnorm/guidelines-seed1": run,
         "FILE": folder / "german.txt",
         "HYP": folder / "hyp.txt",
         "REF": folder / "ref.txt",
-        "OUT": folder / "out",
+        "LOG": generate_log(folder / "generate.log"),
     }
