@@ -57,8 +57,6 @@ def test_files_import_one_another_in_no_circle() -> None:
 
 @pytest.mark.parametrize("folder", folders("gamma_nlp", "recipes"), ids=lambda f: f.name)
 def test_every_folder_has_a_readme_of_at_most_150_lines(folder: Path) -> None:
-    if folder.name in ("tables",):  # data files, which say at their head what they are
-        return
     assert len((folder / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 

@@ -31,6 +31,7 @@ SMALL = {
     "sst2": ["--use_cpu", "true", "--disable_tqdm", "true", "--max_steps", "2"],
     "translation": ["--use_cpu", "true", "--disable_tqdm", "true", "--max_steps", "2"],
 }
+_SWEPT: set[tuple[str, ...]] = set()
 COMMANDS = [command for path in readmes() for command in commands(path)]
 
 
@@ -59,12 +60,18 @@ def _at_the_desk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("path", WITH_CODE, ids=name)
-def test_code_runs_as_printed(path: Path) -> None:
+def test_code_runs_as_printed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     space: dict[str, object] = {"__name__": "readme"}
-    for block in blocks(path):
-        if block.language == "python":
-            text = "\n" * (block.line - 1) + block.text  # errors name the README's own line
-            exec(compile(text, str(path), "exec"), space)
+    found = blocks(path)
+    for block, following in zip(found, [*found[1:], None], strict=True):
+        if block.language != "python":
+            continue
+        text = "\n" * (block.line - 1) + block.text  # errors name the README's own line
+        capsys.readouterr()
+        exec(compile(text, str(path), "exec"), space)
+        printed = capsys.readouterr().out.rstrip()
+        if printed and following is not None and following.language == "":
+            assert printed == following.text.rstrip(), f"{name(path)}:{following.line}"
 
 
 def run_gamma_nlp(words: Sequence[str], out: Path | None = None) -> None:
@@ -73,14 +80,20 @@ def run_gamma_nlp(words: Sequence[str], out: Path | None = None) -> None:
 
 def run_prepare(words: Sequence[str], out: Path) -> None:
     source, _ = words[2:]
-    few = ["--merges", "7", *(["--any-counts"] if source.endswith(".tgz") else [])]
+    few = ["--merges", "7"]
+    if source.endswith(".tgz"):
+        few += ["--any-counts", "--valid-every", "3"]
     run_gamma_nlp(["gamma-nlp", "prepare", source, str(out), *few])
 
 
 def run_sweep(words: Sequence[str], out: Path) -> None:
-    """One small type stands for all."""
-    first = 3 if "--all" in words else 2
-    run_gamma_nlp([*words[:first], "--types", "bert", "--jobs", "1"])
+    """One small type stands for all, and of commands that differ in types alone one is run."""
+    sweep = words[: 3 if "--all" in words else 2]
+    if tuple(sweep) in _SWEPT:
+        check_options(help_of(lambda more: gamma_nlp_command([words[1], *more])), words)
+        return
+    _SWEPT.add(tuple(sweep))
+    run_gamma_nlp([*sweep, "--types", "bert", "--jobs", "1"])
 
 
 def run_recipe(words: Sequence[str], out: Path) -> None:

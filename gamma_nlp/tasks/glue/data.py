@@ -51,8 +51,12 @@ def load_glue(
             the hub cannot be reached.
 
     Example:
-        >>> load_glue("sst2", "glue_data")["validation"][0]          # doctest: +SKIP
-        {'sentence': "it 's a charming and often affecting journey .", 'label': 1, 'idx': 0}
+        >>> import tempfile
+        >>> from gamma_nlp.tasks.glue.opinions import write_sst2
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     files = write_sst2(f"{folder}/SST-2", train=8, dev=4)
+        ...     load_glue("sst2", folder)["validation"].column_names
+        ['sentence', 'label', 'idx']
     """
     datasets = need("datasets", "hf", "reading GLUE needs")
     if isinstance(task, str):
