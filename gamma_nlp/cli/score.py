@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
         help="first undo BPE marks (for all scores) and Moses tokenisation (for sacreBLEU, chrF)",
     )  # fmt: skip
     parser.add_argument(
-        "--tokenize", choices=scores.TOKENIZERS, help="tokeniser of sacreBLEU (13a)"
+        "--tokenize", choices=scores.TOKENIZERS, help="tokenizer of sacreBLEU (13a)"
     )
     parser.add_argument("--lowercase", action="store_true", help="ignore case in all scores")
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -145,7 +145,7 @@ def of_pairs(
 
 
 def looks_tokenised(pairs: Pairs) -> bool:
-    """Say whether more than one line in ten of either file shows the marks of tokenisers."""
+    """Say whether more than one line in ten of either file shows the marks of tokenizers."""
     return any(
         10 * sum(bool(TOKENISED.search(line)) for line in lines) > len(lines)
         for lines in (pairs.hypotheses, pairs.references)

@@ -141,13 +141,13 @@ def place_gains(trainer: Any) -> GainTable:
 
 
 def _example(trainer: Any) -> Any:
-    """Return the model's input for one sentence of a loaded data set."""
+    """Return the model's input for one sentence of a loaded dataset."""
     from fairseq.data import data_utils
 
     loaded = [dataset for dataset in trainer.task.datasets.values() if len(dataset)]
     if not loaded:
         raise GammaError(
-            f"no name table knows {type(trainer._model).__name__}, and no data set is loaded to "
+            f"no name table knows {type(trainer._model).__name__}, and no dataset is loaded to "
             "run it once; drop --disable-validation and name a --valid-subset"
         )
     with data_utils.numpy_seed(0), torch.random.fork_rng(devices=[]):

@@ -85,7 +85,7 @@ def _roles(
         for name in names:
             own = named.get(name)
             if own not in roles or (role, roles[own]) == (Role.BIAS, Role.EMBEDDING):
-                continue  # a table of positions, added whole, is no bias
+                continue  # a position table, added whole, is no bias
             if roles[own] is Role.BIAS and _stays_bias(role, own, added, roles):
                 continue
             roles[own] = role

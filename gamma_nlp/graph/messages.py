@@ -60,8 +60,8 @@ def forward_failed(
 
 def _remedy(model: nn.Module, inputs: Sequence[Any], error: Exception, function: str) -> str:
     homes = {p.device.type for p in model.parameters()}
-    strangers = {t.device.type for t in _tensors(inputs)} - homes
-    if strangers and len(homes) == 1:
+    elsewhere = {t.device.type for t in _tensors(inputs)} - homes
+    if elsewhere and len(homes) == 1:
         (home,) = homes
         return f"The model is on {home}; pass inputs that are there too: x.to({home!r})"
     if "meta" in homes and "meta" in str(error):
@@ -138,7 +138,7 @@ def hidden_kernel(place: str, shape: Sequence[int], reader: str) -> str:
     """Say that memory was allocated empty and read full, with no operation in between."""
     return (
         f"{_module(place)} fills a tensor of shape {tuple(shape)} with a kernel that the trace "
-        f"cannot see into ({reader} reads it). Switch that kernel off for the trace{_twin(place)}"
+        f"cannot see into ({reader} reads it). Switch that kernel off for the trace{_copy(place)}"
     )
 
 
@@ -146,7 +146,7 @@ def fused_kernel(place: str, kernel: str, other: str) -> str:
     """Say that one operation does the work of a norm and of a weight or an addition."""
     return (
         f"{_module(place)} calls a kernel ({kernel}) that fuses a norm with {other}, so the trace "
-        f"cannot tell where its gain sits. Switch the fused kernel off for the trace{_twin(place)}"
+        f"cannot tell where its gain sits. Switch the fused kernel off for the trace{_copy(place)}"
     )
 
 
@@ -154,7 +154,7 @@ def higher_order(place: str, name: str) -> str:
     """Say that an operator runs functions where no operation is seen."""
     return (
         f"{_module(place)} calls {name}, and the trace cannot see into the functions that it runs. "
-        f"Write that step in plain Python for the trace{_twin(place)}"
+        f"Write that step in plain Python for the trace{_copy(place)}"
     )
 
 
@@ -162,7 +162,7 @@ def left_torch(place: str, method: str) -> str:
     """Say that the signal left PyTorch, and that something which may hold it came back."""
     return (
         f"the signal leaves PyTorch in {_module(place)} (Tensor.{method}) and comes back, and the "
-        f"trace cannot follow it outside. Write that step with PyTorch's operations{_twin(place)}"
+        f"trace cannot follow it outside. Write that step with PyTorch's operations{_copy(place)}"
     )
 
 
@@ -203,14 +203,14 @@ def unplaced(model: nn.Module, name: str, row: str | None) -> str:
     path = name.rpartition(".")[0]
     owner = model.get_submodule(path)
     plain = "LayerNorm" if getattr(owner, "bias", None) is not None else "RMSNorm"
-    twin = _twin(path, f"torch.nn.{plain}({model.get_parameter(name).numel()})")
+    way_out = _copy(path, f"torch.nn.{plain}({model.get_parameter(name).numel()})")
     if type(owner).__module__.startswith("torch."):  # another module uses its weight
-        twin = _twin(path.rpartition(".")[0])
+        way_out = _copy(path.rpartition(".")[0])
     table = f", or add the row `{row} = CATEGORY` to its name table" if row else ""
     return (
         f"{name!r} belongs to a norm ({type(owner).__name__}), but neither source can place it: "
         "the forward pass multiplies no normalised signal by it. If a kernel fuses the norm with "
-        f"what follows, switch that kernel off for the trace{table}{twin}"
+        f"what follows, switch that kernel off for the trace{table}{way_out}"
     )
 
 
@@ -218,13 +218,13 @@ def _module(place: str) -> str:
     return f"module {place!r}" if place else "this model"
 
 
-def _twin(place: str, plain: str = "PLAIN") -> str:
+def _copy(place: str, plain: str = "PLAIN") -> str:
     """Return the way out that always works: trace a copy, and use its table for the model."""
     if not place:
         return ""
     what = " (PLAIN: a module with the same parameters, in plain PyTorch)"
     return (
-        ". Or place the gains of a copy without it: twin = copy.deepcopy(model); "
-        f"twin.set_submodule({place!r}, {plain}){what if plain == 'PLAIN' else ''}; "
-        "table = categorize(twin, ...); param_groups(model, table=table, ...)"
+        ". Or place the gains of a copy without it: traceable = copy.deepcopy(model); "
+        f"traceable.set_submodule({place!r}, {plain}){what if plain == 'PLAIN' else ''}; "
+        "table = categorize(traceable, ...); param_groups(model, table=table, ...)"
     )

@@ -141,7 +141,7 @@ def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) ->
 
     Args:
         name: ``OWNER/NAME``, or a folder.
-        config: Which of the data set's configurations.
+        config: Which of the dataset's configurations.
         otherwise: What the user can do instead; ends the message of an error.
 
     Raises:

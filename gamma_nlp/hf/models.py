@@ -127,7 +127,7 @@ def _cannot(name: str, what: str, error: Exception, content: dict[str, Any]) -> 
 
 
 def keep_positions(model: Any) -> None:
-    """Let ``save_pretrained`` write a table of positions that the architecture would not make.
+    """Let ``save_pretrained`` write a position table that the architecture would not make.
 
     Marian's models leave their table out of the file and rebuild it on loading, which would
     silently replace a table from elsewhere, such as fairseq's. Call this before

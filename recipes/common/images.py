@@ -46,7 +46,7 @@ class ImageSet:
 
 
 def data_folder(given: str | os.PathLike[str] | None, name: str, option: str) -> Path:
-    """Return the folder of a data set: ``given``, or else ``name`` in ``GAMMA_NLP_DATA``.
+    """Return the folder of a dataset: ``given``, or else ``name`` in ``GAMMA_NLP_DATA``.
 
     Args:
         given: The value of ``option``, if there is one.

@@ -15,7 +15,7 @@ from recipes.strong.training import Task, train_cell
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Coefficients, rules and seeds on one data set.
+    """Coefficients, rules and seeds on one dataset.
 
     Attributes:
         name: Name of its folder and its picture.

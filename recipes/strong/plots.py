@@ -32,7 +32,7 @@ def plot_grid(
     note: str,
     mark: float | None = None,
 ) -> None:
-    """Draw one data set's grid.
+    """Draw one dataset's grid.
 
     Args:
         done: The grid's cells.

@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _folder(name: str, options: argparse.Namespace) -> str | None:
-    """Return the folder of a data set; ``None`` for made-up images."""
+    """Return the folder of a dataset; ``None`` for made-up images."""
     options_of = {"mnist": (options.data, "--data"), "cifar10_subset": (options.cifar, "--cifar")}
     value, option = options_of[name]
     return None if options.smoke else str(data_folder(value, name, option).resolve())

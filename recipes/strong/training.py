@@ -25,7 +25,7 @@ POINTS = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """What all cells of one data set have in common.
+    """What all cells of one dataset have in common.
 
     Attributes:
         data: ``mnist``, ``cifar10`` or ``synthetic``.
@@ -60,7 +60,7 @@ class Task:
 
 @cache
 def images_of(data: str, folder: str | None) -> ImageSet:
-    """Read the data set, once per process."""
+    """Read the dataset, once per process."""
     if data == "synthetic" or folder is None:
         return synthetic(512, 100)
     return mnist(folder) if data == "mnist" else cifar10(folder)

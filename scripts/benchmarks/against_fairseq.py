@@ -142,7 +142,7 @@ def start(options: argparse.Namespace) -> Path:
 
 
 def longest_sentence(prepared: Path) -> int:
-    """Return the tokens of the longest sentence to train or validate on, with its end mark."""
+    """Return the tokens of the longest sentence to train or validate on, with its end token."""
     parts = [f"{part}.{language}" for part in ("train", "valid") for language in ("de", "en")]
     files = [prepared / part for part in parts]
     lines = (line for file in files for line in text_lines(read_bytes(file), file))

@@ -243,7 +243,7 @@ def test_bad_input_is_named_with_file_and_line(run: Path, tmp_path: Path, capsys
     bad.write_bytes(b"ein\nh\xfcnd\n")
     assert f"{bad}:2: byte 0xfc at offset 5 is not UTF-8" in error(capsys, run, bad)
     bad.write_text(f"ein\n\n{'5 ' * POSITIONS}\n")
-    message = f"{bad}:3 has 41 tokens with its end mark, and the model takes at most 40"
+    message = f"{bad}:3 has 41 tokens with its end token, and the model takes at most 40"
     assert message in error(capsys, run, bad)
 
 

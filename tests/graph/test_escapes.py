@@ -39,7 +39,7 @@ class IntoZeros(Block):
 def test_signal_that_leaves_torch_and_comes_back_is_refused(block: type[Block]) -> None:
     message = refused(Model(block))
     assert message.startswith("the signal leaves PyTorch in module 'blocks.0' (Tensor.")
-    assert "twin.set_submodule('blocks.0', PLAIN)" in message
+    assert "traceable.set_submodule('blocks.0', PLAIN)" in message
 
 
 def test_signal_that_leaves_torch_for_good_is_no_obstacle() -> None:
@@ -66,7 +66,7 @@ def test_kernel_that_fills_memory_is_refused_with_a_way_round_it() -> None:
 
     message = refused(Model(Hidden))
     assert message.startswith("module 'blocks.0' fills a tensor of shape (2, 5, 8) with a kernel")
-    assert "twin.set_submodule('blocks.0', PLAIN)" in message
+    assert "traceable.set_submodule('blocks.0', PLAIN)" in message
 
 
 @torch.library.custom_op("gamma_nlp_test::rms_norm_linear", mutates_args=())
@@ -102,7 +102,7 @@ def test_kernel_that_fuses_a_norm_is_refused_with_a_way_round_it(
 ) -> None:
     message = refused(Model(block))
     assert message.startswith("module 'blocks.0' calls a kernel (") and what in message
-    assert "twin.set_submodule('blocks.0', PLAIN)" in message
+    assert "traceable.set_submodule('blocks.0', PLAIN)" in message
 
 
 def test_norm_over_several_dimensions_is_no_fused_kernel() -> None:

@@ -109,11 +109,11 @@ def test_gain_that_cannot_be_placed_is_placed_by_the_call_that_the_error_shows()
     model = Model(WithExpNorm)
     message = refused(model)
     assert "'blocks.0.norm.weight' belongs to a norm (ExpNorm)" in message
-    call = "twin.set_submodule('blocks.0.norm', torch.nn.RMSNorm(8))"
+    call = "traceable.set_submodule('blocks.0.norm', torch.nn.RMSNorm(8))"
     assert call in message
-    twin = copy.deepcopy(model)
-    eval(call, {"twin": twin, "torch": torch})
-    table = categorize(twin, signal())
+    traceable = copy.deepcopy(model)
+    eval(call, {"traceable": traceable, "torch": torch})
+    table = categorize(traceable, signal())
     groups = param_groups(model, weight_decay=0.1, table=table, policy="guidelines")
     decayed = {name for group in groups if group["weight_decay"] for name in group["param_names"]}
     assert "blocks.0.norm.weight" in decayed
@@ -126,7 +126,7 @@ def test_norm_of_torch_whose_weight_another_module_uses_points_at_that_module() 
 
     message = refused(Model(Fused))
     assert "'blocks.0.norm.weight' belongs to a norm (LayerNorm)" in message
-    assert "twin.set_submodule('blocks.0', PLAIN)" in message
+    assert "traceable.set_submodule('blocks.0', PLAIN)" in message
 
 
 def test_gain_of_a_library_model_that_cannot_be_placed_shows_the_table_row_it_lacks() -> None:

@@ -1,4 +1,4 @@
-"""Models built by name on the meta device; tables of positions that stay with their model."""
+"""Models built by name on the meta device; position tables that stay with their model."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def tiny_gpt2() -> nn.Module:
 
 
 def tiny_marian(seed: int = 0, **changes: Any) -> Any:
-    """One layer a side, random weights; padding is token 0, the end mark 1."""
+    """One layer a side, random weights; padding is token 0, the end token 1."""
     torch.manual_seed(seed)
     fields = {
         "vocab_size": 24,

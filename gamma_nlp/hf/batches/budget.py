@@ -48,7 +48,7 @@ class TokenBudget:
 
 
 def pair_lengths(data: Any) -> tuple[list[int], list[int]]:
-    """Return the tokens of each source and each target of a data set; reads every example once.
+    """Return the tokens of each source and each target of a dataset; reads every example once.
 
     Raises:
         GammaError: An example has no ``input_ids`` or no ``labels``.

@@ -44,7 +44,7 @@ def load_glue(
             label -1, as on the hub.
 
     Returns:
-        Data sets with the hub's columns: the text column or columns, ``label`` and ``idx``.
+        Datasets with the hub's columns: the text column or columns, ``label`` and ``idx``.
 
     Raises:
         GammaError: The folder, a file or a column is missing, a row or a label is malformed, or

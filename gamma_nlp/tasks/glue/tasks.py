@@ -15,7 +15,7 @@ class GlueTask:
     Attributes:
         name: The task's name on the hub: ``sst2``, ``cola``, ...
         folder: The folder of the official download: ``SST-2``, ``CoLA``, ...
-        texts: Name in our data set (the hub's) -> column in the TSV file.
+        texts: Name in our dataset (the hub's) -> column in the TSV file.
         label_column: Column of the TSV file that holds the label.
         labels: The label's spellings in class order; empty for a score (STS-B).
         spellings: How the TSV file writes each class, where that is not its name.

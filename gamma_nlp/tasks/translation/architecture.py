@@ -64,7 +64,7 @@ def vocabulary_fields(text: TranslationText) -> dict[str, Any]:
         "pad_token_id": ids[PAD],
         "bos_token_id": ids[END],
         "eos_token_id": ids[END],
-        # The decoder starts with the end mark, as fairseq's does.
+        # The decoder starts with the end token, as fairseq's does.
         "decoder_start_token_id": ids[END],
         "forced_bos_token_id": None,
         "forced_eos_token_id": None,

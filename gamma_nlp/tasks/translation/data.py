@@ -28,7 +28,7 @@ class PairData(Dataset[dict[str, Any]]):
     """Pairs of token ids, ``input_ids`` and ``labels``; four bytes a token.
 
     Attributes:
-        source: Ids of each source sentence, ended by the end mark.
+        source: Ids of each source sentence, ended by the end token.
         target: As ``source``.
         references: What to score translations against.
     """

@@ -24,9 +24,9 @@ class Search:
     Attributes:
         beams: Hypotheses that are followed at a time; 1 takes the likeliest token each time.
         length_penalty: A finished hypothesis is worth its log-probability over its tokens, the
-            end mark counted, to the power of this: 0 prefers short ones, more prefers long ones.
+            end token counted, to the power of this: 0 prefers short ones, more prefers long ones.
         max_length_a: A translation has at most ``max_length_a * source + max_length_b`` tokens
-            without its end mark, for ``source`` tokens with theirs; all rounded down.
+            without its end token, for ``source`` tokens with theirs; all rounded down.
         max_length_b: See there.
         max_tokens: Size of a batch: sentences, times beams, times tokens of the longest source.
             So padding counts, and target tokens do not. A sentence above it is a batch by itself.
@@ -67,24 +67,24 @@ def decode(
     * each step has twice ``beams`` candidates, of which those among the first ``beams`` that have
       ended are kept;
     * a sentence is done when ``beams`` of its hypotheses have ended;
-    * at the greatest length the end mark must follow, and its log-probability counts;
+    * at the maximum length the end token must follow, and its log-probability counts;
     * no translation is empty, and padding is never a candidate.
 
-    One thing differs: fairseq takes the greatest length from the longest source of a batch, here
+    One thing differs: fairseq takes the maximum length from the longest source of a batch, here
     it follows from the sentence itself. So the batch that a sentence is in does not matter, except
     for rounding, which may decide a near tie between two hypotheses.
 
     Args:
         model: An encoder-decoder model of transformers; its mode is restored afterwards. Its
-            ``config`` gives the ids of padding, end mark and decoder start, and with
+            ``config`` gives the ids of padding, end token and decoder start, and with
             ``max_position_embeddings`` the longest source and target. Its ``generation_config``
             is not used.
-        sources: Token ids of each sentence, ended by the end mark.
+        sources: Token ids of each sentence, ended by the end token.
         search: How to search.
         progress: Called after each batch with the number of its sentences.
 
     Returns:
-        Token ids of each translation without decoder start, padding and end mark, in the order of
+        Token ids of each translation without decoder start, padding and end token, in the order of
         ``sources``.
 
     Raises:
@@ -126,15 +126,15 @@ def check_sources(
         name = names[index] if names else f"sentence {index + 1}"
         if len(source) > limit:
             raise GammaError(
-                f"{name} has {len(source)} tokens with its end mark, and the model takes at most "
+                f"{name} has {len(source)} tokens with its end token, and the model takes at most "
                 f"{limit:.0f} (max_position_embeddings); split it, or train with more positions"
             )
         if not len(source):
-            raise GammaError(f"{name} has no tokens; it must have at least the end mark")
+            raise GammaError(f"{name} has no tokens; it must have at least the end token")
 
 
 class _Bounds:
-    """Logits processor: says when the end mark may or must come, and never allows padding.
+    """Logits processor: says when the end token may or must come, and never allows padding.
 
     Scores are of shape (sentences * beams, vocabulary). ``limits`` are the most tokens of each
     of these rows.

@@ -18,7 +18,7 @@ _FINAL_PERIOD = re.compile(r"(?<=[^ .])\.$")
 
 
 def tokenizer(language: str) -> Callable[[str], str]:
-    """Make the tokeniser of a language: a line in, its tokens joined by single spaces out.
+    """Make the tokenizer of a language: a line in, its tokens joined by single spaces out.
 
     Hyphens stay inside words, and special characters are escaped (``'`` as ``&apos;``), which are
     the defaults of ``tokenizer.perl``.

@@ -19,7 +19,7 @@ END, PAD, UNKNOWN = "</s>", "<pad>", "<unk>"
 """Words that fairseq's dictionary keeps for itself."""
 
 TOKENIZERS = ("13a", "intl", "char", "zh", "none")
-"""Tokenisers of sacrebleu that need no further package and no download."""
+"""Tokenizers of sacrebleu that need no further package and no download."""
 
 NEVER = "\udc00"
 """A word that no hypothesis holds: text that was read as UTF-8 has no lone surrogates."""
@@ -83,7 +83,7 @@ class TextScore:
 def token_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> TokenBleu:
     """BLEU-4 over whitespace tokens, as ``fairseq-generate`` and ``fairseq-score`` print it.
 
-    An unknown word in a reference matches nothing, and an empty line counts as one end mark.
+    An unknown word in a reference matches nothing, and an empty line counts as one end token.
     The n-grams are counted by sacrebleu, which counts what fairseq's libbleu does.
 
     Args:
@@ -112,7 +112,7 @@ def token_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> TokenBle
 
 
 def _words(line: str) -> list[str]:
-    """The words that count: fairseq ends every line with an end mark and trims marks, all but one
+    """The words that count: fairseq ends every line with an end token and trims marks, all but one
     word, so that no line has length 0."""
     words = [*line.split(), END]
     first = next(i for i, word in enumerate(words) if word != PAD)
@@ -138,12 +138,12 @@ def sacre_bleu(
         lowercase: Ignore case.
 
     Raises:
-        GammaError: No sentence, lists of different length, an unknown tokeniser, or sacrebleu is
+        GammaError: No sentence, lists of different length, an unknown tokenizer, or sacrebleu is
             missing.
     """
     _check(hypotheses, references)
     if tokenize not in TOKENIZERS:
-        raise GammaError(f"no tokeniser {tokenize!r}; there are {', '.join(TOKENIZERS)}")
+        raise GammaError(f"no tokenizer {tokenize!r}; there are {', '.join(TOKENIZERS)}")
     metric = _sacrebleu().BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
     found = metric.corpus_score(hypotheses, [references])
     signature = str(metric.get_signature())

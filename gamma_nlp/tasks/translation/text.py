@@ -34,7 +34,7 @@ class TranslationText:
         lowercase: Whether text is lower-cased.
         tokenized: Whether the input is Moses-tokenised already.
         codes: Text of the codes file of the subwords.
-        source: Tokenizer of lines of subwords; it ends each with the end mark.
+        source: Tokenizer of lines of subwords; it ends each with the end token.
         target: As ``source``; the same where the vocabulary is joint.
     """
 
@@ -67,7 +67,7 @@ class TranslationText:
         return [segment(moses.lowercase(line) if self.lowercase else line) for line in tokens]
 
     def encode_source(self, lines: Sequence[str]) -> list[list[int]]:
-        """Return token ids of lines of subwords, each ended by the end mark."""
+        """Return token ids of lines of subwords, each ended by the end token."""
         return _encode(self.source, lines)
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
@@ -75,7 +75,7 @@ class TranslationText:
         return _encode(self.target, lines)
 
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
-        """Return tokenised text of target ids: subwords joined, padding and end marks left out."""
+        """Return tokenised text of target ids: subwords joined, padding and end tokens left out."""
         words = self.target.convert_ids_to_tokens
         lines = ([word for word in words(row) if word not in (PAD, END)] for row in ids)
         return [subwords.join_subwords(" ".join(line)) for line in lines]

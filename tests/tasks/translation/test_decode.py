@@ -22,7 +22,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.decode import Search, check_sources, decode
 
 PAD, END, WORDS, POSITIONS = 0, 1, 40, 32
-# Random models seldom stop by themselves; with this bias of the end mark some sentences do.
+# Random models seldom stop by themselves; with this bias of the end token some sentences do.
 FAMILIES = {
     "marian": (MarianConfig, MarianMTModel, 0.0),
     "m2m100": (M2M100Config, M2M100ForConditionalGeneration, 1.0),

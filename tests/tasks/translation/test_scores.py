@@ -198,7 +198,7 @@ def test_lists_of_different_length_and_empty_ones_are_refused(score: object) -> 
 
 
 def test_an_unknown_tokeniser_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(GammaError, match=r"no tokeniser 'moses'; there are 13a, intl"):
+    with pytest.raises(GammaError, match=r"no tokenizer 'moses'; there are 13a, intl"):
         scores.sacre_bleu(["a"], ["a"], tokenize="moses")
 
 

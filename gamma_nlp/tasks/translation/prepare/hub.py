@@ -1,4 +1,4 @@
-"""Parallel text from a data set of the Hugging Face hub."""
+"""Parallel text from a dataset of the Hugging Face hub."""
 
 from __future__ import annotations
 

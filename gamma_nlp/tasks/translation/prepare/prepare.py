@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 def read_corpus(
     source: str | os.PathLike[str], languages: tuple[str, str], *, tokenized: bool = False
 ) -> Corpus:
-    """Read a folder of parallel files, IWSLT14's archive, or a data set of the hub.
+    """Read a folder of parallel files, IWSLT14's archive, or a dataset of the hub.
 
     Args:
         source: A folder; ``de-en.tgz``, unpacked or not, its http(s) address, or ``download`` for

@@ -1,4 +1,4 @@
-"""Parallel text by a name: read by datasets, here from folders that it takes for data sets."""
+"""Parallel text by a name: read by datasets, here from folders that it takes for datasets."""
 
 from __future__ import annotations
 
