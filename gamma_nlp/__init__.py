@@ -9,7 +9,7 @@
 it. ``gamma_nlp.audit`` and ``gamma_nlp.probe`` check. torch alone is enough for all but the audit
 and the trainers, which need ``pip install 'gamma_nlp[hf]'``.
 
-More names stand in ``gamma_nlp.companions`` (three methods beside weight decay) and
+More names are in ``gamma_nlp.companions`` (three related methods) and
 ``gamma_nlp.hf`` (batches by tokens). Nothing is imported before it is used, not even torch.
 """
 

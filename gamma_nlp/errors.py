@@ -1,4 +1,4 @@
-"""The one exception of this library, and what every message is made with."""
+"""The one exception of this library, and the helpers that its messages are built with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 class GammaError(ValueError):
-    """Something the user can put right: names it, what was expected, and what to type next."""
+    """Something the user can fix: says what is wrong, what was expected, and what to type next."""
 
 
 class MissingExtra(GammaError, ImportError):
@@ -42,7 +42,7 @@ def close_to(word: str, names: Iterable[str], most: int = 1) -> str:
 
 
 def is_installed(package: str) -> bool:
-    """Say whether a package can be found, without importing it."""
+    """Return whether a package can be found, without importing it."""
     try:
         return importlib.util.find_spec(package) is not None
     except ImportError:  # a package that is hidden on purpose

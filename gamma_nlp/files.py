@@ -26,7 +26,7 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file, UTF-8 with LF; an error leaves what was there and no draft behind."""
+    """Write a text file, UTF-8 with LF; an error leaves the old file as it was, and no draft."""
     # The process id keeps several processes from writing into one another's draft.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -1,4 +1,4 @@
-"""Public names: imported when they are asked for, behind an extra, or old.
+"""Public names: imported on demand, dependent on an extra, or renamed.
 
 Old names work for one release and say what they are called now.
 """
@@ -67,7 +67,7 @@ def lazy_names(
     Args:
         package: The package's ``__name__``.
         places: The module that defines each public name.
-        needs: What a name needs beside torch, for those that need something.
+        needs: What a name needs besides torch, for those that need something.
         folders: Subpackages that are reached as attributes without an import of their own.
         moved: Old names, with where they are public now and the module that defines them. They
             work with a ``DeprecationWarning`` and are not listed.

@@ -1,6 +1,6 @@
 """Printed tables: rows of layers that agree become one, and columns are aligned.
 
-``h.{0-11}.ln_1.weight`` stands for twelve rows. What is left out is never a difference: rows merge
+``h.{0-11}.ln_1.weight`` stands for twelve rows. Nothing that differs is left out: rows merge
 only where their ``key``, every cell that is shown, is the same.
 """
 

@@ -1,4 +1,4 @@
-"""Calls functions that may crash or hang: many calls in worker processes, or one with a deadline.
+"""Call functions that may crash or hang: many calls in worker processes, or one with a deadline.
 
 A worker makes one call after the other. A call that crashes or runs too long costs its own answer
 and a new process, nothing else. Arguments and answers travel as one line of JSON each.
@@ -170,7 +170,7 @@ def _as_they_come(
     finally:
         todo.clear()
         for worker in workers:
-            worker.kill()  # cuts off a call whose answer nobody waits for any more
+            worker.kill()  # cuts off a call whose answer is no longer wanted
         for thread in threads:
             thread.join()
         for worker in workers:

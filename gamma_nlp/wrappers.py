@@ -34,9 +34,9 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-# Holders by the name of the attribute that holds: nobody else uses these names, at any depth.
+# Holders by the attribute that holds the module: no other class uses these names, at any depth.
 _HOLDS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-# Holders by the name of their class: they hold at `module`, which a user may call something too.
+# Holders by the name of their class: they hold at `module`, a name that users use too.
 _DATA_PARALLEL = frozenset({"DataParallel", "DistributedDataParallel"})
 _MODULE = "module"
 
@@ -52,7 +52,7 @@ def unwrap(model: nn.Module) -> nn.Module:
 
 
 def _held(model: nn.Module) -> nn.Module | None:
-    """The module that a holder holds, ``None`` for any other module."""
+    """Return the module that a holder holds, ``None`` for any other module."""
     # Not getattr: holders pass on what they lack, so that DDP(compile(m)) would be compile(m) too.
     for name in _HOLDS:
         if (held := model._modules.get(name)) is not None:
@@ -95,7 +95,7 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def library_names(names: Iterable[str]) -> dict[str, str]:
-    """Map the names of all parameters of a model to the names that their layers had at first.
+    """Map the names of all parameters of a model to the names that their layers had originally.
 
     For looking up what a layer is, and for nothing else: a trained copy and its frozen original
     have one name here.

@@ -1,9 +1,9 @@
-"""Shows what the stock Trainer's rule gets wrong in one model.
+"""Show what the stock Trainer's rule gets wrong in one model.
 
 ``transformers.Trainer`` spares a parameter from weight decay if its name contains ``bias`` or a
 word such as ``layernorm``, or if it belongs to an ``nn.LayerNorm``. A gain with any other name
-decays by accident; a weight with such a name is spared by accident. The installed transformers is
-asked for the rule, so that the answer holds for its version.
+decays by accident; a weight with such a name is spared by accident. The rule is the installed
+transformers' own, so the answer holds for that version.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SPARED_WORDS = ("bias", "layernorm", "rmsnorm", "norm")
 
 @dataclass(frozen=True, kw_only=True)
 class Accident:
-    """A parameter that the stock rule does not treat as what it is.
+    """A parameter that the stock rule misjudges.
 
     Attributes:
         name: The parameter.
@@ -47,11 +47,11 @@ class Accident:
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """The stock rule held against a gain table; print it, or take :meth:`to_json`.
+    """The stock rule compared with a gain table; print it, or call :meth:`to_json`.
 
     Attributes:
         model: The model's class.
-        rule: Whose rule was asked, with the version.
+        rule: Whose rule it is, with the version.
         decayed: Number of trainable parameters that the rule decays.
         spared: Number of trainable parameters that it spares.
         decayed_by_accident: Gains, shifts, biases and ``other`` parameters that it decays.
@@ -105,7 +105,7 @@ def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
     names = [name for name, p in model.named_parameters() if p.requires_grad and name in what]
     for name in names:
         entry = what[name]
-        # The rule means to spare gains, shifts and biases, so sparing one is no accident.
+        # The rule means to spare gains, shifts and biases, so sparing one is not an accident.
         to_decay = entry in (Role.WEIGHT, Role.EMBEDDING)
         if (name in stock) != to_decay:
             owner = type(owners[name.rpartition(".")[0]]).__name__
@@ -134,9 +134,9 @@ def stock_decayed(model: nn.Module) -> set[str]:
         GammaError: transformers is not installed.
     """
     trainer = need("transformers", "hf", "the audit needs the Trainer of").Trainer
-    # The method reads nothing of its trainer, and making one would need a run's arguments.
-    nobody: Any = None
-    return set(trainer.get_decay_parameter_names(nobody, model))
+    # The method never reads its trainer, and making one would need a run's arguments.
+    no_trainer: Any = None
+    return set(trainer.get_decay_parameter_names(no_trainer, model))
 
 
 def _what(entry: Gain | Role) -> str:

@@ -1,1 +1,1 @@
-"""The ``gamma-nlp`` command: one file a command."""
+"""The ``gamma-nlp`` command: one file per command."""

@@ -143,5 +143,5 @@ def print_json(data: Any) -> None:
 
 
 def note(text: str) -> None:
-    """Print a remark that is no error to standard error."""
+    """Print a note, which is not an error, to standard error."""
     print(f"note: {text}", file=sys.stderr, flush=True)

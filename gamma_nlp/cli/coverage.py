@@ -28,7 +28,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a line per model class; 1 if two sources contradict each other."""
+    """Print a line per model class; return 1 if two sources contradict each other."""
     need_transformers("coverage")
     import transformers
 

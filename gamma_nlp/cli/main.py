@@ -25,7 +25,7 @@ Exit codes: 0 fine, 1 the answer is no, 2 wrong use, 130 interrupted."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line and return its exit code; 2 stands for an error of the user's."""
+    """Run a command line and return its exit code; 2 means a user error."""
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

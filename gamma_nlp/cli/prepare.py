@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _recipe(arguments: argparse.Namespace, recipe: Preparation) -> Preparation:
     limits = {
-        name: value or None  # 0 is how one says "no limit" on a command line
+        name: value or None  # on a command line 0 means no limit
         for name in ("max_ratio", "max_length")
         if (value := getattr(arguments, name)) is not None
     }

@@ -47,7 +47,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print what the experiment shows; 1 if a gain contradicts its category."""
+    """Print what the experiment shows; return 1 if a gain contradicts its category."""
     need_transformers("probe")
     from gamma_nlp.check.probe.probe import probe
     from gamma_nlp.gains.placement import categorize

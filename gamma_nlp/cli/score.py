@@ -51,7 +51,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the scores; 1 if a log's own result is another."""
+    """Print the scores; return 1 if a log's own result differs."""
     check(arguments)
     packages = ("sacrebleu", "sacremoses") if arguments.detokenize else ("sacrebleu",)
     need_installed(packages, "translation", "gamma-nlp score needs")
@@ -113,7 +113,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def of_log(log: GenerateLog) -> dict[str, Any]:
-    """Score a log's lines as they stand, and say whether the log's own result is the same."""
+    """Score a log's lines as they are, and say whether the log's own result is the same."""
     found = scores.token_bleu(log.pairs.hypotheses, log.pairs.references)
     # A log that was scored by sacreBLEU ("BLEU = ...") says nothing about this score.
     comparable = log.result is not None and log.result.startswith(f"BLEU{scores.ORDER} ")
@@ -145,7 +145,7 @@ def of_pairs(
 
 
 def looks_tokenised(pairs: Pairs) -> bool:
-    """Say whether more than one line in ten of either file shows the marks of tokenizers."""
+    """Return whether more than one line in ten of either file shows signs of tokenisation."""
     return any(
         10 * sum(bool(TOKENISED.search(line)) for line in lines) > len(lines)
         for lines in (pairs.hypotheses, pairs.references)

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
-    """Return the learning rate of every step of the planned run; None where none is planned.
+    """Return the learning rate of every step of the planned run; None without a plan.
 
     Raises:
         GammaError: The plan is incomplete or makes no sense.

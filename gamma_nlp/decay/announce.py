@@ -21,7 +21,7 @@ from gamma_nlp.wrappers import plain_names
 logger = logging.getLogger("gamma_nlp")
 
 GAIN_NORM = "gain_norm/"
-"""How the log key of a category's gain norm begins; the category follows."""
+"""Prefix of the log key of a category's gain norm; the category follows."""
 
 
 def announce(

@@ -1,4 +1,4 @@
-"""Make any known optimizer with a decay policy: plain groups where they do, else a step hook."""
+"""Make any known optimizer with a decay policy: plain groups if they suffice, else a step hook."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def make_optimizer(
             under a policy that decays gains; a pattern that matches no parameter.
 
     Example:
-        AdamW decays as the preset ``guidelines`` wants by itself:
+        AdamW itself can decay as the preset ``guidelines`` asks:
 
         >>> import torch
         >>> from torch import nn
@@ -142,14 +142,14 @@ def attach(optimizer: Optimizer, labels: Mapping[str, str] | None = None) -> Opt
     """Give an optimizer made from :func:`decay_groups` its hooks, and return it.
 
     The hooks decay before each step where a group asks for it, load saved states by parameter
-    name with the present decay, and follow the optimizer through deep copies and pickling.
+    name with the current decay, and follow the optimizer through deep copies and pickling.
     """
     _add_hooks(optimizer, dict(labels or {}))
     return optimizer
 
 
 def is_attached(optimizer: Optimizer) -> bool:
-    """Tell whether an optimizer went through :func:`attach`, or is a copy of one that did."""
+    """Return whether an optimizer went through :func:`attach`, or is a copy of one that did."""
     return "__reduce_ex__" in vars(optimizer)
 
 

@@ -78,7 +78,7 @@ def _run_ahead(scheduler: LRScheduler, steps: int) -> list[Rates]:
     ahead = copy.deepcopy(scheduler, {id(scheduler.optimizer): stand_in})
     rates: list[Rates] = [[] for _ in groups]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that no optimizer steps here is on purpose
+        warnings.simplefilter("ignore")  # no optimizer steps here, on purpose
         for _ in range(steps):
             for own, group in zip(rates, stand_in.param_groups, strict=True):
                 own.append(float(group["lr"]))

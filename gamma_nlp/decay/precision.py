@@ -61,7 +61,7 @@ ROUND: Mapping[torch.dtype, Callable[[float], float]] = {
 
 
 def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
-    """Tell whether rounding takes more than half of a dose; ``exact`` is the dose in float64."""
+    """Return whether rounding takes more than half of a dose; ``exact`` is the dose in float64."""
     return dose is not None and exact is not None and dose < 0.5 * exact
 
 

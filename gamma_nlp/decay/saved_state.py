@@ -30,14 +30,14 @@ def regroup_state_dict(
     Args:
         saved: What ``state_dict()`` of the earlier optimizer returned.
         saved_names: The parameter names of each saved group, in the saved order.
-        optimizer: The present optimizer; its groups carry ``param_names``.
+        optimizer: The current optimizer; its groups carry ``param_names``.
 
     Returns:
         A state dict for ``optimizer.load_state_dict``: state by parameter name, learning rates,
-        betas and the like from the saved groups, decay from the present ones.
+        betas and the like from the saved groups, decay from the current ones.
 
     Raises:
-        GammaError: A parameter is missing on either side, or the parameters of a present group
+        GammaError: A parameter is missing on either side, or the parameters of a current group
             had different settings before, such as learning rates.
     """
     origin = _origins(saved, saved_names, optimizer)
@@ -121,7 +121,7 @@ def fit_scheduler_state(
 
     Args:
         saved: What ``scheduler.state_dict()`` returned.
-        optimizer: The present optimizer.
+        optimizer: The current optimizer.
         saved_names: Parameter names of each saved group, needed only if the saved groups had
             different learning rates.
 

@@ -1,1 +1,1 @@
-"""Decides where each gain sits, from name tables and from the graph, and holds the answer."""
+"""Decides where each gain sits, from name tables and from the graph."""

@@ -85,7 +85,7 @@ def _roles(
         for name in names:
             own = named.get(name)
             if own not in roles or (role, roles[own]) == (Role.BIAS, Role.EMBEDDING):
-                continue  # a position table, added whole, is no bias
+                continue  # a position table, added whole, is not a bias
             if roles[own] is Role.BIAS and _stays_bias(role, own, added, roles):
                 continue
             roles[own] = role
@@ -93,7 +93,7 @@ def _roles(
 
 
 def _stays_bias(role: Role, name: str, added: set[str], roles: Mapping[str, Role]) -> bool:
-    """Whether a parameter called a bias stays one although it is contracted or looked up."""
+    """Return whether a parameter called a bias stays one although it is contracted or looked up."""
     if role is Role.WEIGHT:  # of a parameter p, q = Wp + b is contracted whole, and b with it
         return name in added
     # Experts look up their bias along with their weight: `proj`, `proj_bias`.
@@ -109,7 +109,7 @@ def _row(model: nn.Module, name: str) -> str | None:
 
 
 def _only_scales(graph: Graph, module: str) -> bool:
-    """Whether a module only multiplies and adds."""
+    """Return whether a module only multiplies and adds."""
     ops = [n.op for n in graph.nodes if n.module == module or n.module.startswith(f"{module}.")]
     return bool(ops) and all(op is Op.LINEAR for op in ops)
 

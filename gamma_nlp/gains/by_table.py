@@ -23,14 +23,14 @@ def from_table(model: nn.Module, required: bool) -> GainTable | None:
     inner = library_model(model)
     names = [name for name, _ in model.named_parameters()]
     placed = name_tables.place(inner, names)
-    stranger = None
+    foreign_module = None
     if placed is not None:
-        # A subclass of the user's own may have moved the norm.
-        stranger = name_tables.foreign(inner, _own_names(inner, placed[1], model))
+        # A user's subclass may have moved the norm.
+        foreign_module = name_tables.foreign(inner, _own_names(inner, placed[1], model))
     left = [] if placed is None else _unmatched(model, placed[1])
-    if placed is None or stranger or left:
+    if placed is None or foreign_module or left:
         if required:
-            raise GammaError(_no_table(inner, stranger, left))
+            raise GammaError(_no_table(inner, foreign_module, left))
         return None
     layout, rows = placed
     parameters = dict(model.named_parameters())
@@ -50,9 +50,9 @@ def from_table(model: nn.Module, required: bool) -> GainTable | None:
     )
     roles = static_roles(model, skip=[gain.name for gain in gains])
     for name, row in rows.items():
-        twin = name.removesuffix("weight") + "bias"
-        if row.category is None and twin in roles:
-            roles[twin] = Role.BIAS  # it shifts no norm
+        bias = name.removesuffix("weight") + "bias"
+        if row.category is None and bias in roles:
+            roles[bias] = Role.BIAS  # it shifts no norm
     return GainTable(gains=gains, roles=roles, model=type(inner).__name__)
 
 
@@ -67,10 +67,10 @@ def _unmatched(model: nn.Module, rows: dict[str, Any]) -> list[str]:
     return [name for name in norm_weights(model) if name not in rows]
 
 
-def _no_table(inner: nn.Module, stranger: str | None, left: list[str]) -> str:
+def _no_table(inner: nn.Module, foreign_module: str | None, left: list[str]) -> str:
     kind = type(inner).__name__
-    if stranger:
-        why = f"the class of module {stranger!r} is not the library's own"
+    if foreign_module:
+        why = f"the class of module {foreign_module!r} is not the library's own"
     elif left:
         why = f"the name table of {kind} does not know {left[0]!r}"
     else:

@@ -1,4 +1,4 @@
-"""From a model to its gain table, by two independent sources that must agree where both speak."""
+"""From a model to its gain table, by two independent sources that must agree where both apply."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _TORCH_NORMS = (
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a module normalises, by its type, or by its name if the class is the user's own."""
+    """Return whether a module normalises, by its type, or by its name for a class of the user's."""
     return isinstance(module, _TORCH_NORMS) or "norm" in type(module).__name__.lower()
 
 

@@ -1,7 +1,7 @@
 """The rule: which sums are residual additions, and which category a gain falls into.
 
-This is a reconstruction of the definitions of Kim et al. (arXiv:2205.07260), whose abstract could
-be read and whose body could not. It reads a residual graph (:mod:`gamma_nlp.graph.nodes`) and
+This is a reconstruction of the definitions of Kim et al. (arXiv:2205.07260), of which
+only the abstract was available. It reads a residual graph (:mod:`gamma_nlp.graph.nodes`) and
 nothing else. Sets of nodes are Python integers used as bit sets, so that a hundred layers take
 milliseconds.
 
@@ -17,12 +17,12 @@ A sum has a **skip** and a **branch**, which start at one node::
 - or a **projection shortcut**, if the skip crosses exactly one weight, every path of the branch at
   least two with a nonlinearity between them, and the sum is inside no other branch.
 
-Not counted are a sum that enters a softmax before any weight (attention scores with a position
-bias), and a sum inside another addition's branch, unless its own skip runs from that branch's
+A sum does not count if it enters a softmax before any weight (attention scores with a position
+bias), or if it is inside another addition's branch, unless its own skip runs from that branch's
 start to its end without a weight.
 
-Indices and masks made from activations (top-k, thresholds) are part of no path here, but a gain
-that steers a branch through them feeds that branch.
+Indices and masks made from activations (top-k, thresholds) are on no path here, but a gain that
+steers a branch through them feeds that branch.
 """
 
 from __future__ import annotations
@@ -292,7 +292,7 @@ def _layer_scales(graph: Graph, counted: Iterable[Addition]) -> set[int]:
 
 
 def _feeds_scores(graph: Graph, gain: int, below: list[list[int]], scores: list[bool]) -> bool:
-    """Whether a gain's output is a query or a key: a softmax follows its next contraction."""
+    """Return whether a gain's output is a query or key: a softmax follows its next contraction."""
     seen, stack = {gain}, [gain]
     while stack:
         for child in below[stack.pop()]:

@@ -1,7 +1,7 @@
-"""Notice when values leave PyTorch, since what comes back is a tensor that no operation has made.
+"""Detect when values leave PyTorch, since what comes back is a tensor that no operation has made.
 
 The recorder sees operations. ``x.numpy()``, ``x.tolist()`` and a kernel that takes the address of a
-tensor are none. A signal that goes this way *escapes*::
+tensor are not operations. A signal that takes such a way *escapes*::
 
                  seen                     not seen                    seen
     x ── norm ── gain ── linear ──▶ .numpy() ──▶ any code ──▶ torch.tensor(...) ──▶ + ──▶
@@ -11,7 +11,7 @@ Taken for a constant, it would cut the path: no addition would seem to follow th
 come out as ``head``. So the trace remembers the exit, and from then on refuses to read any tensor
 that may hold what left: one that no operation has made and that the model did not own before, or
 one whose memory was lent out. A signal that leaves and does not come back (logging, a histogram) is
-no escape.
+not an escape.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EXITS = frozenset({"numpy", "__array__", "tolist", "__dlpack__", "data_ptr"})
 
 
 class Escapes(TorchFunctionMode):
-    """Calls ``leave(tensor, method)`` for every tensor whose values are read outside PyTorch."""
+    """Call ``leave(tensor, method)`` for every tensor whose values are read outside PyTorch."""
 
     def __init__(self, leave: Callable[[torch.Tensor, str], None]) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Outside:
         self._lent[tensor] = True
 
     def may_hold_signal(self, tensor: torch.Tensor, made: bool) -> bool:
-        """Whether an operand that passes for a constant may hold what left before.
+        """Return whether an operand that passes for a constant may hold what left before.
 
         Args:
             tensor: The operand.

@@ -40,7 +40,7 @@ def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, 
 
 
 def random_inputs(model: nn.Module) -> dict[str, Any]:
-    """Return random inputs for a model of transformers: eight token ids, or a picture.
+    """Return random inputs for a model of transformers: eight token ids, or an image.
 
     Raises:
         GammaError: The model is not one of transformers, or reads something else.

@@ -36,7 +36,7 @@ class Operand:
     shape: tuple[int, ...]
 
     def is_contracted(self, output: tuple[int, ...]) -> bool:
-        """Whether an operation with an output of this shape must contract the operand.
+        """Return whether an operation with an output of this shape must contract the operand.
 
         Quantised matrices come packed into one column, which fits no side of the output.
         """
@@ -200,7 +200,7 @@ class Interpreter:
         return self.node(Op.LINEAR, name, nodes, scale)
 
     def _is_norm(self, signal: int, factor: int) -> bool:
-        """Whether ``factor`` is a root of a reduction of what ``signal`` is made of.
+        """Return whether ``factor`` is a root of a reduction of what ``signal`` is made of.
 
         Then their product is a norm, written out; see :mod:`gamma_nlp.graph.operations`.
         """
@@ -227,7 +227,7 @@ class Interpreter:
     def _early(self, signal: int, factor: int) -> Scale | None:
         """Take the gain of ``w * (x - mean) / std``, which multiplies before the division.
 
-        A factor that the statistic contains as well is no gain: the division takes it out again.
+        A factor that the statistic contains too is not a gain: the division cancels it.
         """
         entry = self.graph.nodes[signal]
         if entry.scale is None or entry.scale.kind is not None:
@@ -244,7 +244,7 @@ class Interpreter:
         return entry.scale
 
     def _is_centred(self, signal: int) -> bool:
-        """Whether a mean was subtracted from a signal."""
+        """Return whether a mean was subtracted from a signal."""
         node = self.graph.nodes[signal]
         if node.name != "sub" or len(node.parents) != 2:
             return False

@@ -29,7 +29,7 @@ class Op(enum.Enum):
     LINEAR = "linear"
     """Linear in the signal without contracting a parameter: a factor, a bias, a sum, a mean."""
     CHOICE = "choice"
-    """Makes indices or masks from the signal: they steer it and hold none of it."""
+    """Makes indices or masks from the signal: they steer it but carry none of it."""
     NONLINEAR = "nonlinear"
     """Everything else."""
 

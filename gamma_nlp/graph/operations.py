@@ -34,7 +34,7 @@ ATTENTION_WORDS = ("scaled_dot_product", "flash_attention", "flash_attn", "flex_
 
 
 def is_attention(name: str) -> bool:
-    """Whether a kernel of this name computes a whole attention."""
+    """Return whether a kernel of this name computes a whole attention."""
     return any(word in name for word in ATTENTION_WORDS)
 
 

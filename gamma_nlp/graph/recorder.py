@@ -85,7 +85,7 @@ class Recorder(TorchDispatchMode):
         self._outside = Outside()
         for name, tensor in parameters.items():
             if tensor not in self._values:
-                slope = 1.0 if _carries_signal(tensor) else None  # whole numbers are no gain
+                slope = 1.0 if _carries_signal(tensor) else None  # integers are no gains
                 value = _Value(expr=Expr(frozenset([name]), slope))
                 if name in self.tokens:
                     self.graph.touched.add(name)
@@ -278,7 +278,7 @@ class Recorder(TorchDispatchMode):
         return self._writes[func]
 
     def _is_meta_flag(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor without values is a yes-or-no question about positions or masks.
+        """Return whether a tensor without values is a yes-or-no question about positions or masks.
 
         Models ask whether a faster way applies (no padding, no packed sequences); answer yes.
         """

@@ -1,4 +1,4 @@
-"""Everything that speaks to Hugging Face's Trainer, hub and data loading.
+"""Everything that deals with Hugging Face's Trainer, hub and data loading.
 
 Names are imported when they are first used, since transformers takes seconds to import. A name
 whose packages are not installed is left out of ``dir()`` and ``__all__``; importing it raises an

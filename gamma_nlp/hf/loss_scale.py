@@ -23,7 +23,7 @@ class LossScale(enum.IntEnum):
     """What the loss does when the item count doubles; the order lets processes agree by max."""
 
     UNKNOWN = 0
-    """Zero or not finite on this batch, so it tells nothing."""
+    """Zero or not finite on this batch, which settles nothing."""
     IGNORES = 1
     """It stays the same: it is the mean over its own batch."""
     FOLLOWS = 2

@@ -1,6 +1,6 @@
 """Combine a Trainer's choice of optimizer with a decay policy, or refuse the choice by name.
 
-The Trainer keeps its say on class, arguments, learning rates per parameter and device meshes; the
+The Trainer still chooses class, arguments, learning rates per parameter and device meshes; the
 policy decides the weight decay of each parameter, and nothing else.
 """
 
@@ -219,6 +219,6 @@ def group_names(groups: Iterable[Group], model: nn.Module) -> list[list[str]]:
 
 
 def made_here(optimizer: Any) -> bool:
-    """Tell whether an optimizer came from :func:`gamma_nlp.make_optimizer`, wrapped or not."""
+    """Return whether an optimizer came from :func:`gamma_nlp.make_optimizer`, wrapped or not."""
     optimizer = unwrap_optimizer(optimizer)
     return isinstance(optimizer, Optimizer) and is_attached(optimizer)

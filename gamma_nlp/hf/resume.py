@@ -21,7 +21,7 @@ logger = logging.getLogger("gamma_nlp")
 def fitted_loading(
     optimizer: Any, scheduler: Any, stock: Sequence[Sequence[str]]
 ) -> Iterator[None]:
-    """Within the block, fit every state that ``load_state_dict`` of either gets.
+    """Within the block, fit every state passed to ``load_state_dict`` of either.
 
     Args:
         optimizer: From :func:`gamma_nlp.make_optimizer`, wrapped by accelerate or not.

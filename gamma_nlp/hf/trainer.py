@@ -48,7 +48,7 @@ logger = logging.getLogger("gamma_nlp")
 
 
 class GammaTrainerMixin(_Base):
-    """Gives any Trainer weight decay by category; put it first among the bases.
+    """Give any Trainer weight decay by category; put it first among the bases.
 
     ``class MyTrainer(GammaTrainerMixin, SFTTrainer): ...`` takes every argument of ``SFTTrainer``
     and those below. ``args.weight_decay`` is the coefficient that the policy multiplies.
@@ -108,7 +108,7 @@ class GammaTrainerMixin(_Base):
         return model
 
     def _table(self) -> GainTable:
-        """Return the present model's table, made again if layers were added, cast or replaced."""
+        """Return the current model's table, made again if layers were added, cast or replaced."""
         if self.gain_table is None or not _fits(self.gain_table, self.model):
             self.gain_table = categorize(self.model, self._inputs)
         return self.gain_table

@@ -124,7 +124,7 @@ def _importable(function: Callable[..., Any]) -> str:
 
 
 def _reasons(failed: Mapping[str, Sequence[str]]) -> str:
-    """Each reason once, with the first cell that failed for it."""
+    """Return each reason once, with the first cell that failed for it."""
     reasons = [
         f"{keys[0]}: {problem}" + (f" (and {len(keys) - 1} more cells like it)" if keys[1:] else "")
         for problem, keys in list(failed.items())[:SHOWN]

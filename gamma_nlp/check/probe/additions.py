@@ -1,4 +1,4 @@
-"""Finds the residual additions among the sums, by following noise.
+"""Find the residual additions among the sums, by following noise.
 
 Put noise on a value c that several steps read, and play the tape twice: once with the results of
 all weights and norms held, once with nothing held. ::
@@ -40,7 +40,7 @@ def additions(signals: Signals) -> tuple[list[Sum], list[int]]:
     """Return the residual additions in the order in which they run, and the mute sums.
 
     A mute sum may be a residual addition, but nothing moves its other side, for example because the
-    branch ends in zeros. What comes before it cannot be told from what comes after the last
+    branch ends in zeros. What comes before it looks like what comes after the last
     addition.
     """
     tape, facts = signals.tape, signals.facts
@@ -91,7 +91,7 @@ def _identities(signals: Signals) -> tuple[dict[int, Sum], dict[int, Sum]]:
 
 
 def _matters(signals: Signals, step: Step) -> bool:
-    """Return whether a sum moves an output; the last state of a recurrence does not, say."""
+    """Return whether a sum moves an output; the last state of a recurrence may not."""
     total = step.writes[0]
     play = signals.tape.play({total.key: signals.noise(total)})
     return any(signals.moves(play, ref) for ref in signals.tape.outputs)

@@ -1,4 +1,4 @@
-"""Tells what the steps of a tape are: weights, norms, and sums of two signals.
+"""Classify the steps of a tape: weights, norms, and sums of two signals.
 
 A value is *active* if it depends on the signal: an input, an embedding lookup, or a parameter that
 stands for tokens. Operations are known by their kind, not by module names. Whether a hand-written

@@ -1,4 +1,4 @@
-"""Copies the model that the probe works on, and records its one forward pass."""
+"""Copy the model that the probe works on and record its one forward pass."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Follows noise through a tape: past weights and norms, through one weight, through several.
+"""Follow noise through a tape: past weights and norms, through one weight, through several.
 
-Each experiment runs once; its result is kept.
+Each experiment runs once; its result is cached.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Signals:
 
     @cached_property
     def forks(self) -> list[Ref]:
-        """A window on every active value that two steps or more read, latest first."""
+        """Return a window on every active value that two steps or more read, latest first."""
         found: dict[Key, Ref] = {}
         for ref in (ref for step in self.tape.steps for ref in step.reads):
             if ref.is_float and ref.key in self.facts.active and self._twice(ref.key):
@@ -165,10 +165,10 @@ class Paths:
 
     @cached_property
     def _after_first(self) -> list[Play]:
-        """Plays with the change that the first weights make, once and twice as large.
+        """Play the change that the first weights make, once as it is and once doubled.
 
-        Where no nonlinearity follows, twice the change moves everything twice as far. Norms hand
-        on changes as they are, since the rule does not count them as nonlinearities.
+        Where no nonlinearity follows, twice the change moves everything twice as far. Norms pass
+        changes on as they are, since the rule does not count them as nonlinearities.
         """
         changed = self.signals.noise_from("all", self.start, self.signals.last)
         plays = []

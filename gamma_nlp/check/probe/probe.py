@@ -1,4 +1,4 @@
-"""Checks a gain table numerically on the model itself, in the spirit of mup's coordinate check.
+"""Check a gain table numerically on the model itself, in the spirit of mup's coordinate check.
 
 One forward pass of a copy is recorded, then played again with noise, and with each gain changed
 channel by channel. How noise travels shows the residual additions; what moves at a gain's first

@@ -1,4 +1,4 @@
-"""Records a tape: watches the operations of a forward pass where PyTorch dispatches them."""
+"""Record a tape by watching the operations of a forward pass where PyTorch dispatches them."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class _Recorder(TorchDispatchMode):
         seen = [self.ref(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
         written = _written(func, args, kwargs)
         # An operation in place: what is there now moves into a copy, which becomes the old
-        # version, and the memory itself goes on as the new one.
+        # version, and the memory itself holds the new one.
         for tensor in written:
             versions = self.tape.memory[self.ref(tensor).key[0]]
             versions[-1] = tensor.untyped_storage().clone()

@@ -51,7 +51,7 @@ class ProbeReport:
 
     Attributes:
         model: The model's class.
-        additions: Number of residual additions that were found.
+        additions: Number of residual additions found.
         dtype: The precision of the check.
         findings: One per gain, in the order of the table.
     """
@@ -87,7 +87,7 @@ class ProbeReport:
         return self.text()
 
     def text(self, *, full: bool = False) -> str:
-        """Return the report to read; ``full`` gives every gain a row of its own."""
+        """Return the report as text; ``full`` gives every gain a row of its own."""
         return findings_text(self.model, self.additions, self.dtype, self.findings, full)
 
     def to_json(self) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Tape:
             operands: New tensor arguments, by step and position in its reads: they change one use
                 of a value, where ``values`` changes all its uses.
             hold: Steps whose results stay as recorded.
-            straight: Steps that hand on the change of their signal as it is.
+            straight: Steps that pass the change of their signal on as it is.
             until: The last step to run.
             choices: Whether indices and masks follow the change too. By default they stay as
                 recorded: a change must not be able to send tokens to other experts.
@@ -286,7 +286,7 @@ class Play:
 
 
 HUGE = 1e4
-"""Masks hold larger numbers; beside smaller ones they do not measure the size of a signal."""
+"""Larger numbers are those of masks, and say nothing about the size of a signal."""
 
 
 def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Changes one gain at a time and tells its category from what moves.
+"""Change one gain at a time and derive its category from what moves.
 
 Each use of a gain is changed by itself, every channel by its own factor. The totals of all residual
 additions are held, so the change ends at the gain's first addition on every path. What moves there
@@ -50,7 +50,7 @@ class _Use:
 
 
 def _may_be_ignored(use: _Use, settled: list[_Use]) -> bool:
-    """Return whether a use in which nothing moves goes the way of another one that settled.
+    """Return whether a use in which nothing moves may follow another that was settled.
 
     In a loop over queries, one query may have nothing to choose from.
     """
@@ -143,7 +143,7 @@ class Judge:
     def _settle(
         self, play: Play, changed: dict[tuple[int, int], Tensor] | None = None
     ) -> _Use | None:
-        """Tell the category from what a change moves; ``None`` if nothing moves.
+        """Derive the category from what a change moves; ``None`` if nothing moves.
 
         Without ``changed`` the play let choices follow the gain, and these count as weights.
         """

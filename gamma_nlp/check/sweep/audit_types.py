@@ -1,4 +1,4 @@
-"""Holds the stock Trainer's rule against every text model type of transformers.
+"""Compare the stock Trainer's rule with what the parameters of every text model type are.
 
 Each model class is built small from its config in a worker process and audited there. The rule
 reads names and module types, never sizes, and the small model keeps every kind of layer: the result
@@ -25,7 +25,7 @@ COLUMNS = ("parameters", "gains", "gains decayed", "others decayed", "weights sp
 
 @dataclass(frozen=True, kw_only=True)
 class ClassAudit(run.ClassResult):
-    """The stock rule held against one model class.
+    """The stock rule compared with one model class.
 
     Attributes:
         parameters: Trainable parameters of the small model.
@@ -89,9 +89,9 @@ def _fields(answer: workers.Answer) -> dict[str, Any]:
 
 
 def worst(classes: Sequence[ClassAudit]) -> ClassAudit | None:
-    """Return the class that stands for its type: the one with the most accidents.
+    """Return the class that represents its type: the one with the most accidents.
 
-    Of classes that tie it is the one with the most gains that have an offset, then the first;
+    Among classes that tie it is the one with the most gains that have an offset, then the first;
     ``None`` if no class could be audited.
     """
     audited = [one for one in classes if not one.problem]

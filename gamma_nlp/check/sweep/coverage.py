@@ -1,4 +1,4 @@
-"""Places the gains of every text model type of transformers, each on a small model.
+"""Place the gains of every text model type of transformers, each on a small model.
 
 The types are the keys of the causal-LM, sequence-to-sequence, masked-LM and classification
 mappings. Graph, name table and probe place the gains independently and are compared.

@@ -1,4 +1,4 @@
-"""Runs one check on every text model class of transformers, each in a worker process."""
+"""Run one check on every text model class of transformers, each in a worker process."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Makes the inputs of the small models: token ids, and pictures or sound for their towers.
+"""Make the inputs of the small models: token ids, and images or audio for their towers.
 
 ``small_models.yaml`` says what a type needs besides token ids. Below ``inputs``, each argument has
 the shape of a random tensor, or a mapping that :func:`_tensor` reads. Below ``placeholders``, each
-config field that holds a token id says how often this token stands among the token ids: the model
+config field that holds a token id says how often this token occurs among the token ids: the model
 replaces it by a tower's output.
 """
 

@@ -1,4 +1,4 @@
-"""Builds a small model of any type that transformers knows, from its config class alone.
+"""Build a small model of any type that transformers knows, from its config class alone.
 
 Fields that are sizes are cut down to the values in ``small_models.yaml``, nested configs included.
 Lists with an entry per layer are cut to the shortest one that shows every kind of layer, and
@@ -49,7 +49,7 @@ def text_classes(types: Iterable[str] | None = None) -> list[tuple[str, str]]:
     for model_type in chosen:
         if model_type not in known:
             raise GammaError(
-                f"{model_type!r} is no text model type of this transformers"
+                f"{model_type!r} is not a text model type of this transformers"
                 f"{close_to(model_type, known)}; list them in Python: from "
                 "gamma_nlp.check.sweep.small_models import text_types; print(*text_types())"
             )

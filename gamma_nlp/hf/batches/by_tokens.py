@@ -125,7 +125,7 @@ class TokenBatches(Sampler[list[int]]):
         """Return the position in the epoch, the same on every process, however many there are.
 
         Args:
-            steps: Batches that this process has finished since the present iteration began.
+            steps: Batches that this process has finished since the current iteration began.
                 Without it, those handed out count, which are more than were trained on if the
                 DataLoader has workers.
         """

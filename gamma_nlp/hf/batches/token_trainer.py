@@ -54,7 +54,7 @@ class TokenBudgetMixin(_Base):
             is read once to count them.
 
     Attributes:
-        token_batches: The ``TokenBatches`` of the present training.
+        token_batches: The ``TokenBatches`` of the current training.
 
     Raises:
         GammaError: Before any training step: a setting that contradicts the budget, a collator
@@ -194,7 +194,7 @@ def token_mean(
     *,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Cross-entropy summed over the labels that are not -100, divided by the number of items.
+    """Return the cross-entropy summed over labels that are not -100, divided by the item count.
 
     Args:
         outputs: The model's, with ``logits`` of shape (pairs, width, vocabulary).

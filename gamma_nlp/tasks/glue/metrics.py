@@ -14,24 +14,24 @@ evaluate: Any = need("evaluate", "hf", "GLUE's scores need")
 
 
 def accuracy(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Share of equal entries; both of shape (examples,)."""
+    """Return the share of equal entries; both of shape (examples,)."""
     return float(np.mean(predictions == references))
 
 
 def f1(predictions: np.ndarray, references: np.ndarray) -> float:
-    """F1 of class 1; 0 where nothing was predicted or present."""
+    """Return the F1 of class 1; 0 where nothing was predicted or present."""
     hits = np.sum((predictions == 1) & (references == 1))
     total = np.sum(predictions == 1) + np.sum(references == 1)
     return float(2 * hits / total) if total else 0.0
 
 
 def matthews_correlation(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Correlation of two binary vectors; 0 where either is constant."""
+    """Return the correlation of two binary vectors; 0 where either is constant."""
     return pearson(predictions == 1, references == 1)
 
 
 def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Linear correlation; 0 where either is constant."""
+    """Return the linear correlation; 0 where either is constant."""
     x = np.asarray(predictions, dtype=np.float64)
     y = np.asarray(references, dtype=np.float64)
     x, y = x - x.mean(), y - y.mean()
@@ -40,7 +40,7 @@ def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
 
 
 def spearman(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Correlation of the ranks, ties sharing their mean rank."""
+    """Return the correlation of the ranks, ties sharing their mean rank."""
     return pearson(_ranks(predictions), _ranks(references))
 
 

@@ -162,7 +162,7 @@ class _Bounds:
 def _generate(
     model: Any, sources: Sequence[Sequence[int]], search: Search, config: Any
 ) -> list[list[int]]:
-    """Translations of one batch."""
+    """Return the translations of one batch."""
     widest, most = max(map(len, sources)), _positions(model) - 1
     rows = [[*source, *[config.pad_token_id] * (widest - len(source))] for source in sources]
     mask = [[1] * len(source) + [0] * (widest - len(source)) for source in sources]

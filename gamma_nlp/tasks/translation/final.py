@@ -56,7 +56,7 @@ def translate_splits(
 def score_translations(
     tokens: Sequence[str], references: References, text: TranslationText
 ) -> dict[str, Any]:
-    """BLEU over tokens, and sacreBLEU and chrF of plain text with their signatures.
+    """Return BLEU over tokens, and sacreBLEU and chrF of plain text with their signatures.
 
     Where training text was lower-cased, the scores of plain text ignore case.
 

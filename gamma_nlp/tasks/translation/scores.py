@@ -81,7 +81,7 @@ class TextScore:
 
 
 def token_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> TokenBleu:
-    """BLEU-4 over whitespace tokens, as ``fairseq-generate`` and ``fairseq-score`` print it.
+    """Return BLEU-4 over whitespace tokens, as ``fairseq-generate`` and ``fairseq-score`` print it.
 
     An unknown word in a reference matches nothing, and an empty line counts as one end token.
     The n-grams are counted by sacrebleu, which counts what fairseq's libbleu does.
@@ -112,8 +112,11 @@ def token_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> TokenBle
 
 
 def _words(line: str) -> list[str]:
-    """The words that count: fairseq ends every line with an end token and trims marks, all but one
-    word, so that no line has length 0."""
+    """Return the words that count.
+
+    fairseq ends every line with an end token, then trims padding and end tokens, but keeps one
+    word, so that no line has length 0.
+    """
     words = [*line.split(), END]
     first = next(i for i, word in enumerate(words) if word != PAD)
     words = words[first:]
@@ -129,7 +132,7 @@ def sacre_bleu(
     tokenize: str = "13a",
     lowercase: bool = False,
 ) -> TextScore:
-    """sacreBLEU of plain, detokenised text, with its signature.
+    """Return sacreBLEU of plain, detokenised text, with its signature.
 
     Args:
         hypotheses: One sentence per line.
@@ -153,7 +156,7 @@ def sacre_bleu(
 def chrf(
     hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False
 ) -> TextScore:
-    """chrF2 of plain, detokenised text, with its signature.
+    """Return chrF2 of plain, detokenised text, with its signature.
 
     Args:
         hypotheses: One sentence per line.

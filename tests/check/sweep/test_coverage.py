@@ -57,7 +57,7 @@ def test_every_class_of_the_mappings_is_listed() -> None:
 
 
 def test_unknown_type_is_named() -> None:
-    with pytest.raises(GammaError, match="'no_such_type' is no text model type"):
+    with pytest.raises(GammaError, match="'no_such_type' is not a text model type"):
         list(coverage.sweep(["no_such_type"]))
 
 
