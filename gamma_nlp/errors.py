@@ -89,7 +89,7 @@ def how_to_get(package: str, extra: str, purpose: str, error: ImportError) -> st
     if not isinstance(error, ModuleNotFoundError):
         return (
             f"{purpose} {name}, which cannot be imported ({one_line(error)}); "
-            f"install it anew: {_install(extra)}"
+            f"reinstall it: {_install(extra)}"
         )
     if error.name and error.name != package and not error.name.startswith(name):
         name = error.name

@@ -44,13 +44,13 @@ setup() {
     local extras=$1 stamp=.venv/.installed-$2 other python mark pip
     shift
     if [ -e .venv ] && ! supported .venv/bin/python; then
-        say ".venv has no working Python 3.10 to 3.13: making it anew"
+        say ".venv has no working Python 3.10 to 3.13: making it again"
         rm -rf .venv
     fi
     if [ -e .venv ] && [ -n "${PYTHON:-}" ]; then
         python=$(find_python)
         if [ "$(minor "$python")" != "$(minor .venv/bin/python)" ]; then
-            say ".venv has another Python than $PYTHON: making it anew"
+            say ".venv has another Python than $PYTHON: making it again"
             rm -rf .venv
         fi
     fi
@@ -68,7 +68,7 @@ setup() {
             return
         fi
     done
-    # Stamped only at the very end, so that an interrupted installation is taken up again.
+    # Stamped only at the very end, so that an interrupted installation is resumed.
     rm -f "$stamp"
     say "installing gamma_nlp[$extras] into .venv (once; a minute or more, mostly downloads)"
     .venv/bin/python -m pip --version >/dev/null 2>&1 || .venv/bin/python -m ensurepip >/dev/null ||
@@ -76,6 +76,6 @@ setup() {
     pip=(.venv/bin/python -m pip install --disable-pip-version-check)
     [ -t 2 ] || pip+=(--quiet)
     "${pip[@]}" --editable ".[$extras]" --constraint constraints.txt ||
-        fail "the installation failed (see above); run the same command again to go on"
+        fail "the installation failed (see above); run the same command again to continue"
     printf '%s\n' "$mark" >"$stamp"
 }

@@ -59,7 +59,7 @@ def add_command(
         commands: The subparsers.
         name: The command, one of :data:`COMMANDS`.
         run: Takes the parsed arguments and returns the exit code.
-        examples: Command lines, one a line; they end the command's help.
+        examples: Command lines, one per line; they end the command's help.
         description: What else its help says.
     """
     parser: Parser = commands.add_parser(

@@ -32,12 +32,12 @@ def add_parser(commands: Any) -> None:
         description="Scores HYP against REF: sacreBLEU and chrF with their signatures, for\n"
         "detokenised text, and BLEU over whitespace tokens as fairseq computes it.",
     )  # fmt: skip
-    parser.add_argument("hyp", metavar="HYP", nargs="?", help="translations, one a line")
-    parser.add_argument("ref", metavar="REF", nargs="?", help="references, as many lines")
+    parser.add_argument("hyp", metavar="HYP", nargs="?", help="translations, one per line")
+    parser.add_argument("ref", metavar="REF", nargs="?", help="references, one per line")
     parser.add_argument(
         "--fairseq-log", metavar="LOG",
-        help="in place of HYP and REF: the output of fairseq-generate. Prints its last line anew "
-        "from its H- and T- lines, and exits with 1 if the log says something else",
+        help="in place of HYP and REF: the output of fairseq-generate. Recomputes its last "
+        "line from its H- and T- lines, and exits with 1 if the log's own differs",
     )  # fmt: skip
     parser.add_argument(
         "--detokenize", metavar="LANG",

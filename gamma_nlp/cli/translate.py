@@ -179,7 +179,7 @@ def _with_bar(model: Any, sources: Sequence[Sequence[int]], search: Search) -> l
 
 def converse(translate: Translate) -> None:
     """Translate each line of the terminal as it comes; an error ends the line, not the session."""
-    note("type a sentence and Enter; end with Ctrl-D")
+    note("type a sentence, then Enter; end with Ctrl-D")
     for line in iter(sys.stdin.buffer.readline, b""):
         try:
             show(translate([line.decode("utf-8", errors="replace").rstrip("\r\n")], ["this line"]))

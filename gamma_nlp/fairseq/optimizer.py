@@ -125,7 +125,7 @@ class GammaAdam(FairseqAdam):
         self._log_norms()
 
     def _check_views(self) -> None:
-        """Raise if fairseq swapped the flat tensor: the groups would train one nobody reads."""
+        """Raise if fairseq swapped the flat tensor: the groups would train one left unread."""
         flat = self._tensors[0]
         first = self.param_groups[0]["params"][0]
         for whole, view in ((flat, first), (flat.grad, first.grad)):
@@ -222,7 +222,7 @@ def _load_checkpoint(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any
         raise GammaError(
             f"{filename}: {' and '.join(changes)}, so its moments cannot be used; continue with "
             "the optimizer, criterion and precision of that run, or add --reset-optimizer to keep "
-            "only its weights: moments start anew, and updates count from 0"
+            "only its weights: moments start over, and updates count from 0"
         ) from error
 
 

@@ -103,8 +103,8 @@ def with_names(
         raise GammaError(
             f"the checkpoint's optimizer has groups of {sizes} parameters without names; those of "
             f"the stock Trainer would be {expected} for this model. Freeze the same parameters as "
-            "in that run, or delete optimizer.pt and scheduler.pt in the checkpoint to go on with "
-            "a fresh optimizer"
+            "in that run, or delete optimizer.pt and scheduler.pt in the checkpoint to continue "
+            "with a fresh optimizer"
         )
     named = [
         {**group, "param_names": list(names)} for group, names in zip(groups, stock, strict=True)
@@ -131,5 +131,5 @@ def _check_shapes(
                     f"the checkpoint's optimizer state for {name!r} has shape "
                     f"{tuple(moment.shape)}, the parameter {tuple(shapes[name])}: the groups were "
                     "not made by this version of the stock Trainer's rule. Delete optimizer.pt "
-                    "and scheduler.pt in the checkpoint to go on with a fresh optimizer"
+                    "and scheduler.pt in the checkpoint to continue with a fresh optimizer"
                 )

@@ -6,7 +6,7 @@ g dL/dg + b dL/db = <a, dL/da>. At rest dL/db = 0 and dL/da = -decay a, hence
 mu = -(dL/dg) / g = decay |a|**2 / g**2, whatever rule the gain follows: a fixed gain binds through
 the decay of the weights after it and through nothing else. Without that decay mu slowly goes to 0
 as with a free gain, since the next layer makes up for it. With that decay and a free gain there is
-no rest: g grows and a shrinks for ever, and mu shrinks with them.
+no rest: g grows and a shrinks forever, and mu shrinks with them.
 """
 
 from __future__ import annotations

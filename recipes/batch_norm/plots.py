@@ -1,4 +1,4 @@
-"""Draw the pictures of the experiment on batch norm's penalty."""
+"""Draw the plots of the experiment on batch norm's penalty."""
 
 from __future__ import annotations
 

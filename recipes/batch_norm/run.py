@@ -2,7 +2,7 @@
 
     python -m recipes.batch_norm.run --data MNIST_FOLDER --output runs/bn_penalty
 
-Three parts, each with a table. (1) One linear unit with batch norm tells 3 from 8 under squared
+Three parts, each with a table. (1) One linear unit with batch norm separates 3 from 8 under squared
 loss, its gain fixed, decayed or free: trained to rest it should be the explicit ridge of the
 predicted multiplier mu, to 1e-6 of its norm. (2) The same with noise on the pixels: the share of
 the penalty that falls on noise, and what is left of least squares along each eigen-direction.
@@ -20,7 +20,7 @@ rest.
 MNIST_FOLDER holds MNIST's four idx files; it defaults to mnist in GAMMA_NLP_DATA.
 
 Writes results.json, unit.png and network.png into the output folder. It takes 5.5 minutes of CPU
-time, about 3 minutes on two free cores. A run that was stopped continues when it is started again
+time, about 3 minutes on two free cores. A stopped run continues when it is started again
 with the same output folder. ``--smoke`` takes seconds, on made-up images.
 """
 

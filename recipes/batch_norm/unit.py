@@ -1,4 +1,4 @@
-"""One linear unit with batch norm that tells two digits apart, compared with closed forms.
+"""One linear unit with batch norm that separates two digits, compared with closed forms.
 
 Labels are 1 and -1, the loss is E(y - output)**2 / 2 over all images at once, in float64. L-BFGS
 trains the unit to rest. It works on whitened inputs: the variances of clean pixels span so many

@@ -60,7 +60,7 @@ class ConvNet(nn.Module):
 class PatchTransformer(nn.Module):
     """Two Transformer blocks on the 16 patches of an image, with norms as in Gemma 3.
 
-    Norms stand before and after each branch and on queries and keys. Maps images
+    Norms come before and after each branch and on queries and keys. Maps images
     [batch, 3, 32, 32] to logits [batch, 10].
     """
 

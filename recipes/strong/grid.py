@@ -18,9 +18,9 @@ class Grid:
     """Coefficients, rules and seeds on one dataset.
 
     Attributes:
-        name: Name of its folder and its picture.
+        name: Name of its folder and its plot.
         folder: Folder of the data in GAMMA_NLP_DATA.
-        title: Title of the picture.
+        title: Title of the plot.
         task: Network, data, training.
         l1: Coefficients of L1.
         seeds: Number of seeds.

@@ -10,8 +10,8 @@ companion's hook, each by itself. The figure is the hook's time as a share of th
 over the repeats, for each of torch's forms of AdamW: default (one tensor after the other on a CPU),
 foreach, fused. Reading every matrix at every step is expensive in itself, so the goal applies to
 norms restored after every 16th step, and to L1 with a decision at every 20th (fused: 100th). The
-cost at every step, and as a share of a whole training step, stand beside it. BERT's matrices are
-held with ``force``, since only their sizes matter here. ``--quick`` runs everything on tiny sizes
+cost at every step and as a share of a whole training step are printed too. BERT's matrices are held
+with ``force``, since only their sizes matter here. ``--quick`` runs everything on tiny sizes
 and judges nothing. The exit code is 1 if a goal is missed.
 """
 

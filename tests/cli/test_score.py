@@ -305,7 +305,7 @@ def test_arguments_that_do_not_go_together_are_refused(
 
 def test_a_wrong_language_is_refused(files: list[str], capsys: Capture) -> None:
     assert re.search(
-        "two small letters.*'German'", error([*files, "--detokenize", "German"], capsys)
+        "two lower-case letters.*'German'", error([*files, "--detokenize", "German"], capsys)
     )
 
 

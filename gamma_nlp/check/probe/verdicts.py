@@ -208,18 +208,18 @@ class Judge:
         return None
 
     def _dropped(self, play: Play) -> _Use | None:
-        """Return ``head`` if all that the gain reaches moves, and nothing is made of it."""
+        """Return ``head`` if all that the gain reaches moves, and nothing uses it."""
         moved = []
         for key in play.live:
             for index in self.tape.readers(key):
                 step = self.tape.steps[index]
                 if not all(ref.is_float for ref in step.writes):
-                    return None  # a choice is made of it
+                    return None  # a choice uses it
                 moved.append(max(play.moved(ref) for ref in step.writes))
         moved += [max(play.moved(r) for r in self.facts.maker[k].writes) for k in play.live]
         if not moved or min(moved) <= self.signals.tolerance:
             return None
-        why = "no addition and no output is made of it"
+        why = "no addition and no output uses it"
         return _Use(category=Category.HEAD, deviation=max(moved), why=why)
 
     def _moved(self, play: Play, operands: list[tuple[Sum, Ref]]) -> list[tuple[Sum, float]]:

@@ -30,7 +30,7 @@ def multipliers(
 
     Before training is at rest, mu is only the pull on the gain; that the unit's direction is at
     rest too is not checked. Batch norms use the batch, as in training; everything else runs in the
-    model's present mode. Parameters, their ``.grad`` and running statistics do not change.
+    model's current mode. Parameters, their ``.grad`` and running statistics do not change.
 
     Args:
         model: A model with batch norms, their gains trained, frozen or absent.

@@ -7,7 +7,7 @@ against noise (Annamalai & Thakur, arXiv:2209.07587).
 [R] What follows is our reconstruction; the source's own derivation was not available. A unit w with
 inputs of covariance S, then batch norm with gain g, computes v'x + constant with
 v = g w / sqrt(w'Sw + eps). Without eps, v'Sv = g**2 whatever w is: a constraint, whose Lagrangian
-L(v) + mu / 2 (v'Sv - g**2) holds a ridge penalty in the data's own metric. mu is no knob.
+L(v) + mu / 2 (v'Sv - g**2) holds a ridge penalty in the data's own metric. mu is not a knob.
 
 * Any loss [D]: where training is at rest, dL/dv = -mu Sv, hence mu = -(dL/dg) / g:
   :func:`.multipliers.multipliers` measures it. A free gain ends at mu = 0; one with the penalty

@@ -51,7 +51,7 @@ class EffectiveRate:
         norm: |w| now.
         rate: The effective learning rate now.
         equilibrium_norm: Where |w| settles under this ``lr`` and ``weight_decay``; infinite without
-            decay, since the norm then grows for ever; 0 where the gradient is 0.
+            decay, since the norm then grows forever; 0 where the gradient is 0.
         equilibrium_rate: The effective learning rate there; 0 without decay.
         equilibrium_angle: By how much a step turns w there, in radians; ``nan`` for a norm of 0.
     """

@@ -64,7 +64,7 @@ class UnitNorm:
         optimizer: An optimizer with these tensors, or what accelerate's ``prepare`` made of it.
         names: Parameter names, as in the groups' ``param_names``.
         invariance: What :func:`.invariance.scale_invariant` found in the model.
-        norm: The norm of each unit; by default the present one, so that nothing changes at the
+        norm: The norm of each unit; by default the current one, so that nothing changes at the
             start. It must not be 0.
         per: ``"unit"``, or ``"tensor"`` to hold each tensor as a whole.
         every: Restore norms after every ``every``-th step only, which shares the cost among the

@@ -166,7 +166,7 @@ class Record:
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from a saved state; tensors that it does not know start anew."""
+        """Continue from a saved state; tensors that it does not know start at zero."""
         self.span, self.decisions = int(state["span"]), int(state["decisions"])
         saved = state["sums"]
         if saved is None:

@@ -216,7 +216,7 @@ class StrongRegularizer:
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Decide from the present gradients; the hook calls it."""
+        """Decide from the current gradients; the hook calls it."""
         found_inf = getattr(self.optimizer, "found_inf", None)
         keep = None if found_inf is None else (found_inf == 0).to(torch.float32).reshape(())
         counts: Any = 1 if keep is None else keep  # 0 at a step that a grad scaler skips

@@ -174,7 +174,7 @@ def shrink(
         l2: Coefficient of L2.
         acts: Bool of shape [tensors]: which to shrink.
         zeros: Bool tensors that mark what the last shrinking made 0. Where this one does not act,
-            marked weights are set back to 0; where it does, they are marked anew.
+            marked weights are set back to 0; where it does, they are marked again.
     """
     if acts.device.type == "cpu":  # reading a decision waits for nothing there
         shrink_at_once(weights, doses, l1, l2, acts, zeros)

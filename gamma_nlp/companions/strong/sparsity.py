@@ -74,7 +74,7 @@ class SparsityReport:
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes of all tensors without their zeros, the places of the other values included."""
+        """Bytes of all tensors without their zeros, the indices of the other values included."""
         return sum(row.stored_bytes for row in self.rows)
 
     @property

@@ -82,7 +82,9 @@ def config_fields(cfg: Any) -> dict[str, Any]:
     width = cfg.encoder.embed_dim
     for name in ("decoder_embed_dim", "decoder_input_dim", "decoder_output_dim"):
         if int(getattr(cfg, name)) != width:
-            _refuse(name, f"{getattr(cfg, name)} beside --encoder-embed-dim {width}; make them one")
+            _refuse(
+                name, f"{getattr(cfg, name)} beside --encoder-embed-dim {width}; make them equal"
+            )
     if cfg.activation_fn not in ACTIVATIONS:
         known = ", ".join(ACTIVATIONS)
         _refuse("activation_fn", f"{cfg.activation_fn}; these can be converted: {known}")

@@ -15,7 +15,7 @@ from gamma_nlp.tasks.run.settings import read_settings
 
 @dataclass(kw_only=True)
 class FinetuneArguments(RunArguments):
-    """What a fine-tuning run needs beside the Trainer's own arguments."""
+    """What a fine-tuning run needs besides the Trainer's own arguments."""
 
     task: str = field(default="sst2", metadata={"help": "GLUE task: sst2, cola, mrpc, rte, ..."})
     data: str = field(

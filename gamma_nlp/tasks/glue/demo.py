@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dose", type=float, default=0.1, help="share of a gain that decay takes (%(default)s)")
     add("--examples", type=int, help=f"training sentences ({_FULL['examples']})")
     add("--epochs", type=float, help=f"passes over them ({_FULL['epochs']:g})")
-    add("--quick", action="store_true", help="train for a few steps only, to see that all works")
+    add("--quick", action="store_true", help="train for a few steps only, to see that it works")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -97,7 +97,7 @@ def _claim(output: Path) -> None:
             json.loads((output / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise GammaError(
-                f"{output} holds something else than an earlier demonstration; "
+                f"{output} holds something other than an earlier demonstration;  "
                 "give another --output"
             ) from None
     output.mkdir(parents=True, exist_ok=True)

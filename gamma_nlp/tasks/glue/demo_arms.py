@@ -151,7 +151,7 @@ def _arms(config: Mapping[str, Any], demo: Demonstration) -> Arms:
 def _train(
     arms: Mapping[str, Arms], demo: Demonstration
 ) -> Iterator[tuple[str, dict[str, list[dict[str, Any]]]]]:
-    """Give the results of each model, by policy and seed; says how long it will take."""
+    """Return the results of each model, by policy and seed; print how long it will take."""
     pending = [
         (name, policy, seed)
         for name, plan in arms.items()

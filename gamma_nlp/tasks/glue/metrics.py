@@ -58,7 +58,7 @@ class GlueMetric(_Metric):
 
     CoLA: ``matthews_correlation``; MRPC and QQP: ``accuracy`` and ``f1``; STS-B: ``pearson`` and
     ``spearman``; every other task: ``accuracy``. All are fractions, not per cent. CoLA reports
-    accuracy beside its score.
+    accuracy as well as its score.
     """
 
     def __init__(self, task: str | GlueTask, **kwargs: Any) -> None:

@@ -78,7 +78,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     vocabulary each time; this one depends on the texts alone.
 
     Raises:
-        GammaError: The vocabulary has no room for the letters of the texts.
+        GammaError: The vocabulary is too small for the characters of the texts.
     """
     import tokenizers
 
@@ -93,7 +93,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
     letters = sorted({letter for word in counts for letter in word})
     entries = dict.fromkeys([*_SPECIAL.values(), *letters, *(f"##{x}" for x in letters)])
     if len(entries) > vocab_size:
-        raise GammaError(f"vocab_size {vocab_size} is below the {len(entries)} letters and signs")
+        raise GammaError(f"vocab_size {vocab_size} is below the {len(entries)} entries for letters")
     ranked = sorted(counts, key=lambda word: (-counts[word], word))
     for word in ranked:
         if len(entries) == vocab_size:

@@ -139,5 +139,5 @@ def glue_task(name: str) -> GlueTask:
     """
     task = TASKS.get(name.lower().replace("-", "").replace("_", ""))
     if task is None:
-        raise GammaError(f"task {name!r} is no GLUE task; choose one of {', '.join(TASKS)}")
+        raise GammaError(f"task {name!r} is not a GLUE task; choose one of {', '.join(TASKS)}")
     return task

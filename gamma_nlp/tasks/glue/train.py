@@ -1,7 +1,7 @@
 """Fine-tune a classifier on a GLUE task: from settings to ``results.json`` and a plot.
 
 To a Trainer run it adds a decay that is planned by its dose, batches with little padding, an output
-folder that is never written over, and a record of everything that the score depends on.
+folder that is never overwritten, and a record of everything that the score depends on.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any) -
     longest = max(int(examples.lengths.max()) for examples in encoded.values())
     if longest > limit:
         raise GammaError(
-            f"an example has {longest} tokens, longer than the {limit} that the model can take; "
+            f"an example has {longest} tokens, longer than the {limit} that the model accepts;  "
             f"give --max_length {limit}"
         )
 

@@ -16,7 +16,7 @@ from gamma_nlp.errors import GammaError
 
 @dataclass(kw_only=True)
 class RunArguments:
-    """What every recipe needs beside the Trainer's own arguments."""
+    """What every recipe needs besides the Trainer's own arguments."""
 
     decay_policy: str = field(
         default="guidelines", metadata={"help": "a preset's name, or a policy file"}
@@ -36,7 +36,7 @@ class RunArguments:
         default="auto", metadata={"help": "torch.compile; auto: on CUDA"}
     )
     resume: bool = field(
-        default=False, metadata={"help": "go on from the last checkpoint in output_dir"}
+        default=False, metadata={"help": "resume from the last checkpoint in output_dir"}
     )
     cpu_threads: int | None = field(
         default=None,
@@ -74,7 +74,7 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
     """
     if values["resume_from_checkpoint"]:
         raise GammaError(
-            "resume_from_checkpoint has no effect here; give --resume to go on from the last "
+            "resume_from_checkpoint has no effect here; give --resume to continue from the last "
             "checkpoint in output_dir"
         )
     folder = values["output_dir"] or output_dir

@@ -1,4 +1,4 @@
-"""Whether arms differ: by more than the seeds of one arm do, or not at all as far as runs show."""
+"""Whether arms differ by more than the seeds of one arm do."""
 
 from __future__ import annotations
 

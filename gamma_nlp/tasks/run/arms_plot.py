@@ -1,4 +1,4 @@
-"""The picture of a comparison: what every policy did to the gains and to the score, per seed."""
+"""The plot of a comparison: what every policy did to the gains and to the score, per seed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ POLICY_COLOURS = {
     "input_only": "#0072b2",
     "all_params": "#8456a8",
 }
-"""One colour for each preset, the same in every picture."""
+"""One colour for each preset, the same in every plot."""
 
 _FURTHER = ("#e69f00", "#56b4e9", "#cc79a7", "#000000")
 
@@ -45,7 +45,7 @@ def plot_arms(
     Args:
         models: Model -> policy -> its runs, one for each seed.
         path: The PNG to write.
-        title: Heading of the picture.
+        title: Heading of the plot.
         dose: Predicted pull where a policy decays, drawn as a line.
         equal: Model -> policy -> the arm that stands for it.
         score: What the score is.

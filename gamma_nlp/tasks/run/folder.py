@@ -1,4 +1,4 @@
-"""A run's output folder: claimed before training, and never written over by another run."""
+"""A run's output folder: claimed before training, and never overwritten by another run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], re
     Args:
         folder: The run's output folder; made if absent.
         identity: What makes two runs the same run; kept in ``run.json``.
-        resume: Go on from the folder's last checkpoint.
+        resume: Continue from the folder's last checkpoint.
 
     Returns:
         Whether there is a checkpoint to resume from.
@@ -34,8 +34,8 @@ def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], re
         held.append("results.json")
     if held and not resume:
         raise GammaError(
-            f"output_dir {path} already holds a run ({', '.join(held)}); to go on with it add "
-            "--resume, to start anew give another --output_dir"
+            f"output_dir {path} already holds a run ({', '.join(held)}); to continue it add "
+            "--resume, to start over give another --output_dir"
         )
     if held and resume:
         _compare(path, identity)
@@ -58,7 +58,7 @@ def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
     if last >= steps:
         raise GammaError(
             f"output_dir {folder} is at step {last} of {steps}: the run is finished; give more "
-            "--num_train_epochs to go on, or another --output_dir"
+            "--num_train_epochs to continue, or another --output_dir"
         )
 
 

@@ -27,8 +27,8 @@ _PACKAGES = (
 def check_processes(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse to be the only process of a launch that asked for several.
 
-    ``accelerate launch --num_processes 2 --cpu`` silently starts one process. The sign of it is an
-    address to meet at with nobody to meet.
+    ``accelerate launch --num_processes 2 --cpu`` silently starts one process. It shows in a
+    rendezvous address without other processes.
 
     Raises:
         GammaError: That is what happened.

@@ -23,7 +23,7 @@ def run(
         extra: The extra of this package that brings what the recipe imports.
 
     Returns:
-        What ``main`` returns (``None`` is 0); 2 after an error of the user's; 130 after Ctrl-C.
+        What ``main`` returns (``None`` is 0); 2 after a user error; 130 after Ctrl-C.
     """
     try:
         return main(sys.argv[1:] if argv is None else argv) or 0
@@ -32,7 +32,7 @@ def run(
         return 2
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
-        if name in ("", "gamma_nlp", "recipes"):  # a mistake of ours, not a missing package
+        if name in ("", "gamma_nlp", "recipes"):  # a bug of ours, not a missing package
             raise
         print(f"error: this needs {name}: pip install 'gamma_nlp[{extra}]'", file=sys.stderr)
         return 2

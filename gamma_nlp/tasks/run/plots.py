@@ -1,4 +1,4 @@
-"""The picture of one run: loss, score and gain norms over the steps."""
+"""The plot of one run: loss, score and gain norms over the steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def plot_run(
     Args:
         log: The Trainer's ``log_history``.
         path: The PNG to write.
-        title: Heading of the picture.
+        title: Heading of the plot.
         score: Key of the score, such as ``eval_accuracy``.
         smoothing: Label smoothing of the training loss; the evaluation loss has none.
     """
@@ -71,7 +71,7 @@ def _score(axis: Any, log: Log, key: str, colour: str) -> None:
     steps, values = series(log, key)
     name = key.removeprefix("eval_").replace("_", " ")
     unit, title = f"{name} (%)", name
-    if key.endswith("bleu"):  # counted from 0 to 100 already, and no share of anything
+    if key.endswith("bleu"):  # from 0 to 100 already, not a share
         unit = title = "BLEU"
     else:
         values = [100 * value for value in values]
@@ -93,7 +93,7 @@ def _change(values: Sequence[float]) -> list[float]:
 def _norm(axis: Any, title: str) -> None:
     axis.set(title=title, xlabel="step", ylabel="change of the root mean square (%)")
     low, high = axis.get_ylim()
-    axis.set_ylim(min(low, -1.0), max(high, 1.0))  # noise is not to look like movement
+    axis.set_ylim(min(low, -1.0), max(high, 1.0))  # so that noise does not look like movement
     axis.axhline(0.0, color="#444444", linewidth=0.6)
 
 

@@ -52,7 +52,7 @@ def write_report(
         rates: The planned learning rates.
         seconds: Wall time of training with its evaluations.
         found: What else to write: ``task``, ``model``, scores.
-        resumed: Whether the run went on from a checkpoint.
+        resumed: Whether the run continued from a checkpoint.
         smoothing: Label smoothing of the training loss; the evaluation loss has none.
 
     Returns:

@@ -85,7 +85,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file that holds a mapping.
 
     Raises:
-        GammaError: It does not exist, is no YAML, or holds something else.
+        GammaError: It does not exist, is not YAML, or holds something else.
     """
     yaml = need("yaml", "recipes", "reading YAML files needs")
     try:
@@ -93,7 +93,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise GammaError(f"cannot read {path}: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GammaError(f"{path} is no YAML: {one_line(error)}") from error
+        raise GammaError(f"{path} is not YAML: {one_line(error)}") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

@@ -19,7 +19,7 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
         text: The vocabularies.
 
     Raises:
-        GammaError: There is no such architecture, it is no encoder-decoder that trains from
+        GammaError: There is no such architecture, it is not an encoder-decoder that trains from
             labels alone, or a field contradicts ``text``.
     """
     import transformers

@@ -17,7 +17,7 @@ _METRICS = ("bleu", "loss")
 
 @dataclass(kw_only=True)
 class TranslationArguments(RunArguments):
-    """What a translation run needs beside the Trainer's own arguments."""
+    """What a translation run needs besides the Trainer's own arguments."""
 
     data: str | None = field(
         default=None, metadata={"help": "folder that scripts/prepare_iwslt14 wrote"}
@@ -45,7 +45,7 @@ class TranslationArguments(RunArguments):
         default=1, metadata={"help": "the final model is the mean of this many last checkpoints"}
     )
     patience: int | None = field(
-        default=None, metadata={"help": "stop after so many evaluations without a better score"}
+        default=None, metadata={"help": "stop after this many evaluations without a better score"}
     )
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[TranslationArguments, Seq2SeqTr
 
 def _complete(values: dict[str, Any]) -> None:
     complete(values, output_dir="runs/translation/{decay_policy}-seed{seed}", names={})
-    # The best checkpoint is tracked and kept beside those that are averaged.
+    # The best checkpoint is tracked and kept in addition to those that are averaged.
     limit = values["save_total_limit"]
     if limit and limit > 0:  # otherwise all are kept
         values["save_total_limit"] = max(limit, (values["average_last"] or 1) + 1)

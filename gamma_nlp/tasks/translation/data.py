@@ -72,7 +72,7 @@ def _split(folder: Path, name: str, text: TranslationText) -> PairData:
     source, target = (_lines(file) for file in files)
     _same_length(files[0], source, files[1], target)
     if not source:
-        raise GammaError(f"{files[0]} is empty; prepare the folder anew, or remove this test set")
+        raise GammaError(f"{files[0]} is empty; prepare the folder again, or remove this test set")
     written = folder / "tokens" / files[1].name
     tokens = _lines(written)
     _same_length(files[1], target, written, tokens)
@@ -94,5 +94,5 @@ def _lines(path: Path) -> list[str]:
 def _same_length(one: Path, first: list[str], other: Path, second: list[str]) -> None:
     if len(first) != len(second):
         raise GammaError(
-            f"{one} has {len(first)} lines, but {other} has {len(second)}; prepare the folder anew"
+            f"{one} has {len(first)} lines, but {other} has {len(second)}; prepare the folder again"
         )

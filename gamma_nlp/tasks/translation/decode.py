@@ -22,7 +22,7 @@ class Search:
     """How to search.
 
     Attributes:
-        beams: Hypotheses that are followed at a time; 1 takes the likeliest token each time.
+        beams: Hypotheses followed at a time; 1 takes the likeliest token each time.
         length_penalty: A finished hypothesis is worth its log-probability over its tokens, the
             end token counted, to the power of this: 0 prefers short ones, more prefers long ones.
         max_length_a: A translation has at most ``max_length_a * source + max_length_b`` tokens
@@ -48,7 +48,7 @@ class Search:
         if not math.isfinite(self.length_penalty):
             raise GammaError(f"length_penalty must be a finite number, not {self.length_penalty}")
         if not (math.isfinite(self.max_length_a) and self.max_length_a >= 0):
-            raise GammaError(f"max_length_a must be 0 or a number above, not {self.max_length_a}")
+            raise GammaError(f"max_length_a must be a number >= 0, not {self.max_length_a}")
 
 
 def decode(

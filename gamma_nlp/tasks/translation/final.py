@@ -1,4 +1,4 @@
-"""The end of a translation run: its final model, and what that makes of every test set."""
+"""The end of a translation run: its final model, and its translations of every test set."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Plain text to tokens and back, as Moses' Perl scripts do it.
 
-sacremoses is a port of ``tokenizer.perl``; :func:`tokenizer` and :func:`lowercase` mend the two
+sacremoses is a port of ``tokenizer.perl``; :func:`tokenizer` and :func:`lowercase` fix the two
 places where the results would differ.
 """
 
@@ -58,7 +58,9 @@ def detokenize(lines: Iterable[str], language: str) -> list[str]:
         GammaError: ``language`` is not a language code, or sacremoses is missing.
     """
     if not re.fullmatch("[a-z]{2}", language):
-        raise GammaError(f"a language has two small letters, such as en or de; got {language!r}")
+        raise GammaError(
+            f"a language code has two lower-case letters, such as en; got {language!r}"
+        )
     moses = need("sacremoses", "translation", "detokenisation needs").MosesDetokenizer(language)
     return [moses.detokenize(line.split()) for line in lines]
 

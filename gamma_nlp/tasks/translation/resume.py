@@ -1,4 +1,4 @@
-"""Whether a translation run may go on: with the text it was trained on, and if a step is left."""
+"""Whether a translation run may continue: with the text it was trained on, if a step is left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gamma_nlp.tasks.translation.text import TranslationText
 
 
 def check_text(run: Path, text: TranslationText, data: str) -> None:
-    """Raise if a run would go on with other token ids than it was trained with.
+    """Raise if a run would continue with other token ids than it was trained with.
 
     Args:
         run: The run's folder.
@@ -27,7 +27,7 @@ def check_text(run: Path, text: TranslationText, data: str) -> None:
     if not TranslationText.load(run).same_as(text):
         raise GammaError(
             f"data {data} has other subwords or vocabularies than output_dir {run} was trained "
-            "with, so it was prepared anew; resume with the data of the run, or give another "
+            "with, so it was prepared again; resume with the data of the run, or give another "
             "--output_dir"
         )
 
@@ -54,6 +54,6 @@ def is_trained(run: Path, steps: int, spent: Callable[[Sequence[Mapping[str, Any
         if spent(history):
             raise GammaError(
                 f"output_dir {run} ended at step {done} of {steps}, when its patience was spent: "
-                "the run is finished; give more --patience to go on, or another --output_dir"
+                "the run is finished; give more --patience to continue, or another --output_dir"
             )
     return step >= steps or spent(evaluations(state["log_history"]))

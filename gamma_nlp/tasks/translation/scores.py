@@ -1,4 +1,4 @@
-"""Scores of translations: BLEU over tokens as fairseq prints it, sacreBLEU and chrF beside it.
+"""Scores of translations: BLEU over tokens as fairseq prints it, sacreBLEU and chrF.
 
 They are different scales. BLEU over tokens depends on how the text was cut into tokens, so it
 compares only with scores on the same tokens. sacreBLEU tokenises plain text itself, and its
@@ -19,7 +19,7 @@ END, PAD, UNKNOWN = "</s>", "<pad>", "<unk>"
 """Words that fairseq's dictionary keeps for itself."""
 
 TOKENIZERS = ("13a", "intl", "char", "zh", "none")
-"""Tokenizers of sacrebleu that need no further package and no download."""
+"""Tokenizers of sacrebleu that need neither another package nor a download."""
 
 NEVER = "\udc00"
 """A word that no hypothesis holds: text that was read as UTF-8 has no lone surrogates."""

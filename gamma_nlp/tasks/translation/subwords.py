@@ -36,7 +36,7 @@ def learn_codes(lines: Iterable[str], merges: int) -> str:
         raise GammaError("there is no word of two characters to learn subwords from")
     counted = "".join(f"{word} {count}\n" for word, count in sorted(words.items()))
     codes = io.StringIO()
-    # It draws a progress bar and a note on standard error.
+    # It prints a progress bar and a note to standard error.
     with contextlib.redirect_stderr(io.StringIO()):
         learn_bpe(io.StringIO(counted), codes, merges, is_dict=True)
     return codes.getvalue()

@@ -158,7 +158,7 @@ def test_a_missing_file_or_folder_says_what_was_looked_for(tmp_path: Path) -> No
 
 
 def test_unknown_tasks_and_splits_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(GammaError, match="'sst' is no GLUE task; choose one of sst2, cola"):
+    with pytest.raises(GammaError, match="'sst' is not a GLUE task; choose one of sst2, cola"):
         glue_task("sst")
     assert glue_task("SST-2") is TASKS["sst2"]
     with pytest.raises(GammaError, match="sst2 has no split 'dev'"):

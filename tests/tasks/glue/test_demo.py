@@ -88,7 +88,7 @@ def test_bad_options_are_refused(options: list[str], message: str, tmp_path: Pat
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(GammaError, match="holds something else than an earlier demonstration"):
+    with pytest.raises(GammaError, match="holds something other than an earlier demonstration"):
         demo.main(["--output", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 

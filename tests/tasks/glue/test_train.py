@@ -94,7 +94,7 @@ def test_a_folder_with_another_run_is_refused_before_training(tmp_path: Path, da
     checkpoint = tmp_path / "run" / "checkpoint-4"
     checkpoint.mkdir(parents=True)
     (checkpoint / "model.safetensors").write_bytes(b"precious")
-    with pytest.raises(GammaError, match="add --resume, to start anew give another --output_dir"):
+    with pytest.raises(GammaError, match="add --resume, to start over give another --output_dir"):
         train(argv)
     with pytest.raises(GammaError, match=r"no readable run\.json"):
         train([*argv, "--resume"])
@@ -134,7 +134,7 @@ def test_a_pair_task_with_its_own_score(tmp_path: Path, kind: str) -> None:
         ({"vocab_size": 20}, "vocab_size 20 is below"),
         (
             {"model_config": BERT | {"max_position_embeddings": 4}},
-            r"longer than the 4 that the model can take; give --max_length 4",
+            r"longer than the 4 that the model accepts; give --max_length 4",
         ),
         ({"cpu_threads": 0}, "cpu_threads must be at least 1"),
     ],
@@ -205,7 +205,7 @@ def test_the_script_runs_on_its_own(tmp_path: Path, data: Path) -> None:
 
 def test_a_few_steps_on_the_official_sst2(real_data: Callable[[str], Path], tmp_path: Path) -> None:
     argv = experiment(tmp_path, real_data("glue").parent, vocab_size=2000)
-    with pytest.raises(GammaError, match="longer than the 64 that the model can take"):
+    with pytest.raises(GammaError, match="longer than the 64 that the model accepts"):
         train([*argv, "--max_length", "128"])
     found = train([*argv, "--max_steps", "3", "--save_strategy", "no"])
     assert found["steps"] == 3

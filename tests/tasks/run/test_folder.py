@@ -1,4 +1,4 @@
-"""A run's folder is never written over."""
+"""A run's folder is never overwritten."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def test_settings_come_from_the_file_and_the_command_line_wins(tmp_path: Path) -
         ({"learning_rate": "fast"}, [], r"tiny\.yaml: learning_rate: cannot use 'fast'"),
         ({"padding": "both"}, [], r"tiny\.yaml: padding: "),
         ({"weight_decay": 0.1}, [], r"tiny\.yaml: give dose or weight_decay, not both"),
-        ({"task": "sst"}, [], "'sst' is no GLUE task"),
+        ({"task": "sst"}, [], "'sst' is not a GLUE task"),
         (
             {},
             ["--learning_rat", "1"],
@@ -71,7 +71,7 @@ def test_bad_settings_are_errors_that_name_the_key(
 def test_a_settings_file_must_be_there_and_be_a_mapping(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match=r"cannot read .*none\.yaml"):
         read_arguments([str(tmp_path / "none.yaml")])
-    for text, message in (("- a\n", "expected `key: value` lines"), ("a: [", "is no YAML")):
+    for text, message in (("- a\n", "expected `key: value` lines"), ("a: [", "is not YAML")):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(GammaError, match=message):
             read_arguments([str(tmp_path / "bad.yaml")])

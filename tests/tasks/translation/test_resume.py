@@ -134,7 +134,7 @@ def test_a_run_is_not_resumed_with_data_that_was_prepared_anew(
     with (anew / "vocab").open("a") as file:
         file.write("another 1\n")
     codes = (run / "text/source/tokenizer.json").read_bytes()
-    with pytest.raises(GammaError, match=r"other subwords or vocabularies .* prepared anew"):
+    with pytest.raises(GammaError, match=r"other subwords or vocabularies .* prepared again"):
         train([*argv, "--resume", "--data", str(anew)])
     assert (run / "text/source/tokenizer.json").read_bytes() == codes
 

@@ -144,7 +144,9 @@ def clean_corpus(
         }
     for name, sentences in splits.items():
         if not sentences:
-            raise GammaError(f"no pair of {name} is left; the input is empty or cleaned too hard")
+            raise GammaError(
+                f"no pair of {name} is left; the input is empty, or cleaning dropped all"
+            )
         report[name]["written"] = len(sentences)
     return splits, report
 

@@ -69,6 +69,6 @@ def _pairs(rows: Any, languages: tuple[str, str], where: str) -> list[Pair]:
             f"{where} has the columns {', '.join(columns)}; expected {' and '.join(languages)}, "
             "or translation"
         )
-    # A line feed inside a sentence would part the files that are written.
+    # A line feed inside a sentence would put the written files out of step.
     one, two = ([" ".join((text or "").split("\n")) for text in side] for side in sides)
     return list(zip(one, two, strict=True))

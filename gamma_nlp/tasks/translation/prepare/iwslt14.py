@@ -50,7 +50,7 @@ def fetch_archive(url: str = URL, *, seconds: float = 300.0) -> bytes:
         elif isinstance(error, urllib.error.URLError):
             reason = one_line(OSError(error.reason))
     raise GammaError(
-        f"cannot fetch {url}: {reason}. Where there is a network get the file by hand "
+        f"cannot fetch {url}: {reason}. Where there is a network, get the file by hand "
         f"(curl -LO {url}; about 20 MB) and give its path in place of the address"
     )
 
@@ -90,8 +90,8 @@ def read_unpacked(folder: Path) -> dict[str, bytes]:
 def read_iwslt14(files: Mapping[str, bytes], name: str) -> Corpus:
     """Read the corpus out of the archive's files.
 
-    Lines of the training files with ``<url>``, ``<talkid>`` or ``<keywords>`` go, titles and
-    descriptions stay without their tags. The test set is the five dev and test sets in a row.
+    Lines of the training files with ``<url>``, ``<talkid>`` or ``<keywords>`` are dropped; titles
+    and descriptions stay, without their tags. The test set is the five dev and test sets in a row.
 
     Args:
         files: File name to content.
