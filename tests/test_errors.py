@@ -1,4 +1,4 @@
-"""What every message is made with."""
+"""The helpers that messages are built with."""
 
 from __future__ import annotations
 

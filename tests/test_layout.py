@@ -1,4 +1,4 @@
-"""The house stays a house: few files at the root, rooms in one direction, a README in each."""
+"""The layout holds: few files at the root, imports in one direction, a README in each folder."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tests.support.paths import ROOT
 from tests.support.readmes import links, name, readmes
 
 PACKAGE = ROOT / "gamma_nlp"
-MOST_FLOORS = 9
+MOST_LAYERS = 9
 
 
-def room(module: str) -> str:
-    """The room of a module: ``gamma_nlp.decay`` for ``gamma_nlp.decay.dose``."""
+def package(module: str) -> str:
+    """The package of a module: ``gamma_nlp.decay`` for ``gamma_nlp.decay.dose``."""
     return ".".join(module.split(".")[:2])
 
 
@@ -30,25 +30,25 @@ def test_the_root_holds_at_most_seven_files() -> None:
     assert len(list(PACKAGE.glob("*.py"))) <= 7
 
 
-def test_rooms_stand_on_few_floors_and_no_import_points_up() -> None:
+def test_packages_form_few_layers_and_no_import_points_up() -> None:
     graph = grimp.build_graph("gamma_nlp", cache_dir=None)
     below: dict[str, set[str]] = {}
     for module in graph.modules - {"gamma_nlp"}:
         imported = graph.find_modules_directly_imported_by(module) - {"gamma_nlp"}
-        below.setdefault(room(module), set()).update(map(room, imported))
-    floors: dict[str, int] = {}
-    while len(floors) < len(below):
-        ready = {r for r in below.keys() - floors.keys() if below[r] - {r} <= floors.keys()}
-        assert ready, f"a circle among {sorted(below.keys() - floors.keys())}"
-        floors |= {r: 1 + max((floors[b] for b in below[r] - {r}), default=0) for r in ready}
-    assert max(floors.values()) <= MOST_FLOORS
-    assert floors["gamma_nlp.cli"] == max(floors.values())
+        below.setdefault(package(module), set()).update(map(package, imported))
+    layers: dict[str, int] = {}
+    while len(layers) < len(below):
+        ready = {r for r in below.keys() - layers.keys() if below[r] - {r} <= layers.keys()}
+        assert ready, f"a cycle among {sorted(below.keys() - layers.keys())}"
+        layers |= {r: 1 + max((layers[b] for b in below[r] - {r}), default=0) for r in ready}
+    assert max(layers.values()) <= MOST_LAYERS
+    assert layers["gamma_nlp.cli"] == max(layers.values())
 
 
-def test_files_import_one_another_in_no_circle() -> None:
+def test_files_form_no_import_cycle() -> None:
     graph = grimp.build_graph("gamma_nlp", exclude_type_checking_imports=True, cache_dir=None)
     left = {m: graph.find_modules_directly_imported_by(m) - {m, "gamma_nlp"} for m in graph.modules}
-    del left["gamma_nlp"]  # hands names on from everywhere
+    del left["gamma_nlp"]  # re-exports names from everywhere
     while ground := [module for module, imported in left.items() if not imported & left.keys()]:
         for module in ground:
             del left[module]

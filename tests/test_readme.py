@@ -53,7 +53,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
 def _at_the_desk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(desk.folder)
     with torch.random.fork_rng(), warnings.catch_warnings():
-        # What other libraries say to a user is no fault of a README; a name of ours that is old is.
+        # What other libraries say to a user is not a README's fault; a name of ours that is old is.
         warnings.simplefilter("ignore")
         warnings.filterwarnings("error", category=DeprecationWarning, module="readme")
         yield

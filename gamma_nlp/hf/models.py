@@ -73,8 +73,8 @@ def _read_config(where: Path, name: str, trust_remote_code: bool) -> Any:
     origin = str(where)
     if trust_remote_code and "auto_map" in content:
         module = str(content["auto_map"].get("AutoConfig", "")).partition(".")[0]
-        beside = (where.parent / f"{module}.py").is_file()
-        origin = str(where.parent) if beside else name
+        own_code = (where.parent / f"{module}.py").is_file()
+        origin = str(where.parent) if own_code else name
     try:
         return transformers.AutoConfig.from_pretrained(origin, trust_remote_code=trust_remote_code)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""The comparison with fairseq reads its log rightly, judges by its goals, and trains both sides."""
+"""The fairseq comparison reads its log correctly, judges by its goals, and trains both sides."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The benchmark of translation runs on tiny sizes, counts rightly and judges by plain bools."""
+"""The benchmark of translation runs on tiny sizes, counts correctly and judges by plain bools."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_pairs_of_a_log_come_in_the_order_of_their_ids(log: Path) -> None:
     assert pairs.references == tuple(REF)
 
 
-def test_a_log_gets_its_last_line_anew(log: Path, capsys: Capture) -> None:
+def test_the_last_line_of_a_log_is_recomputed(log: Path, capsys: Capture) -> None:
     assert main.main(["score", "--fairseq-log", str(log)]) == 0
     captured = capsys.readouterr()
     assert captured.out == log.read_text(encoding="utf-8").splitlines()[-1] + "\n"
@@ -238,9 +238,9 @@ def test_bytes_that_are_not_utf_8_are_named_with_their_line(
 ) -> None:
     latin = tmp_path / "latin.txt"
     latin.write_bytes("plain\nschön\n".encode("latin-1"))
-    said = error([files[0], str(latin)], capsys)
-    assert f"{latin}:2: byte 0xf6 at offset 9 is not UTF-8; convert the file" in said
-    assert "iconv" in said
+    message = error([files[0], str(latin)], capsys)
+    assert f"{latin}:2: byte 0xf6 at offset 9 is not UTF-8; convert the file" in message
+    assert "iconv" in message
 
 
 PACKED = gzip.compress(LOG.encode(), mtime=0)
@@ -263,23 +263,23 @@ def test_a_log_without_one_kind_of_line_is_refused(
 ) -> None:
     lines = [x for x in log.read_text(encoding="utf-8").splitlines() if x[0] != letter]
     log.write_text("\n".join(lines), encoding="utf-8")
-    said = error(["--fairseq-log", str(log)], capsys)
-    assert f"no {letter}- lines, so no {what}" in said
+    message = error(["--fairseq-log", str(log)], capsys)
+    assert f"no {letter}- lines, so no {what}" in message
 
 
 def test_sentences_without_a_partner_are_named(log: Path, capsys: Capture) -> None:
     more = [f"T-{i}\ta" for i in range(20, 27)] + ["H-30\t-1.0\ta"]
     log.write_text(LOG + "\n".join(more), encoding="utf-8")
-    said = error(["--fairseq-log", str(log)], capsys)
-    assert "no H- line for 'T-20', 'T-21', 'T-22', 'T-23', 'T-24' and 2 more" in said
-    assert "; no T- line for 'H-30';" in said
+    message = error(["--fairseq-log", str(log)], capsys)
+    assert "no H- line for 'T-20', 'T-21', 'T-22', 'T-23', 'T-24' and 2 more" in message
+    assert "; no T- line for 'H-30';" in message
 
 
 @pytest.mark.parametrize("line", ["H-7\t-0.5", "H-7", "T-7"])
 def test_a_line_cut_short_is_named(line: str, log: Path, capsys: Capture) -> None:
     log.write_text(f"{LOG}{line}", encoding="utf-8")
-    said = error(["--fairseq-log", str(log)], capsys)
-    assert f"{log}:10: expected {line[0]}-ID<tab>" in said
+    message = error(["--fairseq-log", str(log)], capsys)
+    assert f"{log}:10: expected {line[0]}-ID<tab>" in message
 
 
 def test_two_logs_in_one_file_are_refused(log: Path, capsys: Capture) -> None:
@@ -288,7 +288,7 @@ def test_two_logs_in_one_file_are_refused(log: Path, capsys: Capture) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ([], "score needs HYP and REF:"),
         (["a.txt"], "score needs REF:"),
@@ -298,9 +298,9 @@ def test_two_logs_in_one_file_are_refused(log: Path, capsys: Capture) -> None:
     ],
 )
 def test_arguments_that_do_not_go_together_are_refused(
-    words: list[str], said: str, capsys: Capture
+    words: list[str], message: str, capsys: Capture
 ) -> None:
-    assert said in error(words, capsys)
+    assert message in error(words, capsys)
 
 
 def test_a_wrong_language_is_refused(files: list[str], capsys: Capture) -> None:

@@ -72,9 +72,9 @@ def expected(run: Path, lines: list[str], model: str = "averaged", **search: Any
 def test_lines_come_out_in_order_and_empty_ones_stay_empty(
     run: Path, file: Path, capsys: Capture
 ) -> None:
-    told = [line for line in LINES if line.strip()]
-    tokens = expected(run, told)
-    assert len(set(tokens)) == len(told)
+    nonempty = [line for line in LINES if line.strip()]
+    tokens = expected(run, nonempty)
+    assert len(set(tokens)) == len(nonempty)
     assert translate(run, file, "--tokens") == 0
     out = capsys.readouterr().out
     assert out.endswith("\n")
@@ -96,13 +96,13 @@ def test_vocabularies_may_be_separate(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_options_of_the_search_are_used(run: Path, file: Path, capsys: Capture) -> None:
-    told = [line for line in LINES if line.strip()]
+    nonempty = [line for line in LINES if line.strip()]
     search = {"beams": 2, "length_penalty": 0.0}
-    assert expected(run, told, **search) != expected(run, told)
+    assert expected(run, nonempty, **search) != expected(run, nonempty)
     options = ("--beams", 2, "--length-penalty", 0, "--max-tokens", 9, "--tokens", "--threads", 1)
     assert translate(run, file, *options) == 0
     found = [line for line in capsys.readouterr().out.split("\n") if line]
-    assert found == expected(run, told, **search)
+    assert found == expected(run, nonempty, **search)
 
 
 def test_standard_input_is_read_without_a_file(

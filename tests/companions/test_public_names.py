@@ -99,8 +99,8 @@ except ImportError as error:
     assert isinstance(error, GammaError)
     print(error)
 """
-    told = python(WITHOUT_TRANSFORMERS + code)
-    assert told == f"{name} needs transformers: pip install 'gamma_nlp[hf]'\n"
+    output = python(WITHOUT_TRANSFORMERS + code)
+    assert output == f"{name} needs transformers: pip install 'gamma_nlp[hf]'\n"
 
 
 def test_compressed_files_without_safetensors_name_the_extra(

@@ -1,4 +1,4 @@
-"""The companions on one model at once, beside a gain policy, over a stop."""
+"""All companions on one model, with a gain policy, across a stop."""
 
 from __future__ import annotations
 

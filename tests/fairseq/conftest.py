@@ -29,5 +29,5 @@ def begin(data: Path, tmp_path: Path) -> Callable[..., Session]:
 
 @pytest.fixture
 def flat_on_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let --fp16 put its flat tensor where the parameters are, also where that is no GPU."""
+    """Let --fp16 put its flat tensor where the parameters are, also where that is not a GPU."""
     monkeypatch.setattr(torch.cuda, "current_device", lambda: None)

@@ -146,7 +146,7 @@ def assert_sources_agree(model_type: str, model: nn.Module) -> None:
         )
     table = categorize(model, method="table")
     graph = categorize(model, inputs, method="graph")
-    # What the forward pass never reaches is no contradiction.
+    # What the forward pass never reaches is not a contradiction.
     unused = {gain.name for gain in graph if gain.category is None}
     by_table, by_graph = (
         {name: found for name, found in placed(source).items() if name not in unused}

@@ -108,7 +108,7 @@ def test_norms_trained_beside_adapters_keep_their_place() -> None:
     saved = "base_model.model.transformer.ln_f.modules_to_save.default.weight"
     assert categorize(wrapped, method="table")[saved].category is Category.HEAD
     assert categorize(wrapped, method="graph")[saved].category is Category.HEAD
-    categorize(wrapped, FAMILIES["gpt2"].inputs())  # the frozen original is no disagreement
+    categorize(wrapped, FAMILIES["gpt2"].inputs())  # the frozen original is not a disagreement
 
 
 def test_gain_that_is_never_reached_is_listed_as_unused_with_a_warning() -> None:

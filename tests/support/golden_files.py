@@ -1,4 +1,4 @@
-"""Reads the golden files: the category of every gain of a small model, as written by hand.
+"""Read the golden files: the category of every gain of a small model, as written by hand.
 
 A file of ``tests/golden`` holds rows ``pattern  category  kind  offset`` under comments that
 cite the lines of the model's code that settle them. In a pattern ``*`` stands for exactly one

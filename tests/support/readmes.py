@@ -78,7 +78,7 @@ def commands(path: Path) -> list[Command]:
 
 
 def links(path: Path) -> list[str]:
-    """The targets of all links and pictures that are no URL, without their anchors."""
+    """The targets of all links and images that are not URLs, without their anchors."""
     text = path.read_text(encoding="utf-8")
     found = re.findall(r"\]\(([^)\s]+)\)", text)
     return [link.partition("#")[0] for link in found if not re.match(r"\w+://|#", link)]

@@ -37,8 +37,8 @@ def row_ranges(sums: Tensor, sizes: Tensor) -> list[Range]:
         >>> row_ranges(sums.double(), sums.abs().double())
         [(0, 2), (3, 5)]
     """
-    loud = (sizes > _SILENT * sizes.amax(dim=1, keepdim=True)).any(dim=0)
-    rows = loud.nonzero().flatten()
+    sized = (sizes > _SILENT * sizes.amax(dim=1, keepdim=True)).any(dim=0)
+    rows = sized.nonzero().flatten()
     sums, sizes = sums[:, rows], sizes[:, rows]
     runs = [
         (start, stop)
@@ -49,7 +49,7 @@ def row_ranges(sums: Tensor, sizes: Tensor) -> list[Range]:
     if taken == [(0, len(rows))]:
         return []
     if len(taken) == len(rows) > 0:
-        return [(row, row + 1) for row in range(len(loud))]
+        return [(row, row + 1) for row in range(len(sized))]
     return [(int(rows[start]), int(rows[stop - 1]) + 1) for start, stop in taken]
 
 

@@ -91,8 +91,8 @@ def compare(demo: Demonstration, record: Path) -> dict[str, Any]:
     _make_corpus(demo)
     arms = {name: _arms(config, demo) for name, config in MODELS.items()}
     for name, plan in arms.items():
-        for policy, twin in plan.equal.items():
-            print(f"{name}: {policy} decays exactly what {twin} does, so it is not run again")
+        for policy, equivalent in plan.equal.items():
+            print(f"{name}: {policy} decays exactly what {equivalent} does, so it is not run again")
     found = dict(_train(arms, demo))
     outcomes = {
         name: {policy: [_outcome(one) for one in runs] for policy, runs in policies.items()}
@@ -140,11 +140,11 @@ def _arms(config: Mapping[str, Any], demo: Demonstration) -> Arms:
     equal: dict[str, str] = {}
     for policy in POLICIES:
         settings = assign(table, DecayPolicy.load(policy), decay_for_dose(demo.dose, rates))
-        twin = next((name for name, other in distinct.items() if other == settings), None)
-        if twin is None:
+        equivalent = next((name for name, other in distinct.items() if other == settings), None)
+        if equivalent is None:
             distinct[policy] = settings
         else:
-            equal[policy] = twin
+            equal[policy] = equivalent
     return Arms(run=tuple(distinct), equal=equal, steps=len(rates))
 
 

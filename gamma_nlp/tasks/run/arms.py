@@ -24,7 +24,7 @@ def comparison(name: str, arms: Mapping[str, Sequence[Outcome]], equal: Mapping[
     head = ["policy", "dev accuracy", *(f"{category} gains" for category in categories)]
     lines = [
         [
-            " = ".join([policy, *(other for other, twin in equal.items() if twin == policy)]),
+            " = ".join([policy, *(other for other, same in equal.items() if same == policy)]),
             _range([one.score for one in runs], ".1f"),
             *(_range([one.gains[category] for one in runs], "+.1f") for category in categories),
         ]

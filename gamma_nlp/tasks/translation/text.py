@@ -56,7 +56,7 @@ class TranslationText:
         names = (*_FACTS, "codes")
         sides = ((self.source, other.source), (self.target, other.target))
         return all(getattr(self, name) == getattr(other, name) for name in names) and all(
-            mine.get_vocab() == its.get_vocab() for mine, its in sides
+            one.get_vocab() == two.get_vocab() for one, two in sides
         )
 
     def subwords(self, lines: Iterable[str]) -> list[str]:

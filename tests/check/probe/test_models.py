@@ -79,7 +79,7 @@ def test_gain_before_a_branch_that_is_zero_at_first_is_on_a_skip() -> None:
 def test_gain_before_a_branch_that_stays_silent_is_inconclusive() -> None:
     model = stem_and_block(lambda m, x: m.down(m.up(x).relu()), up=linear(), down=linear())
     nn.init.constant_(model.up.bias, -50.0)
-    model.up.bias.data[0] -= 1  # not constant, so that it is no candidate for noise
+    model.up.bias.data[0] -= 1  # not constant, so that it is not a candidate for noise
     for claimed in Category:
         assert verdicts(model, stem=claimed) == {"stem": "inconclusive"}
     assert verdicts(model, final=HEAD) == {"final": "agrees"}

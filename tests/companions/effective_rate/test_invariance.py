@@ -1,4 +1,4 @@
-"""Scale invariance is found exactly where it is, on networks whose truth is known."""
+"""Scale invariance is found exactly where it is, on networks where it is known."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""StrongRegularizer acts as its rule says, makes exact zeros, and goes on after a stop."""
+"""StrongRegularizer acts as its rule says, makes exact zeros, and continues after a stop."""
 
 from __future__ import annotations
 
@@ -350,9 +350,9 @@ def test_a_model_whose_inputs_are_unknown_is_told_what_to_pass() -> None:
     model = network()
     with pytest.raises(GammaError) as raised:
         StrongRegularizer(sgd(model), model=model, l1=0.1)
-    told = str(raised.value)
-    assert told.startswith("StrongRegularizer cannot tell which tensors of Sequential are weights")
-    assert "pass inputs= that the model takes" in told and f"names=[{str(NAMES)[1:-1]}]" in told
+    text = str(raised.value)
+    assert text.startswith("StrongRegularizer cannot tell which tensors of Sequential are weights")
+    assert "pass inputs= that the model takes" in text and f"names=[{str(NAMES)[1:-1]}]" in text
     with pytest.raises(GammaError, match="forward pass of Sequential failed in module '0'"):
         StrongRegularizer(sgd(model), model=model, inputs=torch.randn(2, 5), l1=0.1)
     with pytest.raises(GammaError, match="the optimizer has none of the model's weights"):

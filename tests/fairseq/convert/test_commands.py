@@ -55,9 +55,9 @@ def test_a_trained_model_translates_the_same_there_here_and_back_there(
     out = tmp_path / "out"
     capsys.readouterr()
     assert command("from-transformers", tmp_path / "run", "--output", out) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     # What the command tells to do next, with the folders filled in.
-    filled = told.replace("PREPARED/TEST", "PREPARED/test")
+    filled = output.replace("PREPARED/TEST", "PREPARED/test")
     filled = filled.replace("PREPARED", str(corpus.prepared)).replace("DATA_BIN", f"{tmp_path}/bin")
     steps = [line.split() for line in filled.splitlines() if line.startswith("  gamma-fairseq-")]
     preprocess, generate, train = (step[1:] for step in steps)
@@ -101,8 +101,8 @@ def test_commands_that_are_printed_can_be_pasted(
     back = tmp_path / "and back"
     words = ["--data", out, "--prepared", corpus.prepared, "--output", back]
     assert command("to-transformers", out / "checkpoint.pt", *words) == 0
-    told = shlex.split(capsys.readouterr().out.splitlines()[1])
-    assert told == ["gamma-nlp", "translate", str(back), "FILE"]
+    output = shlex.split(capsys.readouterr().out.splitlines()[1])
+    assert output == ["gamma-nlp", "translate", str(back), "FILE"]
 
 
 def test_learned_positions_are_announced(
@@ -110,9 +110,9 @@ def test_learned_positions_are_announced(
 ) -> None:
     run = our_run(corpus, tmp_path / "run", "marian", joint=True)
     assert command("from_transformers", run, "--output", tmp_path / "out") == 0
-    told = capsys.readouterr().out
-    assert "--encoder-learned-pos --decoder-learned-pos" in told
-    assert "which fairseq trains further" in told
+    output = capsys.readouterr().out
+    assert "--encoder-learned-pos --decoder-learned-pos" in output
+    assert "which fairseq trains further" in output
 
 
 def test_an_error_of_the_commands_has_no_traceback(
@@ -129,8 +129,8 @@ def test_an_error_of_the_commands_has_no_traceback(
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("--help") == 0
-    told = capsys.readouterr().out
-    assert all(name in told for name in ("preprocess", "hydra-train", "from-transformers"))
+    output = capsys.readouterr().out
+    assert all(name in output for name in ("preprocess", "hydra-train", "from-transformers"))
 
 
 def test_without_transformers_both_name_the_extra_and_write_nothing(

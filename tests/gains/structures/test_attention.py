@@ -72,7 +72,7 @@ def test_post_norm_encoder_ends_in_branch_inner_where_only_cross_attention_reads
 
 
 def rotate(x: Tensor) -> Tensor:
-    """Rotary embedding: a sum of two activations that is no residual addition."""
+    """Rotary embedding: a sum of two activations that is not a residual addition."""
     angles = torch.arange(x.shape[-2])[:, None] * torch.ones(x.shape[-1])
     first, second = x.chunk(2, -1)
     return x * angles.cos() + torch.cat([-second, first], -1) * angles.sin()

@@ -1,4 +1,4 @@
-"""A Trainer on a token budget: batches as they are, tokens weighed alike, stops without a trace."""
+"""A Trainer on a token budget: batches as they are, tokens weighted alike, resumes exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe on strong regularisation runs, goes on after a stop, and judges its grid rightly."""
+"""The strong recipe runs, continues after a stop, and judges its grid correctly."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def norm_beside_a_branch(draft: Draft) -> Places:
 
 
 def skips_that_cross_no_weight(draft: Draft) -> Places:
-    """What is no weight and no norm leaves a skip a skip."""
+    """What is neither weight nor norm leaves a skip a skip."""
     places: Places = {}
     for op, parents in ((Op.SOFTMAX, 1), (Op.CONTRACT, 2)):
         x = draft.norm(draft.source(), op.value)

@@ -1,4 +1,4 @@
-"""Random residual networks that know the category of each of their gains.
+"""Random residual networks in which the category of each gain is known.
 
 ``make(seed)`` builds a small network in plain torch: ids or dense inputs, a trunk of random
 elements, a head or none. Its labels follow from how it was built (see ``builder.py``); names of

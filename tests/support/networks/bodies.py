@@ -178,7 +178,7 @@ def _attend(m: Part, x: Tensor, env: dict[str, Any]) -> Tensor:
 
 
 def linear_attention(kit: Kit, dim: int) -> nn.Module:
-    """Attention without softmax; its quotient is no norm."""
+    """Attention without softmax; its quotient is not a norm."""
     kit.kind("linear attention")
 
     def run(m: Part, x: Tensor, env: dict[str, Any]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Builds streams of random parts, and labels each gain while it does.
+"""Build streams of random parts, and label each gain on the way.
 
 A stream is a row of elements, built from its end to its start. :class:`Exit` says what becomes of
 a gain whose output leaves an element: each element turns the exit behind it into the exit before

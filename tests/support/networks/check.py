@@ -1,4 +1,4 @@
-"""What the graph says of a random network, against what the network was built as."""
+"""Compare what the graph says of a random network with how the network was built."""
 
 from __future__ import annotations
 

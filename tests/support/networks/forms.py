@@ -102,7 +102,7 @@ ADDS: dict[str, Run] = {
     "by slices": _slices,
 }
 # Additions whose skip is gated by a weight or scaled by a vector, which stays a skip, or whose
-# branch is divided by a vector, which is no gain.
+# branch is divided by a vector, which is not a gain.
 GATED: dict[str, Run] = {
     "highway": _highway,
     "scaled skip": lambda m, x, env: m[1] * x + m[0](x, env),

@@ -1,4 +1,4 @@
-"""What the bodies of branches are made with."""
+"""What the bodies of branches are built from."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def routed(kit: Kit, dim: int) -> nn.Module:
 
 
 def weighed(kit: Kit, dim: int) -> nn.Module:
-    """A norm without gain, and a number or a vector after it that is no part of the norm."""
+    """A norm without gain, and a number or a vector after it that is not part of the norm."""
     kit.kind("vector behind a norm")
     bare = kit.part(lambda m, x: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6))
     run, size = kit.pick(
@@ -70,7 +70,7 @@ QUOTIENTS: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
 
 
 def quotient(kit: Kit, dim: int) -> nn.Module:
-    """What is no norm, so that the vector after it is no gain."""
+    """What is not a norm, so the vector after it is not a gain."""
     kit.kind("quotient that is no norm")
     divide = kit.pick(QUOTIENTS)
     members = [kit.weight(dim, dim), kit.weight(dim, dim), kit.vector(dim), kit.weight(dim, dim)]

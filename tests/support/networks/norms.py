@@ -82,7 +82,7 @@ def _rms_of_all(m: Part, x: Tensor) -> Tensor:
 
 
 def _scaled_rms(m: Part, x: Tensor) -> Tensor:
-    """The vector before the norm is no gain: the norm divides it out."""
+    """The vector before the norm is not a gain: the norm divides it out."""
     return m[0] * _rms(m[1] * x)
 
 

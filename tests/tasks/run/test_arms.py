@@ -42,12 +42,12 @@ def test_a_comparison_names_the_gains_that_moved() -> None:
     assert text[5].endswith("more than the seeds do: branch_inner")
 
 
-def test_a_policy_has_the_same_colour_in_every_picture() -> None:
+def test_a_policy_has_the_same_colour_in_every_plot() -> None:
     assert colours(["all", "none"])["all"] == colours(["mine", "all"])["all"]
     assert len(set(colours([*POLICY_COLOURS, "mine", "yours"]).values())) == 7
 
 
-def test_both_rows_of_a_picture_give_a_policy_one_colour(
+def test_both_rows_of_a_plot_give_a_policy_one_colour(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from matplotlib import pyplot

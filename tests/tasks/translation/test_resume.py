@@ -65,7 +65,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(
     assert found["scores"] == json.loads((whole / "results.json").read_text())["scores"]
 
 
-def test_a_checkpoint_that_was_cut_off_is_written_anew(
+def test_a_checkpoint_that_was_cut_off_is_written_again(
     whole: Path, data: Path, tmp_path: Path
 ) -> None:
     argv = experiment(tmp_path, data, **LONG)
@@ -125,17 +125,17 @@ def test_a_run_that_ended_early_is_scored_or_refused_but_not_trained_on(
     assert train([*argv, "--resume", "--patience", "3"])["steps"] == 8
 
 
-def test_a_run_is_not_resumed_with_data_that_was_prepared_anew(
+def test_a_run_is_not_resumed_with_data_that_was_prepared_again(
     whole: Path, data: Path, tmp_path: Path
 ) -> None:
     argv = experiment(tmp_path, data, **LONG)
     run = unscored(whole, tmp_path / "run")
-    anew = shutil.copytree(data, tmp_path / "anew")
-    with (anew / "vocab").open("a") as file:
+    other = shutil.copytree(data, tmp_path / "other")
+    with (other / "vocab").open("a") as file:
         file.write("another 1\n")
     codes = (run / "text/source/tokenizer.json").read_bytes()
     with pytest.raises(GammaError, match=r"other subwords or vocabularies .* prepared again"):
-        train([*argv, "--resume", "--data", str(anew)])
+        train([*argv, "--resume", "--data", str(other)])
     assert (run / "text/source/tokenizer.json").read_bytes() == codes
 
 

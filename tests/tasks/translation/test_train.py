@@ -54,7 +54,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     return finished_run(tmp_path_factory.mktemp("whole"), data)
 
 
-def test_a_run_leaves_model_translations_scores_and_picture(whole: Path, data: Path) -> None:
+def test_a_run_leaves_model_translations_scores_and_plot(whole: Path, data: Path) -> None:
     found = json.loads((whole / "results.json").read_text())
     assert found["task"] == "de-en"
     assert [entry["epoch"] for entry in found["history"]] == [1, 2, 3, 4, 5, 6]

@@ -1,4 +1,4 @@
-"""Parallel text by a name: read by datasets, here from folders that it takes for datasets."""
+"""Parallel text by name: read by the datasets library, here from local folders."""
 
 from __future__ import annotations
 
