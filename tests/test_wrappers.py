@@ -303,6 +303,6 @@ def test_the_optimizer_inside_accelerate_is_found() -> None:
     assert unwrap_optimizer(AcceleratedOptimizer(wrapped)) is own
 
 
-def test_what_is_no_optimizer_stays() -> None:
+def test_what_is_not_an_optimizer_stays() -> None:
     other = object()
     assert unwrap_optimizer(other) is other

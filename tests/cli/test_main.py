@@ -192,7 +192,7 @@ def test_an_interrupted_command_exits_with_130(
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
-def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_demo_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[argparse.Namespace] = []
 
     def record(arguments: argparse.Namespace) -> int:
@@ -295,7 +295,7 @@ def test_unknown_hub_name_is_one_line_of_error(hub_without_models: str, tmp_path
     assert "404" in done.stderr
 
 
-def test_closed_pipe_is_no_error(model: str) -> None:
+def test_closed_pipe_is_not_an_error(model: str) -> None:
     command = f'"{sys.executable}" -m gamma_nlp.cli.main table "{model}" --full | true'
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False

@@ -139,7 +139,9 @@ def test_only_line_feeds_end_a_line(tmp_path: Path, capsys: Capture) -> None:
     assert found["tokenised"]["matches"] == [7, 5, 3, 1]
 
 
-def test_a_carriage_return_before_the_line_feed_is_no_text(tmp_path: Path, capsys: Capture) -> None:
+def test_a_carriage_return_before_the_line_feed_is_not_text(
+    tmp_path: Path, capsys: Capture
+) -> None:
     hyp = tmp_path / "hyp.txt"
     hyp.write_bytes(b"one two three fo@@\r\n")
     ref = write(tmp_path, "ref.txt", ["one two three fo"])
@@ -229,7 +231,7 @@ def test_a_missing_file_is_named(files: list[str], capsys: Capture) -> None:
     assert "cannot read no-such.txt: No such file" in error(["no-such.txt", files[1]], capsys)
 
 
-def test_a_folder_is_no_file(files: list[str], tmp_path: Path, capsys: Capture) -> None:
+def test_a_folder_is_not_a_file(files: list[str], tmp_path: Path, capsys: Capture) -> None:
     assert f"cannot read {tmp_path}: Is a directory" in error([str(tmp_path), files[1]], capsys)
 
 

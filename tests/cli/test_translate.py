@@ -227,7 +227,7 @@ def test_a_run_without_a_model_is_named(tmp_path: Path, file: Path, capsys: Capt
     assert f"{run} has no model yet" in error(capsys, run, file)
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path: Path, file: Path, capsys: Capture) -> None:
+def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path, file: Path, capsys: Capture) -> None:
     message = error(capsys, tmp_path, file)
     assert f"{tmp_path} is not the folder of a translation run" in message
 

@@ -90,7 +90,7 @@ def test_mask_made_from_the_signal_makes_no_residual_addition() -> None:
     assert places(net) == {"n.weight": "head"}
 
 
-def test_number_that_mixes_the_output_of_a_gainless_norm_is_no_gain() -> None:
+def test_number_that_mixes_the_output_of_a_gainless_norm_is_not_a_gain() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         first = m.plain(m.embed(x))
         x = first + m.a(first)

@@ -217,7 +217,7 @@ def test_every_value_that_a_table_looks_for_has_a_variant_above() -> None:
     assert wanted <= shown
 
 
-def test_norm_in_name_only_is_no_gain_and_no_contradiction_where_it_is_never_reached() -> None:
+def test_norm_in_name_only_is_not_a_gain_and_no_contradiction_where_it_is_never_reached() -> None:
     model = small("mobilebert", "MobileBertForMaskedLM", {"use_bottleneck_attention": True})
     by_table = categorize(model, method="table")
     assert [gain.name for gain in by_table] == ["cls.predictions.transform.LayerNorm.weight"]

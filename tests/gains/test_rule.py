@@ -93,7 +93,7 @@ def test_layer_scale_and_rezero_gate_end_their_branch() -> None:
     }
 
 
-def test_factor_before_a_weight_is_no_gain() -> None:
+def test_factor_before_a_weight_is_not_a_gain() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = m.embed(x)
         return x + m.b(m.ia3 * torch.relu(m.a(m.n(x))))
@@ -121,7 +121,7 @@ def test_projection_shortcut_counts_and_its_norm_is_shortcut() -> None:
     }  # fmt: skip
 
 
-def test_lora_sum_is_no_residual_addition() -> None:
+def test_lora_sum_is_not_a_residual_addition() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         h = m.n(m.embed(x))
         return m.out(m.w(h) + m.up(m.down(h)))
@@ -146,7 +146,7 @@ def test_lora_sum_inside_a_branch_leaves_the_branch_as_it_is() -> None:
     assert places(net) == {"n": "branch_inner", "post": "branch_last"}
 
 
-def test_position_bias_added_to_scores_is_no_residual_addition() -> None:
+def test_position_bias_added_to_scores_is_not_a_residual_addition() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = m.embed(x)
         bias = m.bias(torch.arange(5))[None] @ torch.eye(D, 5)

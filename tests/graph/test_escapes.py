@@ -42,7 +42,7 @@ def test_signal_that_leaves_torch_and_comes_back_is_refused(block: type[Block]) 
     assert "traceable.set_submodule('blocks.0', PLAIN)" in message
 
 
-def test_signal_that_leaves_torch_for_good_is_no_obstacle() -> None:
+def test_signal_that_leaves_torch_for_good_is_not_an_obstacle() -> None:
     class Watched(Block):
         def __init__(self) -> None:
             super().__init__()
@@ -105,7 +105,7 @@ def test_kernel_that_fuses_a_norm_is_refused_with_a_way_round_it(
     assert "traceable.set_submodule('blocks.0', PLAIN)" in message
 
 
-def test_norm_over_several_dimensions_is_no_fused_kernel() -> None:
+def test_norm_over_several_dimensions_is_not_a_fused_kernel() -> None:
     class Wide(Block):
         def __init__(self) -> None:
             super().__init__()

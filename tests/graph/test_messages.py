@@ -82,7 +82,7 @@ def test_unknown_inputs_are_asked_for_by_the_names_in_the_forward_pass() -> None
         categorize(Model())
 
 
-def test_what_is_no_module_is_refused() -> None:
+def test_what_is_not_a_module_is_refused() -> None:
     with pytest.raises(GammaError, match=r"takes a torch.nn.Module, not a str; load the model"):
         categorize("bert-base-uncased")
 

@@ -121,7 +121,7 @@ def test_random_numbers_stay_what_they_were() -> None:
     torch.testing.assert_close(play.value(tape.outputs[0]), tape.value(tape.outputs[0]) + 1)
 
 
-def test_masks_are_no_measure_of_a_movement() -> None:
+def test_masks_do_not_measure_a_movement() -> None:
     mask = torch.zeros(4, 6, dtype=torch.float64)
     mask[:, 0] = -1e9
     tape, ref = recorded(lambda x: x + mask, signal())

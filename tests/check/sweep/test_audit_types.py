@@ -95,7 +95,7 @@ def test_model_whose_own_name_holds_a_word_of_the_rule_is_spared_whole(
         assert names(one.spared) == inside != set()
 
 
-def test_gains_that_are_one_plus_a_weight_are_no_accident_where_the_rule_spares_them(
+def test_gains_that_are_one_plus_a_weight_are_not_an_accident_where_the_rule_spares_them(
     sample: dict[str, tuple[ClassAudit, ...]],
 ) -> None:
     for one in sample["gemma2"]:

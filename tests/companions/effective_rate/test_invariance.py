@@ -99,7 +99,7 @@ class Fit(nn.Module):
         return torch.tanh(x @ self.w) + x @ (self.v / self.v.norm())
 
 
-def test_a_stationary_point_is_no_invariance() -> None:
+def test_a_stationary_point_is_not_an_invariance() -> None:
     model, x = Fit(), torch.randn(7, 2)
     target = model(x).detach()
 

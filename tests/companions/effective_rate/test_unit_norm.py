@@ -140,7 +140,7 @@ def test_half_precision_keeps_its_norm_up_to_rounding() -> None:
 
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("through", ["plain", "by policy"])
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(
+def test_a_resumed_run_continues_as_if_it_had_not_stopped(
     through: str, every: int, tmp_path: Any
 ) -> None:
     def start() -> tuple[Any, torch.optim.Optimizer, UnitNorm]:

@@ -19,7 +19,7 @@ def test_runs_of_unequal_length_are_found_between_other_rows() -> None:
     assert row_ranges(rows, rows.abs()) == [(0, 4), (4, 6), (9, 14)]
 
 
-def test_a_run_of_all_rows_is_no_unit() -> None:
+def test_a_run_of_all_rows_is_not_a_unit() -> None:
     torch.manual_seed(0)
     rows = balanced(8)
     assert row_ranges(rows, rows.abs()) == []

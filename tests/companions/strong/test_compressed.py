@@ -237,7 +237,7 @@ def test_masks_and_values_of_unequal_number_are_refused() -> None:
         unpack(packed, (80,), torch.float32)
 
 
-def test_state_that_is_no_tensor_is_refused(tmp_path: Path) -> None:
+def test_state_that_is_not_a_tensor_is_refused(tmp_path: Path) -> None:
     class Extra(nn.Linear):
         def get_extra_state(self) -> Any:
             return {"a": 1}

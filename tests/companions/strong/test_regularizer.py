@@ -167,7 +167,7 @@ def test_zeros_that_moved_between_decisions_are_put_back() -> None:
     ],
     ids=lambda settings: settings["rule"],
 )
-def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(
+def test_a_resumed_run_continues_as_if_it_had_not_stopped(
     through: str, settings: Any, tmp_path: Any
 ) -> None:
     def start() -> tuple[nn.Module, StrongRegularizer]:
@@ -346,7 +346,7 @@ def test_by_default_weights_are_meant_and_nothing_else() -> None:
         StrongRegularizer(sgd(traced), l1=0.1)
 
 
-def test_a_model_whose_inputs_are_unknown_is_told_what_to_pass() -> None:
+def test_a_model_whose_inputs_are_unknown_gets_told_what_to_pass() -> None:
     model = network()
     with pytest.raises(GammaError) as raised:
         StrongRegularizer(sgd(model), model=model, l1=0.1)
@@ -453,7 +453,7 @@ def test_an_optimizer_that_accelerate_prepared_is_followed() -> None:
     assert same(prepared, model) and zeros(model) > 0
 
 
-def test_what_is_no_optimizer_or_no_list_of_names_is_refused() -> None:
+def test_what_is_not_an_optimizer_or_a_list_of_names_is_refused() -> None:
     with pytest.raises(GammaError, match="optimizer is a Sequential; expected a torch"):
         StrongRegularizer(network(), names=NAMES, l1=0.05)  # type: ignore[arg-type]
     with pytest.raises(GammaError, match=r"names must be a list of names.*\['0\.weight'\]"):

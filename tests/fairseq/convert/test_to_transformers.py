@@ -96,7 +96,7 @@ def test_weights_that_plain_fairseq_saves_and_never_uses_are_left_out(
     assert same(convert(state, corpus.joined, corpus, tmp_path / "plain"), expected)
 
 
-def test_languages_come_from_the_names_of_the_data_where_the_run_was_not_told(
+def test_languages_come_from_the_names_of_the_data_where_the_run_lacks_them(
     corpus: Corpus, tmp_path: Path
 ) -> None:
     state = model_state(corpus.joined, *SHARING["all"])

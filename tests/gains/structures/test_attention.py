@@ -78,7 +78,7 @@ def rotate(x: Tensor) -> Tensor:
     return x * angles.cos() + torch.cat([-second, first], -1) * angles.sin()
 
 
-def test_rotary_embedding_is_no_addition_and_leaves_per_head_norms_of_q_and_k() -> None:
+def test_rotary_embedding_is_not_an_addition_and_leaves_per_head_norms_of_q_and_k() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = m.embed(x)
         h = m.n(x)
@@ -179,7 +179,7 @@ def test_disentangled_attention_norms_a_table_of_relative_positions() -> None:
     assert placed(net) == {"n0": SHORTCUT, "table_norm": INNER, "n1": HEAD}
 
 
-def test_position_bias_that_mpnet_adds_to_its_scores_is_no_addition() -> None:
+def test_position_bias_that_mpnet_adds_to_its_scores_is_not_an_addition() -> None:
     model = build("mpnet", "MPNetForMaskedLM")
     assert placed_small("mpnet", model) == spelled(
         model,
@@ -194,7 +194,7 @@ def test_position_bias_that_mpnet_adds_to_its_scores_is_no_addition() -> None:
 
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
-def test_position_bias_of_t5_is_no_addition_in_either_attention(kernel: str) -> None:
+def test_position_bias_of_t5_is_not_an_addition_in_either_attention(kernel: str) -> None:
     model = FAMILIES["t5"].build()
     model.set_attn_implementation(kernel)
     rows = expected(model, read_golden(golden_path("t5")))

@@ -126,7 +126,7 @@ def test_matrix_unpacked_by_shifts_and_masks_is_a_weight(as_buffer: bool) -> Non
     assert placed(sandwich(Nibbles()), signal(2, 5, WIDE)) == SANDWICH
 
 
-def test_product_with_a_whole_number_buffer_is_no_gain() -> None:
+def test_product_with_a_whole_number_buffer_is_not_a_gain() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = m.embed(x)
         return m.final(x + m.plain(x) * m.table.float())

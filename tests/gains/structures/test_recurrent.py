@@ -26,7 +26,7 @@ from tests.support.structures import (
 # Recurrence ---------------------------------------------------------------------------------------
 
 
-def test_mamba_norms_are_branch_inner_and_its_direct_term_is_no_addition() -> None:
+def test_mamba_norms_are_branch_inner_and_its_direct_term_is_not_an_addition() -> None:
     model = build("mamba", "MambaForCausalLM")
     assert placed_small("mamba", model) == spelled(
         model, {"backbone.layers.*.norm": INNER_RMS, "backbone.norm_f": HEAD_RMS}
@@ -137,7 +137,7 @@ def test_block_that_zamba_shares_between_layers_is_placed_once() -> None:
     )
 
 
-def test_adapters_of_zamba_2_in_its_shared_block_are_no_additions() -> None:
+def test_adapters_of_zamba_2_in_its_shared_block_are_not_additions() -> None:
     model = build("zamba2", "Zamba2ForCausalLM")
     assert placed_small("zamba2", model) == spelled(
         model,

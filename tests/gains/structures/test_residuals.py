@@ -164,7 +164,7 @@ def test_u_shaped_skip_over_weights_makes_the_bottleneck_one_branch() -> None:
     assert placed(net) == {"n1": INNER, "n2": INNER, "n3": INNER, "n4": INNER, "final": HEAD}
 
 
-def test_u_shaped_skip_that_is_concatenated_is_no_addition() -> None:
+def test_u_shaped_skip_that_is_concatenated_is_not_an_addition() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = m.embed(x)
         first = x + m.a(m.n1(x))

@@ -49,7 +49,7 @@ class Experts(nn.Module):
         return (out + torch.sigmoid(self.gate(flat)) * self.shared(flat)).view_as(x)
 
 
-def test_sum_of_routed_and_shared_experts_is_no_addition() -> None:
+def test_sum_of_routed_and_shared_experts_is_not_an_addition() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = m.embed(x)
         return m.final(x + m.post(m.moe(m.n(x))))

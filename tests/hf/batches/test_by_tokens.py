@@ -167,7 +167,7 @@ def test_more_processes_than_batches_are_filled_or_refused() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_a_stop_at_any_position_goes_on_with_the_very_next_batch(world: int) -> None:
+def test_a_stop_at_any_position_continues_with_the_very_next_batch(world: int) -> None:
     for rank in range(world):
         whole = sampler(rank=rank, world_size=world)
         whole.set_epoch(2)
@@ -198,7 +198,7 @@ def test_the_state_without_a_count_is_what_was_handed_out() -> None:
     assert batches.state_dict()["position"] == 0
 
 
-def test_a_stop_goes_on_with_another_number_of_processes() -> None:
+def test_a_stop_continues_with_another_number_of_processes() -> None:
     alone = list(sampler())
     state = sampler(rank=1, world_size=2).state_dict(4)
     shards = []

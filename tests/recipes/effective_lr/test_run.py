@@ -129,7 +129,9 @@ def test_without_data_the_recipe_says_what_to_give(
 
 
 @pytest.mark.slow
-def test_the_recipe_runs_to_its_plots_and_goes_on_where_it_was(tmp_path: Path, capsys: Any) -> None:
+def test_the_recipe_runs_to_its_plots_and_continues_where_it_was(
+    tmp_path: Path, capsys: Any
+) -> None:
     out = tmp_path / "out"
     assert main(["--smoke", "--output", str(out)]) == 0
     printed = capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_a_grid_on_which_nothing_fails_says_so() -> None:
 
 
 @pytest.mark.slow
-def test_the_smoke_run_writes_its_files_and_goes_on_from_them(
+def test_the_smoke_run_writes_its_files_and_continues_from_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("GAMMA_NLP_DATA", raising=False)

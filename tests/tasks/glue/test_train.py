@@ -74,7 +74,7 @@ def test_the_same_seed_gives_the_same_run(tmp_path: Path, data: Path) -> None:
     assert first == second
 
 
-def test_resume_goes_on_where_the_run_stopped(tmp_path: Path, data: Path) -> None:
+def test_resume_continues_where_the_run_stopped(tmp_path: Path, data: Path) -> None:
     argv = experiment(tmp_path, data, num_train_epochs=1, lr_scheduler_type="constant", dose=None)
     argv += ["--weight_decay", "0.1"]
     train(argv)

@@ -14,7 +14,7 @@ def runs(*scores: float, inner: float = 0.0) -> list[Outcome]:
     return [Outcome(score=score, gains={"branch_inner": inner, "head": 0.0}) for score in scores]
 
 
-def test_a_difference_within_the_spread_of_either_arm_is_no_difference() -> None:
+def test_a_difference_within_the_spread_of_either_arm_is_not_a_difference() -> None:
     assert not differ([80.0, 81.0], [81.0, 82.0])
     assert not differ([80.0, 80.0], [81.0, 85.0])
     assert differ([80.0, 80.5], [82.0, 82.5])

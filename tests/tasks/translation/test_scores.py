@@ -183,7 +183,7 @@ def test_detokenise_joins_punctuation_and_undoes_escapes() -> None:
 
 
 @pytest.mark.parametrize("language", ["German", "DE", "", "d"])
-def test_a_language_that_is_no_code_is_refused(language: str) -> None:
+def test_a_language_that_is_not_a_code_is_refused(language: str) -> None:
     with pytest.raises(GammaError, match="two lower-case letters"):
         detokenize(["a"], language)
 

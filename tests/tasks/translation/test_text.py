@@ -116,7 +116,7 @@ def test_wrong_languages_are_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["", "codes", "text.json", "source/tokenizer.json"])
-def test_a_folder_that_is_no_run_is_named(broken: str, folder: Path, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_run_is_named(broken: str, folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     if broken:
         read_prepared(folder, "de", "en", joint=True).save(run)
