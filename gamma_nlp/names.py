@@ -60,8 +60,8 @@ def lazy_names(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """Make ``__getattr__``, ``__dir__`` and ``__all__`` of a package that imports names on demand.
 
-    Names whose extra is missing stay out of ``__dir__`` and ``__all__``, so that whatever walks
-    over all names (``help``, ``inspect.getmembers``, tab completion, ``import *``) works without
+    Names whose extra is missing stay out of ``__dir__`` and ``__all__``, so that anything that goes
+    through all names (``help``, ``inspect.getmembers``, tab completion, ``import *``) works without
     the extra. Asking for one by name says which extra to install.
 
     Args:

@@ -113,7 +113,7 @@ def ranges(numbers: Iterable[int]) -> str:
 
 
 def align(head: Sequence[str], lines: Sequence[Sequence[str]], right: set[str]) -> str:
-    """Return lines below a head, columns two spaces apart, those in ``right`` flush right."""
+    """Return lines below a header, columns two spaces apart, those in ``right`` flush right."""
     widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
     out = []
     for line in [head, *lines]:

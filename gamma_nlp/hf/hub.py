@@ -95,7 +95,7 @@ def _ask_hub(name: str, timeout: float) -> Path | str:
         return within(timeout, lambda: _fetch_once(name, timeout))
     except NoAnswer as error:
         return str(error)
-    except Exception as error:  # whatever the HTTP client of the day raises
+    except Exception as error:  # each HTTP client raises its own kinds
         return f"failed: {one_line(error, 200)}"
 
 

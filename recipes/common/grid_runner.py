@@ -1,4 +1,4 @@
-"""Run a grid of short trainings in worker processes and keep each result as soon as it is ready.
+"""Run a grid of short runs in worker processes and keep each result as soon as it is ready.
 
 A cell is a mapping that JSON can carry, such as ``{"lr": 0.1, "seed": 0}``. Its result is one line
 of ``cells.jsonl``; a run that was stopped continues with the cells that have no line yet.

@@ -160,7 +160,7 @@ def _idx(path: Path, dims: int) -> Tensor:
     pixels = torch.frombuffer(bytearray(content), dtype=torch.uint8)[head:]
     if pixels.numel() != torch.Size(shape).numel() or (dims == 3 and shape[1:] != [28, 28]):
         raise GammaError(
-            f"{path} says shape {tuple(shape)} and has {pixels.numel()} bytes after its head; "
+            f"{path} says shape {tuple(shape)} and has {pixels.numel()} bytes after its header; "
             "MNIST's images are 28 x 28; fetch it again"
         )
     return pixels.view(shape)

@@ -35,7 +35,7 @@ class Sweep:
         return f"{self.network}_{self.optimizer}"
 
     def cells(self) -> list[dict[str, Any]]:
-        """Return all trainings, those of the first seed first."""
+        """Return all training runs, those of the first seed first."""
         return [
             {
                 "network": self.network,
@@ -161,7 +161,7 @@ def spread(done: Sequence[Done], sweep: Sweep, unit_norm: bool) -> Spread:
 
 
 def settled_points(done: Sequence[Done], sweep: Sweep) -> list[Point]:
-    """Return norms and rates of the plain trainings that lasted until their norms settled."""
+    """Return norms and rates of the plain runs that lasted until their norms settled."""
     return [
         Point(
             tensor=w["name"],

@@ -73,7 +73,7 @@ def plot_heat_maps(done: Sequence[Done], sweep: Sweep, path: Path, note: str) ->
 
 
 def plot_norms(done: Sequence[Done], sweeps: Sequence[Sweep], path: Path, note: str) -> None:
-    """Draw norms of plain trainings against the equilibrium predicted from (lr, decay).
+    """Draw norms of plain runs against the equilibrium predicted from (lr, decay).
 
     Args:
         done: Cells.

@@ -42,7 +42,7 @@ def spreads(done: Sequence[Done], sweeps: Sequence[Sweep]) -> dict[str, dict[str
 def exponents(
     simulated: Sequence[Done], done: Sequence[Done], sweeps: Sequence[Sweep]
 ) -> dict[str, dict[str, Any]]:
-    """Return fitted and predicted exponents of each simulated rule and of settled trainings."""
+    """Return fitted and predicted exponents of each simulated rule and of settled runs."""
     found: dict[str, dict[str, Any]] = {}
     for rule, theory in THEORY.items():
         points = [

@@ -7,11 +7,11 @@ grid of learning rates and decays, under SGD, Adam with coupled L2 and AdamW, ea
 UnitNorm. CIFAR10_FOLDER holds CIFAR-10's python batches, or the subset of PNG files; the first
 10,000 training and 1,000 test images are used. It defaults to cifar10_subset in GAMMA_NLP_DATA.
 
-Learning rates are constant, and only scale-invariant weights decay, so all that decay can do is
-set their norms. The command prints how far the test error spreads over the decays (SGD: 3 seeds,
+Learning rates are constant, and only scale-invariant weights decay, so decay can only set
+their norms. The command prints how far the test error spreads over the decays (SGD: 3 seeds,
 others 2), and the exponents of norms and effective rates at equilibrium beside those of theory:
-of a simulated loss, which they fit, and of the trainings, whose gradients change in size from cell
-to cell. Expect a spread of about 16 points under plain SGD and of 1 with UnitNorm. It writes
+of a simulated loss, which they fit, and of the runs, whose gradients change in size from cell to
+cell. Expect a spread of about 16 points under plain SGD and of 1 with UnitNorm. It writes
 results.json, a heat map for each optimizer and norms.png into the output folder.
 
 It takes about 15 minutes on two cores (28 minutes of CPU time). A run that was stopped continues

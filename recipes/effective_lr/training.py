@@ -1,4 +1,4 @@
-"""One short training at a constant learning rate that decays only scale-invariant weights.
+"""One short training run at a constant learning rate that decays only scale-invariant weights.
 
 Nothing else decays (gains, shifts, the head), so all that decay can do is set the norms of weights
 whose norms the network ignores.
@@ -39,7 +39,7 @@ TESTS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One training.
+    """One training run.
 
     Attributes:
         network: ``conv`` or ``transformer``.

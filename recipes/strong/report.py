@@ -1,4 +1,4 @@
-"""Read a grid of trainings under strong L1: tolerance level, rescue, compression."""
+"""Read a grid of runs under strong L1: tolerance level, rescue, compression."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One short training under strong L1, of a network without normalisation.
+"""One short training run under strong L1, of a network without normalisation.
 
 Normalisation would hide the collapse: it makes a layer's output independent of the scale of its
 weights, so that the loss gradient does not vanish with them.

@@ -20,7 +20,7 @@ from gamma_nlp.gains.placement import categorize
 from gamma_nlp.rows import Row, merge_layers
 
 COLUMNS = ("parameters", "gains", "gains decayed", "others decayed", "weights spared", "1+w")
-"""Heads of the columns of :func:`line`, after the type."""
+"""Headers of the columns of :func:`line`, after the type."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def worst(classes: Sequence[ClassAudit]) -> ClassAudit | None:
 
 
 def head(width: int) -> str:
-    """Return the head of the table, whose first column is ``width`` characters wide."""
+    """Return the header of the table, whose first column is ``width`` characters wide."""
     return "  ".join(["type".ljust(width), *COLUMNS])
 
 

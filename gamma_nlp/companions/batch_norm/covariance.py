@@ -8,7 +8,7 @@ from torch import Tensor
 from gamma_nlp.errors import GammaError
 
 RTOL = 1e-10
-"""Eigenvalues of a covariance below this part of the largest count as 0."""
+"""Eigenvalues of a covariance below this fraction of the largest count as 0."""
 
 
 class Moments:
@@ -65,7 +65,7 @@ def ridge(
         metric: M: ``"data"`` for S itself, then v = S**-1 c / (1 + mu), what batch norm's
             constraint amounts to [R]; ``"plain"`` for the identity, the usual ridge; or a
             covariance [d, d], such as that of the noise.
-        rtol: Eigenvalues below this part of the largest count as 0.
+        rtol: Eigenvalues below this fraction of the largest count as 0.
 
     Returns:
         v in the shape of ``cross``, float64.

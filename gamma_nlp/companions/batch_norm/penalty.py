@@ -137,7 +137,7 @@ def bn_penalty(
         noise: Covariance of the noise that is part of ``inputs``: a variance, variances
             [channels] (independent from place to place), a matrix [d, d] or [groups, d, d], or
             :func:`.input_noise.estimate_noise` of repeated inputs.
-        rtol: Directions with less than this part of the largest eigenvalue of S have no variance:
+        rtol: Directions below this fraction of the largest eigenvalue of S have no variance:
             v has 0 there in the closed forms (pseudo-inverse).
 
     Returns:

@@ -26,11 +26,11 @@ DRAWS = 3
 CANDIDATE = 1e-7
 """The largest cosine between a candidate and its gradient."""
 STILL = 1e-7
-"""Outputs stand still if they move less than this part of what noise on the tensor does."""
+"""Outputs stand still if they move less than this fraction of what noise moves them."""
 FAINT = 1e-6
-"""A gradient below this part of the largest may be nothing but rounding."""
+"""A gradient below this fraction of the largest may be nothing but rounding."""
 SILENT = 1e-10
-"""Tensors have no effect if noise on them moves the outputs by less than this part of them."""
+"""Tensors have no effect if noise on them moves the outputs by less than this fraction of them."""
 
 
 @torch.inference_mode(False)

@@ -14,9 +14,9 @@ Range = tuple[int, int]
 """Half-open: the first row, and the one after the last."""
 
 _VANISHED = 1e-7
-"""A run's sum vanishes below this part of the sum of its rows' sizes."""
+"""A run's sum vanishes below this fraction of the sum of its rows' sizes."""
 _SILENT = 1e-13
-"""A row without size has less than this part of the largest row's."""
+"""A row without size has less than this fraction of the largest row's."""
 _TOLERANCE = 1e-6
 """Combinations of columns of length 1 that are shorter than this are zero."""
 

@@ -1,4 +1,4 @@
-"""Heat maps of plain and held trainings share one scale, and lines stand where theory has them."""
+"""Heat maps of plain and held runs share one scale, and lines are where theory puts them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_the_red_line_is_where_runs_last_three_turnovers(kept: Any, tmp_path: Pa
     assert x + y == pytest.approx(math.log10(3 / STEPS))
 
 
-def test_norms_of_plain_trainings_alone_are_drawn(kept: Any, tmp_path: Path) -> None:
+def test_norms_of_plain_runs_alone_are_drawn(kept: Any, tmp_path: Path) -> None:
     plot_norms(cells(sweep("sgd")), [sweep("sgd")], tmp_path / "norms.png", "note")
     early, settled, _ = kept().axes[0].lines
     assert (len(early.get_xdata()), len(settled.get_xdata())) == (3, 3)

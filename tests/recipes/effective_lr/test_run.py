@@ -1,4 +1,4 @@
-"""The recipe on effective learning rates: its trainings, its figures, and the whole in small."""
+"""The recipe on effective learning rates: its runs, its figures, and the whole on a small scale."""
 
 from __future__ import annotations
 
