@@ -36,7 +36,7 @@ COMMANDS = [command for path in readmes() for command in commands(path)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
+class Workspace:
     """A folder with the stand-ins, and what each placeholder of a command stands for."""
 
     folder: Path
@@ -44,14 +44,14 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
-    folder = tmp_path_factory.mktemp("desk")
-    return Desk(folder=folder, places=furnish(folder))
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    folder = tmp_path_factory.mktemp("workspace")
+    return Workspace(folder=folder, places=furnish(folder))
 
 
 @pytest.fixture(autouse=True)
-def _at_the_desk(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.chdir(desk.folder)
+def _in_the_workspace(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(workspace.folder)
     with torch.random.fork_rng(), warnings.catch_warnings():
         # What other libraries say to a user is not a README's fault; a name of ours that is old is.
         warnings.simplefilter("ignore")
@@ -189,11 +189,11 @@ def once(found: Sequence[Command]) -> list[Command]:
 
 
 @pytest.mark.parametrize("command", once(COMMANDS), ids=lambda command: command.place)
-def test_command_works(command: Command, desk: Desk, tmp_path: Path) -> None:
+def test_command_works(command: Command, workspace: Workspace, tmp_path: Path) -> None:
     rules = [rule for pattern, rule in RULES if re.match(pattern, str(command))]
     assert rules, f"{command.place}: no rule says how to try {command}"
     out = tmp_path / "out"
-    words = [str({**desk.places, "OUT": out}.get(word, word)) for word in command.words]
+    words = [str({**workspace.places, "OUT": out}.get(word, word)) for word in command.words]
     rules[0](words, out)
 
 

@@ -96,7 +96,7 @@ def categorize(model: nn.Module, inputs: Any = None, method: Method = "auto") ->
         by_graph = from_graph(model, trace(model, inputs))
     if by_table is not None and by_graph is not None:
         return _agreed(by_table, by_graph)
-    table = by_graph if by_table is None else by_table  # not `or`: a table without gains is false
+    table = by_graph if by_table is None else by_table  # not `or`: a table without gains is falsy
     assert table is not None
     return table
 

@@ -63,7 +63,7 @@ def random_inputs(model: nn.Module) -> dict[str, Any]:
         inputs["pixel_values"] = torch.rand(shape, generator=_generator()).to(device)
     else:
         raise GammaError(
-            f"{type(model).__name__} reads {main!r}, which is not made at random; pass it: "
+            f"{type(model).__name__} reads {main!r}, which has no random inputs; pass it: "
             f"categorize(model, inputs={{{main!r}: x}})"
         )
     if hasattr(config, "use_cache"):

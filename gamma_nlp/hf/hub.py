@@ -74,7 +74,7 @@ def _hub_config(name: str, timeout: float) -> str:
         raise _not_found(name, tried, "this cannot be a name on the hub: check it") from None
     if isinstance(cached, str):
         return cached
-    tried.append(f"the Hugging Face cache {constants.HF_HUB_CACHE} (it is not in there)")
+    tried.append(f"the Hugging Face cache {constants.HF_HUB_CACHE} (not in it)")
     if constants.HF_HUB_OFFLINE:
         tried.append("not the hub, because HF_HUB_OFFLINE is set")
         raise _not_found(name, tried, "unset HF_HUB_OFFLINE, or give a folder or a config.json")

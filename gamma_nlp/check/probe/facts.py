@@ -67,8 +67,8 @@ def examine(tape: Tape, names: Mapping[Key, str], inputs: Iterable[Key]) -> Fact
         names: The parameters, by the memory that they are in.
         inputs: The memory of the inputs that carry a signal.
     """
-    # That a parameter stands for tokens shows only where it is used, as a latent query that is
-    # normalised. Then read the tape again with the parameter active, until no more are found.
+    # A parameter turns out to stand for tokens only where it is used, as when a latent query is
+    # normalised. Then read the tape again with it active, until no more are found.
     tokens: set[str] = set()
     while True:
         facts, found = _read(tape, names, set(inputs), tokens)

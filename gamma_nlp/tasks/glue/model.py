@@ -72,7 +72,7 @@ def _only_vocabulary(folder: Path) -> bool:
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Any:
-    """Make a lower-casing WordPiece tokenizer of the texts' letters and most frequent words.
+    """Make a lower-casing WordPiece tokenizer from the texts' letters and most frequent words.
 
     The trainers of the tokenizers package break ties at random, so the same run would get another
     vocabulary each time; this one depends on the texts alone.

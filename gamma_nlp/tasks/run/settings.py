@@ -27,7 +27,7 @@ def read_settings(
     Args:
         kinds: Dataclasses with distinct fields; ``TrainingArguments`` may be among them.
         argv: Command line; a first item without leading dashes is the YAML file.
-        rivals: Pairs of keys of which one makes the other pointless. Both in one place are an
+        rivals: Pairs of keys where one makes the other pointless. Both in one place are an
             error; one on the command line wins over the other in the file.
         complete: Called with all values before the dataclasses are made, to fill in those that
             follow from others.

@@ -40,7 +40,7 @@ class TranslationArguments(RunArguments):
     length_penalty: float = field(
         default=1.0, metadata={"help": "scores are divided by length to this power"}
     )
-    eval_beams: int = field(default=1, metadata={"help": "beams of the BLEU during training"})
+    eval_beams: int = field(default=1, metadata={"help": "beams for BLEU during training"})
     average_last: int = field(
         default=1, metadata={"help": "the final model is the mean of this many last checkpoints"}
     )

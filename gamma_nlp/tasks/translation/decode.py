@@ -23,11 +23,11 @@ class Search:
 
     Attributes:
         beams: Hypotheses followed at a time; 1 takes the likeliest token each time.
-        length_penalty: A finished hypothesis is worth its log-probability over its tokens, the
-            end token counted, to the power of this: 0 prefers short ones, more prefers long ones.
+        length_penalty: A finished hypothesis scores its log-probability over its number of tokens
+            (end token included) to this power: 0 prefers short ones, higher values longer ones.
         max_length_a: A translation has at most ``max_length_a * source + max_length_b`` tokens
             without its end token, for ``source`` tokens with theirs; all rounded down.
-        max_length_b: See there.
+        max_length_b: See ``max_length_a``.
         max_tokens: Size of a batch: sentences, times beams, times tokens of the longest source.
             So padding counts, and target tokens do not. A sentence above it is a batch by itself.
 

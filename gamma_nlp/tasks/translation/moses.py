@@ -43,7 +43,7 @@ def tokenizer(language: str) -> Callable[[str], str]:
 
 
 def lowercase(line: str) -> str:
-    """Lower-case as Perl does, which has no separate form for a final sigma as Python has."""
+    """Lower-case as Perl does, which unlike Python has no separate final sigma."""
     return line.replace("\N{GREEK CAPITAL LETTER SIGMA}", _SIGMA).lower()
 
 

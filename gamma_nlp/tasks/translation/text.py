@@ -71,7 +71,7 @@ class TranslationText:
         return _encode(self.source, lines)
 
     def encode_target(self, lines: Sequence[str]) -> list[list[int]]:
-        """Do as :meth:`encode_source`, for the target language."""
+        """Return the same as :meth:`encode_source`, for the target language."""
         return _encode(self.target, lines)
 
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:

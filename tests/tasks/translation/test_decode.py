@@ -134,7 +134,7 @@ def test_batches_keep_the_budget_and_report_their_sentences(
     )
     sources = [[5] * (length - 1) + [END] for length in (3, 12, 2, 3, 5, 3)]
     decode(model, sources, Search(beams=2, max_tokens=20), progress=done.append)
-    # 12 tokens x 2 beams exceed the budget, and stand alone.
+    # 12 tokens x 2 beams exceed the budget: batches of their own.
     assert shapes == [(1, 12), (2, 5), (3, 3)]
     assert done == [1, 2, 3]
 

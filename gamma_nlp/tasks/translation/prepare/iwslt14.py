@@ -83,7 +83,7 @@ def is_unpacked(folder: Path) -> bool:
 
 
 def read_unpacked(folder: Path) -> dict[str, bytes]:
-    """Do as :func:`unpack` for a folder that holds the unpacked archive."""
+    """Return the same as :func:`unpack`, for a folder that holds the unpacked archive."""
     return {name: read_bytes(folder / name) for name in _members() if (folder / name).is_file()}
 
 
