@@ -97,7 +97,7 @@ def _claim(output: Path) -> None:
             json.loads((output / RECORD).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             raise GammaError(
-                f"{output} holds something other than an earlier demonstration;  "
+                f"{output} holds something other than an earlier demonstration; "
                 "give another --output"
             ) from None
     output.mkdir(parents=True, exist_ok=True)

@@ -168,7 +168,7 @@ def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any) -
     longest = max(int(examples.lengths.max()) for examples in encoded.values())
     if longest > limit:
         raise GammaError(
-            f"an example has {longest} tokens, longer than the {limit} that the model accepts;  "
+            f"an example has {longest} tokens, longer than the {limit} that the model accepts; "
             f"give --max_length {limit}"
         )
 
