@@ -53,7 +53,7 @@ def run_experiment(
     """
     options = parser.parse_args(argv)
     try:
-        need("matplotlib", "plot", "the plots need")  # before hours of training, not after
+        need("matplotlib", "plot", "the pictures need")  # before hours of training, not after
         run(options)
     except GammaError as error:
         print(f"error: {error}", file=sys.stderr)
