@@ -46,7 +46,7 @@ COMMANDS = {
     "score --fairseq-log": ("score --fairseq-log LOG", {TRANSLATION}),
     "prepare": ("prepare CORPUS OUT --merges 7", {TRANSLATION}),
     "translate": ("translate RUN TEXT -o OUT", {HF, TRANSLATION}),
-    "demo": ("demo --output OUT --examples 64 --epochs 1", {RECIPES}),
+    "demo": ("demo --output OUT --examples 64 --epochs 2", {RECIPES}),
 }
 """Words of ``gamma-nlp``, and the extras without which they do not run."""
 

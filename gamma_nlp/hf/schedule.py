@@ -71,5 +71,8 @@ def decay_for_dose(dose: float, rates: Sequence[float]) -> float:
         raise GammaError(f"dose must lie between 0 and 1, not {dose}; 0.1 is a pull of 10 %")
     total = math.fsum(rates)
     if total <= 0.0:
-        raise GammaError("dose: the planned learning rates are all zero")
+        raise GammaError(
+            "dose: the planned learning rates are all zero; train for more steps, or with fewer "
+            "warm-up steps"
+        )
     return -math.log1p(-dose) / total

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PACKAGES = ("transformers", "accelerate", "datasets", "evaluate", "matplotlib")
 RECORD = "demo.json"
+BATCH = 64
+"""Sentences of a training step."""
+
 _QUICK = {"examples": 512, "epochs": 2.0}
 _FULL = {"examples": 4000, "epochs": 4.0}
 
@@ -67,13 +70,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _demonstration(arguments: argparse.Namespace) -> Demonstration:
     from gamma_nlp.tasks.glue.demo_arms import Demonstration
 
-    default = _QUICK if arguments.quick else _FULL
+    examples, epochs = _sizes(arguments)
     return Demonstration(
         output=arguments.output,
         seeds=arguments.seeds,
         dose=arguments.dose,
-        examples=int(arguments.examples or default["examples"]),
-        epochs=float(arguments.epochs or default["epochs"]),
+        examples=examples,
+        epochs=epochs,
+    )
+
+
+def _sizes(arguments: argparse.Namespace) -> tuple[int, float]:
+    """Return the training sentences and the epochs, as given or by default."""
+    default = _QUICK if arguments.quick else _FULL
+    return (
+        int(arguments.examples or default["examples"]),
+        float(arguments.epochs or default["epochs"]),
     )
 
 
@@ -81,6 +93,12 @@ def _check(arguments: argparse.Namespace) -> None:
     examples, epochs = arguments.examples, arguments.epochs
     if (examples is not None and examples < 64) or (epochs is not None and epochs <= 0):
         raise GammaError("give at least 64 --examples and more than 0 --epochs")
+    examples, epochs = _sizes(arguments)
+    if examples * epochs < 2 * BATCH:
+        raise GammaError(
+            f"--examples {examples} and --epochs {epochs:g} make fewer than two steps of {BATCH} "
+            "sentences; give more of either"
+        )
     if arguments.seeds < 2:
         raise GammaError(
             f"--seeds {arguments.seeds}: one run shows no spread, so it cannot tell arms apart; "

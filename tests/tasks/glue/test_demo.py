@@ -77,6 +77,7 @@ def test_three_seeds_at_a_dose_of_ten_per_cent_unless_told_otherwise(
         (["--dose", "1"], "--dose 1"),
         (["--examples", "3"], "at least 64 --examples"),
         (["--epochs", "0"], "more than 0 --epochs"),
+        (["--examples", "64", "--epochs", "1"], "make fewer than two steps of 64 sentences"),
         (["--seeds", "1"], "--seeds 1: one run shows no spread"),
     ],
 )
