@@ -1,8 +1,12 @@
 """Weight decay for normalisation gains, by where each gain sits in the model.
 
+>>> import torch
 >>> from torch import nn
 >>> import gamma_nlp
 >>> model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
+>>> table = gamma_nlp.categorize(model, inputs=torch.randn(3, 4))
+>>> groups = gamma_nlp.param_groups(model, weight_decay=0.1, policy="guidelines", table=table)
+>>> optimizer = torch.optim.AdamW(groups, lr=1e-3)
 
 ``gamma_nlp.categorize(model)`` places every gain, ``gamma_nlp.param_groups`` and
 ``gamma_nlp.make_optimizer`` turn the places into decay, ``gamma_nlp.GammaTrainer`` trains with

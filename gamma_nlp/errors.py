@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import importlib.util
+import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,6 +27,17 @@ def one_line(error: BaseException, most: int = 300) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def about_file(error: OSError) -> str:
+    """Return what to tell a user whose file or folder cannot be used.
+
+    Raises:
+        OSError: The error itself, where it names no file, so it is no fault of the user's.
+    """
+    if error.filename is None:
+        raise error
+    return f"cannot use {os.fsdecode(error.filename)}: {one_line(error)}; check the path"
 
 
 def listed(names: Iterable[str], most: int = 4) -> str:

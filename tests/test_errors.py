@@ -12,6 +12,7 @@ import pytest
 from gamma_nlp.errors import (
     GammaError,
     MissingExtra,
+    about_file,
     close_to,
     is_installed,
     listed,
@@ -28,6 +29,13 @@ def test_an_exception_becomes_one_line_that_is_never_empty() -> None:
     assert one_line(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "f")) == (
         "No space left on device"
     )
+
+
+def test_an_error_about_a_file_names_it_and_any_other_stays_an_error() -> None:
+    denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES), "out/run.json")
+    assert about_file(denied) == "cannot use out/run.json: Permission denied; check the path"
+    with pytest.raises(OSError, match="no file named"):
+        about_file(OSError("no file named x, says a library"))
 
 
 def test_names_are_cut_after_the_fourth() -> None:

@@ -80,7 +80,7 @@ def _run_all(arguments: argparse.Namespace) -> int:
     from gamma_nlp.check.sweep import audit_types, small_models
 
     version = str(transformers.__version__)
-    types = arguments.types.split(",") if arguments.types else None
+    types = arguments.types.split(",") if arguments.types is not None else None
     sweep = audit_types.sweep(types, arguments.seconds, arguments.jobs)
     if arguments.json:
         found = [one for classes in sweep for one in classes]

@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from gamma_nlp.check.sweep import coverage
 
-    types = arguments.types.split(",") if arguments.types else None
+    types = arguments.types.split(",") if arguments.types is not None else None
     results = []
     sweep = coverage.sweep(types, arguments.seconds, arguments.jobs)
     if not arguments.json:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 
 import gamma_nlp
 from gamma_nlp.cli.common import COMMANDS, Parser
-from gamma_nlp.errors import GammaError, close_to
+from gamma_nlp.errors import GammaError, about_file, close_to
 
 ABOUT = "Weight decay for normalisation gains, by where each gain sits in the model."
 EPILOG = """\
@@ -37,6 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader (head, less) has what it wanted; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"error: {about_file(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return 130

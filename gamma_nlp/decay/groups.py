@@ -145,7 +145,15 @@ def assign(table: GainTable, policy: DecayPolicy, weight_decay: float) -> dict[s
 
 
 def table_for(model: nn.Module, inputs: Any, table: GainTable | None) -> GainTable:
-    """Return ``table``, or the table of ``model`` if there is none."""
+    """Return ``table``, or the table of ``model`` if there is none.
+
+    Raises:
+        GammaError: ``table`` is something else; whatever :func:`categorize` refuses.
+    """
+    if not isinstance(table, GainTable | None):
+        raise GammaError(
+            f"table must be the GainTable that categorize returns, not a {type(table).__name__}"
+        )
     return categorize(model, inputs) if table is None else table
 
 
@@ -169,8 +177,8 @@ def decays_for(
             decays[name] = decay
         elif parameter.requires_grad:
             raise GammaError(
-                f"parameter {name!r} is not in the gain table; make the table from this very "
-                "model: categorize(model)" + close_to(name, assigned, most=3)
+                f"parameter {name!r} is not in the gain table, which is of another model; make "
+                "it from this one: table=categorize(model)"
             )
     return decays
 

@@ -91,8 +91,8 @@ def native_mode(
     """
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, Optimizer)):
         raise GammaError(
-            f"expected a class of torch.optim.Optimizer such as torch.optim.AdamW, "
-            f"got {optimizer_class!r}; give its arguments as keywords of make_optimizer"
+            f"expected a class of torch.optim.Optimizer, got {_shown(optimizer_class)}; "
+            "type make_optimizer(torch.optim.AdamW, model, ...), with its arguments as keywords"
         )
     if native_decay not in (None, "coupled", "decoupled"):
         raise GammaError(f"native_decay must be 'coupled' or 'decoupled', got {native_decay!r}")
@@ -115,3 +115,8 @@ def native_mode(
             "shrinks the parameter, native_decay='coupled' if it is added to the gradient"
         )
     return native_decay  # type: ignore[return-value]
+
+
+def _shown(given: object) -> str:
+    """Show a word or a class as it is, and anything else by its type: a model prints many lines."""
+    return repr(given) if isinstance(given, str | type) else f"a {type(given).__name__}"

@@ -123,7 +123,8 @@ class DecayPolicy:
             return source
         if not isinstance(source, (str, os.PathLike)):
             raise GammaError(
-                f"a policy is the name of a preset, a file or a DecayPolicy, got {source!r}"
+                "a policy is the name of a preset, a file or a DecayPolicy such as "
+                f"DecayPolicy(branch_inner=0.5), got {source!r}"
             )
         text = os.fspath(source)
         if isinstance(source, str) and text in PRESETS:
@@ -222,7 +223,8 @@ def _from_file(path: Path) -> DecayPolicy:
         raise GammaError(f"policy file {str(path)!r} cannot be read: {one_line(error)}") from None
     data = _parse(path, text)
     if not isinstance(data, dict):
-        raise GammaError(f"{path}: expected keys such as 'branch_inner: 1.0', got {data!r}")
+        got = "an empty file" if data is None else repr(data)
+        raise GammaError(f"{path}: expected keys such as 'branch_inner: 1.0', got {got}")
     fields = [f.name for f in dataclasses.fields(DecayPolicy)]
     for key in data:
         if key not in fields and key != "base":

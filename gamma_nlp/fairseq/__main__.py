@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from gamma_nlp.errors import close_to
 from gamma_nlp.fairseq import commands
 from gamma_nlp.fairseq.convert.commands import from_transformers, to_transformers
 
@@ -13,14 +14,16 @@ _CONVERSIONS = {"to_transformers": to_transformers, "from_transformers": from_tr
 def main() -> int:
     """Run the command that the first argument names."""
     names = (*commands.COMMANDS, *_CONVERSIONS)
-    usage = f"one of {', '.join(names).replace('_', '-')}"
+    typed = [name.replace("_", "-") for name in names]
+    usage = f"one of {', '.join(typed)}"
     first = sys.argv[1] if len(sys.argv) > 1 else ""
     if first in ("-h", "--help"):
         print(f"usage: python -m gamma_nlp.fairseq COMMAND ...\nCOMMAND: {usage}")
         return 0
     command = first.replace("-", "_")
     if command not in names:
-        print(f"error: expected a command: {usage}", file=sys.stderr)
+        got = f"{first!r} is no command{close_to(first, typed)}" if first else "which command?"
+        print(f"error: {got} ({usage})", file=sys.stderr)
         return 2
     # fairseq and hydra read sys.argv themselves, and print its first word in their usage.
     sys.argv[:2] = [f"gamma-fairseq-{command.replace('_', '-')}"]

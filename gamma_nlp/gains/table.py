@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gamma_nlp.errors import close_to
 from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.rows import Row, align, merge_layers
 
@@ -64,7 +65,10 @@ class GainTable:
         for gain in self.gains:
             if gain.name == name:
                 return gain
-        raise KeyError(f"{name!r} is not a gain of this table")
+        if name in self.roles:
+            raise KeyError(f"{name!r} is not a gain; its role is {self.roles[name].value!r}")
+        hint = close_to(name, [gain.name for gain in self.gains])
+        raise KeyError(f"{name!r} is not a gain of this table{hint}")
 
     def __str__(self) -> str:
         return gain_table(self)

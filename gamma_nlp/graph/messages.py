@@ -24,7 +24,8 @@ def unknown_inputs(model: nn.Module) -> str:
     """Say that a model needs inputs from the user."""
     return (
         f"{type(model).__name__} has no name table, and its inputs are not known; pass some, so "
-        f"that its graph can be traced: {smallest_call(model)}, where {_run(model)} runs"
+        f"that its graph can be traced: {smallest_call(model)}, where {_run(model)} runs "
+        "(make_optimizer, param_groups and the trainers take inputs= too)"
     )
 
 

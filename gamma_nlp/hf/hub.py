@@ -71,7 +71,7 @@ def _hub_config(name: str, timeout: float) -> str:
     try:
         cached = try_to_load_from_cache(name, "config.json")
     except HFValidationError:
-        raise _not_found(name, tried, "this cannot be a name on the hub: check it") from None
+        raise _not_found(name, tried, "check the path; a hub name looks like owner/model") from None
     if isinstance(cached, str):
         return cached
     tried.append(f"the Hugging Face cache {constants.HF_HUB_CACHE} (not in it)")

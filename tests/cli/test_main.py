@@ -192,7 +192,14 @@ def test_an_interrupted_command_exits_with_130(
     assert capsys.readouterr().err == "error: interrupted\n"
 
 
-def test_demo_passes_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_output_folder_below_a_file_is_one_line(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").touch()
+    assert main.main(["demo", "--output", str(tmp_path / "file" / "out")]) == 2
+    error = f"error: cannot use {tmp_path / 'file' / 'out'}: Not a directory; check the path\n"
+    assert capsys.readouterr().err == error
+
+
+def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[argparse.Namespace] = []
 
     def record(arguments: argparse.Namespace) -> int:

@@ -145,3 +145,8 @@ def test_model_without_trainable_parameters() -> None:
             policy="none",
             table=toy_table(),
         )
+
+
+def test_what_is_no_table_is_refused_by_its_type() -> None:
+    with pytest.raises(GammaError, match="table must be the GainTable that categorize returns"):
+        param_groups(Toy(), weight_decay=0.1, table="gain_table.json")  # type: ignore[arg-type]

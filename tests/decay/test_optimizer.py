@@ -107,6 +107,7 @@ def test_coupled_mode_on_adamw_hooks_the_weights_too() -> None:
         (OwnAdamW, r"test_optimizer.OwnAdamW is not among.*native_decay='decoupled'"),
         (functools.partial(torch.optim.AdamW), "expected a class of torch.optim.Optimizer"),
         ("adamw", "expected a class of torch.optim.Optimizer"),
+        (Toy(), "expected a class of torch.optim.Optimizer, got a Toy; type make_optimizer"),
     ],
 )
 def test_unusable_optimizer_is_refused_by_name(cls: type, message: str) -> None:

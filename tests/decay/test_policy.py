@@ -105,7 +105,7 @@ def test_yaml_file_with_an_empty_section(tmp_path: Path) -> None:
         ("p.yaml", "head: 1\nweight: [1", "p.yaml:2: not valid YAML"),
         ("p.yaml", "head: 1e-2", "must be a number >= 0, got '1e-2'; no quotes, and in YAML"),
         ("p.yaml", "- head", "expected keys such as"),
-        ("p.yaml", "", "expected keys such as"),
+        ("p.yaml", "", "expected keys such as .*, got an empty file"),
         ("p.yml", "base: al", "base: unknown preset 'al'; did you mean 'all'"),
         ("p.toml", "head = 1", "must end in .json, .yaml or .yml"),
     ],

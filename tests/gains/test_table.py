@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.gains.table import Gain, GainTable, dose_text, gain_table, gain_table_json
 
@@ -84,6 +86,13 @@ def test_dose_says_when_rounding_or_mode_takes_it() -> None:
 def test_unused_gain_is_listed_as_unused() -> None:
     text = gain_table(GainTable(gains=(gain("z", None, "never reached"),)))
     assert lines(text)[1][:3] == ["z", "1", "unused"]
+
+
+def test_a_name_that_is_no_gain_is_told_what_it_is_or_what_is_close() -> None:
+    with pytest.raises(KeyError, match="'w' is not a gain; its role is 'weight'"):
+        toy()["w"]
+    with pytest.raises(KeyError, match=r"this table; did you mean 'layer\.0\.norm\.weight'\?"):
+        toy()["layer.0.nrm.weight"]
 
 
 def test_table_without_gains_says_so() -> None:

@@ -50,7 +50,7 @@ def text_classes(types: Iterable[str] | None = None) -> list[tuple[str, str]]:
         if model_type not in known:
             raise GammaError(
                 f"{model_type!r} is not a text model type of this transformers"
-                f"{close_to(model_type, known)}; list them in Python: from "
+                f"{close_to(model_type, known) or '.'} To list them in Python: from "
                 "gamma_nlp.check.sweep.small_models import text_types; print(*text_types())"
             )
     return [(model_type, name) for model_type in chosen for name in known[model_type]]

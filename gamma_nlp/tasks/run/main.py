@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, about_file
 
 
 def run(
@@ -36,6 +36,9 @@ def run(
             raise
         print(f"error: this needs {name}: pip install 'gamma_nlp[{extra}]'", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {about_file(error)}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         return 130

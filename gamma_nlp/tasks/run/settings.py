@@ -68,8 +68,9 @@ def read_settings(
     namespace, unknown = parser.parse_known_args(rest)
     if unknown:
         word = unknown[0]
-        name = word.split("=")[0].lstrip("-").replace("-", "_")
-        raise GammaError(f"unknown option {word}{close_to(name, known) if word[0] == '-' else ''}")
+        name = word.split("=")[0].replace("-", "_").replace("__", "--", 1)
+        hint = close_to(name, [f"--{key}" for key in known]) if word[0] == "-" else ""
+        raise GammaError(f"unknown option {word}{hint}")
     try:
         values = vars(namespace)
         if complete is not None:

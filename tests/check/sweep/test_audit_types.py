@@ -178,6 +178,7 @@ def test_json_holds_every_class_with_its_accidents(capsys: Capture) -> None:
         (["--all", "--dtype", "bfloat16"], "--dtype goes with a MODEL only"),
         (["--all", "--trust-remote-code"], "--trust-remote-code goes with a MODEL only"),
         (["--all", "--types", "nope"], "'nope' is not a text model type"),
+        (["--all", "--types", ""], "'' is not a text model type"),
         (["--all", "--jobs", "0"], "--jobs must be at least 1"),
     ],
 )

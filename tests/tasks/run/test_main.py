@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -37,7 +38,12 @@ def test_the_words_are_those_of_the_process_unless_given(monkeypatch: pytest.Mon
             2,
             "error: this needs accelerate: pip install 'gamma_nlp[recipes]'",
         ),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "out/x"),
+            2,
+            "error: cannot use out/x: Not a directory; check the path",
+        ),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -54,7 +54,7 @@ def test_settings_come_from_the_file_and_the_command_line_wins(tmp_path: Path) -
         (
             {},
             ["--learning_rat", "1"],
-            "unknown option --learning_rat; did you mean 'learning_rate'",
+            "unknown option --learning_rat; did you mean '--learning_rate'",
         ),
         ({}, ["--seed", "x"], "seed.*invalid int value: 'x'"),
         ({}, ["stray"], "unknown option stray"),
