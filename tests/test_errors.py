@@ -25,9 +25,10 @@ def test_an_exception_becomes_one_line_that_is_never_empty() -> None:
     assert one_line(ValueError("two\n  lines")) == "two lines"
     assert one_line(ValueError("x" * 500), most=20) == "x" * 20
     assert one_line(KeyError()) == "KeyError"
-    assert one_line(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "f")) == (
-        "No space left on device"
-    )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/f")
+    assert one_line(full) == "No space left on device"
+    assert one_line(full, file=True) == "No space left on device: out/f"
+    assert one_line(OSError("the reply is\ncut"), file=True) == "the reply is cut"
 
 
 def test_names_are_cut_after_the_fourth() -> None:

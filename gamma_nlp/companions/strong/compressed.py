@@ -136,7 +136,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except GammaError as error:
         raise GammaError(f"{path} is damaged at {name!r}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise GammaError(f"{path} is damaged: {type(error).__name__} {error}") from None
+        raise GammaError(f"{path} is damaged: {type(error).__name__} {one_line(error)}") from None
     return read
 
 
