@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,9 +10,10 @@ from typing import Any
 
 import torch
 
-from gamma_nlp.errors import GammaError, need
+from gamma_nlp.errors import need
 from gamma_nlp.files import write_json
 from gamma_nlp.tasks.run.machine import hardware, versions
+from gamma_nlp.tasks.run.main import run as run_main
 
 
 def command_of(file: str) -> str:
@@ -49,16 +49,15 @@ def run_experiment(
     """Parse the arguments and run the experiment.
 
     Returns:
-        0, or 2 after a :class:`GammaError`, which is printed.
+        The exit code of :func:`gamma_nlp.tasks.run.main.run`.
     """
-    options = parser.parse_args(argv)
-    try:
+
+    def main(words: Sequence[str]) -> None:
+        options = parser.parse_args(words)
         need("matplotlib", "plot", "the pictures need")  # before hours of training, not after
         run(options)
-    except GammaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return run_main(main, argv)
 
 
 def machine() -> dict[str, Any]:

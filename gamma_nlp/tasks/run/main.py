@@ -37,5 +37,5 @@ def run(
         print(f"error: this needs {name}: pip install 'gamma_nlp[{extra}]'", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print("error: interrupted", file=sys.stderr)
         return 130

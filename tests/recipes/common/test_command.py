@@ -56,6 +56,14 @@ def test_only_what_the_user_can_put_right_is_printed(capsys: Any) -> None:
         run_experiment(lambda options: 1 / 0, parser, [])  # type: ignore[arg-type, return-value]
 
 
+def test_an_experiment_that_is_interrupted_says_so(capsys: Any) -> None:
+    def stop(options: Any) -> None:
+        raise KeyboardInterrupt
+
+    assert run_experiment(stop, make_parser(__file__, None, output="out"), []) == 130
+    assert capsys.readouterr().err == "error: interrupted\n"
+
+
 def test_without_matplotlib_nothing_is_computed(monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     parser, started = make_parser(__file__, None, output="out"), []

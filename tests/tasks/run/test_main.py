@@ -37,7 +37,7 @@ def test_the_words_are_those_of_the_process_unless_given(monkeypatch: pytest.Mon
             2,
             "error: this needs accelerate: pip install 'gamma_nlp[recipes]'",
         ),
-        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
     ],
     ids=lambda value: type(value).__name__,
 )
