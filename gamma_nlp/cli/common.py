@@ -28,6 +28,9 @@ COMMANDS = {
 }
 """The commands, and the question that each answers: a file here for each."""
 
+CONTRADICTED = 1
+"""The exit code of a command whose answer is no."""
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import new_folder, write_json
+from gamma_nlp.gains.table import dtype_name
 from gamma_nlp.tasks.run.folder import checkpoints
 
 WEIGHTS = "model.safetensors"
@@ -156,4 +157,4 @@ def _mean(name: str, opened: Sequence[_Weights]) -> torch.Tensor:
 
 
 def _kind(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+    return f"{dtype_name(tensor)} of shape {tuple(tensor.shape)}"
