@@ -55,6 +55,8 @@ def is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except ImportError:  # a package that is hidden on purpose
         return False
+    except ValueError:  # a stand-in for a package, put into sys.modules without a spec
+        return True
 
 
 def need(package: str, extra: str, purpose: str) -> Any:

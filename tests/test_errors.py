@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,9 @@ def test_packages_are_looked_for_without_importing_them(
 ) -> None:
     (tmp_path / "broken_but_there.py").write_text("raise SystemExit")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "stand_in", types.ModuleType("stand_in"))
     assert is_installed("broken_but_there") and not is_installed("no_such")
+    assert is_installed("stand_in")
     need_installed(["json", "broken_but_there"], "hf", "it needs")
     with pytest.raises(MissingExtra, match=r"^it needs no_such: pip install 'gamma_nlp\[hf\]'$"):
         need_installed(["json", "no_such", "nor_this"], "hf", "it needs")
