@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from gamma_nlp.cli.common import Parser
 from gamma_nlp.errors import need
 from gamma_nlp.files import write_json
 from gamma_nlp.tasks.run.machine import hardware, versions
@@ -30,7 +31,7 @@ def make_parser(file: str, description: str | None, output: str) -> argparse.Arg
         description: Its docstring, which ``--help`` prints.
         output: The default output folder.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=command_of(file),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
