@@ -22,11 +22,19 @@ class MissingName(GammaError, AttributeError):
     """A public name whose extra is missing, asked for as ``module.name``: ``hasattr`` is false."""
 
 
-def one_line(error: BaseException, most: int = 300) -> str:
-    """Return what an exception says as one line of at most ``most`` characters, never empty."""
+def one_line(error: BaseException, most: int = 300, *, file: bool = False) -> str:
+    """Return what an exception says as one line, never empty.
+
+    Args:
+        error: The exception.
+        most: Cut the line after so many characters.
+        file: Name the file of an ``OSError``, for a message that does not name it already.
+    """
+    text = str(error)
     if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return " ".join(str(error).split())[:most] or type(error).__name__
+        at = f": {error.filename}" if file and error.filename else ""
+        text = error.strerror + at
+    return " ".join(text.split())[:most] or type(error).__name__
 
 
 def about_file(error: OSError) -> str:
@@ -59,6 +67,8 @@ def is_installed(package: str) -> bool:
         return importlib.util.find_spec(package) is not None
     except ImportError:  # a package that is hidden on purpose
         return False
+    except ValueError:  # a stand-in for a package, put into sys.modules without a spec
+        return True
 
 
 def need(package: str, extra: str, purpose: str) -> Any:

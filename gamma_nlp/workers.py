@@ -27,7 +27,7 @@ from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 
 T = TypeVar("T")
 
@@ -271,7 +271,7 @@ def serve(function: str) -> None:
 def _problem(error: Exception) -> str:
     if os.environ.get("GAMMA_NLP_TRACEBACK"):
         return traceback.format_exc()
-    text = " ".join(str(error).split())[:300]  # one_line leaves out an OSError's file name
+    text = one_line(error, file=True)
     return text if isinstance(error, GammaError) else f"{type(error).__name__}: {text}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,10 @@ def test_an_exception_becomes_one_line_that_is_never_empty() -> None:
     assert one_line(ValueError("two\n  lines")) == "two lines"
     assert one_line(ValueError("x" * 500), most=20) == "x" * 20
     assert one_line(KeyError()) == "KeyError"
-    assert one_line(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "f")) == (
-        "No space left on device"
-    )
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out/f")
+    assert one_line(full) == "No space left on device"
+    assert one_line(full, file=True) == "No space left on device: out/f"
+    assert one_line(OSError("the reply is\ncut"), file=True) == "the reply is cut"
 
 
 def test_an_error_about_a_file_names_it_and_any_other_stays_an_error() -> None:
@@ -74,7 +76,9 @@ def test_packages_are_looked_for_without_importing_them(
 ) -> None:
     (tmp_path / "broken_but_there.py").write_text("raise SystemExit")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "stand_in", types.ModuleType("stand_in"))
     assert is_installed("broken_but_there") and not is_installed("no_such")
+    assert is_installed("stand_in")
     need_installed(["json", "broken_but_there"], "hf", "it needs")
     with pytest.raises(MissingExtra, match=r"^it needs no_such: pip install 'gamma_nlp\[hf\]'$"):
         need_installed(["json", "no_such", "nor_this"], "hf", "it needs")

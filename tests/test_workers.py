@@ -47,6 +47,11 @@ def test_absent_package_is_told_from_other_problems() -> None:
     assert wrong.problem and not wrong.missing
 
 
+def test_a_file_that_a_call_lacks_is_named() -> None:
+    (answer,) = call_all("builtins:open", [["no/such/file"]], jobs=1)
+    assert answer.problem == "FileNotFoundError: No such file or directory: no/such/file"
+
+
 def test_reader_that_stops_early_does_not_wait_for_calls_in_progress() -> None:
     answers = call_all("time:sleep", [(0,), (100,), (100,)], jobs=2, seconds=200)
     start = time.monotonic()

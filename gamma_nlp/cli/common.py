@@ -28,6 +28,9 @@ COMMANDS = {
 }
 """The commands, and the question that each answers: a file here for each."""
 
+CONTRADICTED = 1
+"""The exit code of a command whose answer is no."""
+
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -42,7 +45,8 @@ class Parser(argparse.ArgumentParser):
         word = next(iter(unknown))
         options = set(re.findall(r"--[a-z-]+", self.format_usage()))
         hint = close_to(word, options) if word.startswith("-") else ""
-        self.error(f"{self.prog} takes no {word!r}{hint.removesuffix('?')}")
+        hint = hint or f"; for help type: {self.prog} --help"
+        raise GammaError(f"{self.prog} takes no {word!r}{hint}")
 
 
 def add_command(

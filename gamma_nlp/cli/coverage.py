@@ -7,9 +7,13 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from gamma_nlp.cli.common import add_command, add_sweep_arguments, need_transformers, print_json
-
-CONTRADICTED = 1
+from gamma_nlp.cli.common import (
+    CONTRADICTED,
+    add_command,
+    add_sweep_arguments,
+    need_transformers,
+    print_json,
+)
 
 EXAMPLES = """\
   gamma-nlp coverage --types bert,llama

@@ -6,10 +6,7 @@ import argparse
 from typing import Any
 
 from gamma_nlp.cli.common import add_command
-from gamma_nlp.errors import need_installed
 from gamma_nlp.tasks.glue import demo
-
-PACKAGES = ("transformers", "accelerate", "datasets", "evaluate", "matplotlib", "yaml")
 
 EXAMPLES = """\
   gamma-nlp demo
@@ -24,5 +21,4 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demonstration."""
-    need_installed(PACKAGES, "recipes", "gamma-nlp demo needs")
     return demo.run(arguments)

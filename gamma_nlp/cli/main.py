@@ -46,12 +46,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(words: list[str]) -> int:
-    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
-        hint = close_to(words[0], COMMANDS)
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command is not None and command not in COMMANDS:
+        hint = close_to(command, COMMANDS)
         hint = hint or f"; the commands are {', '.join(COMMANDS)}"
-        raise GammaError(f"gamma-nlp has no command {words[0]!r}{hint}")
+        raise GammaError(f"gamma-nlp has no command {command!r}{hint}")
     try:
-        arguments, unknown = parser(words[:1]).parse_known_args(words)
+        arguments, unknown = parser([command] if command else []).parse_known_args(words)
     except SystemExit as stop:  # --help and --version end like this
         return int(stop.code or 0)
     if unknown:

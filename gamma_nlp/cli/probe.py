@@ -7,10 +7,15 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.cli.common import add_command, add_trust, need_transformers, print_json
+from gamma_nlp.cli.common import (
+    CONTRADICTED,
+    add_command,
+    add_trust,
+    need_transformers,
+    print_json,
+)
 from gamma_nlp.errors import GammaError, listed
 
-CONTRADICTED = 1
 TOKENS = 8
 """Different tokens that a batch needs."""
 

@@ -9,14 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.cli.common import add_command, note, print_json
+from gamma_nlp.cli.common import CONTRADICTED, add_command, note, print_json
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.moses import detokenize
 from gamma_nlp.tasks.translation.score_files import GenerateLog, Pairs, read_log, read_pairs
 from gamma_nlp.tasks.translation.subwords import join_subwords
 
-CONTRADICTED = 1
 TOKENISED = re.compile(r"@@( |$)|&(apos|quot);| \.$")
 
 EXAMPLES = """\

@@ -14,7 +14,7 @@ from gamma_nlp.cli.common import (
     need_transformers,
     print_json,
 )
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 
 if TYPE_CHECKING:
     from gamma_nlp.decay.groups import Decay
@@ -103,13 +103,19 @@ def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
     import torch
     from transformers import get_scheduler
 
-    scheduler = get_scheduler(
-        arguments.schedule,
-        torch.optim.SGD([torch.zeros(1)], lr=lr),
-        num_warmup_steps=warmup,
-        num_training_steps=steps,
-    )
-    return [lr * scheduler.lr_lambdas[0](step) for step in range(steps)]
+    from gamma_nlp.decay.plan import rates_of_scheduler
+
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
+    try:
+        scheduler = get_scheduler(
+            arguments.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps
+        )
+    except ValueError as error:  # polynomial ends at 1e-7, which must be below lr
+        raise GammaError(
+            f"--schedule {arguments.schedule} --lr {lr:g} cannot be planned: {one_line(error)}"
+        ) from error
+    rates = rates_of_scheduler(scheduler, steps, most=steps)
+    return None if rates is None else rates[0]
 
 
 def _doses(

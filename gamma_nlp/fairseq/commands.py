@@ -33,21 +33,27 @@ def exit_code(work: Callable[[], None]) -> int:
     """Run ``work``; return 0, or 2 after printing the error that stopped it."""
     try:
         work()
-    except (GammaError, _Stopped) as error:
+    except GammaError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except _Stopped as stop:
+        print(stop, file=sys.stderr)
         return 2
     return 0
 
 
-class _Stopped(BaseException):
-    """A GammaError on its way through hydra, which turns every Exception into a traceback."""
+class _Stopped(SystemExit):
+    """A GammaError on its way through hydra, which turns every Exception into a traceback.
+
+    A process that fairseq started for one of several GPUs prints it when it ends, and no traceback.
+    """
 
 
 def _train_under_hydra(cfg: Any, **kwargs: Any) -> None:
     try:
         importlib.import_module("fairseq_cli.train").main(cfg, **kwargs)
     except GammaError as error:
-        raise _Stopped(error) from error
+        raise _Stopped(f"error: {error}") from error
 
 
 def prepare(entry: str = "fairseq") -> ModuleType:

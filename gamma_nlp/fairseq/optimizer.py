@@ -25,7 +25,7 @@ from gamma_nlp.decay.saved_state import DECAY_KEYS
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.fairseq.plan import UNFLATTEN, TrainerPlan, active, find_plan, make_plan, match
 from gamma_nlp.fairseq.schedule import rates_of_fairseq
-from gamma_nlp.gains.table import GainTable
+from gamma_nlp.gains.table import GainTable, dtype_name
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -169,7 +169,7 @@ class GammaAdam(FairseqAdam):
 def _as_trained(plan: TrainerPlan, groups: Any) -> GainTable:
     """Return the gain table with the dtype that decay rounds to: that of the float32 copies."""
     dtypes = {
-        name: str(p.dtype).removeprefix("torch.")
+        name: dtype_name(p)
         for group in groups
         for name, p in zip(group["param_names"], group["params"], strict=True)
     }

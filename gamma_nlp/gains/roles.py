@@ -35,12 +35,14 @@ def owners(model: nn.Module) -> Iterator[tuple[str, nn.Module, str, nn.Parameter
     """Yield each parameter's name, the module that owns it, its name there, and the parameter.
 
     A shared parameter comes once for each owner, always under its first name. That name need not
-    be the path of the owner: a checkpointed root leaves its own part out of it.
+    be the path of the owner: a checkpointed root leaves its own part out of it. What a model leaves
+    out of its ``named_parameters`` is left out here too.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     for module in model.modules():
         for last, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            yield names[id(parameter)], module, last, parameter
+            if id(parameter) in names:
+                yield names[id(parameter)], module, last, parameter
 
 
 def norm_weights(model: nn.Module) -> list[str]:

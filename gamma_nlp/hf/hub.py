@@ -158,7 +158,7 @@ def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) ->
     try:
         return datasets.load_dataset(name, config)
     except Exception as error:  # the hub's client raises many kinds
-        reason = one_line(error)
+        reason = one_line(error, file=True)
         if offline and not local:
             reason = f"{constants.ENDPOINT} does not answer, and the cache does not hold it"
         raise GammaError(f"cannot load {what} from the hub: {reason}; {otherwise}") from error

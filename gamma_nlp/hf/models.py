@@ -123,7 +123,7 @@ def _cannot(name: str, what: str, error: Exception, content: dict[str, Any]) -> 
     text = f"cannot {what} {name!r} (model type {kind!r}) with transformers {version}"
     if content.get("auto_map"):
         return f"{text}: it comes with its own Python files; to run them, add --trust-remote-code"
-    return f"{text}: {one_line(error)}"
+    return f"{text}: {one_line(error, file=True)}"
 
 
 def keep_positions(model: Any) -> None:
@@ -174,7 +174,7 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
     except Exception as error:
         raise GammaError(
             f"the weights of {name!r} do not load ({type(error).__name__}: "
-            f"{one_line(error, 200)}). Name a "
+            f"{one_line(error, 200, file=True)}). Name a "
             "folder that save_pretrained wrote, or add --random-weights to check the architecture"
         ) from error
     return model.eval()

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from gamma_nlp.cli.common import Parser
 from gamma_nlp.errors import need
 from gamma_nlp.files import write_json
 from gamma_nlp.tasks.run.machine import hardware, versions
@@ -30,7 +31,7 @@ def make_parser(file: str, description: str | None, output: str) -> argparse.Arg
         description: Its docstring, which ``--help`` prints.
         output: The default output folder.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=command_of(file),
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -49,15 +50,15 @@ def run_experiment(
     """Parse the arguments and run the experiment.
 
     Returns:
-        0, 2 after an error of the user's, which is printed, or 130 after Ctrl-C.
+        The exit code of :func:`gamma_nlp.tasks.run.main.run`.
     """
-    options = parser.parse_args(argv)
 
-    def checked(_words: Sequence[str]) -> None:
-        need("matplotlib", "plot", "the pictures need")  # before hours of training, not after
+    def main(words: Sequence[str]) -> None:
+        options = parser.parse_args(words)
+        need("matplotlib", "plot", "the plots need")  # before hours of training, not after
         run(options)
 
-    return run_main(checked, argv)
+    return run_main(main, argv)
 
 
 def machine() -> dict[str, Any]:

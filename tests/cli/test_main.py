@@ -93,6 +93,10 @@ def test_audit_prints_and_dumps(model: str, capsys: Capture) -> None:
         (["table", "MODEL", "--lr", "0", "--steps", "5"], "--lr must be"),
         (["table", "MODEL", "--lr", "1", "--steps", "5", "--warmup", "6"], "--warmup"),
         (
+            ["table", "MODEL", "--lr", "1e-8", "--steps", "5", "--schedule", "polynomial"],
+            "--schedule polynomial --lr 1e-08 cannot be planned: lr_end (1e-07) must be",
+        ),
+        (
             [
                 "table",
                 "MODEL",
@@ -126,7 +130,9 @@ def test_user_errors_exit_2_without_output(
         (["tabel"], "no command 'tabel'; did you mean 'table'?"),
         (["xyz"], "no command 'xyz'; the commands are table, audit, probe,"),
         (["table"], "required: MODEL; for help type: gamma-nlp table --help"),
-        (["table", "m", "--jsno"], "takes no '--jsno'; did you mean '--json'; for help type: "),
+        (["table", "m", "--jsno"], "gamma-nlp table takes no '--jsno'; did you mean '--json'?"),
+        (["--jsno", "table", "m"], "gamma-nlp table takes no '--jsno'; did you mean '--json'?"),
+        (["--jsno", "tabel", "m"], "no command 'tabel'; did you mean 'table'?"),
         (["table", "m", "--lr", "high"], "--lr: invalid float value: 'high'; for help type: "),
         (["score", "a", "b", "c"], "takes no 'c'; for help type: gamma-nlp score --help"),
         (["demo", "--epoch", "x"], "invalid float value: 'x'; for help type: gamma-nlp demo"),

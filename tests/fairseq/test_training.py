@@ -102,6 +102,20 @@ def test_the_error_of_a_command_has_no_traceback(
     assert "Traceback" not in error
 
 
+def test_a_process_of_hydra_train_ends_with_the_error_and_without_a_traceback() -> None:
+    code = (
+        "import sys, types\n"
+        "from gamma_nlp.errors import GammaError\n"
+        "from gamma_nlp.fairseq import commands\n"
+        "def main(cfg):\n"
+        "    raise GammaError('no such policy')\n"
+        "sys.modules['fairseq_cli.train'] = types.SimpleNamespace(main=main)\n"
+        "commands._train_under_hydra(None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: no such policy\n")
+
+
 @pytest.mark.slow
 def test_hydra_train_takes_a_policy_file_beside_the_user(data: Path, tmp_path: Path) -> None:
     (tmp_path / "own.json").write_text(json.dumps({"head": 0.5}))

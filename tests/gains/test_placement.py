@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -182,6 +184,25 @@ def test_bias_is_one_whatever_its_shape_and_whatever_its_owner_is_called() -> No
     for roles in (static_roles(model), categorize(model, torch.randn(2, 4)).roles):
         assert str(roles["up_bias"]) == str(roles["head.bias"]) == "bias"
         assert str(roles["up.weight"]) == "weight"
+
+
+def test_what_a_model_leaves_out_of_its_parameters_is_no_part_of_the_table() -> None:
+    class Student(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.linear = nn.LayerNorm(4), nn.Linear(4, 4)
+            self.teacher = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+
+        def named_parameters(self, *args: Any, **kwargs: Any) -> Iterator[tuple[str, nn.Parameter]]:
+            named = super().named_parameters(*args, **kwargs)
+            return (pair for pair in named if not pair[0].startswith("teacher."))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.linear(self.norm(x))
+
+    table = categorize(Student(), torch.randn(2, 4))
+    assert categories(table) == {"norm.weight": "branch_inner"}
+    assert sorted(table.roles) == ["linear.bias", "linear.weight", "norm.bias"]
 
 
 def test_table_prints_and_serialises() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gamma_nlp.companions.strong.sparse_forms import PARTS, Packed, pack, unpack
 from gamma_nlp.companions.strong.sparsity import SparsityReport, sparsity_report, tensors
 from gamma_nlp.errors import GammaError, listed, need, one_line
+from gamma_nlp.gains.table import dtype_name
 
 FORMAT = "gamma_nlp.compressed.1"
 
@@ -42,7 +43,7 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityR
     index: list[dict[str, Any]] = []
     for names, tensor in tensors(model).items():
         packed = pack(tensor)
-        dtype = str(tensor.dtype).removeprefix("torch.")
+        dtype = dtype_name(tensor)
         entry = {"names": names, "form": packed.form, "shape": list(tensor.shape), "dtype": dtype}
         index.append(entry)
         for part, data in packed.parts.items():
@@ -102,7 +103,7 @@ def load_compressed(path: str | os.PathLike[str], model: nn.Module) -> None:
 
 
 def _dtype_and_shape(tensor: Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+    return f"{dtype_name(tensor)} of shape {tuple(tensor.shape)}"
 
 
 def _key(name: str, part: str) -> str:
@@ -136,7 +137,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except GammaError as error:
         raise GammaError(f"{path} is damaged at {name!r}: {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-        raise GammaError(f"{path} is damaged: {type(error).__name__} {error}") from None
+        raise GammaError(f"{path} is damaged: {type(error).__name__} {one_line(error)}") from None
     return read
 
 

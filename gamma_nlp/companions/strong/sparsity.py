@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gamma_nlp.companions.strong.sparse_forms import Form, sizes, smallest, stored
 from gamma_nlp.errors import GammaError
+from gamma_nlp.gains.table import dtype_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +143,7 @@ def sparsity_report(model: nn.Module) -> SparsityReport:
         rows.append(
             SparsityRow(
                 names=names,
-                dtype=str(tensor.dtype).removeprefix("torch."),
+                dtype=dtype_name(tensor),
                 elements=tensor.numel(),
                 zeros=int((tensor == 0).sum()),
                 form=form,

@@ -40,7 +40,8 @@ def read_checkpoint(checkpoint: Path, data: Path) -> tuple[Any, Any]:
     try:
         task = tasks.setup_task(cfg.task)
     except Exception as error:
-        raise GammaError(f"the dictionaries in {data} cannot be read: {one_line(error)}") from error
+        reason = one_line(error, file=True)
+        raise GammaError(f"the dictionaries in {data} cannot be read: {reason}") from error
     _check_sizes(checkpoint, data, state["model"], task)
     try:
         (model,), _, _ = checkpoint_utils.load_model_ensemble_and_task(
@@ -114,5 +115,6 @@ def _check_sizes(checkpoint: Path, data: Path, weights: Any, task: Any) -> None:
 
 def _unreadable(checkpoint: Path, error: Exception) -> GammaError:
     return GammaError(
-        f"{checkpoint} cannot be loaded as a model of fairseq's transformer: {one_line(error)}"
+        f"{checkpoint} cannot be loaded as a model of fairseq's transformer: "
+        f"{one_line(error, file=True)}"
     )

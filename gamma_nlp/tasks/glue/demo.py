@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             something else. Nothing is written then.
     """
     _check(arguments)
-    need_installed(PACKAGES, "recipes", "the demo needs")
+    need_installed(PACKAGES, "recipes", "gamma-nlp demo needs")
     _claim(arguments.output)
 
     from gamma_nlp.hf.hub import hush

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.files import read_lines
 from gamma_nlp.hf import hub
 from gamma_nlp.tasks.glue.tasks import GlueTask
 
@@ -47,8 +48,7 @@ def load_tokenizer(source: str) -> Any:
     path = Path(source).expanduser()
     if path.is_file() or (path.is_dir() and _only_vocabulary(path)):
         vocabulary = path if path.is_file() else path / "vocab.txt"
-        words = vocabulary.read_text(encoding="utf-8").split("\n")
-        words = words[:-1] if words[-1] == "" else words
+        words = read_lines(vocabulary)
         return _wordpiece({word: index for index, word in enumerate(words)}, str(vocabulary))
     if not path.exists():
         locate(source)
@@ -57,7 +57,8 @@ def load_tokenizer(source: str) -> Any:
             str(path) if path.exists() else source
         )
     except Exception as error:
-        raise GammaError(f"cannot load a tokenizer from {source!r}: {one_line(error)}") from error
+        reason = one_line(error, file=True)
+        raise GammaError(f"cannot load a tokenizer from {source!r}: {reason}") from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -154,7 +155,8 @@ def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
             where, dtype="float32", **_head(task)
         )
     except Exception as error:
-        raise GammaError(f"cannot load {source!r} as a classifier: {one_line(error)}") from error
+        reason = one_line(error, file=True)
+        raise GammaError(f"cannot load {source!r} as a classifier: {reason}") from error
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model

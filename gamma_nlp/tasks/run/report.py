@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
+from gamma_nlp.decay.dose import optimizer_doses
+from gamma_nlp.decay.groups import assign
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.tasks.run.folder import last_checkpoint
 from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.run.plots import plot_run
+from gamma_nlp.wrappers import unwrap_optimizer
 
 _NOISE = ("runtime", "per_second", "model_preparation")
 
@@ -146,11 +149,7 @@ def logged_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 
 def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
     """Return number of gains, coefficient and dose per category; a pair where gains differ."""
-    from gamma_nlp.decay.dose import optimizer_doses
-    from gamma_nlp.decay.groups import assign
-
-    optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
-    by_name = optimizer_doses(optimizer, rates)
+    by_name = optimizer_doses(unwrap_optimizer(trainer.optimizer), rates)
     applied = assign(trainer.gain_table, trainer.policy, trainer.args.weight_decay)
     found: dict[str, Any] = {}
     for category in Category:

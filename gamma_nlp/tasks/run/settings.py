@@ -92,7 +92,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise GammaError(f"cannot read {path}: {error.strerror or error}") from error
+        raise GammaError(f"cannot read {path}: {one_line(error)}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise GammaError(f"{path} is not YAML: {one_line(error)}") from error
     if content is None:
@@ -116,7 +116,7 @@ def _convert(action: Any, key: str, value: Any, file: Path | None) -> Any:
             value = "yes" if value else "no"
         new = value if action.type is None or action.type is dict else action.type(str(value))
     except (ValueError, TypeError, ArgumentTypeError) as error:
-        raise GammaError(f"{file}: {key}: cannot use {value!r} ({error})") from error
+        raise GammaError(f"{file}: {key}: cannot use {value!r} ({one_line(error)})") from error
     if action.choices is not None and new not in action.choices:
         choices = ", ".join(map(str, action.choices))
         raise GammaError(f"{file}: {key}: {value!r} is none of {choices}")

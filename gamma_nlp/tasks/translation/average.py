@@ -18,8 +18,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import new_folder, write_json
+from gamma_nlp.gains.table import dtype_name
 from gamma_nlp.tasks.run.folder import checkpoints
 
 WEIGHTS = "model.safetensors"
@@ -73,7 +74,7 @@ def average_checkpoints(
         try:
             save_file(mean, draft / WEIGHTS, metadata={"format": "pt"})
         except SafetensorError as error:  # a full disk, too
-            raise GammaError(f"cannot write {target}: {error}") from error
+            raise GammaError(f"cannot write {target}: {one_line(error)}") from error
         for file in ("config.json", "generation_config.json"):
             if (folders[-1] / file).is_file():
                 shutil.copyfile(folders[-1] / file, draft / file)
@@ -96,7 +97,8 @@ class _Weights:
                 self.names |= dict.fromkeys(part.keys(), part)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise GammaError(
-                f"the weights in {folder} cannot be read ({error}); leave this checkpoint out"
+                f"the weights in {folder} cannot be read ({one_line(error, file=True)}); "
+                "leave this checkpoint out"
             ) from error
 
     def read(self, name: str) -> torch.Tensor:
@@ -155,4 +157,4 @@ def _mean(name: str, opened: Sequence[_Weights]) -> torch.Tensor:
 
 
 def _kind(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')} of shape {tuple(tensor.shape)}"
+    return f"{dtype_name(tensor)} of shape {tuple(tensor.shape)}"

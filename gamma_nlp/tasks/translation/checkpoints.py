@@ -57,7 +57,8 @@ def load_saved(folder: Path) -> Any:
         # local_files_only: transformers would ask the hub for a folder that does not exist.
         model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # a damaged file fails in many ways
-        raise GammaError(f"the model in {folder} cannot be loaded: {one_line(error)}") from error
+        reason = one_line(error, file=True)
+        raise GammaError(f"the model in {folder} cannot be loaded: {reason}") from error
     keep_positions(model)
     return model
 

@@ -114,7 +114,7 @@ class TranslationText:
         except (OSError, ValueError, TypeError) as error:
             raise GammaError(
                 f"{run} is not the folder of a translation run: {folder} cannot be read "
-                f"({one_line(error)}); give the output_dir of recipes/translation.py"
+                f"({one_line(error, file=True)}); give the output_dir of recipes/translation.py"
             ) from error
 
 

@@ -56,11 +56,19 @@ def test_only_what_the_user_can_put_right_is_printed(capsys: Any) -> None:
         run_experiment(lambda options: 1 / 0, parser, [])  # type: ignore[arg-type, return-value]
 
 
-def test_an_interrupted_experiment_says_so_and_exits_with_130(capsys: Any) -> None:
-    def stop(options: object) -> None:
+def test_a_mistyped_option_is_an_error_that_says_what_to_type(capsys: Any) -> None:
+    parser = make_parser(str(RECIPES / "strong" / "run.py"), None, output="out")
+    assert run_experiment(lambda options: None, parser, ["--smok", "--bad"]) == 2
+    assert capsys.readouterr().err == (
+        "error: unrecognized arguments: --bad; for help type: python -m recipes.strong.run --help\n"
+    )
+
+
+def test_an_experiment_that_is_interrupted_says_so(capsys: Any) -> None:
+    def stop(options: Any) -> None:
         raise KeyboardInterrupt
 
-    assert run_experiment(stop, make_parser(__file__, "", "out"), []) == 130
+    assert run_experiment(stop, make_parser(__file__, None, output="out"), []) == 130
     assert capsys.readouterr().err == "error: interrupted\n"
 
 

@@ -99,7 +99,7 @@ def test_a_missing_package_is_named_before_anything_is_written(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    message = rf"the demo needs {package}: pip install 'gamma_nlp\[recipes\]'"
+    message = rf"gamma-nlp demo needs {package}: pip install 'gamma_nlp\[recipes\]'"
     with pytest.raises(GammaError, match=message):
         demo.main(["--output", str(tmp_path / "new")])
     assert not list(tmp_path.iterdir())

@@ -125,6 +125,14 @@ def test_a_folder_that_is_not_a_run_is_named(broken: str, folder: Path, tmp_path
         TranslationText.load(run)
 
 
+@pytest.mark.parametrize("absent", ["codes", "text.json"])
+def test_the_file_that_a_run_lacks_is_named(absent: str, folder: Path, tmp_path: Path) -> None:
+    read_prepared(folder, "de", "en", joint=True).save(tmp_path / "run")
+    (tmp_path / "run" / "text" / absent).unlink()
+    with pytest.raises(GammaError, match=rf"\(No such file or directory: \S*/text/{absent}\)"):
+        TranslationText.load(tmp_path / "run")
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"source_language": "de"}'])
 def test_a_damaged_run_is_named(content: str, folder: Path, tmp_path: Path) -> None:
     read_prepared(folder, "de", "en", joint=True).save(tmp_path / "run")

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gamma_nlp.errors import GammaError, listed
+from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.files import read_bytes, text_lines
 
 Pair = tuple[str, str]
@@ -93,7 +93,7 @@ def read_folder(folder: Path, languages: tuple[str, str], *, tokenized: bool = F
     try:
         names = sorted(path.name for path in folder.iterdir() if path.is_file())
     except OSError as error:
-        raise GammaError(f"cannot read {folder}: {error.strerror or error}") from error
+        raise GammaError(f"cannot read {folder}: {one_line(error)}") from error
     stems = _stems(names, languages)
     valid = [stem for stem in _VALID_NAMES if stem in stems]
     if len(valid) > 1:

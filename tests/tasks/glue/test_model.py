@@ -1,0 +1,25 @@
+"""Tokenizers from a vocabulary file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.glue.model import load_tokenizer
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["lf", "crlf"])
+def test_a_vocabulary_is_a_word_a_line_whatever_ends_the_line(end: str, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes("".join(word + end for word in WORDS).encode())
+    tokenizer = load_tokenizer(str(tmp_path / "vocab.txt"))
+    assert tokenizer.get_vocab() == {word: index for index, word in enumerate(WORDS)}
+
+
+def test_a_vocabulary_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n[UNK]\nb\xf6se\n")
+    with pytest.raises(GammaError, match=r"vocab\.txt:3: byte 0xf6 at offset 13 is not UTF-8"):
+        load_tokenizer(str(tmp_path / "vocab.txt"))
