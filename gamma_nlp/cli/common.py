@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.errors import GammaError, close_to, need_installed
+from gamma_nlp.errors import need_installed
+from gamma_nlp.tasks.run.parser import Parser
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,21 +32,6 @@ CONTRADICTED = 1
 """The exit code of a command whose answer is no."""
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are those of the library, and end with what to type."""
-
-    def error(self, message: str) -> NoReturn:
-        raise GammaError(f"{message}; for help type: {self.prog} --help")
-
-    def refuse(self, unknown: Iterable[str]) -> NoReturn:
-        """Raise for words that no option takes."""
-        word = next(iter(unknown))
-        options = set(re.findall(r"--[a-z-]+", self.format_usage()))
-        hint = close_to(word, options) if word.startswith("-") else ""
-        hint = hint or f"; for help type: {self.prog} --help"
-        raise GammaError(f"{self.prog} takes no {word!r}{hint}")
 
 
 def add_command(

@@ -14,8 +14,9 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 import gamma_nlp
-from gamma_nlp.cli.common import COMMANDS, Parser
+from gamma_nlp.cli.common import COMMANDS
 from gamma_nlp.errors import GammaError, about_file, close_to
+from gamma_nlp.tasks.run.parser import Parser
 
 ABOUT = "Weight decay for normalisation gains, by where each gain sits in the model."
 EPILOG = """\

@@ -37,6 +37,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.fairseq import shims
 from gamma_nlp.files import read_bytes, text_lines, write_json
 from gamma_nlp.tasks.run.machine import hardware, versions
+from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.translation.score_files import read_log
 from gamma_nlp.tasks.translation.scores import token_bleu
 
@@ -224,9 +225,9 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--own-start", action="store_true", help="each side draws its own initial weights")
     options = parser.parse_args(argv)
     if options.epochs < 1:
-        parser.error(f"--epochs must be at least 1, not {options.epochs}")
+        raise GammaError(f"--epochs must be at least 1, not {options.epochs}")
     if options.output.exists() and any(options.output.iterdir()):
-        parser.error(f"{options.output} is not empty; give a new folder")
+        raise GammaError(f"{options.output} is not empty; give a new folder")
     options.epochs = 1 if options.quick else options.epochs
     return options
 
@@ -265,4 +266,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

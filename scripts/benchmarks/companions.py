@@ -30,6 +30,7 @@ from torch import nn
 
 from gamma_nlp.companions.effective_rate.unit_norm import UnitNorm
 from gamma_nlp.companions.strong.regularizer import StrongRegularizer
+from gamma_nlp.tasks.run.main import run
 
 GOAL = 0.05
 SELDOM = 16
@@ -161,4 +162,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

@@ -33,6 +33,7 @@ from gamma_nlp.tasks.glue.data import load_glue
 from gamma_nlp.tasks.glue.model import encode, load_tokenizer, train_tokenizer
 from gamma_nlp.tasks.glue.opinions import opinions
 from gamma_nlp.tasks.glue.train import FinetuneTrainer
+from gamma_nlp.tasks.run.main import run
 
 # Without sizes: those of the default config.
 STEP_MODELS: tuple[tuple[str, float, str, tuple[int, ...]], ...] = (
@@ -232,4 +233,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

@@ -16,6 +16,7 @@ import torch
 import transformers
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.run.parser import Parser
 
 SIZES = ["num_hidden_layers", "hidden_size", "intermediate_size", "num_attention_heads"]
 SIZES += ["num_key_value_heads", "vocab_size"]
@@ -45,7 +46,7 @@ Bench = Callable[[argparse.Namespace], Iterator[Row]]
 def new_parser(description: str | None) -> argparse.ArgumentParser:
     """Return a parser with ``--quick`` that prints the description as it stands."""
     raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=description, formatter_class=raw)
+    parser = Parser(description=description, formatter_class=raw)
     parser.add_argument("--quick", action="store_true", help="tiny sizes; nothing is judged")
     return parser
 

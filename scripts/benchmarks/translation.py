@@ -35,6 +35,7 @@ from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_bytes
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
+from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.translation.architecture import build_translator
 from gamma_nlp.tasks.translation.checkpoints import find_model, load_saved
 from gamma_nlp.tasks.translation.data import PairData, load_splits
@@ -348,7 +349,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     for name in ("rounds", "steps", "sentences"):
         if getattr(options, name) < 1:
-            parser.error(f"--{name} must be at least 1, not {getattr(options, name)}")
+            raise GammaError(f"--{name} must be at least 1, not {getattr(options, name)}")
     set_device(options)
     if options.quick:
         options.size, options.rounds = "quick", 1
@@ -361,4 +362,4 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(main))

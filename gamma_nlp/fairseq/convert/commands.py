@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from gamma_nlp.errors import need
 from gamma_nlp.fairseq import shims
 from gamma_nlp.fairseq.commands import exit_code
+from gamma_nlp.tasks.run.parser import Parser
 
 
 def to_transformers(argv: Sequence[str] | None = None) -> int:
     """Run ``gamma-fairseq-to-transformers``; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="gamma-fairseq-to-transformers",
         description="Turn a checkpoint of fairseq's transformer into a folder for `gamma-nlp "
         "translate`.",
@@ -28,9 +29,8 @@ def to_transformers(argv: Sequence[str] | None = None) -> int:
         help="the folder scripts/prepare_iwslt14 wrote, from which DATA_BIN was made",
     )  # fmt: skip
     parser.add_argument("--output", required=True, metavar="OUT", help="a new folder")
-    options = parser.parse_args(argv)
 
-    def convert() -> None:
+    def convert(options: argparse.Namespace) -> None:
         from gamma_nlp.fairseq.convert.files import to_transformers
 
         kind = to_transformers(options.checkpoint, options.data, options.prepared, options.output)
@@ -43,12 +43,12 @@ def to_transformers(argv: Sequence[str] | None = None) -> int:
                 "call gamma_nlp.hf.keep_positions(model) before model.save_pretrained(...)."
             )
 
-    return _run(parser.prog, convert)
+    return _run(parser, argv, convert)
 
 
 def from_transformers(argv: Sequence[str] | None = None) -> int:
     """Run ``gamma-fairseq-from-transformers``; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="gamma-fairseq-from-transformers",
         description="Turn a run of recipes/translation.py into a checkpoint and dictionaries for "
         "fairseq.",
@@ -58,9 +58,8 @@ def from_transformers(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", metavar="NAME", help="averaged, best, last or checkpoint-N (averaged)"
     )
-    options = parser.parse_args(argv)
 
-    def convert() -> None:
+    def convert(options: argparse.Namespace) -> None:
         from gamma_nlp.fairseq.convert.files import from_transformers
         from gamma_nlp.tasks.translation.text import TranslationText
 
@@ -68,7 +67,7 @@ def from_transformers(argv: Sequence[str] | None = None) -> int:
         text = TranslationText.load(options.run_folder)
         print(_next_steps(options.output, text.source_language, text.target_language, words))
 
-    return _run(parser.prog, convert)
+    return _run(parser, argv, convert)
 
 
 def _next_steps(output: str, source: str, target: str, words: Sequence[str]) -> str:
@@ -92,14 +91,17 @@ def _next_steps(output: str, source: str, target: str, words: Sequence[str]) -> 
     return "\n".join(lines)
 
 
-def _run(program: str, convert: Callable[[], None]) -> int:
+def _run(
+    parser: Parser, argv: Sequence[str] | None, convert: Callable[[argparse.Namespace], None]
+) -> int:
     def work() -> None:
         from gamma_nlp.hf.hub import hush
 
-        need("transformers", "hf", f"{program} needs")
+        options = parser.parse_args(argv)
+        need("transformers", "hf", f"{parser.prog} needs")
         shims.check_installed()
         hush()
-        convert()
+        convert(options)
 
     log = logging.getLogger("fairseq")
     before = log.level

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gamma_nlp.errors import GammaError, need_installed
+from gamma_nlp.tasks.run.parser import Parser
 
 if TYPE_CHECKING:
     from gamma_nlp.tasks.glue.demo_arms import Demonstration
@@ -62,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the demonstration with the words of a command line."""
-    parser = argparse.ArgumentParser(prog="gamma-nlp demo", description=__doc__)
+    parser = Parser(prog="gamma-nlp demo", description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args(argv))
 
