@@ -78,6 +78,7 @@ def _demonstration(arguments: argparse.Namespace) -> Demonstration:
         dose=arguments.dose,
         examples=examples,
         epochs=epochs,
+        batch=BATCH,
     )
 
 

@@ -20,7 +20,6 @@ from gamma_nlp.files import write_json
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
 from gamma_nlp.tasks.glue.arguments import read_arguments
-from gamma_nlp.tasks.glue.demo import BATCH
 from gamma_nlp.tasks.glue.model import build_classifier, load_tokenizer, train_tokenizer
 from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
 from gamma_nlp.tasks.glue.tasks import glue_task
@@ -60,6 +59,7 @@ class Demonstration:
     dose: float = 0.1
     examples: int = 4000
     epochs: float = 4.0
+    batch: int = 64
 
     @property
     def tokenizer(self) -> Path:
@@ -219,7 +219,7 @@ def _arguments(
         "num_train_epochs": demo.epochs,
         "learning_rate": 2e-3,
         "warmup_steps": 0.1,
-        "per_device_train_batch_size": BATCH,
+        "per_device_train_batch_size": demo.batch,
         "per_device_eval_batch_size": 128,
         "train_sampling_strategy": "group_by_length",
         "eval_strategy": "no",  # once at the end
