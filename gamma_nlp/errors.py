@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,6 +47,27 @@ def about_file(error: OSError) -> str:
     if error.filename is None:
         raise error
     return f"cannot use {os.fsdecode(error.filename)}: {one_line(error)}; check the path"
+
+
+class _Short(reprlib.Repr):
+    """Values of a file may be huge, nest without end, or share parts a million times over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 80, 80, 40
+
+    def repr_int(self, x: int, level: int) -> str:
+        if abs(x) >= 10**self.maxlong:
+            return f"a number of about {int(x.bit_length() * 0.30103) + 1} digits"
+        return repr(x)
+
+
+_SHORT = _Short()
+
+
+def shown(value: object) -> str:
+    """Return a value of the user's for a message: on one line, and cut where it is long."""
+    return " ".join(_SHORT.repr(value).split())
 
 
 def listed(names: Iterable[str], most: int = 4) -> str:

@@ -1,7 +1,7 @@
 """Files and folders that are written whole or not at all, and text that is read line by line.
 
 In this order: text, JSON and lines into one file; a whole output folder, which replaces an older
-one at the end; bytes and UTF-8 lines out of a file.
+one at the end; bytes, UTF-8 text and lines, JSON and YAML out of a file.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.errors import GammaError, need, one_line, shown
 
 MANIFEST = "manifest.json"
 """The file that marks an output folder as written by this package."""
 
 _BOM = b"\xef\xbb\xbf"
+_PACKED = {
+    b"\x1f\x8b": "packed with gzip",
+    b"PK\x03\x04": "a zip file",
+    b"\xfd7zXZ": "packed with xz",
+    b"BZh": "packed with bzip2",
+    b"%PDF": "a PDF",
+}
 
 
 def write_text(path: Path, content: str) -> None:
@@ -144,17 +151,119 @@ def text_lines(data: bytes, name: str | os.PathLike[str]) -> list[str]:
     Raises:
         GammaError: A byte is not UTF-8; the message names the file, the line and the byte.
     """
+    # Not str.splitlines: sentences may hold other characters that it takes for line ends.
+    lines = _decoded(data, name).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.removesuffix("\r") for line in lines]
+
+
+def _decoded(data: bytes, name: str | os.PathLike[str]) -> str:
     try:
         text = data.removeprefix(_BOM).decode("utf-8")
     except UnicodeDecodeError as error:
         at = error.start + (len(_BOM) if data.startswith(_BOM) else 0)
         line = data.count(b"\n", 0, at) + 1  # f-strings before 3.12 take no backslash
         raise GammaError(
-            f"{name}:{line}: byte 0x{data[at]:02x} at offset {at} is not "
-            "UTF-8; convert the file, for example with iconv -f latin1 -t utf-8"
+            f"{name}:{line}: byte 0x{data[at]:02x} at offset {at} is not UTF-8; {_instead(data)}"
         ) from error
-    # Not str.splitlines: sentences may hold other characters that it takes for line ends.
-    lines = text.split("\n")
-    if lines[-1] == "":
-        lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    if 4 * data.count(0) > len(data):  # plain letters in UTF-16 are UTF-8 as well, with zeros
+        raise GammaError(
+            f"{name}: every second byte or so is 0, so this is no UTF-8 text; {_instead(data)}"
+        )
+    return text
+
+
+def _instead(data: bytes) -> str:
+    """Return what to do with a file that is not UTF-8, by how it starts."""
+    for start, what in _PACKED.items():
+        if data.startswith(start):
+            return f"it is {what}: unpack it, or give the text that it was made from"
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff")) or 4 * data.count(0) > len(data)
+    code = "utf-16" if wide else "latin1"
+    return f"convert the file, for example with iconv -f {code} -t utf-8"
+
+
+def read_text(path: Path) -> str:
+    """Return a file's text, UTF-8.
+
+    Raises:
+        GammaError: It cannot be read, or a byte is not UTF-8.
+    """
+    return _decoded(read_bytes(path), path)
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        GammaError: It cannot be read, is no JSON, or gives a key twice in one object.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            twice = next(key for key in keys if keys.count(key) > 1)
+            raise GammaError(f"{path}: the key {shown(twice)} is there twice; leave one out")
+        return found
+
+    try:
+        return json.loads(read_text(path), object_pairs_hook=unique)
+    except json.JSONDecodeError as error:
+        raise GammaError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise GammaError(f"{path}: not valid JSON: nested too deeply") from None
+    except GammaError:
+        raise
+    except ValueError as error:  # a number with thousands of digits
+        raise GammaError(f"{path}: not valid JSON: {one_line(error)}") from None
+
+
+def read_yaml(path: Path, purpose: str = "reading YAML files needs") -> Any:
+    """Return what a YAML file holds.
+
+    Args:
+        path: The file.
+        purpose: Who needs the package that reads it, for the error if it is missing.
+
+    Raises:
+        GammaError: It cannot be read, is no YAML of plain values, or gives a key twice in one
+            mapping; or PyYAML is missing.
+    """
+    yaml = need("yaml", "recipes", purpose)
+    loader: Any = yaml.SafeLoader
+
+    class Loader(loader):  # type: ignore[misc]
+        """Refuses a key that is there twice, and places values that do not fit their tag."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            seen = set()
+            for key, _ in node.value:
+                if key.value == "<<" or not isinstance(key, yaml.ScalarNode):
+                    continue
+                if (key.tag, key.value) in seen:
+                    twice = f"the key {shown(key.value)} is there twice"
+                    raise yaml.constructor.ConstructorError(None, None, twice, key.start_mark)
+                seen.add((key.tag, key.value))
+            return node
+
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep=deep)
+            except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+                problem = f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}"
+                raise yaml.constructor.ConstructorError(
+                    None, None, problem, node.start_mark
+                ) from error
+
+    try:
+        return yaml.load(read_text(path), Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark is not None else ""
+        problem = one_line(getattr(error, "problem", None) or error)
+        raise GammaError(f"{path}{line}: not valid YAML: {problem}") from None
+    except RecursionError:
+        raise GammaError(f"{path}: not valid YAML: nested too deeply") from None

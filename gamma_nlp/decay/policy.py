@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from gamma_nlp.errors import GammaError, close_to, need, one_line
+from gamma_nlp.errors import GammaError, close_to, shown
+from gamma_nlp.files import read_json, read_yaml
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import Gain
 
@@ -83,8 +83,8 @@ class DecayPolicy:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
-            raise GammaError(f"policy: name must be a non-empty string, got {self.name!r}")
-        where = f"policy {self.name!r}"
+            raise GammaError(f"policy: name must be a non-empty string, got {shown(self.name)}")
+        where = f"policy {shown(self.name)}"
         for key in CATEGORY_KEYS + ROLE_KEYS:
             value = getattr(self, key)
             if not (key == "embedding" and value is None):
@@ -93,20 +93,20 @@ class DecayPolicy:
             entries = getattr(self, key)
             if not isinstance(entries, Mapping):
                 raise GammaError(
-                    f"{where}: {key} must map names to multipliers, got {entries!r}; "
+                    f"{where}: {key} must map names to multipliers, got {shown(entries)}; "
                     f'write for example {{"{"qk_norm" if key == "kinds" else "*.bias"}": 0.0}}'
                 )
             for name, value in entries.items():
                 if not isinstance(name, str):
-                    raise GammaError(f"{where}: the keys of {key} must be strings, got {name!r}")
-                _check_multiplier(where, f"{key}[{name!r}]", value)
+                    raise GammaError(f"{where}: the keys of {key} must be strings, got {shown(name)}")
+                _check_multiplier(where, f"{key}[{shown(name)}]", value)
         for kind in self.kinds:
             if kind not in KINDS:
-                raise GammaError(f"{where}: unknown gain kind {kind!r}{_suggestion(kind, KINDS)}")
+                raise GammaError(f"{where}: unknown gain kind {shown(kind)}{_suggestion(kind, KINDS)}")
         if self.mode not in get_args(Mode):
             modes = get_args(Mode)
             raise GammaError(
-                f"{where}: unknown mode {self.mode!r}{_suggestion(str(self.mode), modes)}"
+                f"{where}: unknown mode {shown(self.mode)}{_suggestion(str(self.mode), modes)}"
             )
 
     @classmethod
@@ -124,7 +124,7 @@ class DecayPolicy:
         if not isinstance(source, (str, os.PathLike)):
             raise GammaError(
                 "a policy is the name of a preset, a file or a DecayPolicy such as "
-                f"DecayPolicy(branch_inner=0.5), got {source!r}"
+                f"DecayPolicy(branch_inner=0.5), got {shown(source)}"
             )
         text = os.fspath(source)
         if isinstance(source, str) and text in PRESETS:
@@ -169,9 +169,9 @@ def _check_multiplier(where: str, key: str, value: object) -> None:
         hint = ""
         if isinstance(value, str):
             hint = "; no quotes, and in YAML write 1.0e-2, not 1e-2"
-        raise GammaError(f"{where}: {key} must be a number >= 0, got {value!r}{hint}")
-    if not math.isfinite(value) or value < 0:
-        raise GammaError(f"{where}: {key} must be finite and >= 0, got {value!r}")
+        raise GammaError(f"{where}: {key} must be a number >= 0, got {shown(value)}{hint}")
+    if not 0 <= value <= sys.float_info.max:
+        raise GammaError(f"{where}: {key} must be finite and >= 0, got {shown(value)}")
 
 
 def _suggestion(word: str, valid: Iterable[str]) -> str:
@@ -208,32 +208,25 @@ def decayed_categories(source: str) -> list[str]:
     """
     if source in PRESETS:
         return []
-    data = _parse(Path(source), Path(source).read_text(encoding="utf-8"))
+    data = _content(Path(source))
     return [key for key in CATEGORY_KEYS if data.get(key, 0) > 0]
 
 
 def _from_file(path: Path) -> DecayPolicy:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise GammaError(f"policy file {str(path)!r} does not exist") from None
-    except UnicodeDecodeError:
-        raise GammaError(f"policy file {str(path)!r} is not UTF-8 text") from None
-    except OSError as error:
-        raise GammaError(f"policy file {str(path)!r} cannot be read: {one_line(error)}") from None
-    data = _parse(path, text)
+    data = _content(path)
     if not isinstance(data, dict):
-        got = "an empty file" if data is None else repr(data)
+        got = "an empty file" if data is None else shown(data)
         raise GammaError(f"{path}: expected keys such as 'branch_inner: 1.0', got {got}")
     fields = [f.name for f in dataclasses.fields(DecayPolicy)]
     for key in data:
         if key not in fields and key != "base":
             raise GammaError(
-                f"{path}: unknown key {key!r}{_suggestion(str(key), [*fields, 'base'])}"
+                f"{path}: unknown key {shown(key)}{_suggestion(str(key), [*fields, 'base'])}"
             )
     base = data.pop("base", "guidelines")
-    if base not in PRESETS:
-        raise GammaError(f"{path}: base: unknown preset {base!r}{_suggestion(str(base), PRESETS)}")
+    if not isinstance(base, str) or base not in PRESETS:
+        hint = _suggestion(base if isinstance(base, str) else "", PRESETS)
+        raise GammaError(f"{path}: base: unknown preset {shown(base)}{hint}")
     for key in ("kinds", "patterns"):
         if data.get(key, "") is None:  # a YAML key with nothing below it
             del data[key]
@@ -243,17 +236,9 @@ def _from_file(path: Path) -> DecayPolicy:
         raise GammaError(f"{path}: {error}") from None
 
 
-def _parse(path: Path, text: str) -> Any:
+def _content(path: Path) -> Any:
+    if not path.exists():
+        raise GammaError(f"policy file {str(path)!r} does not exist")
     if path.suffix.lower() == ".json":
-        try:
-            return json.loads(text)
-        except json.JSONDecodeError as error:
-            raise GammaError(f"{path}:{error.lineno}: not valid JSON: {error.msg}") from None
-    yaml = need("yaml", "recipes", f"{path}: JSON needs no package, YAML needs")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or error
-        raise GammaError(f"{path}{line}: not valid YAML: {problem}") from None
+        return read_json(path)
+    return read_yaml(path, f"{path}: JSON needs no package, YAML needs")
