@@ -234,7 +234,7 @@ def read_yaml(path: Path, purpose: str = "reading YAML files needs") -> Any:
     yaml = need("yaml", "recipes", purpose)
     loader: Any = yaml.SafeLoader
 
-    class Loader(loader):  # type: ignore[misc]
+    class Loader(loader):
         """Refuses a key that is there twice, and places values that do not fit their tag."""
 
         def compose_mapping_node(self, anchor: Any) -> Any:

@@ -98,11 +98,15 @@ class DecayPolicy:
                 )
             for name, value in entries.items():
                 if not isinstance(name, str):
-                    raise GammaError(f"{where}: the keys of {key} must be strings, got {shown(name)}")
+                    raise GammaError(
+                        f"{where}: the keys of {key} must be strings, got {shown(name)}"
+                    )
                 _check_multiplier(where, f"{key}[{shown(name)}]", value)
         for kind in self.kinds:
             if kind not in KINDS:
-                raise GammaError(f"{where}: unknown gain kind {shown(kind)}{_suggestion(kind, KINDS)}")
+                raise GammaError(
+                    f"{where}: unknown gain kind {shown(kind)}{_suggestion(kind, KINDS)}"
+                )
         if self.mode not in get_args(Mode):
             modes = get_args(Mode)
             raise GammaError(

@@ -7,7 +7,6 @@ client would retry for 23 s before it gave up.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 import urllib.request
@@ -15,11 +14,17 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from gamma_nlp import files
 from gamma_nlp.errors import GammaError, need, one_line
 from gamma_nlp.workers import NoAnswer, within
 
 HUB_TIMEOUT = 5.0
 """Seconds for the hub to answer, name lookup included, before it counts as unreachable."""
+
+_OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
+"""Variables of the environment that keep the hub's client from the network."""
+
+_WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx")
 
 
 def find_config(source: str | os.PathLike[str], *, timeout: float = HUB_TIMEOUT) -> Path:
@@ -36,19 +41,33 @@ def find_config(source: str | os.PathLike[str], *, timeout: float = HUB_TIMEOUT)
         GammaError: There is none; says what was tried.
     """
     text = os.fspath(source)
-    path = Path(text).expanduser()
+    if not text.strip():
+        raise GammaError("MODEL is empty; give a hub name, a folder or a config.json")
+    path = local_path(text)
     return _local_config(path) if path.exists() else Path(_hub_config(text, timeout))
 
 
+def local_path(text: str) -> Path:
+    """Return a path with its ``~`` resolved, or as it is where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def _local_config(path: Path) -> Path:
-    if path.is_file():
+    if path.suffix.lower() in _WEIGHTS and path.is_file():
+        raise GammaError(
+            f"{path} holds weights and not what they mean; give its folder, or its config.json"
+        )
+    if not path.is_dir():
         return path
     config = path / "config.json"
     if config.is_file():
         return config
     adapter = path / "adapter_config.json"
     if adapter.is_file():
-        base = read_json(adapter).get("base_model_name_or_path") or "its base model"
+        base = read_settings(adapter).get("base_model_name_or_path") or "its base model"
         raise GammaError(
             f"{path} holds an adapter and no config.json; the gains are those of the model it "
             f"was trained on: give {base} instead"
@@ -76,8 +95,9 @@ def _hub_config(name: str, timeout: float) -> str:
         return cached
     tried.append(f"the Hugging Face cache {constants.HF_HUB_CACHE} (not in it)")
     if constants.HF_HUB_OFFLINE:
-        tried.append("not the hub, because HF_HUB_OFFLINE is set")
-        raise _not_found(name, tried, "unset HF_HUB_OFFLINE, or give a folder or a config.json")
+        tried.append(f"not the hub, because offline mode is on ({offline_variable()} is set)")
+        advice = f"unset {offline_variable()}, or give a folder or a config.json"
+        raise _not_found(name, tried, advice)
     start = time.monotonic()
     found = _ask_hub(name, timeout)
     if isinstance(found, Path):
@@ -87,6 +107,11 @@ def _hub_config(name: str, timeout: float) -> str:
     raise _not_found(
         name, tried, "check the name and the connection, or give a local folder or a config.json"
     )
+
+
+def offline_variable() -> str:
+    """Return the variable of the environment that has put the hub's client in offline mode."""
+    return next((name for name in _OFFLINE if os.environ.get(name)), _OFFLINE[0])
 
 
 def _ask_hub(name: str, timeout: float) -> Path | str:
@@ -121,18 +146,15 @@ def _not_found(name: str, tried: list[str], advice: str) -> GammaError:
     return GammaError(f"no model {name!r}. Tried: {'; '.join(tried)}. Next: {advice}")
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_settings(path: Path) -> dict[str, Any]:
     """Return what a JSON file of settings holds.
 
     Raises:
         GammaError: It cannot be read, or holds no JSON object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise GammaError(f"{path} is not a readable JSON file: {one_line(error)}") from error
+    content = files.read_json(path)
     if not isinstance(content, dict):
-        raise GammaError(f"{path} holds a {type(content).__name__}, not a model config")
+        raise GammaError(f"{path} holds a {type(content).__name__}, not the settings of a model")
     return content
 
 
@@ -149,10 +171,10 @@ def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) ->
     """
     datasets = need("datasets", "hf", "data by name needs")
     constants = need("huggingface_hub.constants", "hf", "data by name needs")
-    # Without a network the client tries for 20 s; set to offline, it reads its cache at once.
     before = (datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE)
-    local = Path(name).expanduser().is_dir()
-    offline = before[1] or (not local and not _reachable(constants.ENDPOINT))
+    local, wanted = local_path(name).is_dir(), any(before)
+    # Without a network the client tries for 20 s; set to offline, it reads its cache at once.
+    offline = wanted or (not local and not _reachable(constants.ENDPOINT))
     datasets.config.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE = offline
     what = name if config is None else f"{name} ({config})"
     try:
@@ -160,7 +182,10 @@ def load_hub_dataset(name: str, config: str | None = None, *, otherwise: str) ->
     except Exception as error:  # the hub's client raises many kinds
         reason = one_line(error, file=True)
         if offline and not local:
-            reason = f"{constants.ENDPOINT} does not answer, and the cache does not hold it"
+            variable = offline_variable() if before[1] else "HF_DATASETS_OFFLINE"
+            why = f"offline mode is on ({variable} is set)"
+            why = why if wanted else f"{constants.ENDPOINT} does not answer"
+            reason = f"{why}, and the cache does not hold it"
         raise GammaError(f"cannot load {what} from the hub: {reason}; {otherwise}") from error
     finally:
         datasets.config.HF_HUB_OFFLINE, constants.HF_HUB_OFFLINE = before

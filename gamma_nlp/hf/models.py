@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from gamma_nlp.errors import GammaError, need, one_line
-from gamma_nlp.hf.hub import HUB_TIMEOUT, find_config, read_json
+from gamma_nlp.errors import GammaError, listed, one_line
+from gamma_nlp.hf.config import cannot, model_class, read_config
+from gamma_nlp.hf.hub import HUB_TIMEOUT, local_path, offline_variable
 
 if TYPE_CHECKING:
     from torch import nn
+
+_WEIGHT_FILES = (".safetensors", ".bin", ".index.json")
+_OR_RANDOM = (
+    "give a folder that save_pretrained wrote, or add --random-weights to check the architecture"
+)
 
 
 def load_model(
@@ -45,85 +51,24 @@ def load_model(
     return build(config, text, trust_remote_code)
 
 
-def read_config(name: str, *, trust_remote_code: bool, timeout: float = HUB_TIMEOUT) -> Any:
-    """Return the config of a model, found as :func:`load_model` finds it.
-
-    Raises:
-        GammaError: As :func:`load_model`.
-    """
-    need("transformers", "hf", "loading a model by name needs")
-    return _read_config(find_config(name, timeout=timeout), name, trust_remote_code)
-
-
-def _read_config(where: Path, name: str, trust_remote_code: bool) -> Any:
-    import transformers
-
-    content = read_json(where)
-    if "model_type" not in content:
-        raise GammaError(
-            f'{where} has no "model_type", so nothing says which model it configures; '
-            "give a config.json that save_pretrained wrote"
-        )
-    kind, version = content["model_type"], transformers.__version__
-    if kind not in transformers.CONFIG_MAPPING and "auto_map" not in content:
-        raise GammaError(
-            f"{name}: transformers {version} knows no model type {kind!r}; check the config, or "
-            "use a newer transformers: pip install --upgrade transformers"
-        )
-    origin = str(where)
-    if trust_remote_code and "auto_map" in content:
-        module = str(content["auto_map"].get("AutoConfig", "")).partition(".")[0]
-        own_code = (where.parent / f"{module}.py").is_file()
-        origin = str(where.parent) if own_code else name
-    try:
-        return transformers.AutoConfig.from_pretrained(origin, trust_remote_code=trust_remote_code)
-    except Exception as error:
-        raise GammaError(_cannot(name, "read the config of", error, content)) from error
-
-
 def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta") -> nn.Module:
     """Return a config's model, of the class that its ``architectures`` name, with fresh weights.
 
     Raises:
         GammaError: No model can be built from the config.
     """
-    cls = model_class(config)
+    cls = model_class(config, name)
     factory: Any = cls.from_config if hasattr(cls, "from_config") else cls._from_config
-    custom = trust_remote_code and getattr(config, "auto_map", None)
-    options = {"trust_remote_code": True} if custom else {}
+    brings_code = bool(getattr(config, "auto_map", None))
+    options = {"trust_remote_code": True} if brings_code and trust_remote_code else {}
     try:
         with torch.device(device):
             model: nn.Module = factory(config, **options)
     except Exception as error:
-        raise GammaError(_cannot(name, "build", error, config.to_dict())) from error
+        raise cannot(
+            "build", name, config.model_type, error, brings_code, trust_remote_code
+        ) from error
     return model
-
-
-def model_class(config: Any) -> Any:
-    """Return the class that a config's ``architectures`` name, or the auto class that finds it."""
-    import transformers
-
-    wanted = (getattr(config, "architectures", None) or [None])[0]
-    remote = getattr(config, "auto_map", None) or {}
-    autos = [key for key, value in remote.items() if str(value).endswith(f".{wanted}")]
-    if remote:
-        return getattr(transformers, autos[0] if autos else "AutoModel")
-    cls: Any = getattr(transformers, wanted, None) if wanted else None
-    if cls is not None and issubclass(cls, transformers.PreTrainedModel):
-        return cls
-    return transformers.AutoModel
-
-
-def _cannot(name: str, what: str, error: Exception, content: dict[str, Any]) -> str:
-    """Return one line for whatever transformers raised, with the one remedy that helps."""
-    import transformers
-
-    version = transformers.__version__
-    kind = content.get("model_type")
-    text = f"cannot {what} {name!r} (model type {kind!r}) with transformers {version}"
-    if content.get("auto_map"):
-        return f"{text}: it comes with its own Python files; to run them, add --trust-remote-code"
-    return f"{text}: {one_line(error, file=True)}"
 
 
 def keep_positions(model: Any) -> None:
@@ -163,21 +108,52 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
     """Load the model that ``name`` (a folder or a name on the hub) stands for, in eval mode.
 
     Raises:
-        GammaError: The model is not found, cannot be built, or has no weights there.
+        GammaError: The model is not found, cannot be built, or has no weights there, or not all
+            of them, or some that are not finite.
     """
     config = read_config(name, trust_remote_code=trust_remote_code)
-    path = Path(name)
+    path = local_path(name)
+    folder = path.parent if path.is_file() else path
     try:
-        model: nn.Module = model_class(config).from_pretrained(
-            path.parent if path.is_file() else name, trust_remote_code=trust_remote_code
+        model, found = model_class(config, name).from_pretrained(
+            folder if path.exists() else name,
+            config=config,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
         )
+    except GammaError:
+        raise
     except Exception as error:
+        raise GammaError(f"{_no_weights(name, path, error)}; {_OR_RANDOM}") from error
+    if missing := sorted(found["missing_keys"]):
         raise GammaError(
-            f"the weights of {name!r} do not load ({type(error).__name__}: "
-            f"{one_line(error, 200, file=True)}). Name a "
-            "folder that save_pretrained wrote, or add --random-weights to check the architecture"
-        ) from error
-    return model.eval()
+            f"the weights of {name!r} lack {listed(missing)}, which would be random; {_OR_RANDOM}"
+        )
+    broken = [key for key, value in model.named_parameters() if not value.isfinite().all()]
+    if broken:
+        raise GammaError(
+            f"the weights of {name!r} are not finite (nan or inf) in {listed(broken)}, so nothing "
+            f"can be measured; {_OR_RANDOM}"
+        )
+    return cast("nn.Module", model.eval())
+
+
+def _no_weights(name: str, path: Path, error: Exception) -> str:
+    """Say why weights do not load, in fewer words than transformers."""
+    from huggingface_hub import constants
+
+    folder = path.parent if path.is_file() else path
+    if folder.is_dir() and not any(list(folder.glob(f"*{end}")) for end in _WEIGHT_FILES):
+        what = f"{path} is a config alone" if path.is_file() else f"{path} holds a config alone"
+        return f"{what}: there are no weights beside it"
+    if not path.exists() and constants.HF_HUB_OFFLINE and isinstance(error, OSError):
+        variable = offline_variable()
+        return (
+            f"the weights of {name!r} are not in the cache, and offline mode is on ({variable} is "
+            f"set): unset {variable}"
+        )
+    reason = one_line(error, 200, file=True)
+    return f"the weights of {name!r} do not load ({type(error).__name__}: {reason})"
 
 
 def with_random_weights(name: str, *, trust_remote_code: bool = False) -> nn.Module:

@@ -49,10 +49,46 @@ def test_config_file_alone_is_enough(tmp_path: Path) -> None:
     assert type(load_model(str(renamed))).__name__ == "BertForMaskedLM"
 
 
-@pytest.mark.parametrize("architectures", [None, ["BertForSomethingOfThePast"]])
-def test_unknown_class_falls_back_to_the_base_model(tmp_path: Path, architectures: Any) -> None:
+@pytest.mark.parametrize("architectures", [None, []])
+def test_a_config_that_names_no_class_gets_the_base_model(
+    tmp_path: Path, architectures: Any
+) -> None:
     model = load_model(config_folder(tmp_path / "m", architectures=architectures))
     assert type(model).__name__ == "BertModel"
+
+
+@pytest.mark.parametrize(
+    ("architectures", "message"),
+    [
+        (["BertForMaskedLm"], "no model 'BertForMaskedLm'; did you mean 'BertForMaskedLM'"),
+        (["BertForSomethingOfThePast"], "take architectures out for the base model"),
+        (["BertTokenizer"], "no model 'BertTokenizer'"),
+        (["AutoModel"], "no model 'AutoModel'"),
+        (["__class__"], "no model '__class__'"),
+        (["GPT2LMHeadModel"], "GPT2LMHeadModel is no model of type 'bert', which has 'BertModel'"),
+        ("BertForMaskedLM", "must be a list of classes .*, got 'BertForMaskedLM'"),
+        ({"0": "BertModel"}, "must be a list of classes"),
+        ([["BertModel"]], "must be a list of classes"),
+        ([None], "must be a list of classes"),
+        (0.5, "must be a list of classes"),
+    ],
+)
+def test_a_class_that_does_not_fit_is_named(
+    tmp_path: Path, architectures: Any, message: str
+) -> None:
+    folder = config_folder(tmp_path / "m", architectures=architectures)
+    with pytest.raises(GammaError, match=f"{folder}.*architectures.*{message}"):
+        load_model(folder)
+
+
+def test_a_type_without_a_base_model_is_one_line_with_its_classes(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "encodec_no", "architectures": null}')
+    with pytest.raises(GammaError, match="did you mean 'encodec'"):
+        load_model(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "vision-encoder-decoder"}')
+    with pytest.raises(GammaError) as error:
+        load_model(tmp_path)
+    assert len(str(error.value)) < 400
 
 
 def test_parameters_have_the_dtype_of_the_checkpoint(tmp_path: Path) -> None:
@@ -63,10 +99,17 @@ def test_parameters_have_the_dtype_of_the_checkpoint(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not a readable JSON"),
+        ("{", "config.json:1: not valid JSON"),
         ("[]", "holds a list"),
         ("{}", 'no "model_type"'),
         ('{"model_type": "no-such-type"}', "knows no model type 'no-such-type'"),
+        ('{"model_type": "brt"}', "no model type 'brt'; did you mean 'bert' or 'bart'"),
+        ('{"model_type": ["bert"]}', r"model_type must be a name such as .*, got \['bert'\]"),
+        ('{"model_type": "bert", "model_type": "gpt2"}', "the key 'model_type' is there twice"),
+        ('{"model_type": "bert", "auto_map": [1]}', "auto_map must map .*, got \\[1\\]"),
+        ('{"model_type": "bert", "num_labels": 1e3, "num_hidden_layers": 99999999}', "99999999"),
+        ('{"model_type": "bert", "hidden_size": "a"}', "cannot (read|build) .*hidden_size"),
+        ("[" * 100_000, "nested too deeply"),
     ],
 )
 def test_bad_config_is_named(tmp_path: Path, text: str, message: str) -> None:
