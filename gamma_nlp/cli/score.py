@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from gamma_nlp.cli.common import CONTRADICTED, add_command, note, print_json
 from gamma_nlp.errors import GammaError, need_installed
-from gamma_nlp.tasks.translation import scores
-from gamma_nlp.tasks.translation.moses import detokenize
+from gamma_nlp.tasks.translation import pieces, scores
+from gamma_nlp.tasks.translation.moses import check_language, detokenize
+from gamma_nlp.tasks.translation.score_checks import doubts
 from gamma_nlp.tasks.translation.score_files import GenerateLog, Pairs, read_log, read_pairs
-from gamma_nlp.tasks.translation.subwords import join_subwords
 
-TOKENISED = re.compile(r"@@( |$)|&(apos|quot);| \.$")
+TOKENISED = re.compile(r"&(apos|quot);| \.$")
 
 EXAMPLES = """\
   gamma-nlp score hypotheses.txt references.txt
@@ -52,16 +52,18 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the scores; return 1 if a log's own result differs."""
     check(arguments)
-    packages = ("sacrebleu", "sacremoses") if arguments.detokenize else ("sacrebleu",)
+    packages = ("sacrebleu", "sacremoses") if arguments.detokenize is not None else ("sacrebleu",)
     need_installed(packages, "translation", "gamma-nlp score needs")
     log = None if arguments.fairseq_log is None else read_log(Path(arguments.fairseq_log))
     pairs = log.pairs if log else read_pairs(Path(arguments.hyp), Path(arguments.ref))
+    as_it_stands = log is not None and arguments.detokenize is None
+    scored = pairs if as_it_stands else whole_words(pairs)
     report: dict[str, Any] = {"sentences": len(pairs.hypotheses)}
     if log:
         report["log"] = of_log(log)
-    if not log or arguments.detokenize:
+    if not as_it_stands:
         report |= of_pairs(
-            pairs,
+            scored,
             language=arguments.detokenize,
             tokenize=arguments.tokenize or "13a",
             lowercase=arguments.lowercase,
@@ -70,13 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(report)
     else:
         print(text(report))
-    if not arguments.detokenize and not log and looks_tokenised(pairs):
+    sys.stdout.flush()
+    for one in [*of_pieces(pairs, arguments), *swapped(arguments)]:
+        note(one)
+    for one in doubts(scored, lowercase=arguments.lowercase):
+        note(one)
+    if arguments.detokenize is None and not log and looks_tokenised(scored):
         note(
-            "these files look tokenised (BPE marks, &apos;, a space before the full stop), but "
-            "sacreBLEU and chrF are for plain text; undo it with --detokenize LANG"
+            "these files look tokenised (&apos;, a space before the full stop), but sacreBLEU and "
+            "chrF are for plain text; undo it with --detokenize LANG"
         )
     if log and report["log"]["agrees"] is False:
-        sys.stdout.flush()
         note(
             f"{arguments.fairseq_log} itself says: {log.prefix}{log.result}\n"
             "Its H- and T- lines are not what was scored: they were edited, or detokenised by "
@@ -90,8 +96,10 @@ def check(arguments: argparse.Namespace) -> None:
     """Insist on either HYP and REF or a log, and on options that go with it.
 
     Raises:
-        GammaError: Both, neither or half of it, or an option without effect.
+        GammaError: Both, neither or half of it, an option without effect, or no language.
     """
+    if arguments.detokenize is not None:
+        check_language(arguments.detokenize)
     if arguments.fairseq_log is None:
         if arguments.ref is None:
             missing = "HYP and REF" if arguments.hyp is None else "REF"
@@ -111,6 +119,43 @@ def check(arguments: argparse.Namespace) -> None:
         )
 
 
+def swapped(arguments: argparse.Namespace) -> list[str]:
+    """Doubt the order of two files by their names."""
+    if arguments.hyp is None:
+        return []
+    first, second = (Path(name).name.lower() for name in (arguments.hyp, arguments.ref))
+    return ["the order is HYP REF: these look swapped"] * ("ref" in first and "hyp" in second)
+
+
+def whole_words(pairs: Pairs) -> Pairs:
+    """Put words together that are cut into pieces.
+
+    Raises:
+        GammaError: The pieces are of a notation that cannot be undone.
+    """
+    sides = [
+        tuple(pieces.join(lines, found, name)) if (found := pieces.notation(lines)) else lines
+        for name, lines in zip(pairs.names, pairs.sides, strict=True)
+    ]
+    return replace(pairs, hypotheses=sides[0], references=sides[1])
+
+
+def of_pieces(pairs: Pairs, arguments: argparse.Namespace) -> list[str]:
+    """Say which side came in pieces of words, and what was done about it."""
+    plain = arguments.detokenize is not None
+    done = "undone before scoring"
+    if not plain:
+        done += " (Moses tokenisation too with --detokenize LANG)"
+        if arguments.fairseq_log is not None:
+            done = "so this is a BLEU of pieces; --detokenize LANG undoes it"
+    notes: dict[str, None] = {}  # one for a file that is both sides
+    for name, lines in zip(pairs.names, pairs.sides, strict=True):
+        found = pieces.notation(lines)
+        if found is not None and not (plain and "@@" in found.name):  # the option's very purpose
+            notes[f"{name} is cut into pieces of words by {found.name}, {done}"] = None
+    return list(notes)
+
+
 def of_log(log: GenerateLog) -> dict[str, Any]:
     """Score a log's lines as they are, and say whether the log's own result is the same."""
     found = scores.token_bleu(log.pairs.hypotheses, log.pairs.references)
@@ -126,10 +171,9 @@ def of_log(log: GenerateLog) -> dict[str, Any]:
 def of_pairs(
     pairs: Pairs, *, language: str | None, tokenize: str, lowercase: bool
 ) -> dict[str, Any]:
-    """Compute all three scores; with a language, of words without BPE marks and plain text."""
+    """Compute all three scores of words; with a language, sacreBLEU and chrF of plain text."""
     words, plain = pairs, pairs
-    if language:
-        words = pairs.each(lambda lines: [join_subwords(line) for line in lines])
+    if language is not None:
         plain = words.each(lambda lines: detokenize(lines, language))
     if lowercase:
         words = words.each(lambda lines: [line.lower() for line in lines])

@@ -107,8 +107,8 @@ def model_class(config: Any, name: str) -> Any:
     if own is not None and not (isinstance(config, own) or issubclass(own, type(config))):
         hint = listed(_classes(config.model_type)) or "no class of transformers"
         raise GammaError(
-            f"{name}: architectures: {wanted} is no model of type {config.model_type!r}, which has {hint}; "
-            "correct either in the config"
+            f"{name}: architectures: {wanted} is no model of type {config.model_type!r}, which has "
+            f"{hint}; correct either in the config"
         )
     return cls
 

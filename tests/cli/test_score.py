@@ -120,12 +120,14 @@ def test_detokenize_undoes_bpe_for_all_and_moses_for_plain_text(
 
 def test_text_that_looks_tokenised_gets_a_hint(tmp_path: Path, capsys: Capture) -> None:
     hyp = write(tmp_path, "hyp.bpe", ["a re@@ ven@@ ue of it"])
-    assert main.main(["score", hyp, hyp]) == 0
+    ref = write(tmp_path, "ref.bpe", ["a re@@ ven@@ ue of this"])
+    assert main.main(["score", hyp, ref]) == 0
     assert "--detokenize LANG" in capsys.readouterr().err
-    assert main.main(["score", hyp, hyp, "--detokenize", "en"]) == 0
+    assert main.main(["score", hyp, ref, "--detokenize", "en"]) == 0
     assert capsys.readouterr().err == ""
     plain = write(tmp_path, "plain.txt", ["A revenue of it."])
-    assert main.main(["score", plain, plain]) == 0
+    other = write(tmp_path, "other.txt", ["A revenue of this."])
+    assert main.main(["score", plain, other]) == 0
     assert capsys.readouterr().err == ""
 
 
@@ -316,3 +318,158 @@ def test_a_missing_package_names_the_extra(
 ) -> None:
     monkeypatch.setitem(sys.modules, "sacrebleu", None)
     assert "pip install 'gamma_nlp[translation]'" in error(files, capsys)
+
+
+@pytest.mark.parametrize(
+    "mark", ["<<unk>>", "<unk>", "<UNK>", "[UNK]", "\u2047"], ids=["T", "unk", "UNK", "bert", "sp"]
+)
+@pytest.mark.parametrize("side", [0, 1], ids=["hypotheses", "references"])
+def test_an_unknown_word_counts_as_one_word_that_matches_nothing(
+    side: int, mark: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """As many words as before, in all three scores, and a note with the line."""
+    lines = [["a small dog runs home", "it is late"], ["a small dog runs home", "it is late"]]
+    for count, (name, word) in enumerate((("known", "cat"), ("unknown", f"{mark},"))):
+        lines[side][1] = f"it is {word}"
+        files = [write(tmp_path, f"{name}{one}", lines[one]) for one in (0, 1)]
+        assert main.main(["score", *files, "--json"]) == 0
+        output = capsys.readouterr()
+        found = json.loads(output.out)
+        # a small dog runs home it is, and no more: 7 of 8 words (and the comma, where one is).
+        assert f"{700 / (8 + count * (1 - side)):.1f}/" in found["sacrebleu"]["text"]
+    assert "1 of 2 " + ("hypotheses", "references")[side] in output.err
+    assert f"unknown{side}:2" in output.err
+
+
+def test_an_unknown_word_of_a_log_does_not_shorten_the_hypotheses(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    log = LOG.replace("T-0\tthe cat", "T-0\tthe <<unk>>")
+    path = tmp_path / "generate.txt"
+    path.write_text(log, encoding="utf-8")
+    assert main.main(["score", "--fairseq-log", str(path), "--detokenize", "en", "--json"]) == 0
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    # Plain: the cat sat on the mat. / a small dog: 7 + 3, with <<unk>> for cat 7 + 4.
+    assert "hyp_len = 10 ref_len = 11" in found["sacrebleu"]["text"]
+    assert "hold an unknown word (first: T-0)" in output.err
+
+
+PIECES = {
+    "BPE (@@)": ("a re@@ ven@@ ue of", "no@@ ah came home"),
+    "SentencePiece (\u2581)": (
+        "\u2581a \u2581re ven ue \u2581of",
+        "\u2581no ah \u2581came \u2581home",
+    ),
+    "WordPiece (##)": ("a re ##ven ##ue of", "no ##ah came home"),
+    "OpenNMT's tokenizer (\uffed)": ("a re\uffed ven\uffed ue of", "no \uffedah came home"),
+}
+
+
+@pytest.mark.parametrize("option", [[], ["--detokenize", "en"]], ids=["as it is", "detokenized"])
+@pytest.mark.parametrize("notation", PIECES)
+def test_pieces_are_scored_as_the_words_that_they_make_up(
+    notation: str, option: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    hyp, ref = PIECES[notation]
+    files = [write(tmp_path, "hyp", [hyp]), write(tmp_path, "ref", [ref])]
+    words = [write(tmp_path, "one", ["a revenue of"]), write(tmp_path, "two", ["noah came home"])]
+    found = []
+    for both in (words, files):
+        assert main.main(["score", *both, *option]) == 0
+        output = capsys.readouterr()
+        found.append(output.out)
+    assert found[0] == found[1]
+    assert (notation in output.err) != (notation == "BPE (@@)" and bool(option))
+
+
+def test_pieces_that_a_line_cannot_undo_are_refused(
+    files: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    hyp = write(tmp_path, "hyp.bytes", ["\u0120the \u0120c at", "\u0120a \u0120dog"])
+    assert f"{hyp} is cut into pieces of byte-level BPE" in error([hyp, files[1]], capsys)
+
+
+def test_a_log_of_pieces_is_scored_as_it_stands_and_says_so(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "generate.txt"
+    path.write_text(LOG.replace("small", "sm@@ all"), encoding="utf-8")
+    assert main.main(["score", "--fairseq-log", str(path)]) == 0
+    output = capsys.readouterr()
+    assert "syslen=11, reflen=12" in output.out
+    assert "this is a BLEU of pieces; --detokenize LANG undoes it" in output.err
+
+
+NUMBERS = ("one", "two", "three", "four", "five", "six", "seven")
+MANY = [f"Sentence {word} is here." for word in NUMBERS]
+
+
+@pytest.mark.parametrize(
+    ("hyp", "ref", "note"),
+    [
+        (MANY, MANY, "the same text"),
+        (MANY, MANY[::-1], "the same lines in another order"),
+        (MANY, [line.lower() for line in MANY], "references have no capital letters"),
+        ([line.upper() for line in MANY], MANY, "hypotheses have no small letters"),
+        (MANY, ["Ein Satz"] * 7, "no word is in both files"),
+        ([*MANY[:4], "", "", " "], MANY[::-1], "3 of 7 hypotheses are empty (first: HYP:5)"),
+        (MANY, [*MANY[:6][::-1], ""], "1 of 7 references are empty (first: REF:7)"),
+    ],
+)
+def test_what_makes_a_score_doubtful_is_said(
+    hyp: list[str], ref: list[str], note: str, tmp_path: Path, capsys: Capture
+) -> None:
+    files = [write(tmp_path, "HYP", hyp), write(tmp_path, "REF", ref)]
+    assert main.main(["score", *files]) == 0
+    assert note in capsys.readouterr().err.replace(f"{tmp_path}/", "")
+
+
+def test_names_that_look_swapped_are_said(tmp_path: Path, capsys: Capture) -> None:
+    files = [write(tmp_path, "refs.en", MANY), write(tmp_path, "hyp.en", MANY[::-1])]
+    assert main.main(["score", *files]) == 0
+    assert "the order is HYP REF: these look swapped" in capsys.readouterr().err
+
+
+def test_sound_files_get_no_note(tmp_path: Path, capsys: Capture) -> None:
+    good = [line.replace("Sentence", "Word") for line in MANY]
+    assert main.main(["score", write(tmp_path, "a", MANY), write(tmp_path, "b", good)]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("code", ["xx", "qq", "EN", "eng", "", "e"])
+def test_a_language_that_does_not_exist_is_refused(
+    code: str, files: list[str], capsys: Capture
+) -> None:
+    assert "language" in error([*files, "--detokenize", code], capsys)
+
+
+@pytest.mark.parametrize("code", ["de", "ro", "vi", "zh", "fi"])
+def test_every_language_can_be_detokenized(code: str, files: list[str], capsys: Capture) -> None:
+    assert main.main(["score", *files, "--detokenize", code]) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\nb".encode("utf-16"), "iconv -f utf-16 -t utf-8"),
+        ("a\nb".encode("utf-16-le"), "iconv -f utf-16 -t utf-8"),
+        (gzip.compress(b"a\nb"), "packed with gzip"),
+        (b"PK\x03\x04\xff", "a zip file"),
+        (b"one\rtwo\rthree", "end in a carriage return alone"),
+    ],
+    ids=["utf-16", "utf-16 without a mark", "gzip", "zip", "old Mac"],
+)
+def test_a_file_that_is_no_text_is_told_by_its_kind(
+    content: bytes, message: str, files: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    path = tmp_path / "other.txt"
+    path.write_bytes(content)
+    found = error([str(path), files[1]], capsys)
+    assert str(path) in found
+    assert message in found
+
+
+def test_a_number_without_end_is_named_with_its_line(log: Path, capsys: Capture) -> None:
+    log.write_text(f"{LOG}H-{'9' * 5000}\t-1.0\ta\n", encoding="utf-8")
+    assert f"{log}:10: " in error(["--fairseq-log", str(log)], capsys)

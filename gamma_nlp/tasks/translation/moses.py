@@ -9,9 +9,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from gamma_nlp.errors import GammaError, need
+from gamma_nlp.errors import GammaError, need, shown
 
 LANGUAGES = ("de", "en", "fr")
+
+_ISO_639_1 = (
+    "aa ab ae af ak am an ar as av ay az ba be bg bi bm bn bo br bs ca ce ch co cr cs cu cv "
+    "cy da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho "
+    "hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku "
+    "kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn "
+    "no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm "
+    "sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi "
+    "vo wa wo xh yi yo za zh zu "
+)
+CODES = frozenset(_ISO_639_1.split())
+"""The languages of ISO 639-1."""
 
 _SIGMA = "\N{GREEK SMALL LETTER SIGMA}"
 _FINAL_PERIOD = re.compile(r"(?<=[^ .])\.$")
@@ -57,12 +69,22 @@ def detokenize(lines: Iterable[str], language: str) -> list[str]:
     Raises:
         GammaError: ``language`` is not a language code, or sacremoses is missing.
     """
-    if not re.fullmatch("[a-z]{2}", language):
-        raise GammaError(
-            f"a language code has two lower-case letters, such as en; got {language!r}"
-        )
+    check_language(language)
     moses = need("sacremoses", "translation", "detokenisation needs").MosesDetokenizer(language)
     return [moses.detokenize(line.split()) for line in lines]
+
+
+def check_language(language: str) -> None:
+    """Raise unless ``language`` is the code of a language.
+
+    Raises:
+        GammaError: It is not.
+    """
+    if language not in CODES:
+        hint = "a language code has two lower-case letters, such as en"
+        if re.fullmatch("[a-z]{2}", language):
+            hint = "no language has this code (ISO 639-1); English is en, German de, French fr"
+        raise GammaError(f"{hint}; got {shown(language)}")
 
 
 def single_spaces(line: str) -> str:

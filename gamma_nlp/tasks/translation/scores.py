@@ -8,6 +8,7 @@ signature says how.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,14 +16,18 @@ from typing import Any
 from gamma_nlp.errors import GammaError, need
 
 ORDER = 4
-END, PAD, UNKNOWN = "</s>", "<pad>", "<unk>"
+END, PAD = "</s>", "<pad>"
 """Words that fairseq's dictionary keeps for itself."""
+
+UNKNOWNS = re.compile(r"<<unk>>|<unk>|\[UNK\]|\u2047", re.IGNORECASE)
+"""What stands for a word that a vocabulary lacks: fairseq writes ``<<unk>>`` in references."""
 
 TOKENIZERS = ("13a", "intl", "char", "zh", "none")
 """Tokenizers of sacrebleu that need neither another package nor a download."""
 
-NEVER = "\udc00"
-"""A word that no hypothesis holds: text that was read as UTF-8 has no lone surrogates."""
+NEVER, NEITHER = "\udc00", "\udc01"
+"""Unknown words of references and of hypotheses, which match nothing: text that was read as UTF-8
+has no lone surrogates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +105,8 @@ def token_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> TokenBle
     metric = _sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
     hypotheses = [" ".join(_words(line)) for line in hypotheses]
     references = [
-        " ".join(NEVER if word == UNKNOWN else word for word in _words(line)) for line in references
+        " ".join(NEVER if UNKNOWNS.fullmatch(word) else word for word in _words(line))
+        for line in references
     ]
     found = metric.corpus_score(hypotheses, [references])
     return TokenBleu(
@@ -134,6 +140,8 @@ def sacre_bleu(
 ) -> TextScore:
     """Return sacreBLEU of plain, detokenised text, with its signature.
 
+    An unknown word (:data:`UNKNOWNS`) counts as one word that matches nothing.
+
     Args:
         hypotheses: One sentence per line.
         references: As many lines.
@@ -148,9 +156,7 @@ def sacre_bleu(
     if tokenize not in TOKENIZERS:
         raise GammaError(f"no tokenizer {tokenize!r}; there are {', '.join(TOKENIZERS)}")
     metric = _sacrebleu().BLEU(tokenize=tokenize, lowercase=lowercase, force=True)
-    found = metric.corpus_score(hypotheses, [references])
-    signature = str(metric.get_signature())
-    return TextScore(score=found.score, signature=signature, text=found.format(signature=signature))
+    return _of_text(metric, hypotheses, references)
 
 
 def chrf(
@@ -167,8 +173,14 @@ def chrf(
         GammaError: No sentence, lists of different length, or sacrebleu is missing.
     """
     _check(hypotheses, references)
-    metric = _sacrebleu().CHRF(lowercase=lowercase)
-    found = metric.corpus_score(hypotheses, [references])
+    return _of_text(_sacrebleu().CHRF(lowercase=lowercase), hypotheses, references)
+
+
+def _of_text(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> TextScore:
+    # A tokenizer would cut <unk> into pieces that match, and count each as a word.
+    known = [UNKNOWNS.sub(NEITHER, line) for line in hypotheses]
+    intended = [UNKNOWNS.sub(NEVER, line) for line in references]
+    found = metric.corpus_score(known, [intended])
     signature = str(metric.get_signature())
     return TextScore(score=found.score, signature=signature, text=found.format(signature=signature))
 

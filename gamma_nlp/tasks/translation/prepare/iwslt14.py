@@ -10,7 +10,6 @@ import re
 import tarfile
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -67,10 +66,11 @@ def unpack(data: bytes, name: str) -> dict[str, bytes]:
         with tarfile.open(fileobj=io.BytesIO(data)) as archive:
             for member in archive:
                 base = PurePosixPath(member.name).name
-                content = archive.extractfile(member) if base in wanted else None
+                # Only plain files: a link may lead to itself, or to nowhere.
+                content = archive.extractfile(member) if base in wanted and member.isreg() else None
                 if content is not None:
                     found[base] = content.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except Exception as error:  # a damaged archive makes tarfile raise almost anything
         raise GammaError(
             f"{name} is not a complete .tgz archive ({one_line(error)}); get de-en.tgz again: {URL}"
         ) from error
