@@ -10,6 +10,7 @@ from gamma_nlp.cli.common import (
     add_command,
     add_model_arguments,
     add_sweep_arguments,
+    chosen_types,
     load_table,
     need_transformers,
     print_json,
@@ -80,7 +81,7 @@ def _run_all(arguments: argparse.Namespace) -> int:
     from gamma_nlp.check.sweep import audit_types, small_models
 
     version = str(transformers.__version__)
-    types = arguments.types.split(",") if arguments.types is not None else None
+    types = chosen_types(arguments)
     sweep = audit_types.sweep(types, arguments.seconds, arguments.jobs)
     if arguments.json:
         found = [one for classes in sweep for one in classes]

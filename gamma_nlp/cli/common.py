@@ -102,6 +102,13 @@ def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
     )  # fmt: skip
 
 
+def chosen_types(arguments: argparse.Namespace) -> list[str] | None:
+    """Return the model types of ``--types``; ``None`` for all."""
+    if arguments.types is None:
+        return None
+    return [name.strip() for name in arguments.types.split(",")]
+
+
 def need_transformers(command: str) -> None:
     """Check the extra ``hf`` before a command does anything.
 

@@ -11,6 +11,7 @@ from gamma_nlp.cli.common import (
     CONTRADICTED,
     add_command,
     add_sweep_arguments,
+    chosen_types,
     need_transformers,
     print_json,
 )
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from gamma_nlp.check.sweep import coverage
 
-    types = arguments.types.split(",") if arguments.types is not None else None
+    types = chosen_types(arguments)
     results = []
     sweep = coverage.sweep(types, arguments.seconds, arguments.jobs)
     if not arguments.json:

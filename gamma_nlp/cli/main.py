@@ -7,7 +7,10 @@ what it needs when it runs.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
 import os
 import sys
 import warnings
@@ -15,8 +18,11 @@ from collections.abc import Iterable, Sequence
 
 import gamma_nlp
 from gamma_nlp.cli.common import COMMANDS
-from gamma_nlp.errors import GammaError, about_file, close_to
+from gamma_nlp.errors import GammaError, about_file, close_to, one_line
 from gamma_nlp.tasks.run.parser import Parser
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a device says that takes no more."""
 
 ABOUT = "Weight decay for normalisation gains, by where each gain sits in the model."
 EPILOG = """\
@@ -27,23 +33,42 @@ Exit codes: 0 fine, 1 the answer is no, 2 wrong use, 130 interrupted."""
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; 2 means a user error."""
+    if sys.stdout is None:  # closed by the shell: >&-
+        return _refuse("standard output is closed; send it to a file, or to /dev/null")
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
         return code
     except GammaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # The reader (head, less) has what it wanted; keep Python from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _refuse(str(error))
+    except BrokenPipeError:  # the reader (head, less) has what it wanted
+        _drop_output()
         return 0
     except OSError as error:
-        print(f"error: {about_file(error)}", file=sys.stderr)
-        return 2
+        if error.filename is None and error.errno in FULL:
+            _drop_output()
+            return _refuse(f"the output cannot be written: {one_line(error)}")
+        return _refuse(about_file(error))
+    except UnicodeEncodeError as error:
+        return _refuse(
+            f"standard output, which is {error.encoding}, cannot show {error.object[error.start]!r}"
+            "; set PYTHONIOENCODING=utf-8"
+        )
     except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
+        _refuse("interrupted")
         return 130
+
+
+def _refuse(text: str) -> int:
+    with contextlib.suppress(OSError):  # standard error may be full or closed as well
+        print(f"error: {text}".replace("\n", " "), file=sys.stderr, flush=True)
+    return 2
+
+
+def _drop_output() -> None:
+    """Keep Python from writing the rest, and complaining, at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(words: list[str]) -> int:
@@ -52,9 +77,12 @@ def _run(words: list[str]) -> int:
         hint = close_to(command, COMMANDS)
         hint = hint or f"; the commands are {', '.join(COMMANDS)}"
         raise GammaError(f"gamma-nlp has no command {command!r}{hint}")
+    said = io.StringIO()  # argparse itself ignores a device that is full
     try:
-        arguments, unknown = parser([command] if command else []).parse_known_args(words)
+        with contextlib.redirect_stdout(said):
+            arguments, unknown = parser([command] if command else []).parse_known_args(words)
     except SystemExit as stop:  # --help and --version end like this
+        print(said.getvalue(), end="")
         return int(stop.code or 0)
     if unknown:
         arguments.parser.refuse(unknown)

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from gamma_nlp.decay.groups import Decay
     from gamma_nlp.gains.table import GainTable
 
+LINEAR = "linear"
+MOST_STEPS = 10_000_000
 SCHEDULES = (
-    "linear", "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt", "constant",
+    LINEAR, "cosine", "cosine_with_restarts", "polynomial", "inverse_sqrt", "constant",
     "constant_with_warmup",
 )  # fmt: skip
 """The schedules of transformers that follow from lr, steps and warm-up alone."""
@@ -42,10 +44,8 @@ def add_parser(commands: Any) -> None:
     plan = parser.add_argument_group("planned run, for the dose: how far decay alone pulls a gain")
     plan.add_argument("--lr", type=float, help="peak learning rate")
     plan.add_argument("--steps", metavar="N", type=int, help="optimizer steps")
-    plan.add_argument("--warmup", metavar="N", type=int, default=0, help="warm-up steps (0)")
-    plan.add_argument(
-        "--schedule", choices=SCHEDULES, default="linear", help="as transformers names it (linear)"
-    )
+    plan.add_argument("--warmup", metavar="N", type=int, help="warm-up steps (0)")
+    plan.add_argument("--schedule", choices=SCHEDULES, help="as transformers names it (linear)")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,10 +54,15 @@ def run(arguments: argparse.Namespace) -> int:
     from gamma_nlp.decay import groups, policy
     from gamma_nlp.gains.table import gain_table, gain_table_json
 
+    if not 0 <= arguments.weight_decay < math.inf:
+        raise GammaError(f"--weight-decay must be a number >= 0, not {arguments.weight_decay}")
     chosen = policy.DecayPolicy.load(arguments.policy)
     rates = learning_rates(arguments)
     _, table = load_table(arguments)
-    settings = groups.assign(table, chosen, arguments.weight_decay)
+    try:
+        settings = groups.assign(table, chosen, arguments.weight_decay)
+    except GammaError as error:  # name the option as it is typed
+        raise GammaError(str(error).replace("weight_decay", "--weight-decay")) from error
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}
     doses = None if rates is None else _doses(table, settings, rates)
     if arguments.json:
@@ -71,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(
             f"dose: pull of decay alone over {arguments.steps} steps of AdamW, peak lr "
-            f"{arguments.lr:g}, {arguments.schedule} schedule, {arguments.warmup} warm-up steps"
+            f"{arguments.lr:g}, {arguments.schedule or LINEAR} schedule, {arguments.warmup or 0} "
+            "warm-up steps"
         )
     return 0
 
@@ -82,9 +88,13 @@ def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
     Raises:
         GammaError: The plan is incomplete or makes no sense.
     """
-    lr, steps, warmup = arguments.lr, arguments.steps, arguments.warmup
+    lr, steps = arguments.lr, arguments.steps
     if lr is None and steps is None:
+        for name in ("warmup", "schedule"):
+            if getattr(arguments, name) is not None:
+                raise GammaError(f"--{name} goes with --lr and --steps, which plan a run")
         return None
+    warmup, schedule = arguments.warmup or 0, arguments.schedule or LINEAR
     if lr is None or steps is None:
         missing = "--lr" if lr is None else "--steps"
         raise GammaError(f"a dose needs --lr and --steps: {missing} is missing")
@@ -95,7 +105,9 @@ def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
             "--steps must be at least 1 and --warmup between 0 and --steps, "
             f"not {steps} and {warmup}"
         )
-    if arguments.schedule == "constant" and warmup:
+    if steps > MOST_STEPS:
+        raise GammaError(f"--steps must be at most {MOST_STEPS:,}, not {steps}: each is followed")
+    if schedule == "constant" and warmup:
         raise GammaError(
             "--schedule constant ignores --warmup, as in transformers; "
             "give --schedule constant_with_warmup"
@@ -108,11 +120,11 @@ def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
     try:
         scheduler = get_scheduler(
-            arguments.schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps
+            schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps
         )
     except ValueError as error:  # polynomial ends at 1e-7, which must be below lr
         raise GammaError(
-            f"--schedule {arguments.schedule} --lr {lr:g} cannot be planned: {one_line(error)}"
+            f"--schedule {schedule} --lr {lr:g} cannot be planned: {one_line(error)}"
         ) from error
     rates = rates_of_scheduler(scheduler, steps, most=steps)
     return None if rates is None else rates[0]

@@ -120,8 +120,26 @@ def checked(arguments: argparse.Namespace) -> Search:
             )
         if output.exists() and not output.is_file():
             raise GammaError(f"--output {output} is not a file; give a file's name")
+        if output.exists():
+            _keep(output, arguments)
     options = {name: getattr(arguments, name) for name in ("beams", "length_penalty", "max_tokens")}
     return Search(**{name: value for name, value in options.items() if value is not None})
+
+
+def _keep(output: Path, arguments: argparse.Namespace) -> None:
+    """Raise if an output that is there already is the input, or a file of the run."""
+    there = os.stat(output)
+    try:
+        source = os.fstat(sys.stdin.fileno()) if arguments.file is None else os.stat(arguments.file)
+    except (OSError, ValueError, AttributeError):  # no such file, or no real standard input
+        source = None
+    if source is not None and os.path.samestat(there, source):
+        name = arguments.file or STDIN
+        raise GammaError(
+            f"--output {output} is the same file as {name}, whose text would be lost; give another"
+        )
+    if Path(arguments.run_folder).resolve() in output.resolve().parents:
+        raise GammaError(f"--output {output} is a file of the run, which it needs; give another")
 
 
 def read_input(file: str | None) -> list[str]:

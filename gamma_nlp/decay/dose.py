@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.decay.precision import ROUND
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, shown
 
 
 def decay_dose(
@@ -82,7 +82,12 @@ def decay_dose(
         0.095
     """
     total = isinstance(lrs, (int, float))
-    steps = [float(lrs)] if total else [float(lr) for lr in lrs]  # type: ignore[arg-type,union-attr]
+    try:
+        steps = [float(lrs)] if total else [float(lr) for lr in lrs]  # type: ignore[arg-type,union-attr]
+    except (TypeError, ValueError) as error:
+        raise GammaError(
+            f"lrs must be a learning rate for every step, or their sum, got {shown(lrs)}"
+        ) from error
     _check(coefficient, steps, momentum, start, mode)
     if dtype not in ROUND:
         raise GammaError(f"no dose for dtype {dtype}; use one of {', '.join(map(str, ROUND))}")
@@ -179,6 +184,9 @@ def _check(
 ) -> None:
     if mode not in ("decoupled", "coupled"):
         raise GammaError(f"mode must be 'decoupled' or 'coupled', got {mode!r}")
+    for name, value in (("coefficient", coefficient), ("momentum", momentum), ("start", start)):
+        if not isinstance(value, (int, float)):
+            raise GammaError(f"{name} must be a number, got {shown(value)}")
     if not math.isfinite(coefficient) or coefficient < 0:
         raise GammaError(f"coefficient must be finite and >= 0, got {coefficient!r}")
     if bad := [lr for lr in lrs if not math.isfinite(lr) or lr < 0]:

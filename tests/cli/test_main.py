@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import shlex
@@ -86,8 +87,24 @@ def test_audit_prints_and_dumps(model: str, capsys: Capture) -> None:
         (["table", "./nope"], "no model './nope'"),
         (["audit", "./nope"], "no model './nope'"),
         (["table", "MODEL", "--policy", "guidlines"], "guidelines"),
-        (["table", "MODEL", "--weight-decay", "-1"], "weight_decay"),
-        (["table", "MODEL", "--weight-decay", "0"], "weight_decay is 0"),
+        (
+            ["table", "MODEL", "--weight-decay", "-1"],
+            "--weight-decay must be a number >= 0, not -1",
+        ),
+        (["table", "MODEL", "--weight-decay", "nan"], "--weight-decay must be a number >= 0"),
+        (["table", "MODEL", "--weight-decay", "inf"], "--weight-decay must be a number >= 0"),
+        (["table", "MODEL", "--weight-decay", "0"], "--weight-decay is 0"),
+        (["table", "MODEL", "--warmup", "5"], "--warmup goes with --lr and --steps"),
+        (["table", "MODEL", "--warmup", "0"], "--warmup goes with --lr and --steps"),
+        (["table", "MODEL", "--schedule", "cosine"], "--schedule goes with --lr and --steps"),
+        (["table", "MODEL", "--lr", "1", "--steps", "9" * 12], "--steps must be at most"),
+        (["table", ""], "MODEL is empty"),
+        (["table", "  "], "MODEL is empty"),
+        (["table", "~nobody-of-this-name/x"], "no model '~nobody"),
+        (["table", "MODEL", "--policy", ""], "unknown policy ''"),
+        (["coverage", "--types", ""], "'' is not a text model type"),
+        (["coverage", "--types", "brt"], "did you mean 'bert'"),
+        (["audit", "--all", "--types", "bert,"], "'' is not a text model type"),
         (["table", "MODEL", "--lr", "1e-3"], "--steps is missing"),
         (["table", "MODEL", "--steps", "5"], "--lr is missing"),
         (["table", "MODEL", "--lr", "0", "--steps", "5"], "--lr must be"),
@@ -306,6 +323,49 @@ def test_unknown_hub_name_is_one_line_of_error(hub_without_models: str, tmp_path
     assert done.stderr.count("\n") == 1
     assert hub_without_models in done.stderr
     assert "404" in done.stderr
+
+
+def shell(command: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with what a shell can do to its output."""
+    whole = shlex.join([sys.executable, "-m", "gamma_nlp.cli.main", *words])
+    return subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {whole} {command}"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", [("--help",), ("score", "MODEL", "MODEL")])
+def test_a_full_device_is_one_line(words: tuple[str, ...], model: str) -> None:
+    done = shell("> /dev/full", *(model if word == "MODEL" else word for word in words))
+    assert done.returncode == 2
+    assert done.stderr == "error: the output cannot be written: No space left on device\n"
+
+
+def test_a_closed_output_is_one_line(model: str) -> None:
+    done = shell(">&-", "table", model)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output is closed")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_error_counts_even_where_it_cannot_be_told() -> None:
+    assert shell("2> /dev/full", "tabel").returncode == 2
+
+
+def test_an_output_that_cannot_show_a_letter_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    log = tmp_path / "log"
+    log.write_text("T-0\ta\nH-0\t-1\ta\nGenerate t\u00e9st with beam=5: BLEU4 = 1\n", "utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+        assert main.main(["score", "--fairseq-log", str(log)]) == 2
+    expected = "error: standard output, which is ascii, cannot show '\u00e9'; set PYTHONIOENCODING"
+    assert capsys.readouterr().err.startswith(expected)
 
 
 def test_closed_pipe_is_not_an_error(model: str) -> None:

@@ -232,6 +232,92 @@ def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path, file: Path, capsys:
     assert f"{tmp_path} is not the folder of a translation run" in message
 
 
+@pytest.mark.parametrize("kind", ["nothing", "a file", "other files"])
+def test_what_is_there_in_place_of_a_run_is_told(
+    kind: str, tmp_path: Path, file: Path, capsys: Capture
+) -> None:
+    place, told = tmp_path / "place", "there is no such folder;"
+    if kind == "a file":
+        place.touch()
+        told = "it is a file;"
+    elif kind == "other files":
+        (place / "guidelines-seed1").mkdir(parents=True)
+        told = "it holds 'guidelines-seed1', and no text;"
+    message = error(capsys, place, file)
+    assert f"{place} is not the folder of a translation run: {told} give the output_dir" in message
+    assert f"{place}/text" not in message
+
+
+def link_to(file: Path, kind: str) -> Path:
+    """Another name of a file."""
+    other = file.parent / "other"
+    if kind == "symbolic link":
+        other.symlink_to(file)
+    elif kind == "hard link":
+        other.hardlink_to(file)
+    elif kind == "detour":
+        (file.parent / "sub").mkdir()
+        other = file.parent / "sub" / ".." / file.name
+    else:
+        other = file
+    return other
+
+
+@pytest.mark.parametrize("kind", ["itself", "symbolic link", "hard link", "detour"])
+def test_the_input_is_not_overwritten(
+    kind: str, run: Path, file: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = file.read_bytes()
+    assert "is the same file as" in error(capsys, run, file, "-o", link_to(file, kind))
+    with file.open() as stream:
+        monkeypatch.setattr(sys, "stdin", stream)
+        assert "is the same file as standard input" in error(capsys, run, "-o", file)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["text/codes", "averaged/model.safetensors"])
+def test_a_file_of_the_run_is_not_overwritten(
+    name: str, run: Path, file: Path, capsys: Capture
+) -> None:
+    before = (run / name).read_bytes()
+    assert "is a file of the run" in error(capsys, run, file, "-o", run / name)
+    assert (run / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("text/codes", "a b c d\n"),
+        ("text/codes", ""),
+        ("text/text.json", '{"source_language": 5}'),
+        ("text/text.json", "[" * 100_000),
+        ("text/source/tokenizer.json", '{"model": 3}'),
+        ("text/source/tokenizer.json", "{"),
+        ("averaged/config.json", "[]"),
+    ],
+)
+def test_a_damaged_file_of_the_run_is_one_line(
+    name: str, content: str, run: Path, file: Path, capsys: Capture
+) -> None:
+    (run / name).write_text(content)
+    assert str(run) in error(capsys, run, file)
+
+
+def test_weights_of_another_model_are_refused(run: Path, file: Path, capsys: Capture) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"other.weight": torch.ones(2)}, run / "averaged/model.safetensors", {"format": "pt"})
+    assert "which would be random" in error(capsys, run, file)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"best_model_checkpoint": null}'])
+def test_a_damaged_state_is_named(content: str, run: Path) -> None:
+    checkpoint(run, 5)
+    (run / "checkpoint-5/trainer_state.json").write_text(content)
+    with pytest.raises(GammaError, match="checkpoint-5"):
+        find_model(run, "best")
+
+
 def test_a_damaged_model_is_named(run: Path, file: Path, capsys: Capture) -> None:
     (run / "averaged/model.safetensors").write_bytes(b"x")
     assert f"the model in {run / 'averaged'} cannot be loaded" in error(capsys, run, file)

@@ -124,7 +124,11 @@ def findings_text(
                 str(number),
             ]
         )
-    head = f"{model}: {len(findings)} gains, {additions} residual additions, {dtype}"
+    gains, sums = (
+        f"{n} {what}{'s' * (n != 1)}"
+        for n, what in ((len(findings), "gain"), (additions, "residual addition"))
+    )
+    head = f"{model}: {gains}, {sums}, {dtype}"
     verdicts = [
         [verdict, str(sum(f.verdict == verdict for f in findings)), meaning]
         for verdict, meaning in MEANINGS.items()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.errors import GammaError, listed, one_line
+from gamma_nlp.files import read_json
 from gamma_nlp.hf.models import keep_positions
 from gamma_nlp.tasks.run.folder import checkpoints
 
@@ -55,18 +55,25 @@ def load_saved(folder: Path) -> Any:
 
     try:
         # local_files_only: transformers would ask the hub for a folder that does not exist.
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder, local_files_only=True)
+        model, found = AutoModelForSeq2SeqLM.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True
+        )
     except Exception as error:  # a damaged file fails in many ways
         reason = one_line(error, file=True)
         raise GammaError(f"the model in {folder} cannot be loaded: {reason}") from error
+    if missing := sorted(found["missing_keys"]):
+        raise GammaError(
+            f"the weights in {folder} lack {listed(missing)}, which would be random; is the "
+            "file of another model?"
+        )
     keep_positions(model)
     return model
 
 
 def _best(last: Path) -> str:
     """Return the name of the best checkpoint so far."""
-    state = json.loads((last / "trainer_state.json").read_text(encoding="utf-8"))
-    path = state.get("best_model_checkpoint")
+    state = read_json(last / "trainer_state.json")
+    path = state.get("best_model_checkpoint") if isinstance(state, dict) else None
     if not path:
         raise GammaError(f"{last} does not say which checkpoint is best; give one by its name")
     return str(path).replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gamma_nlp.errors import GammaError, need
+from gamma_nlp.errors import GammaError, need, one_line
 
 _MARK = re.compile("@@( |$)")
 
@@ -51,9 +51,16 @@ def segmenter(codes: str) -> Callable[[str], str]:
     """Make the function that splits the words of a tokenised line: ``vern@@ ü@@ gen``.
 
     Raises:
-        GammaError: subword-nmt is missing.
+        GammaError: The codes are damaged, or subword-nmt is missing.
     """
-    bpe = _subword_nmt("apply_bpe").BPE(io.StringIO(codes))
+    apply_bpe = _subword_nmt("apply_bpe")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            bpe = apply_bpe.BPE(io.StringIO(codes))
+    except (SystemExit, ValueError, IndexError) as error:  # it ends the process
+        reason = " ".join(said.getvalue().split())[:200] or one_line(error)
+        raise GammaError(f"the codes of the subwords are damaged: {reason}") from None
 
     def segment(line: str) -> str:
         return str(bpe.segment(line))

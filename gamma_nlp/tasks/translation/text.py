@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.files import read_bytes, text_lines, write_json
+from gamma_nlp.errors import GammaError, listed, one_line
+from gamma_nlp.files import read_bytes, read_text, text_lines, write_json
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import detokenize, single_spaces
 
@@ -103,6 +103,8 @@ class TranslationText:
         from transformers import PreTrainedTokenizerFast
 
         folder = Path(run) / FOLDER
+        if not folder.is_dir():
+            raise GammaError(_no_run(Path(run)))
         try:
             facts = json.loads((folder / "text.json").read_text(encoding="utf-8"))
             source, target = (
@@ -110,12 +112,24 @@ class TranslationText:
                 for side in ("source", "target")
             )
             codes = (folder / "codes").read_text(encoding="utf-8")
+            subwords.segmenter(codes)
             return cls(**facts, codes=codes, source=source, target=target)
-        except (OSError, ValueError, TypeError) as error:
+        except Exception as error:  # tokenizers raises errors of no kind of its own
             raise GammaError(
                 f"{run} is not the folder of a translation run: {folder} cannot be read "
                 f"({one_line(error, file=True)}); give the output_dir of recipes/translation.py"
             ) from error
+
+
+def _no_run(run: Path) -> str:
+    why = "it is a file" if run.exists() else "there is no such folder"
+    if run.is_dir():
+        inside = listed(sorted(path.name for path in run.iterdir())) or "nothing"
+        why = f"it holds {inside}, and no {FOLDER}"
+    return (
+        f"{run} is not the folder of a translation run: {why}; give the output_dir of "
+        "recipes/translation.py"
+    )
 
 
 def read_prepared(
@@ -135,8 +149,8 @@ def read_prepared(
     path = Path(folder).expanduser()
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        languages, recipe = manifest["languages"], manifest["recipe"]
-        lowercase, tokenized = recipe["lowercase"], recipe["tokenized"]
+        languages, recipe = [str(code) for code in manifest["languages"]], manifest["recipe"]
+        lowercase, tokenized = bool(recipe["lowercase"]), bool(recipe["tokenized"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise GammaError(
             f"data {path} is not a prepared folder (no manifest.json that says how); make one "
@@ -154,7 +168,7 @@ def read_prepared(
         target_language=target_language,
         lowercase=lowercase,
         tokenized=tokenized,
-        codes=read_bytes(path / "codes").decode("utf-8"),
+        codes=read_text(path / "codes"),
         source=source,
         target=target,
     )
