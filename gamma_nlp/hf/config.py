@@ -90,7 +90,13 @@ def model_class(config: Any, name: str) -> Any:
     if remote:
         autos = [key for key, value in remote.items() if str(value).endswith(f".{wanted}")]
         return getattr(transformers, autos[0] if autos else "AutoModel", transformers.AutoModel)
-    if wanted is None:
+    if wanted is None or not type(config).__module__.startswith("transformers."):
+        if type(config) not in transformers.MODEL_MAPPING:  # AutoModel would list hundreds
+            hint = listed(_classes(config.model_type)) or "its class"
+            raise GammaError(
+                f"{name}: type {config.model_type!r} has no base model; name {hint} under "
+                '"architectures" in its config'
+            )
         return transformers.AutoModel
     try:
         cls: Any = getattr(transformers, wanted, None)
@@ -135,9 +141,6 @@ def cannot(
     text = f"cannot {what} {name!r} (model type {kind!r}) with transformers {version}"
     if brings_code and not trusted:
         remedy = "it comes with its own Python files; to run them, add --trust-remote-code"
-    elif str(error).startswith("Unrecognized configuration class"):  # lists hundreds of others
-        hint = f"one of {listed(_classes(kind))}" if _classes(kind) else "a class of transformers"
-        remedy = f'it has no base model; name {hint} under "architectures" in its config'
     else:
         remedy = one_line(error, file=True)
     return GammaError(f"{text}: {remedy}")

@@ -129,7 +129,11 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
         raise GammaError(
             f"the weights of {name!r} lack {listed(missing)}, which would be random; {_OR_RANDOM}"
         )
-    broken = [key for key, value in model.named_parameters() if not value.isfinite().all()]
+    broken = [
+        key
+        for key, value in model.named_parameters()
+        if value.element_size() > 1 and not value.isfinite().all()
+    ]
     if broken:
         raise GammaError(
             f"the weights of {name!r} are not finite (nan or inf) in {listed(broken)}, so nothing "

@@ -56,6 +56,24 @@ def test_offline_error_says_what_was_tried(
         assert word in str(error.value)
 
 
+@pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+@pytest.mark.usefixtures("empty_cache")
+def test_offline_mode_is_named_by_its_variable(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(GammaError, match=f"unset {variable}, or give a folder"):
+        load_model("owner/model")
+    with pytest.raises(GammaError, match=rf"offline mode is on \({variable} is set\)") as error:
+        hub.load_hub_dataset("owner/data", otherwise="give a folder")
+    assert "does not answer" not in str(error.value)
+
+
 @pytest.mark.usefixtures("empty_cache")
 def test_unreachable_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Seq2SeqTrainingArguments
 
 from gamma_nlp import GammaSeq2SeqTrainer
 from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.models import keep_positions, load_model
+from gamma_nlp.hf.models import (
+    keep_positions,
+    load_model,
+    load_with_weights,
+    with_random_weights,
+)
 from gamma_nlp.tasks.translation.checkpoints import load_saved
 from tests.support.tiny_models import config_folder, tiny_marian
 
@@ -82,13 +88,56 @@ def test_a_class_that_does_not_fit_is_named(
 
 
 def test_a_type_without_a_base_model_is_one_line_with_its_classes(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "encodec_no", "architectures": null}')
-    with pytest.raises(GammaError, match="did you mean 'encodec'"):
-        load_model(tmp_path)
-    (tmp_path / "config.json").write_text('{"model_type": "vision-encoder-decoder"}')
-    with pytest.raises(GammaError) as error:
+    (tmp_path / "config.json").write_text('{"model_type": "pix2struct_text_model"}')
+    with pytest.raises(
+        GammaError, match='has no base model; name .* under "architectures"'
+    ) as error:
         load_model(tmp_path)
     assert len(str(error.value)) < 400
+
+
+def saved(folder: Path, **changes: Any) -> Path:
+    """A BERT with weights; ``changes`` are made in its config afterwards."""
+    with_random_weights(str(config_folder(folder))).save_pretrained(folder)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder
+
+
+def test_a_config_without_weights_says_so_in_our_own_words(tmp_path: Path) -> None:
+    folder = config_folder(tmp_path / "m")
+    for place, told in ((folder, "holds a config alone"), (folder / "config.json", "is a config")):
+        with pytest.raises(GammaError, match=f"{place} {told}.*no weights.*--random-weights"):
+            load_with_weights(str(place))
+
+
+def test_another_config_beside_the_weights_is_the_one_that_counts(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "other.json").write_text(json.dumps(content | {"num_hidden_layers": 1}))
+    model: Any = load_with_weights(str(folder / "other.json"))
+    assert len(model.bert.encoder.layer) == 1 < len(load_model(folder).bert.encoder.layer)
+
+
+def test_weights_that_are_not_there_are_not_made_up(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m", num_hidden_layers=9)
+    with pytest.raises(GammaError, match=r"lack 'bert\.encoder\.layer\.\d.*would be random"):
+        load_with_weights(str(folder))
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    content = load_file(folder / "model.safetensors")
+    content["bert.encoder.layer.0.output.dense.weight"][0, 0] = torch.nan
+    save_file(content, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(GammaError, match=r"not finite .* in 'bert\.encoder\.layer\.0\.output"):
+        load_with_weights(str(folder))
+
+
+def test_weights_alone_are_no_model(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    with pytest.raises(GammaError, match="holds weights and not what they mean; give its folder"):
+        load_model(folder / "model.safetensors")
 
 
 def test_parameters_have_the_dtype_of_the_checkpoint(tmp_path: Path) -> None:
