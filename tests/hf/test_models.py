@@ -90,7 +90,7 @@ def test_a_class_that_does_not_fit_is_named(
 def test_a_type_without_a_base_model_is_one_line_with_its_classes(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "pix2struct_text_model"}')
     with pytest.raises(
-        GammaError, match='has no base model; name .* under "architectures"'
+        GammaError, match=r'has no base model; name .* under "architectures"'
     ) as error:
         load_model(tmp_path)
     assert len(str(error.value)) < 400

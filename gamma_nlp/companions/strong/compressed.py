@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gamma_nlp.companions.strong.sparse_forms import PARTS, Packed, pack, unpack
 from gamma_nlp.companions.strong.sparsity import SparsityReport, sparsity_report, tensors
-from gamma_nlp.errors import GammaError, listed, need, one_line
+from gamma_nlp.errors import GammaError, listed, need, one_line, shown
 from gamma_nlp.gains.table import dtype_name
 
 FORMAT = "gamma_nlp.compressed.1"
@@ -132,13 +132,19 @@ def _read(path: Path) -> dict[str, Tensor]:
             name, form = entry["names"][0], entry["form"]
             parts = {part: content[_key(name, part)] for part in PARTS[form]}
             dtype = getattr(torch, entry["dtype"])
-            tensor = unpack(Packed(form=form, parts=parts), tuple(entry["shape"]), dtype)
+            tensor = unpack(Packed(form=form, parts=parts), _shape(entry["shape"]), dtype)
             read |= dict.fromkeys(entry["names"], tensor)
     except GammaError as error:
-        raise GammaError(f"{path} is damaged at {name!r}: {error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise GammaError(f"{path} is damaged at {shown(name)}: {error}") from None
+    except Exception as error:  # an index that was tampered with fails in many ways
         raise GammaError(f"{path} is damaged: {type(error).__name__} {one_line(error)}") from None
     return read
+
+
+def _shape(sizes: Any) -> tuple[int, ...]:
+    if not all(type(size) is int and 0 <= size < 2**31 for size in sizes):
+        raise GammaError(f"a shape of {shown(sizes)}")
+    return tuple(sizes)
 
 
 def _safetensors() -> Any:
