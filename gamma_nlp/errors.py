@@ -54,7 +54,8 @@ class _Short(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel, self.maxstring, self.maxother, self.maxlong = 3, 80, 80, 40
+        self.maxlevel, self.maxlist, self.maxdict, self.maxtuple = 2, 4, 4, 4
+        self.maxstring, self.maxother, self.maxlong = 80, 80, 40
 
     def repr_int(self, x: int, level: int) -> str:
         if abs(x) >= 10**self.maxlong:
@@ -79,7 +80,9 @@ def listed(names: Iterable[str], most: int = 4) -> str:
 
 def close_to(word: str, names: Iterable[str], most: int = 1) -> str:
     """Return ``; did you mean 'name'?`` for the end of a message, empty where nothing is close."""
-    close = difflib.get_close_matches(word, list(names), n=most, cutoff=0.4 if most > 1 else 0.6)
+    by_letters = {name.lower(): name for name in names}  # a wrong case is the smallest of slips
+    found = difflib.get_close_matches(word.lower(), by_letters, most, 0.4 if most > 1 else 0.6)
+    close = [by_letters[letters] for letters in found]
     return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
 
 

@@ -11,6 +11,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +24,10 @@ MANIFEST = "manifest.json"
 """The file that marks an output folder as written by this package."""
 
 _BOM = b"\xef\xbb\xbf"
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_MISREAD = re.compile(r"[-+]?0[0-9_]+|.*:.*")
+"""Numbers that YAML takes for others than they read: 010 for 8, 1:30 for 90."""
+
 _PACKED = {
     b"\x1f\x8b": "packed with gzip",
     b"PK\x03\x04": "a zip file",
@@ -250,6 +255,9 @@ def read_yaml(path: Path, purpose: str = "reading YAML files needs") -> Any:
             return node
 
         def construct_object(self, node: Any, deep: bool = False) -> Any:
+            if node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):
+                problem = f"{node.value} is a number to base 8 or 60 in YAML; write it plainly"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
             try:
                 return super().construct_object(node, deep=deep)
             except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.cli.common import add_command
-from gamma_nlp.errors import need_installed
+from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.tasks.translation.prepare.cleaning import (
     PREPARATIONS,
     Cleaning,
@@ -61,6 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     need_installed(("sacremoses", "subword_nmt"), "translation", "gamma-nlp prepare needs")
     if arguments.input.startswith("hub:"):
         need_installed(("datasets",), "hf", "gamma-nlp prepare hub:... needs")
+    check(arguments)
     from gamma_nlp.tasks.translation.prepare import iwslt14
     from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 
@@ -79,6 +80,22 @@ def run(arguments: argparse.Namespace) -> int:
     )
     _print_summary(manifest, arguments.output, time.perf_counter() - started)
     return 0
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Check names and numbers before anything is read.
+
+    Raises:
+        GammaError: A name is empty, or an option is out of range.
+    """
+    for name in ("input", "output"):
+        if not getattr(arguments, name).removeprefix("hub:").strip():
+            raise GammaError(f"{name.upper()} is empty; for help type: gamma-nlp prepare --help")
+    try:
+        _recipe(arguments, PREPARATIONS["iwslt14"])
+    except GammaError as error:  # max_ratio must ...: name the option as it is typed
+        field, space, rest = str(error).partition(" ")
+        raise GammaError(f"--{field.replace('_', '-')}{space}{rest}") from error
 
 
 def _recipe(arguments: argparse.Namespace, recipe: Preparation) -> Preparation:

@@ -108,10 +108,8 @@ def checked(arguments: argparse.Namespace) -> Search:
     """
     from gamma_nlp.tasks.translation.decode import Search
 
-    for name in ("beams", "max_tokens", "threads"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise GammaError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    if arguments.threads is not None and arguments.threads < 1:
+        raise GammaError(f"--threads must be at least 1, not {arguments.threads}")
     if arguments.output is not None:
         output = Path(arguments.output)
         if not output.parent.is_dir():
@@ -123,7 +121,11 @@ def checked(arguments: argparse.Namespace) -> Search:
         if output.exists():
             _keep(output, arguments)
     options = {name: getattr(arguments, name) for name in ("beams", "length_penalty", "max_tokens")}
-    return Search(**{name: value for name, value in options.items() if value is not None})
+    try:
+        return Search(**{name: value for name, value in options.items() if value is not None})
+    except GammaError as error:  # length_penalty must ...: name the option as it is typed
+        field, space, rest = str(error).partition(" ")
+        raise GammaError(f"--{field.replace('_', '-')}{space}{rest}") from error
 
 
 def _keep(output: Path, arguments: argparse.Namespace) -> None:

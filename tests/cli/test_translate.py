@@ -345,7 +345,9 @@ def test_bad_options_are_named_before_anything_is_loaded(tmp_path: Path, capsys:
     for option in ("--beams", "--max-tokens", "--threads"):
         message = f"{option} must be at least 1, not 0"
         assert message in error(capsys, "no-run", "no-file", option, "0")
-    message = "length_penalty must be a finite number"
+    message = "--beams must be at most 1000, not 99999"
+    assert message in error(capsys, "no-run", "no-file", "--beams", "99999")
+    message = "--length-penalty must be a finite number"
     assert message in error(capsys, "no-run", "no-file", "--length-penalty", "nan")
     message = f"there is no folder {tmp_path / 'no'}; make it first"
     assert message in error(capsys, "no-run", "no-file", "-o", tmp_path / "no/out")

@@ -107,6 +107,23 @@ def test_yaml_file_with_an_empty_section(tmp_path: Path) -> None:
         ("p.yaml", "- head", "expected keys such as"),
         ("p.yaml", "", "expected keys such as .*, got an empty file"),
         ("p.yml", "base: al", "base: unknown preset 'al'; did you mean 'all'"),
+        ("p.yaml", "head: 1\nhead: 2", "p.yaml:2: not valid YAML: the key 'head' is there twice"),
+        ("p.yaml", "kinds: {qk_norm: 0, 'qk_norm': 1}", "the key 'qk_norm' is there twice"),
+        ("p.json", '{"head": 1, "head": 1}', "p.json: the key 'head' is there twice"),
+        ("p.json", '{"kinds": {"qk_norm": 1, "qk_norm": 0}}', "the key 'qk_norm' is there twice"),
+        ("p.yaml", "head: 010", "p.yaml:1: .*010 is a number to base 8 or 60"),
+        ("p.yaml", "weight: 1\nhead: 1:30", "p.yaml:2: .*1:30 is a number to base 8 or 60"),
+        ("p.yaml", "head: !!bool maybe", "p.yaml:1: .*'maybe' is no bool"),
+        ("p.yaml", "head: !!timestamp 2024-13-45", "'2024-13-45' is no timestamp"),
+        ("p.yaml", "head: !!python/object:os.system 1", "p.yaml:1: .*could not determine"),
+        ("p.yaml", "head: " + "9" * 400, "head must be finite and >= 0, got a number of about 40"),
+        ("p.yaml", "head: " + "9" * 5000, "p.yaml:1: .* is no int"),
+        ("p.yaml", "base: {a: 1}", "base: unknown preset {'a': 1}"),
+        ("p.yaml", "? {a: b}\n: 1", "p.yaml:1: .*unhashable"),
+        ("p.yaml", "head: " + "[" * 5000, "p.yaml: not valid YAML: nested too deeply"),
+        ("p.json", "[" * 100_000, "p.json: not valid JSON: nested too deeply"),
+        ("p.yaml", "kinds: &a {qk_norm: *a}", "must be a number >= 0, got {'qk_norm': {"),
+        ("p.yaml", "base: GUIDELINES", "did you mean 'guidelines'"),
         ("p.toml", "head = 1", "must end in .json, .yaml or .yml"),
     ],
 )
@@ -115,6 +132,29 @@ def test_bad_file_is_named(tmp_path: Path, name: str, text: str, message: str) -
     path.write_text(text)
     with pytest.raises(GammaError, match=message):
         DecayPolicy.load(str(path))
+
+
+def test_keys_of_a_merge_may_be_given_again(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("kinds: &one {qk_norm: 0.5, rms_norm: 1}\npatterns: {<<: *one, qk_norm: 2}\n")
+    assert DecayPolicy.load(path).patterns == {"qk_norm": 2, "rms_norm": 1}
+
+
+def test_a_value_that_shares_parts_a_million_times_is_shown_short(tmp_path: Path) -> None:
+    rows = [f"&r{n} [{', '.join([f'*r{n - 1}'] * 9)}]" for n in range(1, 12)]
+    path = tmp_path / "p.yaml"
+    path.write_text("kinds: {qk_norm: [&r0 [1], " + ", ".join(rows) + "]}")
+    with pytest.raises(GammaError) as error:
+        DecayPolicy.load(path)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize("code", ["utf-16", "utf-16-le", "utf-32"])
+def test_another_encoding_is_named(code: str, tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("head: 1\nweight: 1\n", encoding=code)
+    with pytest.raises(GammaError, match=r"p\.yaml.*iconv -f utf-16 -t utf-8"):
+        DecayPolicy.load(path)
 
 
 def test_missing_and_binary_files_are_named(tmp_path: Path) -> None:

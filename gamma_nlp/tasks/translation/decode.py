@@ -16,6 +16,9 @@ import torch
 
 from gamma_nlp.errors import GammaError
 
+MOST_BEAMS = 1000
+"""Hypotheses beyond which memory ends before a sentence does."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
@@ -45,6 +48,8 @@ class Search:
         for name in ("beams", "max_length_b", "max_tokens"):
             if getattr(self, name) < 1:
                 raise GammaError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.beams > MOST_BEAMS:
+            raise GammaError(f"beams must be at most {MOST_BEAMS}, not {self.beams}")
         if not math.isfinite(self.length_penalty):
             raise GammaError(f"length_penalty must be a finite number, not {self.length_penalty}")
         if not (math.isfinite(self.max_length_a) and self.max_length_a >= 0):

@@ -71,8 +71,9 @@ def unpack(data: bytes, name: str) -> dict[str, bytes]:
                 if content is not None:
                     found[base] = content.read()
     except Exception as error:  # a damaged archive makes tarfile raise almost anything
+        reason = one_line(error).partition(": - method")[0]  # of every way to unpack it
         raise GammaError(
-            f"{name} is not a complete .tgz archive ({one_line(error)}); get de-en.tgz again: {URL}"
+            f"{name} is not a complete .tgz archive ({reason}); get de-en.tgz again: {URL}"
         ) from error
     return found
 
