@@ -20,6 +20,7 @@ from gamma_nlp.errors import (
     need,
     need_installed,
     one_line,
+    shown,
 )
 
 
@@ -93,3 +94,19 @@ def test_a_hidden_package_counts_as_missing(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingExtra, match=r"this needs matplotlib: pip install 'gamma_nlp\[x\]'"):
         need_installed(("json", "matplotlib", "nothing_at_all"), "x", "this needs")
+
+
+def test_a_wrong_case_is_a_small_slip() -> None:
+    assert close_to("GUIDELINES", ["none", "guidelines"]) == "; did you mean 'guidelines'?"
+    assert close_to("bertmodel", ["BertModel", "GPT2Model"]) == "; did you mean 'BertModel'?"
+
+
+def test_a_value_is_shown_on_one_short_line() -> None:
+    shared: list[object] = [1]
+    for _ in range(40):
+        shared = [shared] * 40
+    for value in ("a\nb", "x" * 10_000, 10**5000, shared, {"a": {"b": {"c": {"d": shared}}}}, b"x"):
+        assert "\n" not in shown(value)
+        assert len(shown(value)) < 400
+    assert shown(["a", 1.5, None]) == "['a', 1.5, None]"
+    assert shown(-(10**400)) == "a number of about 401 digits"

@@ -123,3 +123,23 @@ def test_multi30k_keeps_every_pair(real_data: Callable[[str], Path], tmp_path: P
             tmp_path / f"out/tokens/train.{language}"
         )
     assert manifest["merges_learned"] == 4_000
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["", "out"], "INPUT is empty"),
+        (["hub:", "out"], "INPUT is empty"),
+        (["in", ""], "OUTPUT is empty"),
+        (["in", "out", "--merges", "0"], "--merges must be at least 1, not 0"),
+        (["in", "out", "--max-ratio", "nan"], "--max-ratio must be at least 1, not nan"),
+        (["in", "out", "--max-ratio", "0.5"], "--max-ratio must be at least 1, not 0.5"),
+        (["in", "out", "--max-length", "-1"], "--max-length must be at least 1, not -1"),
+        (["in", "out", "--valid-every", "1"], "--valid-every must be at least 2, not 1"),
+    ],
+)
+def test_names_and_numbers_are_checked_before_anything_is_read(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["prepare", *words]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -157,3 +158,18 @@ def test_bad_numbers_are_named(args: tuple, kwargs: dict, message: str) -> None:
 def test_loss_to_rounding() -> None:
     assert lost_to_rounding(0.0, 0.1) and not lost_to_rounding(0.09, 0.1)
     assert not lost_to_rounding(0.0, 0.0) and not lost_to_rounding(None, None)
+
+
+@pytest.mark.parametrize(
+    ("coefficient", "lrs", "message"),
+    [
+        (0.1, "x", "lrs must be a learning rate for every step, or their sum, got 'x'"),
+        (0.1, ["a"], r"lrs must be .*, got \['a'\]"),
+        (0.1, None, "lrs must be .*, got None"),
+        ("0.1", 1.0, "coefficient must be a number, got '0.1'"),
+        (None, [0.1], "coefficient must be a number, got None"),
+    ],
+)
+def test_what_is_no_number_is_named(coefficient: Any, lrs: Any, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
+        decay_dose(coefficient, lrs)
