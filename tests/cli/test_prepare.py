@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import re
+import tarfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -143,3 +144,23 @@ def test_names_and_numbers_are_checked_before_anything_is_read(
 ) -> None:
     assert main(["prepare", *words]) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+@pytest.mark.parametrize("target", ["missing", "train.tags.de-en.de", "."])
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE], ids=["hard", "symbolic"])
+def test_a_link_in_an_archive_is_no_file(
+    kind: bytes, target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that leads to itself."""
+    path = tmp_path / "links.tgz"
+    with tarfile.open(path, "w:gz") as archive:
+        member = tarfile.TarInfo("train.tags.de-en.de")
+        member.type, member.linkname = kind, target
+        archive.addfile(member)
+    assert main(["prepare", str(path), str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert (
+        f"{path} is not the IWSLT14 German-English archive: it lacks train.tags.de-en.de" in error
+    )
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
