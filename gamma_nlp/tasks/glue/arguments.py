@@ -60,5 +60,5 @@ def _complete(values: dict[str, Any]) -> None:
     task = glue_task(values["task"])
     complete(values, output_dir="runs/{task}/{decay_policy}-seed{seed}", names={"task": task.name})
     sets = task.evaluation_splits
-    prefix = "" if len(sets) == 1 else f"{sets[0]}_"
-    complete_best(values, f"{prefix}{task.metric}")
+    prefixes = [""] if len(sets) == 1 else [f"{split}_" for split in sets]
+    complete_best(values, [f"{p}{name}" for p in prefixes for name in (*task.metrics, "loss")])

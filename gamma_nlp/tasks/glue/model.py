@@ -10,7 +10,12 @@ from typing import Any
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_lines
 from gamma_nlp.hf import hub
+from gamma_nlp.tasks.glue.labels import class_order, reorder_classes
+from gamma_nlp.tasks.glue.pretrained import check_architecture, check_weights, has_new_head
 from gamma_nlp.tasks.glue.tasks import GlueTask
+from gamma_nlp.tasks.run.finite import check_finite
+from gamma_nlp.tasks.run.model_config import build_config, build_model
+from gamma_nlp.tasks.run.vocabulary import check_vocabulary
 
 _SPECIAL = {
     "pad_token": "[PAD]",
@@ -59,6 +64,14 @@ def load_tokenizer(source: str) -> Any:
     except Exception as error:
         reason = one_line(error, file=True)
         raise GammaError(f"cannot load a tokenizer from {source!r}: {reason}") from error
+    # Without files transformers makes a tokenizer of the model's kind, with special tokens alone.
+    words = tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens}
+    if not words:
+        raise GammaError(
+            f"{source!r} has no tokenizer: no tokenizer.json and no vocabulary, so every word "
+            "would be unknown; give the one that the model was made with: --tokenizer NAME, "
+            "a folder, or a vocab.txt"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
@@ -144,19 +157,38 @@ def encode(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -> d
 def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
     """Load a pretrained model with a classification head for the task, in fp32.
 
+    A head that comes with the model is put in the order of the task's labels, by their names.
+
     Raises:
-        GammaError: It does not exist, or cannot have such a head.
+        GammaError: It does not exist, cannot have such a head or has that of another task, its
+            weights are not numbers or do not fit, or the tokenizer is not its own.
     """
     import transformers
 
     where = locate(source)
+    name = f"model {source!r}"
     try:
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            where, dtype="float32", **_head(task)
+        config = transformers.AutoConfig.from_pretrained(where)
+        check_architecture(config, name)
+        model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+            where,
+            dtype="float32",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            **_head(task),
         )
+    except GammaError:
+        raise
     except Exception as error:
         reason = one_line(error, file=True)
         raise GammaError(f"cannot load {source!r} as a classifier: {reason}") from error
+    check_weights(model, found, config, name, task)
+    if not task.regression and not has_new_head(model, found, task):
+        order = class_order(config.id2label, task, name)
+        if order is not None:
+            reorder_classes(model, order, name)
+    check_finite(model, name)
+    check_vocabulary(tokenizer.get_vocab().values(), model, f"{source!r}", "the model")
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model
@@ -170,28 +202,37 @@ def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any
     """
     import transformers
 
-    fields = dict(settings)
-    kind = fields.pop("model_type", None)
-    if kind is None:
-        raise GammaError("model_config: model_type is missing, for example `model_type: bert`")
-    fields.setdefault("vocab_size", len(tokenizer))
-    if fields["vocab_size"] < len(tokenizer):
+    if isinstance(settings.get("vocab_size"), int) and settings["vocab_size"] < len(tokenizer):
         raise GammaError(
-            f"model_config: vocab_size {fields['vocab_size']} is below the tokenizer's "
+            f"model_config: vocab_size {settings['vocab_size']} is below the tokenizer's "
             f"{len(tokenizer)}; leave it out to take the tokenizer's"
         )
-    ids = {
+    defaults = {
+        "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.cls_token_id,
         "cls_token_id": tokenizer.cls_token_id,
         "eos_token_id": tokenizer.sep_token_id,
         "sep_token_id": tokenizer.sep_token_id,
     }
-    try:
-        config = transformers.AutoConfig.for_model(kind, **(ids | fields | _head(task)))
-        return transformers.AutoModelForSequenceClassification.from_config(config)
-    except Exception as error:
-        raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
+    config = build_config(
+        settings,
+        fixed={"num_labels": task.num_labels, **_head(task)},
+        defaults=defaults,
+        why="the task",
+        example="bert",
+    )
+    if getattr(config, "is_encoder_decoder", False):
+        raise GammaError(
+            f"model_config: {config.model_type} is an encoder-decoder, which classifies at an end "
+            "token that this vocabulary does not have; take bert or modernbert"
+        )
+    model = build_model(
+        transformers.AutoModelForSequenceClassification, config, "bert (post-norm) or modernbert"
+    )
+    check_finite(model, "the model that model_config makes")
+    check_vocabulary(tokenizer.get_vocab().values(), model, "this run", "model_config")
+    return model
 
 
 def _head(task: GlueTask) -> dict[str, Any]:
