@@ -7,8 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_lines
+from gamma_nlp.gains.placement import categorize
 from gamma_nlp.hf import hub
 from gamma_nlp.tasks.glue.labels import class_order, reorder_classes
 from gamma_nlp.tasks.glue.pretrained import check_architecture, check_weights, has_new_head
@@ -194,6 +197,25 @@ def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
     return model
 
 
+def check_decays(source: str, task: GlueTask, policy: DecayPolicy) -> None:
+    """Refuse a policy that decays a gain of a model by 0, before its weights are loaded.
+
+    Raises:
+        GammaError: It would.
+    """
+    import torch
+    import transformers
+
+    where = locate(source)
+    try:
+        config = transformers.AutoConfig.from_pretrained(where, **_head(task))
+        with torch.device("meta"):
+            model = transformers.AutoModelForSequenceClassification.from_config(config)
+    except Exception:  # loading it will say what is wrong
+        return
+    assign(categorize(model), policy, 0.0)
+
+
 def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any) -> Any:
     """Build a randomly initialised model from config fields; ``model_type`` is the architecture.
 
@@ -228,7 +250,10 @@ def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any
             "token that this vocabulary does not have; take bert or modernbert"
         )
     model = build_model(
-        transformers.AutoModelForSequenceClassification, config, "bert (post-norm) or modernbert"
+        transformers.AutoModelForSequenceClassification,
+        config,
+        what="classifier of text",
+        instead="bert (post-norm) or modernbert (pre-norm)",
     )
     check_finite(model, "the model that model_config makes")
     check_vocabulary(tokenizer.get_vocab().values(), model, "this run", "model_config")

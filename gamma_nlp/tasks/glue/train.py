@@ -18,7 +18,6 @@ from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder, SortedSampler
-from gamma_nlp.hf.optimizer import split_choice
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.arguments import FinetuneArguments
@@ -26,13 +25,13 @@ from gamma_nlp.tasks.glue.data import load_glue
 from gamma_nlp.tasks.glue.metrics import GlueMetric
 from gamma_nlp.tasks.glue.model import (
     build_classifier,
+    check_decays,
     encode,
     load_classifier,
     load_tokenizer,
     train_tokenizer,
 )
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
-from gamma_nlp.tasks.run.checks import usable_settings
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.folder import check_unfinished, claimed
@@ -40,6 +39,7 @@ from gamma_nlp.tasks.run.identity import digest, identity, joined, part, rates_o
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.model_config import model_fields
 from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines, write_report
+from gamma_nlp.tasks.run.start import check_start, usable_settings
 from gamma_nlp.tasks.run.vocabulary import check_known
 
 
@@ -89,6 +89,8 @@ def finetune(
         args.output_dir, resume=recipe.resume, main_process=args.process_index == 0
     ) as claim:
         claim.agree(**identity(recipe, args, policy, fields), sentences_per_step=_together(args))
+        if recipe.model is not None and recipe.dose is None and args.weight_decay == 0:
+            check_decays(recipe.model, task, policy)
         data = load_glue(task, recipe.data)
         transformers.set_seed(args.seed)
         tokenizer, model = _tokenizer_and_model(recipe, fields, task, data)
@@ -159,7 +161,7 @@ def _trainer(
             compute_metrics=_scorer(task),
             decay_policy=policy,
         )
-        split_choice(trainer, model)  # an optimizer whose package is missing
+        check_start(trainer)
     return trainer
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from gamma_nlp.decay.policy import DecayPolicy
-from gamma_nlp.errors import GammaError, close_to, is_installed, one_line
+from gamma_nlp.errors import GammaError, close_to, is_installed
 
 _SEEDS = 2**32  # numpy takes no larger one
 
@@ -32,8 +31,9 @@ _LEAST: Mapping[str, float] = {
     **dict.fromkeys(("seed", "data_seed", "dataloader_num_workers"), 0),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"), 0),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon", "label_smoothing_factor"), 0),
-    **dict.fromkeys(("logging_steps", "eval_steps", "save_steps", "eval_delay"), 0),
+    "eval_delay": 0,
 }
+_ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps")
 _BELOW: Mapping[str, float] = {
     **dict.fromkeys(("seed", "data_seed"), _SEEDS),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), 1),
@@ -83,21 +83,6 @@ def check_settings(values: Mapping[str, Any]) -> None:
         _check_hub(values["hub_token"])
 
 
-@contextlib.contextmanager
-def usable_settings() -> Iterator[None]:
-    """Turn whatever a Trainer raises while it is made into one line about the settings.
-
-    Raises:
-        GammaError: The Trainer, or a package that it sets up, refuses them.
-    """
-    try:
-        yield
-    except (GammaError, OSError):  # these name what is wrong
-        raise
-    except Exception as error:  # precision, optimizer, logs, hub: each has its own kinds
-        raise GammaError(f"the Trainer cannot use these settings: {one_line(error)}") from error
-
-
 def check_metric(name: str, known: Sequence[str]) -> None:
     """Refuse a metric that no evaluation has, before an epoch has passed.
 
@@ -119,6 +104,8 @@ def check_metric(name: str, known: Sequence[str]) -> None:
 def _check_number(name: str, value: float) -> None:
     if not math.isfinite(value):
         raise GammaError(f"{name} must be a finite number, not {value}")
+    if name in _ABOVE_ZERO and value <= 0:
+        raise GammaError(f"{name} must be above 0, not {value:g}")
     least, below = _LEAST.get(name), _BELOW.get(name)
     if least is not None and value < least:
         raise GammaError(f"{name} must be at least {least:g}, not {value:g}")
@@ -151,6 +138,15 @@ def _check_engines(values: Mapping[str, Any]) -> None:
             raise GammaError(f"deepspeed: no file {str(deepspeed)[:100]!r}; give its JSON config")
     if deepspeed and values["fsdp"]:
         raise GammaError("give deepspeed or fsdp, not both")
+    if values["use_liger_kernel"] and not is_installed("liger_kernel"):
+        raise GammaError(
+            "use_liger_kernel needs a package that is not installed: pip install liger-kernel; "
+            "or leave it out"
+        )
+    if values["fp16"] and values["precision"] != "auto":
+        raise GammaError(f"give fp16 or precision {values['precision']}, not both")
+    if values["dataloader_persistent_workers"] and not values["dataloader_num_workers"]:
+        raise GammaError("dataloader_persistent_workers needs dataloader_num_workers above 0")
 
 
 def _check_reports(report_to: Any) -> None:

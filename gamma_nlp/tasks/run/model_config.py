@@ -13,6 +13,9 @@ from gamma_nlp.tasks.run.yaml_file import parse_yaml, read_yaml
 _OF_ANY = ("attn_implementation", "dtype", "torch_dtype")
 """What every config takes without listing it."""
 
+_COUNT = re.compile(r"(layers|heads|hidden_size|d_model|ffn_dim|intermediate_size|positions)$")
+"""Fields of which a model without any would learn nothing, or not be a model."""
+
 
 def model_fields(given: Mapping[str, Any] | str) -> dict[str, Any]:
     """Return the fields of ``model_config``: keys in YAML, the same inline, or a file of them.
@@ -83,21 +86,21 @@ def build_config(
         raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
 
 
-def build_model(auto_class: Any, config: Any, suggestion: str) -> Any:
+def build_model(auto_class: Any, config: Any, *, what: str, instead: str) -> Any:
     """Build a randomly initialised model of an auto class from a config.
 
     Args:
         auto_class: Such as ``AutoModelForSequenceClassification``.
         config: From :func:`build_config`.
-        suggestion: Model types that work, for the error.
+        what: What its models are, for the error.
+        instead: Model types that work, for the error.
 
     Raises:
         GammaError: The architecture has no such model, or the fields do not fit it.
     """
     kind = config.model_type
     if type(config) not in auto_class._model_mapping:
-        task = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", auto_class.__name__.removeprefix("AutoModelFor"))
-        raise GammaError(f"model_config: {kind} has no model for {task.lower()}; take {suggestion}")
+        raise GammaError(f"model_config: cannot build {kind!r}: it is no {what}; take {instead}")
     try:
         return auto_class.from_config(config)
     except Exception as error:  # shapes that do not fit, in whatever way they fail
@@ -113,6 +116,9 @@ def _check_names(kind: str, given: Mapping[str, Any]) -> None:
         if name not in known:
             hint = close_to(name, known) or f"; it has {_some(known)}"
             raise GammaError(f"model_config: {kind} has no field {name!r}{hint}")
+        value = given[name]
+        if _COUNT.search(name) and isinstance(value, (int, float)) and value < 1:
+            raise GammaError(f"model_config: {name} must be at least 1, not {value}")
 
 
 def _some(names: Iterable[str]) -> str:

@@ -79,7 +79,8 @@ def read_settings(
     except GammaError:
         raise
     except Exception as error:  # TrainingArguments sets up devices and plugins: many kinds
-        raise GammaError(f"these settings cannot be used: {one_line(error)}") from error
+        reason = one_line(error, file=True)
+        raise GammaError(f"these settings cannot be used: {reason}") from error
 
 
 def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) -> Any:
@@ -107,8 +108,9 @@ def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) ->
     except (ValueError, TypeError, ArgumentTypeError) as error:
         raise GammaError(f"{file}: {key}: cannot use {value!r} ({one_line(error)})") from error
     if action.choices is not None and new not in action.choices:
-        choices = ", ".join(map(str, action.choices))
-        raise GammaError(f"{file}: {key}: {value!r} is none of {choices}")
+        choices = [str(choice) for choice in action.choices]
+        hint = close_to(str(new), choices) or f"; it is one of {', '.join(choices)}"
+        raise GammaError(f"{file}: {key}: {value!r} is none of its values{hint}")
     return new
 
 

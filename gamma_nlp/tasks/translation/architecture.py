@@ -39,7 +39,10 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
         )
     config = build_config(settings, fixed=fixed, why="the data", example="marian")
     model = build_model(
-        transformers.AutoModelForSeq2SeqLM, config, "marian (post-norm) or pegasus (pre-norm)"
+        transformers.AutoModelForSeq2SeqLM,
+        config,
+        what="encoder-decoder of text",
+        instead="marian (post-norm) or pegasus (pre-norm)",
     )
     check_finite(model, "the model that model_config makes")
     if not hasattr(model, "prepare_decoder_input_ids_from_labels"):

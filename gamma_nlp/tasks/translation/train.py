@@ -20,14 +20,13 @@ from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
-from gamma_nlp.hf.optimizer import split_choice
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
-from gamma_nlp.tasks.run.checks import usable_settings
 from gamma_nlp.tasks.run.folder import claimed
 from gamma_nlp.tasks.run.identity import digest, identity, joined, part, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.model_config import model_fields
 from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines, write_report
+from gamma_nlp.tasks.run.start import check_start, usable_settings
 from gamma_nlp.tasks.run.vocabulary import check_known
 from gamma_nlp.tasks.translation.architecture import build_translator, check_lengths
 from gamma_nlp.tasks.translation.arguments import TranslationArguments
@@ -149,7 +148,7 @@ def _trainer(
             search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
             callbacks=None if patience is None else [patience],
         )
-        split_choice(trainer, model)  # an optimizer whose package is missing
+        check_start(trainer)
     return trainer
 
 
