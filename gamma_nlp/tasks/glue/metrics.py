@@ -102,9 +102,7 @@ class GlueMetric(_Metric):
         if not len(references):
             raise GammaError(f"{name}: no examples, so there is no score")
         if not np.isfinite(predictions).all():
-            raise GammaError(
-                f"{name}: the model's output is not a number (nan), so it has no score"
-            )
+            raise GammaError(f"{name}: a prediction is not a number (nan), so there is no score")
         if self.task.regression:
             known = (references >= 0) & (references <= 5)
             what = "a score from 0 to 5"

@@ -38,6 +38,8 @@ def locate(source: str) -> str:
         GammaError: There is no such model; the message says what was tried.
     """
     path = Path(source).expanduser()
+    if not source.strip():
+        raise GammaError("model is empty; give a hub name or a folder")
     if path.is_file():
         raise GammaError(f"model {source!r} is a file; give the folder that save_pretrained wrote")
     folder = hub.find_config(source).parent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to
@@ -33,12 +34,19 @@ def check_weights(model: Any, found: Any, config: Any, name: str, task: GlueTask
         )
     if wrong:
         raise GammaError(f"{name}: the file's {wrong[0]!r} has another shape than its config says")
-    missing, total = len(found["missing_keys"]), len(model.state_dict())
-    if missing > total / 2:
+    missing, weights = set(found["missing_keys"]), list(model.state_dict())
+    loaded = {_of_any_layer(key) for key in weights if key not in missing}
+    lost = [key for key in weights if key in missing and _of_any_layer(key) in loaded]
+    if lost or len(missing) > len(weights) / 2:
         raise GammaError(
-            f"{name}: {missing} of {total} weights are not in its file, which is of another "
-            "architecture than its config; give a folder that save_pretrained wrote"
+            f"{name}: {len(missing)} of {len(weights)} weights are not in its file "
+            f"({(lost or sorted(missing))[0]} first), so it is of another size or architecture "
+            "than its config; give a folder that save_pretrained wrote"
         )
+
+
+def _of_any_layer(key: str) -> str:
+    return re.sub(r"\.\d+\.", ".N.", key)
 
 
 def has_new_head(model: Any, found: Any, task: GlueTask) -> bool:

@@ -29,6 +29,7 @@ from gamma_nlp.tasks.glue.model import (
     encode,
     load_classifier,
     load_tokenizer,
+    locate,
     train_tokenizer,
 )
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
@@ -169,6 +170,7 @@ def _tokenizer_and_model(
     recipe: FinetuneArguments, settings: Mapping[str, Any] | None, task: GlueTask, data: Any
 ) -> tuple[Any, Any]:
     if recipe.model is not None:
+        locate(recipe.model)
         tokenizer = load_tokenizer(recipe.tokenizer or recipe.model)
         return tokenizer, load_classifier(recipe.model, task, tokenizer)
     if recipe.tokenizer is not None:

@@ -71,7 +71,7 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
         GammaError: A setting cannot be used.
     """
     check_settings(values)
-    folder = values["output_dir"] or output_dir
+    folder = output_dir if values["output_dir"] is None else values["output_dir"]
     policy = Path(values["decay_policy"]).stem
     if values["decay_mode"] is not None:
         policy = f"{policy}-{values['decay_mode']}"

@@ -74,8 +74,9 @@ def check_settings(values: Mapping[str, Any]) -> None:
             "resume_from_checkpoint has no effect here; give --resume to continue from the last "
             "checkpoint in output_dir"
         )
-    if not str(values["output_dir"] or "x").strip() or "\0" in str(values["output_dir"]):
-        raise GammaError(f"output_dir {values['output_dir']!r} is no name of a folder")
+    folder = values["output_dir"]
+    if folder is not None and (not folder.strip() or "\0" in folder):
+        raise GammaError(f"output_dir {folder!r} is no name of a folder; give one, or leave it out")
     _check_decay(values)
     _check_engines(values)
     _check_reports(values["report_to"])

@@ -159,7 +159,7 @@ def _make(path: Path) -> list[Path]:
         path.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"\n")
         probe.unlink()
-    except OSError as error:
+    except (OSError, RecursionError) as error:  # the latter: a path of a thousand folders
         _remove_empty(made)
         raise GammaError(
             f"output_dir {path} cannot be written: {one_line(error)}; give another --output_dir"

@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from gamma_nlp.errors import GammaError, about_file
 
@@ -22,6 +22,9 @@ _BROUGHT = {
     *("sacrebleu", "sacremoses", "subword_nmt"),
 }
 """Packages that the extras of this package bring; no extra helps where another one is missing."""
+
+_PATIENCE = 3.0
+"""Seconds after the first signal in which others are taken for its echo."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -47,7 +50,7 @@ def run(
         SIGTERM.
     """
     try:
-        with _sigterm_raises():
+        with _signals_raise():
             return main(sys.argv[1:] if argv is None else argv) or 0
     except GammaError as error:
         return _say(str(error), 2)
@@ -72,16 +75,25 @@ def _say(text: str, code: int) -> int:
 
 
 @contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
+def _signals_raise() -> Iterator[None]:
+    """Raise at Ctrl-C and SIGTERM, once: launchers pass on what the terminal has sent already."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    first: list[float] = []
 
-    def stop(*_: Any) -> None:
-        raise Terminated("terminated")
+    def stop(number: int, frame: object) -> None:
+        now = time.monotonic()
+        if not first:
+            first.append(now)
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated("terminated")
+        if now - first[0] > _PATIENCE:  # the user insists
+            os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, stop) for kind in kinds]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)

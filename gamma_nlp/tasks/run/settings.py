@@ -53,7 +53,8 @@ def read_settings(
             raise GammaError(f"{file}: unknown key {key!r}{close_to(key, known)}")
     typed = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
     for one, other in rivals:
-        for where, keys in ((str(file), set(given)), ("the command line", typed)):
+        set_here = {key for key, value in given.items() if value is not None}
+        for where, keys in ((str(file), set_here), ("the command line", typed)):
             if {one, other} <= keys:
                 raise GammaError(f"{where}: give {one} or {other}, not both")
         if one in typed:

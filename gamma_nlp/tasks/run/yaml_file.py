@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,32 @@ def parse_yaml(text: str, origin: str) -> dict[str, Any]:
                 seen[key.value] = line
             return super().construct_mapping(node, deep)
 
+        def construct_object(self, node: Any, deep: bool = False) -> Any:
+            try:
+                return super().construct_object(node, deep)
+            except (GammaError, RecursionError, yaml.YAMLError):
+                raise
+            except Exception as error:  # whatever int() and the like say to a tag
+                line = node.start_mark.line + 1
+                raise GammaError(f"{origin} is not YAML: line {line}: {one_line(error)}") from error
+
     try:
         content = yaml.load(text, Loader)
     except GammaError:
         raise
     except RecursionError:
         raise GammaError(f"{origin} is not YAML: too many brackets inside one another") from None
-    except Exception as error:  # besides YAMLError whatever int() and the like say to a tag
-        raise GammaError(f"{origin} is not YAML: {one_line(error)}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark is not None else ""
+        problem = getattr(error, "problem", None) or one_line(error)
+        raise GammaError(f"{origin} is not YAML: {line}{problem}") from error
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise GammaError(f"{origin}: expected `key: value` lines")
+    try:
+        json.dumps(content, default=str)  # as the run notes it
+    except (ValueError, TypeError, RecursionError) as error:
+        raise GammaError(f"{origin}: cannot use these values: {one_line(error)}") from error
     return content
