@@ -123,13 +123,14 @@ def _claimed(output: Path) -> Iterator[None]:
     """
     output = output.resolve()
     old = output.with_name(f".{output.name}.{os.getpid()}.old")
-    earlier = output.exists() and (not output.is_dir() or any(output.iterdir()))
-    if earlier and not _is_demonstration(output):
-        raise GammaError(
-            f"{output} holds something other than an earlier demonstration; give another --output"
-        )
-    made = [folder for folder in (output, *output.parents) if not folder.exists()]
     try:
+        earlier = output.exists() and (not output.is_dir() or any(output.iterdir()))
+        if earlier and not _is_demonstration(output):
+            raise GammaError(
+                f"{output} holds something other than an earlier demonstration; "
+                "give another --output"
+            )
+        made = [folder for folder in (output, *output.parents) if not folder.exists()]
         if earlier:
             output.rename(old)
         output.mkdir(parents=True, exist_ok=True)

@@ -84,6 +84,28 @@ def load_tokenizer(source: str) -> Any:
     return tokenizer
 
 
+def check_own_tokenizer(source: str, tokenizer: Any, model: str) -> None:
+    """Refuse a tokenizer that gives other ids than the one that comes with a pretrained model.
+
+    Args:
+        source: Where the tokenizer is from.
+        tokenizer: The tokenizer.
+        model: The pretrained model, which need not bring one.
+
+    Raises:
+        GammaError: It would read other words than the model was trained on.
+    """
+    try:
+        own = load_tokenizer(model)
+    except GammaError:  # it brings none
+        return
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise GammaError(
+            f"the tokenizer of {source!r} gives other ids than the one that comes with {model!r}, "
+            "so the model would read other words than it was trained on; leave tokenizer out"
+        )
+
+
 def _only_vocabulary(folder: Path) -> bool:
     return (folder / "vocab.txt").is_file() and not any(
         (folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")

@@ -26,6 +26,7 @@ from gamma_nlp.tasks.glue.metrics import GlueMetric
 from gamma_nlp.tasks.glue.model import (
     build_classifier,
     check_decays,
+    check_own_tokenizer,
     encode,
     load_classifier,
     load_tokenizer,
@@ -172,6 +173,8 @@ def _tokenizer_and_model(
     if recipe.model is not None:
         locate(recipe.model)
         tokenizer = load_tokenizer(recipe.tokenizer or recipe.model)
+        if recipe.tokenizer is not None:
+            check_own_tokenizer(recipe.tokenizer, tokenizer, recipe.model)
         return tokenizer, load_classifier(recipe.model, task, tokenizer)
     if recipe.tokenizer is not None:
         tokenizer = load_tokenizer(recipe.tokenizer)

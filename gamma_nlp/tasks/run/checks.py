@@ -35,6 +35,8 @@ _LEAST: Mapping[str, float] = {
 }
 _ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps")
 _BELOW: Mapping[str, float] = {
+    "num_train_epochs": 100_000,  # the rate of every step is planned
+    "max_steps": 100_000_000,
     **dict.fromkeys(("seed", "data_seed"), _SEEDS),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), 1),
 }

@@ -52,8 +52,9 @@ def check_start(trainer: Any) -> None:
     batch = trainer.data_collator([trainer.train_dataset[0]])
     was_training = model.training
     model.eval()
+    devices = [args.device] if args.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(), torch.no_grad():
+        with torch.random.fork_rng(devices), torch.no_grad():
             model(**{name: value.to(args.device) for name, value in batch.items()})
     except Exception as error:  # sizes that do not fit the data fail in many ways
         raise GammaError(

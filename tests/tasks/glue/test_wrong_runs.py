@@ -15,6 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.metrics import GlueMetric
+from gamma_nlp.tasks.glue.model import train_tokenizer
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import FinetuneTrainer, finetune
 from gamma_nlp.tasks.run.main import run
@@ -110,6 +111,18 @@ def test_a_model_without_its_tokenizer_is_not_trained_on_unknown_words(
     (tmp_path / "vocab.txt").write_text("\n".join(words))
     with pytest.raises(GammaError, match="100% of the training text of sst2 is unknown"):
         train([*argv, "--tokenizer", str(tmp_path / "vocab.txt")])
+
+
+def test_a_tokenizer_other_than_the_models_own_is_refused(data: Path, tmp_path: Path) -> None:
+    own, other = (train_tokenizer(texts, 60) for texts in (["a film"], ["film a b"]))
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = BertForSequenceClassification(BertConfig(**sizes, vocab_size=60, intermediate_size=16))
+    for part in (model, own):
+        part.save_pretrained(tmp_path / "model")
+    other.save_pretrained(tmp_path / "other")
+    argv = experiment(tmp_path, data, model_config=None, model=str(tmp_path / "model"))
+    with pytest.raises(GammaError, match=r"other' gives other ids .*; leave tokenizer out"):
+        train([*argv, "--tokenizer", str(tmp_path / "other")])
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ READERS = {
         ({"learning_rate": -1e-3}, "learning_rate must be at least 0"),
         ({"num_train_epochs": float("inf")}, "num_train_epochs must be a finite number, not inf"),
         ({"max_steps": 0}, "max_steps must be at least 1, not 0; leave it out to train num_train"),
+        ({"num_train_epochs": 1e12}, "num_train_epochs must be below 100000"),
+        ({"task": "stsb", "label_smoothing_factor": 0.1}, "label_smoothing_factor needs classes"),
         ({"adam_beta2": 1.0}, "adam_beta2 must be below 1, not 1"),
         ({"save_steps": 0}, "save_steps must be above 0"),
         ({"dose": 1.5}, "dose must lie between 0 and 1, not 1.5"),

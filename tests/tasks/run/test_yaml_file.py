@@ -18,7 +18,7 @@ from gamma_nlp.tasks.run.yaml_file import parse_yaml, read_yaml
         ("x: 1\na: !!int five", "f is not YAML: line 2: invalid literal"),
         ("a: 2020-13-45", "f is not YAML: line 1: month must be"),
         ("a: !!timestamp x", "f is not YAML: line 1"),
-        ("[" * 400, "f is not YAML: too many brackets"),
+        ("[" * 1500, "f is not YAML: too many brackets"),
         ("? [a]\n: 1", "f is not YAML: line 1: found unhashable key"),
         ("a: &a {b: *a}", "f: cannot use these values: Circular"),
         ("a: *b", "f is not YAML: line 1: found undefined alias"),
