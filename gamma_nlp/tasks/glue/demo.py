@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gamma_nlp.errors import GammaError, need_installed, one_line
+from gamma_nlp.errors import GammaError, about_file, need_installed
 from gamma_nlp.files import write_json
 from gamma_nlp.tasks.run.parser import Parser
 
@@ -136,9 +136,7 @@ def _claimed(output: Path) -> Iterator[None]:
         output.mkdir(parents=True, exist_ok=True)
         write_json(output / RECORD, {})
     except OSError as error:
-        raise GammaError(
-            f"--output {output} cannot be written: {one_line(error)}; give another --output"
-        ) from error
+        raise GammaError(about_file(error)) from error
     try:
         yield
     except BaseException:
