@@ -120,7 +120,7 @@ def start(options: argparse.Namespace) -> Path:
     from gamma_nlp.fairseq.convert import files, weights
     from gamma_nlp.hf.hub import hush
     from gamma_nlp.hf.models import keep_positions
-    from gamma_nlp.tasks.run.settings import read_yaml
+    from gamma_nlp.tasks.run.yaml_file import read_yaml
     from gamma_nlp.tasks.translation.architecture import build_translator
     from gamma_nlp.tasks.translation.checkpoints import AVERAGED
     from gamma_nlp.tasks.translation.text import read_prepared

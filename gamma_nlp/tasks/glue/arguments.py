@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from transformers import TrainingArguments
 
+from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue.tasks import glue_task
 from gamma_nlp.tasks.run.arguments import RunArguments, complete, complete_best
 from gamma_nlp.tasks.run.settings import read_settings
@@ -59,6 +60,8 @@ def read_arguments(argv: Sequence[str]) -> tuple[FinetuneArguments, TrainingArgu
 def _complete(values: dict[str, Any]) -> None:
     task = glue_task(values["task"])
     complete(values, output_dir="runs/{task}/{decay_policy}-seed{seed}", names={"task": task.name})
+    if task.regression and values["label_smoothing_factor"]:
+        raise GammaError(f"label_smoothing_factor needs classes; {task.name} is scored in numbers")
     sets = task.evaluation_splits
-    prefix = "" if len(sets) == 1 else f"{sets[0]}_"
-    complete_best(values, f"{prefix}{task.metric}")
+    prefixes = [""] if len(sets) == 1 else [f"{split}_" for split in sets]
+    complete_best(values, [f"{p}{name}" for p in prefixes for name in (*task.metrics, "loss")])

@@ -201,4 +201,9 @@ def _from_hub(task: GlueTask, splits: Sequence[str]) -> datasets.DatasetDict:
 
     give = "give a folder with the official TSV files: --data FOLDER"
     whole = load_hub_dataset(HUB_DATASET, task.name, otherwise=give)
+    names = getattr(whole[splits[0]].features["label"], "names", None)
+    if not task.regression and names != list(task.labels):
+        raise GammaError(
+            f"{HUB_DATASET} ({task.name}) has the labels {names}, not {list(task.labels)}; {give}"
+        )
     return datasets.DatasetDict({split: whole[split] for split in splits})

@@ -7,14 +7,17 @@ compared by :mod:`~gamma_nlp.tasks.glue.demo_arms`. Nothing is downloaded.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gamma_nlp.errors import GammaError, need_installed
+from gamma_nlp.errors import GammaError, about_file, need_installed
+from gamma_nlp.files import write_json
 from gamma_nlp.tasks.run.parser import Parser
 
 if TYPE_CHECKING:
@@ -49,15 +52,14 @@ def run(arguments: argparse.Namespace) -> int:
     """
     _check(arguments)
     need_installed(PACKAGES, "recipes", "gamma-nlp demo needs")
-    _claim(arguments.output)
+    with _claimed(arguments.output):
+        from gamma_nlp.hf.hub import hush
+        from gamma_nlp.tasks.glue.demo_arms import compare
+        from gamma_nlp.tasks.glue.demo_tables import print_tables
 
-    from gamma_nlp.hf.hub import hush
-    from gamma_nlp.tasks.glue.demo_arms import compare
-    from gamma_nlp.tasks.glue.demo_tables import print_tables
-
-    hush()
-    print_tables()
-    compare(_demonstration(arguments), arguments.output / RECORD)
+        hush()
+        print_tables()
+        compare(_demonstration(arguments), arguments.output / RECORD)
     return 0
 
 
@@ -93,8 +95,8 @@ def _sizes(arguments: argparse.Namespace) -> tuple[int, float]:
 
 def _check(arguments: argparse.Namespace) -> None:
     examples, epochs = arguments.examples, arguments.epochs
-    if (examples is not None and examples < 64) or (epochs is not None and epochs <= 0):
-        raise GammaError("give at least 64 --examples and more than 0 --epochs")
+    if (examples is not None and examples < 64) or (epochs is not None and not 0 < epochs < 1e6):
+        raise GammaError("give at least 64 --examples and more than 0 --epochs, a finite number")
     examples, epochs = _sizes(arguments)
     if examples * epochs < 2 * BATCH:
         raise GammaError(
@@ -106,24 +108,56 @@ def _check(arguments: argparse.Namespace) -> None:
             f"--seeds {arguments.seeds}: one run shows no spread, so it cannot tell arms apart; "
             "give at least 2"
         )
-    if not 0.01 <= arguments.dose < 1:
-        raise GammaError(f"--dose {arguments.dose}: give a share from 0.01 to below 1, such as 0.1")
+    if not 0.01 <= arguments.dose <= 0.99:
+        raise GammaError(
+            f"--dose {arguments.dose}: give a share from 0.01 to 0.99 (0.1 is a pull of 10 %)"
+        )
 
 
-def _claim(output: Path) -> None:
-    """Take over the folder of an earlier demonstration, and no other."""
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        try:
-            json.loads((output / RECORD).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+@contextlib.contextmanager
+def _claimed(output: Path) -> Iterator[None]:
+    """Take over the folder of an earlier demonstration, and no other; an error gives it back.
+
+    Raises:
+        GammaError: It holds something else, or cannot be made.
+    """
+    output = output.resolve()
+    old = output.with_name(f".{output.name}.{os.getpid()}.old")
+    try:
+        earlier = output.exists() and (not output.is_dir() or any(output.iterdir()))
+        if earlier and not _is_demonstration(output):
             raise GammaError(
                 f"{output} holds something other than an earlier demonstration; "
                 "give another --output"
-            ) from None
-    output.mkdir(parents=True, exist_ok=True)
-    (output / RECORD).write_text("{}\n", encoding="utf-8")
-    for part in ("data", "tokenizer", "arms"):
-        shutil.rmtree(output / part, ignore_errors=True)
+            )
+        made = [folder for folder in (output, *output.parents) if not folder.exists()]
+        if earlier:
+            output.rename(old)
+        output.mkdir(parents=True, exist_ok=True)
+        write_json(output / RECORD, {})
+    except OSError as error:
+        raise GammaError(about_file(error)) from error
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(output, ignore_errors=True)
+        for folder in made[1:]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        if earlier:
+            old.rename(output)
+        elif not made:
+            output.mkdir()
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _is_demonstration(folder: Path) -> bool:
+    try:
+        json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
-from gamma_nlp.errors import need
+from gamma_nlp.errors import GammaError, need
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 
 datasets = need("datasets", "hf", "GLUE's scores need")
@@ -31,16 +32,22 @@ def matthews_correlation(predictions: np.ndarray, references: np.ndarray) -> flo
 
 
 def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Return the linear correlation; 0 where either is constant."""
+    """Return the linear correlation; 0 where either is constant, nan where a value is nan."""
     x = np.asarray(predictions, dtype=np.float64)
     y = np.asarray(references, dtype=np.float64)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return math.nan
+    # Not by the variance: the mean of equal numbers may differ from them by a rounding.
+    if not np.ptp(x) or not np.ptp(y):
+        return 0.0
     x, y = x - x.mean(), y - y.mean()
-    scale = float(np.sqrt(np.sum(x * x) * np.sum(y * y)))
-    return float(np.sum(x * y)) / scale if scale else 0.0
+    return float(np.sum(x * y) / (np.linalg.norm(x) * np.linalg.norm(y)))
 
 
 def spearman(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Return the correlation of the ranks, ties sharing their mean rank."""
+    """Return the correlation of the ranks, ties sharing their mean rank; nan where one is nan."""
+    if not (np.isfinite(predictions).all() and np.isfinite(references).all()):
+        return math.nan
     return pearson(_ranks(predictions), _ranks(references))
 
 
@@ -79,6 +86,7 @@ class GlueMetric(_Metric):
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         x, y = np.asarray(predictions), np.asarray(references)
+        self._check(x, y)
         if self.task.name == "stsb":
             return {"pearson": pearson(x, y), "spearman": spearman(x, y)}
         scores = {"accuracy": accuracy(x, y)}
@@ -87,3 +95,24 @@ class GlueMetric(_Metric):
         if self.task.name in ("mrpc", "qqp"):
             scores["f1"] = f1(x, y)
         return scores
+
+    def _check(self, predictions: np.ndarray, references: np.ndarray) -> None:
+        """Refuse what has no score: rows without labels, and guesses that are no numbers."""
+        name = self.task.name
+        if not len(references):
+            raise GammaError(f"{name}: no examples, so there is no score")
+        if not np.isfinite(predictions).all():
+            raise GammaError(f"{name}: a prediction is not a number (nan), so there is no score")
+        if self.task.regression:
+            known = (references >= 0) & (references <= 5)
+            what = "a score from 0 to 5"
+        else:
+            known = np.isin(references, np.arange(self.task.num_labels))
+            what = f"a class from 0 to {self.task.num_labels - 1}"
+        if not known.all():
+            wrong = references[~known]
+            raise GammaError(
+                f"{name}: {len(wrong)} of {len(references)} rows have label {wrong[0]:g} and not "
+                f"{what}; GLUE keeps the labels of its test sets (-1 stands for them), so score a "
+                "validation set"
+            )

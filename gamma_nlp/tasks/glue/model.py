@@ -7,10 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_lines
+from gamma_nlp.gains.placement import categorize
 from gamma_nlp.hf import hub
+from gamma_nlp.tasks.glue.labels import class_order, reorder_classes
+from gamma_nlp.tasks.glue.pretrained import check_architecture, check_weights, has_new_head
 from gamma_nlp.tasks.glue.tasks import GlueTask
+from gamma_nlp.tasks.run.finite import check_finite
+from gamma_nlp.tasks.run.model_config import build_config, build_model
+from gamma_nlp.tasks.run.vocabulary import check_vocabulary
 
 _SPECIAL = {
     "pad_token": "[PAD]",
@@ -30,6 +38,8 @@ def locate(source: str) -> str:
         GammaError: There is no such model; the message says what was tried.
     """
     path = Path(source).expanduser()
+    if not source.strip():
+        raise GammaError("model is empty; give a hub name or a folder")
     if path.is_file():
         raise GammaError(f"model {source!r} is a file; give the folder that save_pretrained wrote")
     folder = hub.find_config(source).parent
@@ -59,11 +69,41 @@ def load_tokenizer(source: str) -> Any:
     except Exception as error:
         reason = one_line(error, file=True)
         raise GammaError(f"cannot load a tokenizer from {source!r}: {reason}") from error
+    # Without files transformers makes a tokenizer of the model's kind, with special tokens alone.
+    words = tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens}
+    if not words:
+        raise GammaError(
+            f"{source!r} has no tokenizer: no tokenizer.json and no vocabulary, so every word "
+            "would be unknown; give the one that the model was made with: --tokenizer NAME, "
+            "a folder, or a vocab.txt"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token is None:
         raise GammaError(f"the tokenizer of {source!r} has neither a padding nor an end token")
     return tokenizer
+
+
+def check_own_tokenizer(source: str, tokenizer: Any, model: str) -> None:
+    """Refuse a tokenizer that gives other ids than the one that comes with a pretrained model.
+
+    Args:
+        source: Where the tokenizer is from.
+        tokenizer: The tokenizer.
+        model: The pretrained model, which need not bring one.
+
+    Raises:
+        GammaError: It would read other words than the model was trained on.
+    """
+    try:
+        own = load_tokenizer(model)
+    except GammaError:  # it brings none
+        return
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise GammaError(
+            f"the tokenizer of {source!r} gives other ids than the one that comes with {model!r}, "
+            "so the model would read other words than it was trained on; leave tokenizer out"
+        )
 
 
 def _only_vocabulary(folder: Path) -> bool:
@@ -144,22 +184,60 @@ def encode(tokenizer: Any, texts: Sequence[Sequence[str]], max_length: int) -> d
 def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
     """Load a pretrained model with a classification head for the task, in fp32.
 
+    A head that comes with the model is put in the order of the task's labels, by their names.
+
     Raises:
-        GammaError: It does not exist, or cannot have such a head.
+        GammaError: It does not exist, cannot have such a head or has that of another task, its
+            weights are not numbers or do not fit, or the tokenizer is not its own.
     """
     import transformers
 
     where = locate(source)
+    name = f"model {source!r}"
     try:
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(
-            where, dtype="float32", **_head(task)
+        config = transformers.AutoConfig.from_pretrained(where)
+        check_architecture(config, name)
+        model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
+            where,
+            dtype="float32",
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, by name
+            **_head(task),
         )
+    except GammaError:
+        raise
     except Exception as error:
         reason = one_line(error, file=True)
         raise GammaError(f"cannot load {source!r} as a classifier: {reason}") from error
+    check_weights(model, found, config, name, task)
+    if not task.regression and not has_new_head(model, found, task):
+        order = class_order(config.id2label, task, name)
+        if order is not None:
+            reorder_classes(model, order, name)
+    check_finite(model, name)
+    check_vocabulary(tokenizer.get_vocab().values(), model, f"{source!r}", "the model")
     if model.config.pad_token_id is None:
         model.config.pad_token_id = tokenizer.pad_token_id
     return model
+
+
+def check_decays(source: str, task: GlueTask, policy: DecayPolicy) -> None:
+    """Refuse a policy that decays a gain of a model by 0, before its weights are loaded.
+
+    Raises:
+        GammaError: It would.
+    """
+    import torch
+    import transformers
+
+    where = locate(source)
+    try:
+        config = transformers.AutoConfig.from_pretrained(where, **_head(task))
+        with torch.device("meta"):
+            model = transformers.AutoModelForSequenceClassification.from_config(config)
+    except Exception:  # loading it will say what is wrong
+        return
+    assign(categorize(model), policy, 0.0)
 
 
 def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any) -> Any:
@@ -170,28 +248,40 @@ def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any
     """
     import transformers
 
-    fields = dict(settings)
-    kind = fields.pop("model_type", None)
-    if kind is None:
-        raise GammaError("model_config: model_type is missing, for example `model_type: bert`")
-    fields.setdefault("vocab_size", len(tokenizer))
-    if fields["vocab_size"] < len(tokenizer):
+    if isinstance(settings.get("vocab_size"), int) and settings["vocab_size"] < len(tokenizer):
         raise GammaError(
-            f"model_config: vocab_size {fields['vocab_size']} is below the tokenizer's "
+            f"model_config: vocab_size {settings['vocab_size']} is below the tokenizer's "
             f"{len(tokenizer)}; leave it out to take the tokenizer's"
         )
-    ids = {
+    defaults = {
+        "vocab_size": len(tokenizer),
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": tokenizer.cls_token_id,
         "cls_token_id": tokenizer.cls_token_id,
         "eos_token_id": tokenizer.sep_token_id,
         "sep_token_id": tokenizer.sep_token_id,
     }
-    try:
-        config = transformers.AutoConfig.for_model(kind, **(ids | fields | _head(task)))
-        return transformers.AutoModelForSequenceClassification.from_config(config)
-    except Exception as error:
-        raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
+    config = build_config(
+        settings,
+        fixed={"num_labels": task.num_labels, **_head(task)},
+        defaults=defaults,
+        why="the task",
+        example="bert",
+    )
+    if getattr(config, "is_encoder_decoder", False):
+        raise GammaError(
+            f"model_config: {config.model_type} is an encoder-decoder, which classifies at an end "
+            "token that this vocabulary does not have; take bert or modernbert"
+        )
+    model = build_model(
+        transformers.AutoModelForSequenceClassification,
+        config,
+        what="classifier of text",
+        instead="bert (post-norm) or modernbert (pre-norm)",
+    )
+    check_finite(model, "the model that model_config makes")
+    check_vocabulary(tokenizer.get_vocab().values(), model, "this run", "model_config")
+    return model
 
 
 def _head(task: GlueTask) -> dict[str, Any]:

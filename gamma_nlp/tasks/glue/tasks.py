@@ -21,7 +21,7 @@ class GlueTask:
         spellings: How the TSV file writes each class, where that is not its name.
         files: Split -> file name.
         bare_columns: The columns of files without a header row (CoLA's train and dev).
-        metric: The score by which checkpoints are ranked.
+        metrics: The scores that GLUE defines; the first is that by which checkpoints are ranked.
         ragged: Whether a line break cut a few rows of the official file in two; they are left out,
             as in the hub's copy.
     """
@@ -36,8 +36,12 @@ class GlueTask:
         default_factory=lambda: {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
     )
     bare_columns: tuple[str, ...] = ()
-    metric: str = "accuracy"
+    metrics: tuple[str, ...] = ("accuracy",)
     ragged: bool = False
+
+    @property
+    def metric(self) -> str:
+        return self.metrics[0]
 
     @property
     def regression(self) -> bool:
@@ -72,7 +76,7 @@ TASKS: Mapping[str, GlueTask] = {
             labels=("unacceptable", "acceptable"),
             spellings=("0", "1"),
             bare_columns=("source", "label", "mark", "sentence"),
-            metric="matthews_correlation",
+            metrics=("matthews_correlation", "accuracy"),
         ),
         GlueTask(
             name="mrpc",
@@ -81,6 +85,7 @@ TASKS: Mapping[str, GlueTask] = {
             label_column="Quality",
             labels=("not_equivalent", "equivalent"),
             spellings=("0", "1"),
+            metrics=("accuracy", "f1"),
         ),
         GlueTask(name="rte", folder="RTE", texts=_PAIR, labels=_ENTAILMENT),
         GlueTask(
@@ -103,6 +108,7 @@ TASKS: Mapping[str, GlueTask] = {
             label_column="is_duplicate",
             labels=("not_duplicate", "duplicate"),
             spellings=("0", "1"),
+            metrics=("accuracy", "f1"),
             ragged=True,
         ),
         GlueTask(
@@ -111,7 +117,7 @@ TASKS: Mapping[str, GlueTask] = {
             texts=_PAIR,
             label_column="score",
             labels=(),
-            metric="pearson",
+            metrics=("pearson", "spearman"),
         ),
         GlueTask(
             name="mnli",

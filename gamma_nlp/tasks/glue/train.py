@@ -9,12 +9,13 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Container, Mapping
-from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
 from transformers import PrinterCallback, ProgressCallback, TrainingArguments
 
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder, SortedSampler
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
@@ -24,21 +25,28 @@ from gamma_nlp.tasks.glue.data import load_glue
 from gamma_nlp.tasks.glue.metrics import GlueMetric
 from gamma_nlp.tasks.glue.model import (
     build_classifier,
+    check_decays,
+    check_own_tokenizer,
     encode,
     load_classifier,
     load_tokenizer,
+    locate,
     train_tokenizer,
 )
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 from gamma_nlp.tasks.run.counts import RunCounts
-from gamma_nlp.tasks.run.folder import check_unfinished, claim_folder, last_checkpoint
+from gamma_nlp.tasks.run.finite import FiniteRun
+from gamma_nlp.tasks.run.folder import check_unfinished, claimed
+from gamma_nlp.tasks.run.identity import digest, identity, joined, part, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
-from gamma_nlp.tasks.run.report import evaluations, plan_line, write_report
-from gamma_nlp.tasks.run.settings import read_yaml
+from gamma_nlp.tasks.run.model_config import model_fields
+from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines, write_report
+from gamma_nlp.tasks.run.start import check_start, usable_settings
+from gamma_nlp.tasks.run.vocabulary import check_known
 
 
-class FinetuneTrainer(RunCounts, GammaTrainer):
-    """GammaTrainer with length buckets."""
+class FinetuneTrainer(FiniteRun, RunCounts, GammaTrainer):
+    """GammaTrainer with length buckets, that stops where its numbers are none."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         data = self.train_dataset if train_dataset is None else train_dataset
@@ -69,7 +77,8 @@ def finetune(
 
     Raises:
         GammaError: Settings, data, model or output folder cannot be used; raised before any
-            training step.
+            training step, and nothing is left in the folder. Later: loss, weights or scores are
+            no longer numbers.
     """
     need_installed(("accelerate", "matplotlib"), "recipes", "fine-tuning needs")
     task = glue_task(recipe.task)
@@ -77,70 +86,95 @@ def finetune(
     policy = recipe.policy()
     if (recipe.model is None) == (recipe.model_config is None):
         raise GammaError("give either model (a hub name or folder) or model_config")
-    settings = recipe.model_config
-    if isinstance(settings, str):
-        settings = read_yaml(Path(settings))
-    identity = {
-        "task": task.name,
-        "model": recipe.model,
-        "model_config": settings,
-        "tokenizer": recipe.tokenizer,
-        "max_length": recipe.max_length,
-        "seed": args.seed,
-    }
-    output = Path(args.output_dir)
-    resume = claim_folder(output, identity, recipe.resume)
+    fields = None if recipe.model_config is None else model_fields(recipe.model_config)
+    with claimed(
+        args.output_dir, resume=recipe.resume, main_process=args.process_index == 0
+    ) as claim:
+        claim.agree(**identity(recipe, args, policy, fields), sentences_per_step=_together(args))
+        if recipe.model is not None and recipe.dose is None and args.weight_decay == 0:
+            check_decays(recipe.model, task, policy)
+        data = load_glue(task, recipe.data)
+        transformers.set_seed(args.seed)
+        tokenizer, model = _tokenizer_and_model(recipe, fields, task, data)
+        encoded = _encode_all(tokenizer, model, data, task, recipe)
 
-    data = load_glue(task, recipe.data)
-    transformers.set_seed(args.seed)
-    tokenizer, model = _tokenizer_and_model(recipe, settings, task, data)
-    takes = inspect.signature(model.forward).parameters
-    encoded = {split: _encode(tokenizer, rows, task, recipe, takes) for split, rows in data.items()}
-    _check_lengths(encoded, tokenizer, model)
+        def plan(planned: TrainingArguments) -> list[float]:
+            return rates_of_arguments(planned, sentence_batches(planned, len(encoded["train"])))
+
+        rates = plan(args)
+        if claim.last is not None:
+            check_unfinished(claim.folder, len(rates))
+        if recipe.dose is not None:
+            args.weight_decay = decay_for_dose(recipe.dose, rates)
+        claim.agree(weight_decay=args.weight_decay, training_data=_digest(data["train"], task))
+        parts = joined(claim.parts, part(args, len(rates), claim.step))
+        if args.process_index == 0 and not quiet:
+            what = f"{task.name}: {len(encoded['train'])} training examples"
+            print(plan_line(what, args, policy, rates, threads), *resume_lines(parts), sep="\n")
+        trainer = _trainer(recipe, args, task, policy, tokenizer, model, encoded)
+        claim.trainer = trainer
+        if quiet:
+            trainer.remove_callback(PrinterCallback)
+            trainer.remove_callback(ProgressCallback)
+        if args.process_index == 0:
+            claim.write(parts)
+        start = time.perf_counter()
+        trainer.train(resume_from_checkpoint=None if claim.last is None else str(claim.last))
+        if not evaluations(trainer.state.log_history):
+            trainer.evaluate()
+        seconds = time.perf_counter() - start
+        found = {"task": task.name, "model": recipe.model or model.config.model_type}
+        taken = rates_of_parts(parts, args, plan)
+        return write_report(trainer, recipe, taken, seconds, found=found, parts=parts)
+
+
+def _together(args: TrainingArguments) -> int:
+    return args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+
+
+def _digest(rows: Any, task: GlueTask) -> str:
+    return digest(zip(*(rows[name][:] for name in (*task.texts, "label")), strict=True))
+
+
+def _trainer(
+    recipe: FinetuneArguments,
+    args: TrainingArguments,
+    task: GlueTask,
+    policy: DecayPolicy,
+    tokenizer: Any,
+    model: Any,
+    encoded: Mapping[str, Encoded],
+) -> FinetuneTrainer:
     sets: Any = {split: encoded[split] for split in task.evaluation_splits}
-    rates = rates_of_arguments(args, sentence_batches(args, len(encoded["train"])))
-    if resume:
-        check_unfinished(output, len(rates))
-    if recipe.dose is not None:
-        args.weight_decay = decay_for_dose(recipe.dose, rates)
-    if args.process_index == 0 and not quiet:
-        what = f"{task.name}: {len(encoded['train'])} training examples"
-        print(plan_line(what, args, policy, rates, threads), flush=True)
     fill = {name: 0 for name in encoded["train"].columns}
     fill["input_ids"] = tokenizer.pad_token_id
-    trainer = FinetuneTrainer(
-        model=model,
-        args=args,
-        train_dataset=encoded["train"],
-        eval_dataset=sets if len(sets) > 1 else next(iter(sets.values())),
-        processing_class=tokenizer,
-        data_collator=Padder(
-            fill,
-            length=recipe.max_length if recipe.padding == "max_length" else None,
-            multiple=8 if args.device.type == "cuda" else 1,
-        ),
-        compute_metrics=_scorer(task),
-        decay_policy=policy,
-    )
-    if quiet:
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-    start = time.perf_counter()
-    last = last_checkpoint(output) if resume else None
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    if not evaluations(trainer.state.log_history):
-        trainer.evaluate()
-    seconds = time.perf_counter() - start
-
-    found = {"task": task.name, "model": recipe.model or model.config.model_type}
-    return write_report(trainer, recipe, rates, seconds, found=found, resumed=resume)
+    with usable_settings():
+        trainer = FinetuneTrainer(
+            model=model,
+            args=args,
+            train_dataset=encoded["train"],
+            eval_dataset=sets if len(sets) > 1 else next(iter(sets.values())),
+            processing_class=tokenizer,
+            data_collator=Padder(
+                fill,
+                length=recipe.max_length if recipe.padding == "max_length" else None,
+                multiple=8 if args.device.type == "cuda" else 1,
+            ),
+            compute_metrics=_scorer(task),
+            decay_policy=policy,
+        )
+        check_start(trainer)
+    return trainer
 
 
 def _tokenizer_and_model(
     recipe: FinetuneArguments, settings: Mapping[str, Any] | None, task: GlueTask, data: Any
 ) -> tuple[Any, Any]:
     if recipe.model is not None:
+        locate(recipe.model)
         tokenizer = load_tokenizer(recipe.tokenizer or recipe.model)
+        if recipe.tokenizer is not None:
+            check_own_tokenizer(recipe.tokenizer, tokenizer, recipe.model)
         return tokenizer, load_classifier(recipe.model, task, tokenizer)
     if recipe.tokenizer is not None:
         tokenizer = load_tokenizer(recipe.tokenizer)
@@ -148,6 +182,28 @@ def _tokenizer_and_model(
         texts = [text for name in task.texts for text in data["train"][name][:]]
         tokenizer = train_tokenizer(texts, recipe.vocab_size)
     return tokenizer, build_classifier(settings or {}, task, tokenizer)
+
+
+def _encode_all(
+    tokenizer: Any, model: Any, data: Any, task: GlueTask, recipe: FinetuneArguments
+) -> dict[str, Encoded]:
+    """Encode every split, and refuse what would fail or mean nothing in training."""
+    room = recipe.max_length - tokenizer.num_special_tokens_to_add(pair=len(task.texts) > 1)
+    if room < len(task.texts):
+        raise GammaError(
+            f"max_length {recipe.max_length} leaves no room for text beside the special tokens of "
+            f"{task.name}; give at least {recipe.max_length - room + len(task.texts)}, such as 128"
+        )
+    takes = inspect.signature(model.forward).parameters
+    encoded = {split: _encode(tokenizer, rows, task, recipe, takes) for split, rows in data.items()}
+    check_known(
+        f"the training text of {task.name}",
+        encoded["train"].columns["input_ids"],
+        unknown=tokenizer.unk_token_id,
+        special=tokenizer.all_special_ids,
+    )
+    _check_lengths(encoded, tokenizer, model)
+    return encoded
 
 
 def _encode(
@@ -179,6 +235,8 @@ def _scorer(task: GlueTask) -> Any:
     def score(prediction: Any) -> dict[str, float]:
         logits = prediction.predictions
         logits = logits[0] if isinstance(logits, tuple) else logits
+        if not np.isfinite(logits).all():  # the largest of nan is class 0
+            raise GammaError("the model's output is not a number (nan); has training diverged?")
         guesses = logits.reshape(-1) if task.regression else logits.argmax(axis=-1)
         scores = metric.compute(predictions=guesses, references=prediction.label_ids)
         return dict(scores or {})

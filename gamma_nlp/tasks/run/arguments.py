@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from gamma_nlp.decay.policy import DecayPolicy
-from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.run.checks import check_metric, check_settings
 
 
 @dataclass(kw_only=True)
@@ -47,20 +47,18 @@ class RunArguments:
         """Return the policy that ``decay_policy`` and ``decay_mode`` name.
 
         Raises:
-            GammaError: There is no such policy, or a dose for coupled decay, which has none.
+            GammaError: There is no such policy.
         """
         policy = DecayPolicy.load(self.decay_policy)
         if self.decay_mode not in (None, policy.mode):
             assert self.decay_mode is not None
             name = f"{policy.name}-{self.decay_mode}"
             policy = dataclasses.replace(policy, name=name, mode=self.decay_mode)
-        if self.dose is not None and policy.mode != "decoupled":
-            raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
         return policy
 
 
 def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str]) -> None:
-    """Fill in those settings of a run that follow from others.
+    """Check all settings of a run, and fill in those that follow from others.
 
     Args:
         values: All settings; changed in place.
@@ -70,20 +68,18 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
         names: Further names and what stands for them.
 
     Raises:
-        GammaError: A setting of the Trainer is used that recipes replace by one of their own.
+        GammaError: A setting cannot be used.
     """
-    if values["resume_from_checkpoint"]:
-        raise GammaError(
-            "resume_from_checkpoint has no effect here; give --resume to continue from the last "
-            "checkpoint in output_dir"
-        )
-    folder = values["output_dir"] or output_dir
+    check_settings(values)
+    folder = output_dir if values["output_dir"] is None else values["output_dir"]
     policy = Path(values["decay_policy"]).stem
     if values["decay_mode"] is not None:
         policy = f"{policy}-{values['decay_mode']}"
     for name, text in {**names, "decay_policy": policy, "seed": str(values["seed"])}.items():
         folder = folder.replace(f"{{{name}}}", text)
     values["output_dir"] = folder
+    # The filter replaces a loss that is not a number by older ones; a recipe stops instead.
+    values["logging_nan_inf_filter"] = False
     cuda = torch.cuda.is_available() and not values["use_cpu"]
     values["dataloader_pin_memory"] = values["dataloader_pin_memory"] and cuda
     if values["precision"] == "bf16" or (
@@ -94,8 +90,17 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
         values["torch_compile"] = True
 
 
-def complete_best(values: dict[str, Any], metric: str) -> None:
-    """Fill in the score that ranks checkpoints; the best is kept but not loaded at the end."""
-    values["metric_for_best_model"] = values["metric_for_best_model"] or metric
+def complete_best(values: dict[str, Any], known: Sequence[str]) -> None:
+    """Fill in the score that ranks checkpoints; the best is kept but not loaded at the end.
+
+    Args:
+        values: All settings; changed in place.
+        known: The scores that evaluations have; the first is the default.
+
+    Raises:
+        GammaError: No evaluation has the score that was given.
+    """
+    values["metric_for_best_model"] = values["metric_for_best_model"] or known[0]
+    check_metric(values["metric_for_best_model"], known)
     if values["greater_is_better"] is None:
         values["greater_is_better"] = not values["metric_for_best_model"].endswith("loss")

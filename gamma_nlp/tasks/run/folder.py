@@ -2,50 +2,206 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.files import write_json
+from gamma_nlp.tasks.run.identity import Parts, differences
+
+RECORD = "run.json"
+_MOST_DIFFERENCES = 6
 
 
-def claim_folder(folder: str | os.PathLike[str], identity: Mapping[str, Any], resume: bool) -> bool:
-    """Claim an output folder for a run, before it trains.
+class Claim:
+    """A run's hold on its output folder.
+
+    Attributes:
+        folder: The output folder.
+        last: The checkpoint to resume from, or ``None``.
+        parts: The parts that the run consists of so far.
+        trainer: Set it once there is one: a start has failed if it took no step.
+    """
+
+    def __init__(self, folder: Path, last: Path | None, record: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.last = last
+        self.parts: Parts = list(record.get("parts", []))
+        self.trainer: Any = None
+        self._before = {key: value for key, value in record.items() if key != "parts"}
+        self._identity: dict[str, Any] = {}
+
+    @property
+    def step(self) -> int:
+        """Return the step to resume from; 0 for a new run."""
+        return 0 if self.last is None else int(self.last.name.split("-")[1])
+
+    def agree(self, **identity: Any) -> None:
+        """Note what makes this the same run, and compare it with the run to resume.
+
+        Raises:
+            GammaError: The folder's run had something else; each difference is named.
+        """
+        now = json.loads(json.dumps(identity, default=str))
+        self._identity |= now
+        if not self._before:
+            return
+        noted = now.keys() & self._before.keys()
+        changed = differences(*({key: one[key] for key in noted} for one in (self._before, now)))
+        if lacking := sorted(now.keys() - noted):
+            changed.append(f"{RECORD} does not say what {listed(lacking)} was")
+        if changed:
+            shown = "; ".join(changed[:_MOST_DIFFERENCES])
+            more = len(changed) - _MOST_DIFFERENCES
+            raise GammaError(
+                f"output_dir {self.folder} holds the checkpoints of another run: {shown}"
+                f"{f'; and {more} more' if more > 0 else ''}; resume with its settings, or give "
+                "another --output_dir"
+            )
+        if self.last is None:
+            raise GammaError(
+                f"--resume: output_dir {self.folder} holds no whole checkpoint (the last one was "
+                "cut off), so there is nothing to resume; give another --output_dir to start over"
+            )
+
+    def write(self, parts: Parts) -> None:
+        """Write ``run.json``: training starts."""
+        self.parts = parts
+        write_json(self.folder / RECORD, {**self._identity, "parts": parts})
+
+
+@contextlib.contextmanager
+def claimed(
+    folder: str | os.PathLike[str], *, resume: bool, main_process: bool = True
+) -> Iterator[Claim]:
+    """Hold an output folder for a run; if the run takes no step, the folder is left as it was.
 
     Args:
         folder: The run's output folder; made if absent.
-        identity: What makes two runs the same run; kept in ``run.json``.
         resume: Continue from the folder's last checkpoint.
-
-    Returns:
-        Whether there is a checkpoint to resume from.
+        main_process: Whether this process writes.
 
     Raises:
-        GammaError: The folder holds another run, or this one without ``resume``.
+        GammaError: The folder holds another run, or this one without ``resume``, or nothing to
+            resume; or it cannot be made or written.
+        KeyboardInterrupt: As raised inside, with a message that says how to continue.
     """
     path = Path(folder)
-    if path.exists() and not path.is_dir():
-        raise GammaError(f"output_dir {path} is a file; give a folder")
-    held = [child.name for child in _checkpoint_folders(path)]
-    if (path / "results.json").exists():
-        held.append("results.json")
+    last, record = _look(path, resume)
+    before = {child.name for child in path.iterdir()} if path.is_dir() else None
+    claim = Claim(path, last, record)
+    if main_process:
+        made = _make(path)
+    try:
+        yield claim
+    except BaseException as error:
+        if main_process and _took_no_step(claim):
+            _undo(path, before, made, record)
+        if isinstance(error, KeyboardInterrupt):
+            raise type(error)(_how_to_go_on(claim, str(error))) from None
+        raise
+
+
+def _look(path: Path, resume: bool) -> tuple[Path | None, Mapping[str, Any]]:
+    """Return the checkpoint to resume from and what the folder notes of its run."""
+    try:
+        if path.exists() and not path.is_dir():
+            raise GammaError(f"output_dir {path} is a file; give a folder")
+        held = [child.name for child in _checkpoint_folders(path)]
+        if (path / "results.json").exists():
+            held.append("results.json")
+    except OSError as error:
+        raise GammaError(f"output_dir {path} cannot be used: {one_line(error)}") from error
     if held and not resume:
         raise GammaError(
             f"output_dir {path} already holds a run ({', '.join(held)}); to continue it add "
             "--resume, to start over give another --output_dir"
         )
-    if held and resume:
-        _compare(path, identity)
-        if held == ["results.json"]:
-            raise GammaError(
-                f"output_dir {path} holds a finished run without checkpoints: there is nothing "
-                "to resume; give another --output_dir"
-            )
-    write_json(path / "run.json", identity)
-    return bool(checkpoints(path))
+    if not resume:
+        return None, {}
+    if not held:
+        raise GammaError(
+            f"--resume: output_dir {path} holds no checkpoint, so there is nothing to resume; "
+            "leave --resume out to start, or give the --output_dir of the run"
+        )
+    record = _record(path)
+    if held == ["results.json"]:
+        raise GammaError(
+            f"output_dir {path} holds a finished run without checkpoints: there is nothing "
+            "to resume; give another --output_dir"
+        )
+    return last_checkpoint(path), record
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict) or not record:
+        raise GammaError(
+            f"output_dir {path} has checkpoints but no readable run.json, so nothing says which "
+            "run they are of; give another --output_dir"
+        )
+    return record
+
+
+def _make(path: Path) -> list[Path]:
+    """Make a folder that can be written, and return the folders that were made for it."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    probe = path / f".probe.{os.getpid()}"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"\n")
+        probe.unlink()
+    except (OSError, RecursionError) as error:  # the latter: a path of a thousand folders
+        _remove_empty(made)
+        raise GammaError(
+            f"output_dir {path} cannot be written: {one_line(error)}; give another --output_dir"
+        ) from error
+    return made
+
+
+def _took_no_step(claim: Claim) -> bool:
+    trainer = claim.trainer
+    return trainer is None or trainer.state.global_step <= claim.step
+
+
+def _undo(path: Path, before: set[str] | None, made: list[Path], record: Mapping[str, Any]) -> None:
+    for child in path.iterdir() if path.is_dir() else ():
+        if before is None or child.name not in before:
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child, ignore_errors=True)
+            else:
+                child.unlink(missing_ok=True)
+    if record:
+        write_json(path / RECORD, record)
+    _remove_empty(made)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def _how_to_go_on(claim: Claim, what: str) -> str:
+    what = what or "interrupted"
+    if _took_no_step(claim) and claim.last is None:
+        return f"{what} before the first step; nothing was written"
+    last = last_checkpoint(claim.folder)
+    step = claim.trainer.state.global_step if claim.trainer is not None else claim.step
+    if last is None:
+        return (
+            f"{what} at step {step}, before the first checkpoint: there is nothing to --resume; "
+            "start again (a smaller save_steps saves earlier)"
+        )
+    return f"{what} at step {step}; the same command with --resume continues from {last.name}"
 
 
 def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
@@ -89,24 +245,3 @@ def _is_whole(checkpoint: Path) -> bool:
     except (OSError, ValueError):
         return False
     return True
-
-
-def _compare(path: Path, identity: Mapping[str, Any]) -> None:
-    try:
-        before = json.loads((path / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise GammaError(
-            f"output_dir {path} has checkpoints but no readable run.json, so nothing says which "
-            "run they are of; give another --output_dir"
-        ) from None
-    now = json.loads(json.dumps(identity))
-    changed = [
-        f"{key} was {before.get(key)!r} and is {now.get(key)!r}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key)
-    ]
-    if changed:
-        raise GammaError(
-            f"output_dir {path} holds the checkpoints of another run: {'; '.join(changed)}; "
-            "resume with its settings, or give another --output_dir"
-        )

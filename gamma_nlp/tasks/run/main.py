@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from gamma_nlp.errors import GammaError, about_file
+
+INTERRUPTED, TERMINATED = 130, 143
+"""The exit codes after Ctrl-C and after SIGTERM, as shells give them."""
+
+_OURS = ("", "gamma_nlp", "recipes")
+_BROUGHT = {
+    *("transformers", "tokenizers", "safetensors", "huggingface_hub", "accelerate", "datasets"),
+    *("evaluate", "numpy", "pandas", "pyarrow", "matplotlib", "yaml", "tensorboard"),
+    *("sacrebleu", "sacremoses", "subword_nmt"),
+}
+"""Packages that the extras of this package bring; no extra helps where another one is missing."""
+
+_PATIENCE = 3.0
+"""Seconds after the first signal in which others are taken for its echo."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the run is asked to end, as a cluster does before it kills."""
 
 
 def run(
@@ -23,22 +46,54 @@ def run(
         extra: The extra of this package that brings what the recipe imports.
 
     Returns:
-        What ``main`` returns (``None`` is 0); 2 after a user error; 130 after Ctrl-C.
+        What ``main`` returns (``None`` is 0); 2 after a user error; 130 after Ctrl-C; 143 after
+        SIGTERM.
     """
     try:
-        return main(sys.argv[1:] if argv is None else argv) or 0
+        with _signals_raise():
+            return main(sys.argv[1:] if argv is None else argv) or 0
     except GammaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _say(str(error), 2)
     except ModuleNotFoundError as error:
         name = (error.name or "").partition(".")[0]
-        if name in ("", "gamma_nlp", "recipes"):  # a bug of ours, not a missing package
+        if name in _OURS:  # a bug of ours, not a missing package
             raise
-        print(f"error: this needs {name}: pip install 'gamma_nlp[{extra}]'", file=sys.stderr)
-        return 2
+        what = f"'gamma_nlp[{extra}]'" if name in _BROUGHT else name
+        return _say(f"this needs {name}: pip install {what}", 2)
     except OSError as error:
-        print(f"error: {about_file(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
+        return _say(about_file(error), 2)
+    except KeyboardInterrupt as error:
+        ended = isinstance(error, Terminated)
+        if os.environ.get("RANK", "0") == "0":  # one line, however many processes
+            _say(str(error) or ("terminated" if ended else "interrupted"), 0)
+        return TERMINATED if ended else INTERRUPTED
+
+
+def _say(text: str, code: int) -> int:
+    print(f"error: {text}", file=sys.stderr, flush=True)
+    return code
+
+
+@contextlib.contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Raise at Ctrl-C and SIGTERM, once: launchers pass on what the terminal has sent already."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def stop(number: int, frame: object) -> None:
+        now = time.monotonic()
+        if not first:
+            first.append(now)
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated("terminated")
+        if now - first[0] > _PATIENCE:  # the user insists
+            os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, stop) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)

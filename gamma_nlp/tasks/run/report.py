@@ -15,6 +15,7 @@ from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.tasks.run.folder import last_checkpoint
+from gamma_nlp.tasks.run.identity import PLAN, report_parts
 from gamma_nlp.tasks.run.machine import hardware, versions
 from gamma_nlp.tasks.run.plots import plot_run
 from gamma_nlp.wrappers import unwrap_optimizer
@@ -37,6 +38,16 @@ def plan_line(
     )
 
 
+def resume_lines(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line for a run that is resumed: from where, and what its plan was until then."""
+    if len(parts) < 2:
+        return []
+    before, now = parts[-2:]
+    changed = [f"{name} was {before[name]:g}" for name in PLAN if before[name] != now[name]]
+    differs = f"; until then {', '.join(changed)}" if changed else ""
+    return [f"resumed at step {now['from_step']}{differs}"]
+
+
 def write_report(
     trainer: Any,
     recipe: Any,
@@ -44,7 +55,7 @@ def write_report(
     seconds: float,
     *,
     found: Mapping[str, Any],
-    resumed: bool,
+    parts: Sequence[Mapping[str, Any]],
     smoothing: float = 0.0,
 ) -> dict[str, Any]:
     """Gather a finished run's figures; the main process writes them to the output folder.
@@ -52,10 +63,10 @@ def write_report(
     Args:
         trainer: After training; a :class:`~gamma_nlp.tasks.run.counts.RunCounts`.
         recipe: The recipe's dataclass of settings.
-        rates: The planned learning rates.
+        rates: The learning rates, each as planned when its step was taken.
         seconds: Wall time of training with its evaluations.
         found: What else to write: ``task``, ``model``, scores.
-        resumed: Whether the run continued from a checkpoint.
+        parts: The parts that the run consists of; more than one after a resume.
         smoothing: Label smoothing of the training loss; the evaluation loss has none.
 
     Returns:
@@ -93,7 +104,8 @@ def write_report(
         "sum_of_learning_rates": math.fsum(taken),
         "dose": doses(trainer, taken),
         "gain_norm": logged_norms(log),
-        "resumed": resumed,
+        "resumed": len(parts) > 1,
+        "parts": report_parts(parts, rates, trainer.state.global_step),
         "wall_seconds": round(seconds, 2),
         "train_seconds": round(training, 2),
         "evaluation_seconds": round(trainer.evaluation_seconds, 2),

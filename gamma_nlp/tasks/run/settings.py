@@ -7,12 +7,15 @@ arguments among them. Unknown keys and unusable values are errors that name the 
 from __future__ import annotations
 
 import dataclasses
+import types
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, get_args, get_origin, get_type_hints
 
 from gamma_nlp.errors import GammaError, close_to, need, one_line
+from gamma_nlp.tasks.run.parser import Parser
+from gamma_nlp.tasks.run.yaml_file import read_yaml
 
 
 def read_settings(
@@ -29,8 +32,8 @@ def read_settings(
         argv: Command line; a first item without leading dashes is the YAML file.
         rivals: Pairs of keys where one makes the other pointless. Both in one place are an
             error; one on the command line wins over the other in the file.
-        complete: Called with all values before the dataclasses are made, to fill in those that
-            follow from others.
+        complete: Called with all values before the dataclasses are made, to check them and to
+            fill in those that follow from others.
 
     Returns:
         One instance per dataclass, in order.
@@ -38,15 +41,11 @@ def read_settings(
     Raises:
         GammaError: The file cannot be read, a key is unknown, or a value cannot be used.
     """
-    parser_class: Any = need("transformers", "recipes", "recipes need").HfArgumentParser
-
-    class Parser(parser_class):
-        def error(self, message: str) -> NoReturn:
-            raise GammaError(message)
+    base: Any = need("transformers", "recipes", "recipes need").HfArgumentParser
+    parser: Any = types.new_class("RecipeParser", (Parser, base))(list(kinds), allow_abbrev=False)
 
     rest = list(argv)
     file = Path(rest.pop(0)).expanduser() if rest and not rest[0].startswith("-") else None
-    parser = Parser(list(kinds), allow_abbrev=False)
     given = {} if file is None else read_yaml(file)
     known = {f.name for kind in kinds for f in dataclasses.fields(kind) if f.init}
     for key in given:
@@ -54,7 +53,8 @@ def read_settings(
             raise GammaError(f"{file}: unknown key {key!r}{close_to(key, known)}")
     typed = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
     for one, other in rivals:
-        for where, keys in ((str(file), set(given)), ("the command line", typed)):
+        set_here = {key for key, value in given.items() if value is not None}
+        for where, keys in ((str(file), set_here), ("the command line", typed)):
             if {one, other} <= keys:
                 raise GammaError(f"{where}: give {one} or {other}, not both")
         if one in typed:
@@ -62,8 +62,9 @@ def read_settings(
         if other in typed:
             given.pop(one, None)
     actions = {action.dest: action for action in parser._actions}
+    hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
     for key, value in given.items():
-        given[key] = _convert(actions[key], key, value, file)
+        given[key] = _convert(actions[key], hints[key], key, value, file)
     parser.set_defaults(**given)
     namespace, unknown = parser.parse_known_args(rest)
     if unknown:
@@ -78,37 +79,27 @@ def read_settings(
         return tuple(parser.parse_dict(values))
     except GammaError:
         raise
-    except (ValueError, TypeError) as error:
-        raise GammaError(one_line(error)) from error
+    except Exception as error:  # TrainingArguments sets up devices and plugins: many kinds
+        reason = one_line(error, file=True)
+        raise GammaError(f"these settings cannot be used: {reason}") from error
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file that holds a mapping.
-
-    Raises:
-        GammaError: It does not exist, is not YAML, or holds something else.
-    """
-    yaml = need("yaml", "recipes", "reading YAML files needs")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GammaError(f"cannot read {path}: {one_line(error)}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GammaError(f"{path} is not YAML: {one_line(error)}") from error
-    if content is None:
-        return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise GammaError(f"{path}: expected `key: value` lines")
-    return content
-
-
-def _convert(action: Any, key: str, value: Any, file: Path | None) -> Any:
+def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) -> Any:
     """Convert a YAML value to the type that the same text on the command line would get.
 
     YAML reads ``5e-5`` as text and ``no`` as false, and argparse does not convert defaults.
     """
-    if value is None or isinstance(value, dict):
+    kinds = _kinds(hint)
+    if value is None:
+        if type(None) not in kinds:
+            raise GammaError(f"{file}: {key} is empty; give a value, or leave it out")
         return value
+    if isinstance(value, (dict, list)):
+        if type(value) not in kinds:
+            what = "keys and values" if isinstance(value, dict) else "a list"
+            raise GammaError(f"{file}: {key}: expected one value, got {what}: {value!r}"[:300])
+        if isinstance(value, dict):
+            return value
     try:
         if isinstance(value, list):
             return [action.type(str(item)) for item in value]
@@ -118,6 +109,17 @@ def _convert(action: Any, key: str, value: Any, file: Path | None) -> Any:
     except (ValueError, TypeError, ArgumentTypeError) as error:
         raise GammaError(f"{file}: {key}: cannot use {value!r} ({one_line(error)})") from error
     if action.choices is not None and new not in action.choices:
-        choices = ", ".join(map(str, action.choices))
-        raise GammaError(f"{file}: {key}: {value!r} is none of {choices}")
+        choices = [str(choice) for choice in action.choices]
+        hint = close_to(str(new), choices) or f"; it is one of {', '.join(choices)}"
+        raise GammaError(f"{file}: {key}: {value!r} is none of its values{hint}")
     return new
+
+
+def _kinds(hint: Any) -> set[type]:
+    """Return the types that a type hint allows, without what they hold."""
+    members = get_args(hint) if _is_union(hint) else (hint,)
+    return {get_origin(member) or member for member in members}
+
+
+def _is_union(hint: Any) -> bool:
+    return isinstance(hint, types.UnionType) or str(get_origin(hint)) == "typing.Union"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.run.finite import check_finite
+from gamma_nlp.tasks.run.model_config import build_config, build_model
 from gamma_nlp.tasks.translation.text import END, PAD, TranslationText
 
 
@@ -24,30 +26,25 @@ def build_translator(settings: Mapping[str, Any], text: TranslationText) -> Any:
     """
     import transformers
 
-    fields = dict(settings)
-    kind = fields.pop("model_type", None)
-    if kind is None:
-        raise GammaError("model_config: model_type is missing, for example `model_type: marian`")
+    kind = settings.get("model_type")
     fixed = vocabulary_fields(text)
     if kind == "marian":
         fixed |= {
             "decoder_vocab_size": len(text.target),
             "share_encoder_decoder_embeddings": text.joint,
         }
-    elif not text.joint:
+    elif kind is not None and not text.joint:
         raise GammaError(
             f"joint_vocabulary: false needs model_type marian, not {kind}; set it to true"
         )
-    for name in fields.keys() & fixed.keys():
-        raise GammaError(f"model_config: {name} follows from the data; leave it out")
-    try:
-        config = transformers.AutoConfig.for_model(kind, **fixed, **fields)
-        model = transformers.AutoModelForSeq2SeqLM.from_config(config)
-    except Exception as error:
-        raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
-    unknown = [name for name in fields if name not in type(config)().to_dict()]
-    if unknown:
-        raise GammaError(f"model_config: {kind} has no field {unknown[0]!r}")
+    config = build_config(settings, fixed=fixed, why="the data", example="marian")
+    model = build_model(
+        transformers.AutoModelForSeq2SeqLM,
+        config,
+        what="encoder-decoder of text",
+        instead="marian (post-norm) or pegasus (pre-norm)",
+    )
+    check_finite(model, "the model that model_config makes")
     if not hasattr(model, "prepare_decoder_input_ids_from_labels"):
         raise GammaError(
             f"model_config: {kind} does not make decoder inputs from labels, as training needs; "

@@ -48,16 +48,6 @@ class TranslationArguments(RunArguments):
         default=None, metadata={"help": "stop after this many evaluations without a better score"}
     )
 
-    def __post_init__(self) -> None:
-        for name in ("max_tokens", "beams", "eval_beams", "average_last", "patience"):
-            value = getattr(self, name)
-            if value is None and name != "patience":  # null in YAML
-                raise GammaError(f"{name} is empty; give a number, or leave it out")
-            if value is not None and value < 1:
-                raise GammaError(f"{name} must be at least 1, not {value}")
-        if self.length_penalty is None:
-            raise GammaError("length_penalty is empty; give a number, or leave it out")
-
 
 def read_arguments(argv: Sequence[str]) -> tuple[TranslationArguments, Seq2SeqTrainingArguments]:
     """Read settings from ``[file.yaml] [--key value ...]``.
@@ -80,10 +70,7 @@ def _complete(values: dict[str, Any]) -> None:
     limit = values["save_total_limit"]
     if limit and limit > 0:  # otherwise all are kept
         values["save_total_limit"] = max(limit, (values["average_last"] or 1) + 1)
-    complete_best(values, "bleu")
-    metric = values["metric_for_best_model"].removeprefix("eval_")
-    if metric not in _METRICS:
-        raise GammaError(f"metric_for_best_model must be {' or '.join(_METRICS)}, not {metric}")
+    complete_best(values, _METRICS)
     if values["save_strategy"] == "best":
         raise GammaError(
             "save_strategy best would leave out the last checkpoints, which the final model is "

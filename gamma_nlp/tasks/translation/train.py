@@ -8,20 +8,26 @@ every test set are written and scored.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers
 from transformers import PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments
 
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
-from gamma_nlp.tasks.run.folder import claim_folder, last_checkpoint
+from gamma_nlp.tasks.run.folder import claimed
+from gamma_nlp.tasks.run.identity import digest, identity, joined, part, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
-from gamma_nlp.tasks.run.report import evaluations, plan_line, write_report
-from gamma_nlp.tasks.run.settings import read_yaml
+from gamma_nlp.tasks.run.model_config import model_fields
+from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines, write_report
+from gamma_nlp.tasks.run.start import check_start, usable_settings
+from gamma_nlp.tasks.run.vocabulary import check_known
 from gamma_nlp.tasks.translation.architecture import build_translator, check_lengths
 from gamma_nlp.tasks.translation.arguments import TranslationArguments
 from gamma_nlp.tasks.translation.data import PairData, load_splits
@@ -54,80 +60,100 @@ def train_translation(
     need_installed(packages, "translation", "a translation run needs")
     threads = set_threads(recipe.cpu_threads)
     policy = recipe.policy()
-    settings = _model_settings(recipe)
-    text, splits = _read(recipe)
-    transformers.set_seed(args.seed)
-    model = build_translator(settings, text)
-    check_lengths(model, ((name, max(map(max, data.lengths))) for name, data in splits.items()))
-    rates = rates_of_arguments(args, len(_batches(splits["train"], recipe, args)))
-    if recipe.dose is not None:
-        args.weight_decay = decay_for_dose(recipe.dose, rates)
-
-    output = Path(args.output_dir)
-    identity = {
-        "languages": [text.source_language, text.target_language],
-        "joint_vocabulary": text.joint,
-        "model_config": settings,
-        "max_tokens": recipe.max_tokens,
-        "seed": args.seed,
-    }
-    resume = claim_folder(output, identity, recipe.resume)
-    patience = None if recipe.patience is None else Patience(recipe.patience)
-    trained = False
-    if resume:
-        check_text(output, text, str(recipe.data))
-        trained = is_trained(
-            output,
-            len(rates),
-            lambda history: patience is not None and patience.spent(args, history),
-        )
-    elif args.process_index == 0:
-        text.save(output)
-    if args.process_index == 0 and not quiet:
-        what = f"{text.source_language}-{text.target_language}: {len(splits['train'])} pairs"
-        print(plan_line(what, args, policy, rates, threads), flush=True)
-    trainer = TranslationTrainer(
-        model=model,
-        args=args,
-        train_dataset=splits["train"],
-        eval_dataset=splits["valid"],
-        data_collator=PairCollator(text.source.pad_token_id, width_multiple=_width(args)),
-        decay_policy=policy,
-        token_budget=_budget(recipe, args),
-        pair_lengths=splits["train"].lengths,
-        text=text,
-        search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
-        callbacks=None if patience is None else [patience],
-    )
-    if quiet:
-        trainer.remove_callback(PrinterCallback)
-        trainer.remove_callback(ProgressCallback)
-    last = last_checkpoint(output) if resume else None
-    seconds = _train(trainer, last, trained=trained)
-    final = final_model(trainer, output, recipe.average_last)
-    search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
-    found = {
-        "task": f"{text.source_language}-{text.target_language}",
-        "model": model.config.model_type,
-        **translate_splits(trainer, final, splits, search, output),
-    }
-    return write_report(
-        trainer,
-        recipe,
-        rates,
-        seconds,
-        found=found,
-        resumed=resume,
-        smoothing=args.label_smoothing_factor,
-    )
-
-
-def _model_settings(recipe: TranslationArguments) -> dict[str, Any]:
     if recipe.model_config is None:
         raise GammaError("model_config is missing: give config fields in YAML, or a YAML file")
-    if isinstance(recipe.model_config, str):
-        return read_yaml(Path(recipe.model_config))
-    return recipe.model_config
+    fields = model_fields(recipe.model_config)
+    with claimed(
+        args.output_dir, resume=recipe.resume, main_process=args.process_index == 0
+    ) as claim:
+        claim.agree(
+            **identity(recipe, args, policy, fields),
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            processes=args.world_size,
+        )
+        text, splits = _read(recipe)
+        transformers.set_seed(args.seed)
+        model = build_translator(fields, text)
+        check_lengths(model, ((name, max(map(max, data.lengths))) for name, data in splits.items()))
+
+        def plan(planned: Seq2SeqTrainingArguments) -> list[float]:
+            return rates_of_arguments(planned, batches)
+
+        batches = len(_batches(splits["train"], recipe, args))
+        rates = plan(args)
+        if recipe.dose is not None:
+            args.weight_decay = decay_for_dose(recipe.dose, rates)
+        patience = None if recipe.patience is None else Patience(recipe.patience)
+        trained = False
+        if claim.last is not None:
+            check_text(claim.folder, text, str(recipe.data))
+        claim.agree(weight_decay=args.weight_decay, training_data=_digest(splits["train"]))
+        if claim.last is not None:
+            trained = is_trained(
+                claim.folder,
+                len(rates),
+                lambda history: patience is not None and patience.spent(args, history),
+            )
+        parts = joined(claim.parts, part(args, len(rates), claim.step))
+        if args.process_index == 0 and not quiet:
+            what = f"{text.source_language}-{text.target_language}: {len(splits['train'])} pairs"
+            print(plan_line(what, args, policy, rates, threads), *resume_lines(parts), sep="\n")
+        trainer = _trainer(recipe, args, policy, model, text, splits, patience)
+        claim.trainer = trainer
+        if quiet:
+            trainer.remove_callback(PrinterCallback)
+            trainer.remove_callback(ProgressCallback)
+        if args.process_index == 0:
+            text.save(claim.folder)
+            claim.write(parts)
+        seconds = _train(trainer, claim.last, trained=trained)
+        final = final_model(trainer, claim.folder, recipe.average_last)
+        search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
+        found = {
+            "task": f"{text.source_language}-{text.target_language}",
+            "model": model.config.model_type,
+            **translate_splits(trainer, final, splits, search, claim.folder),
+        }
+        return write_report(
+            trainer,
+            recipe,
+            rates_of_parts(parts, args, plan),
+            seconds,
+            found=found,
+            parts=parts,
+            smoothing=args.label_smoothing_factor,
+        )
+
+
+def _trainer(
+    recipe: TranslationArguments,
+    args: Seq2SeqTrainingArguments,
+    policy: DecayPolicy,
+    model: Any,
+    text: TranslationText,
+    splits: Mapping[str, PairData],
+    patience: Patience | None,
+) -> TranslationTrainer:
+    with usable_settings():
+        trainer = TranslationTrainer(
+            model=model,
+            args=args,
+            train_dataset=splits["train"],
+            eval_dataset=splits["valid"],
+            data_collator=PairCollator(text.source.pad_token_id, width_multiple=_width(args)),
+            decay_policy=policy,
+            token_budget=_budget(recipe, args),
+            pair_lengths=splits["train"].lengths,
+            text=text,
+            search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
+            callbacks=None if patience is None else [patience],
+        )
+        check_start(trainer)
+    return trainer
+
+
+def _digest(train: PairData) -> str:
+    return digest(ids.tobytes() for side in (train.source, train.target) for ids in side)
 
 
 def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, PairData]]:
@@ -142,7 +168,18 @@ def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, Pair
         recipe.target_language,
         joint=recipe.joint_vocabulary,
     )
-    return text, load_splits(recipe.data, text)
+    splits = load_splits(recipe.data, text)
+    for side, ids, words in (
+        (text.source_language, splits["train"].source, text.source),
+        (text.target_language, splits["train"].target, text.target),
+    ):
+        check_known(
+            f"the training text in {side}",
+            np.concatenate(ids),
+            unknown=words.unk_token_id,
+            special=words.all_special_ids,
+        )
+    return text, splits
 
 
 def _train(trainer: TranslationTrainer, last: Path | None, *, trained: bool) -> float:

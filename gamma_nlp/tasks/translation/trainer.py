@@ -18,6 +18,7 @@ from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
 from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer
 from gamma_nlp.tasks.run.counts import RunCounts
+from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.report import evaluations
 from gamma_nlp.tasks.translation.data import PairData
 from gamma_nlp.tasks.translation.decode import Search, decode
@@ -25,7 +26,7 @@ from gamma_nlp.tasks.translation.scores import token_bleu
 from gamma_nlp.tasks.translation.text import TranslationText
 
 
-class TranslationTrainer(RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
+class TranslationTrainer(FiniteRun, RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
     """GammaSeq2SeqTrainer on batches by token budget, evaluated by what the model translates.
 
     ``evaluate`` gives ``loss`` (nats per target token, without label smoothing) and ``bleu`` (over

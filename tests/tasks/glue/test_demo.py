@@ -75,6 +75,10 @@ def test_three_seeds_at_a_dose_of_ten_per_cent_unless_told_otherwise(
     [
         (["--dose", "0"], "--dose 0.0: give a share from 0.01"),
         (["--dose", "1"], "--dose 1"),
+        (["--dose", "2"], r"--dose 2.0: give a share from 0.01 to 0.99"),
+        (["--dose", "nan"], "--dose nan: give a share"),
+        (["--epochs", "nan"], "more than 0 --epochs, a finite number"),
+        (["--epochs", "inf"], "more than 0 --epochs, a finite number"),
         (["--examples", "3"], "at least 64 --examples"),
         (["--epochs", "0"], "more than 0 --epochs"),
         (["--examples", "64", "--epochs", "1"], "make fewer than two steps of 64 sentences"),
@@ -92,6 +96,39 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match="holds something other than an earlier demonstration"):
         demo.main(["--output", str(tmp_path)])
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, GammaError, MemoryError])
+def test_a_demonstration_that_fails_gives_its_folder_back(
+    error: type[BaseException],
+    untrained: list[demo_arms.Demonstration],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(settings: demo_arms.Demonstration, record: Path) -> None:
+        (settings.output / "arms").mkdir()
+        raise error
+
+    monkeypatch.setattr(demo_arms, "compare", fail)
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    (earlier / "demo.json").write_text('{"models": {}}')
+    (tmp_path / "empty").mkdir()
+    for name in ("earlier", "empty", "new/deep"):
+        with pytest.raises(error):
+            demo.main(["--output", str(tmp_path / name)])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["demo.json", "earlier", "empty"]
+    assert (earlier / "demo.json").read_text() == '{"models": {}}'
+
+
+def test_an_output_that_cannot_be_made_is_named(
+    untrained: list[demo_arms.Demonstration], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("text")
+    for name in ("file/demo", "x" * 300):
+        with pytest.raises(GammaError, match=r"cannot use .*; check the path"):
+            demo.main(["--output", str(tmp_path / name)])
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("package", ["transformers", "accelerate", "matplotlib"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -41,6 +42,21 @@ def test_tied_ranks_share_their_mean() -> None:
     assert spearman(np.array([5, 5, 7, 9]), np.array([1, 2, 3, 4])) == pytest.approx(
         4.5 / math.sqrt(4.5 * 5)
     )
+
+
+def test_numbers_that_are_equal_but_for_their_mean_are_constant() -> None:
+    tenths = np.full(3, 0.1)  # their mean differs from them by a rounding
+    assert tenths.mean() != 0.1
+    assert pearson(tenths, tenths) == pearson(tenths, np.arange(3)) == 0.0
+
+
+@pytest.mark.parametrize("correlate", [pearson, spearman])
+def test_a_correlation_with_a_number_that_is_none_is_none(
+    correlate: Callable[[np.ndarray, np.ndarray], float],
+) -> None:
+    assert math.isnan(correlate(np.array([1.0, math.nan, 3.0]), np.arange(3.0)))
+    assert math.isnan(correlate(np.arange(3.0), np.array([1.0, 2.0, math.inf])))
+    assert correlate(np.arange(3.0), np.arange(3.0)) == pytest.approx(1.0)
 
 
 def test_constant_predictions_score_zero_and_not_nan() -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.run.main import run
+from gamma_nlp.tasks.run.main import Terminated, run
 
 
 def raising(error: BaseException) -> object:
@@ -43,7 +46,14 @@ def test_the_words_are_those_of_the_process_unless_given(monkeypatch: pytest.Mon
             2,
             "error: cannot use out/x: Not a directory; check the path",
         ),
+        (
+            ModuleNotFoundError("No module named 'zstandard'", name="zstandard"),
+            2,
+            "error: this needs zstandard: pip install zstandard",
+        ),
         (KeyboardInterrupt(), 130, "error: interrupted"),
+        (KeyboardInterrupt("interrupted at step 3"), 130, "error: interrupted at step 3"),
+        (Terminated(), 143, "error: terminated"),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -57,3 +67,29 @@ def test_an_error_is_one_line_and_an_exit_code(
 def test_a_missing_module_of_this_package_is_a_mistake_of_ours() -> None:
     with pytest.raises(ModuleNotFoundError):
         run(raising(ModuleNotFoundError("no", name="gamma_nlp.nothing")), [])
+
+
+def test_sigterm_ends_a_recipe_like_ctrl_c_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    cleaned = []
+
+    def main(argv: Sequence[str]) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)  # a launcher passes it on again
+            os.kill(os.getpid(), signal.SIGINT)
+            cleaned.append(True)
+
+    assert run(main, []) == 143
+    assert cleaned and capsys.readouterr().err == "error: terminated\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_one_process_of_several_speaks_when_all_are_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert run(raising(KeyboardInterrupt()), []) == 130
+    assert capsys.readouterr().err == ""

@@ -150,4 +150,6 @@ def test_a_finished_run_is_neither_written_over_nor_resumed(
         train([*argv, "--resume"])
     with pytest.raises(GammaError, match="max_tokens was 128 and is 64"):
         train([*argv, "--resume", "--max_tokens", "64"])
+    with pytest.raises(GammaError, match="decay_policy was 'all' and is 'none'"):
+        train([*argv, "--resume", "--decay_policy", "none", "--num_train_epochs", "9"])
     assert (whole / "results.json").read_bytes() == before

@@ -193,6 +193,12 @@ def test_a_run_ends_early_and_says_so(data: Path, tmp_path: Path) -> None:
         ({"model_config": {"model_type": "bert"}}, "cannot build 'bert'"),
         ({"model_config": MARIAN | {"model_type": "m2m_100"}}, "m2m_100 does not make decoder in"),
         ({"model_config": MARIAN | {"layers": 3}}, "marian has no field 'layers'"),
+        ({"model_config": MARIAN | {"encoder_layer": 2}}, "did you mean 'encoder_layers'"),
+        ({"model_config": "{model_type: mariann}"}, "did you mean 'marian'"),
+        ({"per_device_eval_batch_size": 0}, "per_device_eval_batch_size must be at least 1"),
+        ({"report_to": "wandbb"}, "no log is called 'wandbb'"),
+        ({"optim_args": "x=1"}, "optim_args 'x=1' has no effect"),
+        ({"resume": True}, "--resume: .* holds no checkpoint, so there is nothing to resume"),
         ({"model_config": MARIAN | {"vocab_size": 3}}, "vocab_size follows from the data"),
         (
             {"model_config": MARIAN | {"max_position_embeddings": 4}},
@@ -227,7 +233,22 @@ def test_bad_input_is_an_error_before_any_step(
     file.write_text(file.read_text().replace(EMPTY, "null"))
     with pytest.raises(GammaError, match=message):
         train(argv)
-    assert not list(tmp_path.glob("run/checkpoint-*"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_no_number_ends_the_run_without_a_score(data: Path, tmp_path: Path) -> None:
+    none = {"decay_policy": "none", "dose": None, "weight_decay": 0.0, "warmup_steps": 0}
+    argv = experiment(tmp_path, data, learning_rate="1e38", **none)
+    with pytest.raises(GammaError, match=r"not a finite number .* at step 2 of \d+: training has"):
+        train(argv)
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+def test_text_that_the_vocabulary_does_not_know_is_refused(data: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(data, tmp_path / "copy")
+    (copy / "vocab").write_text("zebra 1\n")
+    with pytest.raises(GammaError, match="of the training text in de is unknown to the vocabul"):
+        train(experiment(tmp_path, copy))
 
 
 def test_sides_of_different_length_are_named(data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""Whether a pretrained model's files are what its config says, and fit the task."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from gamma_nlp.errors import GammaError, close_to
+from gamma_nlp.tasks.glue.labels import last_linear
+from gamma_nlp.tasks.glue.tasks import GlueTask
+
+
+def check_architecture(config: Any, name: str) -> None:
+    """Refuse a config whose ``architectures`` name a class that transformers does not have."""
+    import transformers
+
+    for wanted in getattr(config, "architectures", None) or ():
+        if not hasattr(transformers, str(wanted)) and not getattr(config, "auto_map", None):
+            known = [key for key in dir(transformers) if key.startswith(str(wanted)[:3])]
+            raise GammaError(
+                f"the config of {name} names the architecture {wanted!r}, which transformers "
+                f"{transformers.__version__} does not have{close_to(str(wanted), known)}"
+            )
+
+
+def check_weights(model: Any, found: Any, config: Any, name: str, task: GlueTask) -> None:
+    """Refuse weights that do not fit: transformers would start such a layer anew."""
+    wrong = [str(key[0] if isinstance(key, tuple) else key) for key in found["mismatched_keys"]]
+    if wrong and config.num_labels != task.num_labels:
+        classes = f"{config.num_labels} classes ({', '.join(map(str, config.id2label.values()))})"
+        raise GammaError(
+            f"{name} has a head of {classes}, {task.name} needs {task.num_labels}; give a model "
+            "without a classification head, such as the encoder that it was made from"
+        )
+    if wrong:
+        raise GammaError(f"{name}: the file's {wrong[0]!r} has another shape than its config says")
+    missing, weights = set(found["missing_keys"]), list(model.state_dict())
+    loaded = {_of_any_layer(key) for key in weights if key not in missing}
+    lost = [key for key in weights if key in missing and _of_any_layer(key) in loaded]
+    if lost or len(missing) > len(weights) / 2:
+        raise GammaError(
+            f"{name}: {len(missing)} of {len(weights)} weights are not in its file "
+            f"({(lost or sorted(missing))[0]} first), so it is of another size or architecture "
+            "than its config; give a folder that save_pretrained wrote"
+        )
+
+
+def _of_any_layer(key: str) -> str:
+    return re.sub(r"\.\d+\.", ".N.", key)
+
+
+def has_new_head(model: Any, found: Any, task: GlueTask) -> bool:
+    """Return whether the head was not in the file, and starts at random."""
+    head = last_linear(model, task.num_labels)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return head is not None and names.get(id(head.weight)) in found["missing_keys"]

@@ -1,0 +1,65 @@
+"""What can only be checked once there is a Trainer, just before the first step."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.hf.optimizer import optim_name, split_choice
+
+
+@contextlib.contextmanager
+def usable_settings() -> Iterator[None]:
+    """Turn whatever a Trainer raises while it is made into one line about the settings.
+
+    Raises:
+        GammaError: The Trainer, or a package that it sets up, refuses them.
+    """
+    try:
+        yield
+    except (GammaError, OSError):  # these name what is wrong
+        raise
+    except Exception as error:  # precision, optimizer, logs, hub: each has its own kinds
+        raise GammaError(f"the Trainer cannot use these settings: {one_line(error)}") from error
+
+
+def check_start(trainer: Any) -> None:
+    """Refuse an optimizer that cannot be made, and a model that cannot read its own data.
+
+    Args:
+        trainer: Before training, on the model's own device.
+
+    Raises:
+        GammaError: Either fails, or a setting of the optimizer has no effect.
+    """
+    args, model = trainer.args, trainer.model
+    chosen = split_choice(trainer, model)[:2]
+    if args.optim_args:
+        without = copy.copy(args)
+        without.optim_args = None
+        if trainer.get_optimizer_cls_and_kwargs(without, model) == chosen:
+            raise GammaError(
+                f"optim_args {args.optim_args!r} has no effect with optim {optim_name(args)}; "
+                "leave it out"
+            )
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:  # placed when training starts
+        return
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    was_training = model.training
+    model.eval()
+    devices = [args.device] if args.device.type == "cuda" else []
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad():
+            model(**{name: value.to(args.device) for name, value in batch.items()})
+    except Exception as error:  # sizes that do not fit the data fail in many ways
+        raise GammaError(
+            f"the model cannot read the first example: {one_line(error)}; check the sizes in its "
+            "config"
+        ) from error
+    finally:
+        model.train(was_training)
