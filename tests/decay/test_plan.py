@@ -86,7 +86,7 @@ def test_a_long_plan_sums_for_fp32_and_goes_step_by_step_for_half_precision() ->
             torch.optim.AdamW, model, weight_decay=0.01, lr=1e-3, policy="all", table=table
         )
         rates = [[1e-3] * steps] * len(own.param_groups)
-        found = plan_decay(own, rates, None)
+        found = plan_decay(own, rates)
         assert found.doses["1.weight"] == pytest.approx(dose)
         assert found.doses["1.bias"] == 0.0 and found.coefficients["1.bias"] == 0.0
 
@@ -98,7 +98,7 @@ def test_a_step_that_decays_everything_is_refused() -> None:
         torch.optim.AdamW, model, weight_decay=20.0, lr=0.1, policy="all", table=table
     )
     with pytest.raises(GammaError, match="more than the whole gain"):
-        plan_decay(own, [[0.1]] * len(own.param_groups), None)
+        plan_decay(own, [[0.1]] * len(own.param_groups))
 
 
 def test_norms_are_root_mean_squares_of_the_effective_gain() -> None:

@@ -140,11 +140,19 @@ def test_fp32_gains_under_autocast_keep_their_dose(
     assert trainer.state.log_history[-1]["train_loss"] > 0
 
 
-def test_decaying_policy_without_weight_decay_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(GammaError, match="set weight_decay"):
-        build(tmp_path, changes={"weight_decay": 0.0})
-    build(tmp_path, changes={"weight_decay": 0.0}, decay_policy="none")
-    build(tmp_path, changes={"weight_decay": 0.0}, train_dataset=None)
+def test_without_weight_decay_only_a_policy_that_decays_a_gain_of_this_model_is_refused(
+    tmp_path: Path,
+) -> None:
+    changes = {"weight_decay": 0.0}
+    for model, policy in ((tiny_gpt2(), "guidelines"), (tiny_bert(), "all")):
+        with pytest.raises(GammaError, match="set weight_decay"):
+            build(tmp_path, model, changes=changes, decay_policy=policy)
+        build(tmp_path, model, changes=changes, decay_policy="none")
+        build(tmp_path, model, changes=changes, decay_policy=policy, train_dataset=None)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = not ("ln_" in name or "LayerNorm" in name)
+        build(tmp_path, model, changes=changes, decay_policy=policy)
+    build(tmp_path, tiny_bert(), changes=changes)  # `guidelines` spares every gain of a BERT
 
 
 @pytest.mark.parametrize(
