@@ -140,9 +140,7 @@ def unknown_law(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
     """Return why the decay of a group over a run is not known in advance; ``None`` if it is."""
     name = qualified(type(optimizer))
     if group.get("lambd"):
-        return (
-            f"{name} shrinks every parameter by lambd={group['lambd']:g} too, whatever the policy"
-        )
+        return f"{name} shrinks every parameter by its lambd={group['lambd']:g} as well"
     if not (group.get("gamma_decay") or group.get("weight_decay")):
         return None
     if name not in NATIVE:

@@ -40,6 +40,7 @@ class _Watch:
         plain = plain_names(named)
         self._known = {plain[name] for name, p in named.items() if p.requires_grad}
         self._frozen = [weakref.ref(p) for p in named.values() if not p.requires_grad]
+        self._told: set[str] = set()
         self._steps = 0
 
     def __call__(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
@@ -56,6 +57,7 @@ class _Watch:
         plain = plain_names(named)
         held = {id(p) for own in _watched for group in own.param_groups for p in group["params"]}
         outside = {plain[n]: p for n, p in named.items() if p.requires_grad and id(p) not in held}
+        outside = {name: p for name, p in outside.items() if name not in self._told}
         if new := [name for name in outside if name not in self._known]:
             logger.warning(
                 "not trained, since the optimizer was made when they were frozen or not in the "
@@ -67,7 +69,7 @@ class _Watch:
         replaced = [
             name
             for name, p in outside.items()
-            if name in before and p.grad is not None and before[name].grad is None
+            if name in before and p.grad is not None and not _stands_in(before[name], p)
         ]
         if replaced:
             logger.warning(
@@ -75,9 +77,14 @@ class _Watch:
                 "holds the tensors from before: %s. Make it after the model's last change",
                 listed(replaced),
             )
-        self._known |= {*new, *replaced}
+        self._told |= {*new, *replaced}
         frozen = [ref for ref in self._frozen if (p := ref()) is not None and not p.requires_grad]
         self._frozen = frozen
+
+
+def _stands_in(held: nn.Parameter, p: nn.Parameter) -> bool:
+    """Return whether a tensor of the optimizer is a copy in float32 that gets p's gradient."""
+    return held.grad is not None and held.dtype != p.dtype
 
 
 def _by_name(optimizer: Optimizer) -> dict[str, nn.Parameter]:

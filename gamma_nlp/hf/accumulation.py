@@ -58,6 +58,8 @@ class AccumulationMixin(_Base):
         apart = found in (LossScale.IGNORES, LossScale.PARTLY)
         # The Trainer divides by the number of accumulated batches where this is False.
         self.loss_is_scaled_for_ga = False if apart else self._declared
+        if found is LossScale.IGNORES:
+            self.model_accepts_loss_kwargs = False
         name = getattr(self.compute_loss_func, "__qualname__", type(self.model).__name__)
         if found is LossScale.OTHERWISE and found is not before:
             logger.warning(

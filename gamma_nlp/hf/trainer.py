@@ -98,6 +98,8 @@ class GammaTrainerMixin(AccumulationMixin):
         self._rates: list[Rates] | None = None
         super().__init__(*args, **kwargs)
         refuse_deepspeed(self)
+        if self.lr_scheduler is not None:
+            _check_scheduler(self.lr_scheduler, self.optimizer)
         if self.optimizer is not None:
             _check_given(self.optimizer)
         elif self.optimizer_cls_and_kwargs is None:
@@ -125,6 +127,11 @@ class GammaTrainerMixin(AccumulationMixin):
         Raises:
             GammaError: The optimizer takes no decay per category.
         """
+        if "policy" not in vars(self):
+            raise GammaError(
+                f"{type(self).__name__}.__init__ does not call GammaTrainerMixin.__init__, so "
+                "there is no decay policy; call super().__init__(*args, **kwargs) in it"
+            )
         if self.optimizer is None:
             self._make_optimizer(model)
         return self.optimizer
@@ -278,6 +285,16 @@ def _check_given(optimizer: Any) -> None:
         "the optimizer from optimizers= keeps the decay it was made with; decay_policy and "
         "args.weight_decay are not used"
     )
+
+
+def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
+    own = getattr(scheduler, "optimizer", None)
+    if own is not None and unwrap_optimizer(own) is not unwrap_optimizer(optimizer):
+        raise GammaError(
+            f"optimizers=: the {type(scheduler).__name__} sets the learning rates of another "
+            "optimizer, so this run's would stay as they are; make it from the optimizer that you "
+            "pass beside it, or leave it out and set lr_scheduler_type="
+        )
 
 
 def _fits(table: GainTable, model: nn.Module) -> bool:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from transformers.optimization import Adafactor
 
 from gamma_nlp.decay.dose import decay_dose, optimizer_doses
 from gamma_nlp.decay.optimizer import make_optimizer
+from gamma_nlp.decay.plan import plan_decay
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.precision import lost_to_rounding
 from gamma_nlp.errors import GammaError
@@ -157,3 +160,66 @@ def test_bad_numbers_are_named(args: tuple, kwargs: dict, message: str) -> None:
 def test_loss_to_rounding() -> None:
     assert lost_to_rounding(0.0, 0.1) and not lost_to_rounding(0.09, 0.1)
     assert not lost_to_rounding(0.0, 0.0) and not lost_to_rounding(None, None)
+
+
+class Averaged(torch.optim.SGD):
+    """What is decayed here is not what remains: half of it is the value before."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        before = [p.clone() for group in self.param_groups for p in group["params"]]
+        super().step(closure)
+        for p, old in zip((p for g in self.param_groups for p in g["params"]), before, strict=True):
+            p.lerp_(old, 0.5)
+
+
+class Renamed(torch.optim.AdamW):
+    """Changes nothing, but a subclass may."""
+
+
+@pytest.mark.parametrize(
+    ("cls", "kwargs", "policy", "why"),
+    [
+        (Averaged, {"native_decay": "coupled"}, "all", "Averaged is not among"),
+        (Averaged, {"native_decay": "decoupled"}, "all", "Averaged is not among"),
+        (Renamed, {"native_decay": "decoupled"}, "all", "Renamed is not among"),
+        (torch.optim.ASGD, {}, "all", "shrinks every parameter by its lambd=0.0001"),
+        (torch.optim.Adam, {}, DecayPolicy(mode="coupled"), "by the size of the gradients"),
+        (torch.optim.Adagrad, {}, DecayPolicy(mode="coupled"), "by the size of the gradients"),
+        (Adafactor, {"relative_step": False}, "all", "makes a learning rate of its own"),
+        (Adafactor, {"scale_parameter": False}, "all", "makes a learning rate of its own"),
+    ],
+)
+def test_no_dose_where_the_law_is_not_known(
+    cls: type, kwargs: dict, policy: Any, why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, table = one_gain(torch.float32, 0.0)
+    lr = None if cls is Adafactor and "relative_step" not in kwargs else 1e-2
+    optimizer = make_optimizer(
+        cls, model, weight_decay=0.1, lr=lr, policy=policy, table=table, **kwargs
+    )
+    plan = plan_decay(optimizer, [[1e-2] * 5])
+    assert plan.doses == {"g": None} and plan.coefficients == {"g": 0.1}
+    (told,) = plan.unknown
+    assert why in told
+
+
+def test_a_gain_without_decay_has_dose_zero_under_any_law() -> None:
+    model, table = one_gain(torch.float32, 0.0)
+    optimizer = make_optimizer(
+        Averaged, model, weight_decay=0.1, lr=0.1, policy="none", table=table,
+        native_decay="coupled",
+    )  # fmt: skip
+    for rates in ([[0.1] * 5], None):
+        plan = plan_decay(optimizer, rates)
+        assert plan.doses == {"g": 0.0} and plan.unknown == ()
+
+
+def test_another_shrinkage_is_told_where_the_policy_decays_nothing() -> None:
+    model, table = one_gain(torch.float64, 0.0)
+    optimizer = make_optimizer(
+        torch.optim.ASGD, model, weight_decay=0.1, lr=0.1, policy="none", table=table, lambd=0.5
+    )
+    plan = plan_decay(optimizer, [[0.1] * 5])
+    assert plan.doses == {"g": None} and "lambd=0.5" in plan.unknown[0]
+    assert achieved(optimizer, [0.1] * 5, 0.0) > 0.1
