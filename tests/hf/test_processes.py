@@ -22,7 +22,8 @@ class Penalised(GPT2LMHeadModel):
 
     def forward(self, input_ids: Any = None, labels: Any = None, **kwargs: Any) -> Any:
         outputs = super().forward(input_ids=input_ids, labels=labels, **kwargs)
-        outputs.loss = outputs.loss + outputs.logits.square().mean()
+        if labels is not None:
+            outputs.loss = outputs.loss + outputs.logits.square().mean()
         return outputs
 
 
