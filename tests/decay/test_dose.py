@@ -223,3 +223,107 @@ def test_another_shrinkage_is_told_where_the_policy_decays_nothing() -> None:
     plan = plan_decay(optimizer, [[0.1] * 5])
     assert plan.doses == {"g": None} and "lambd=0.5" in plan.unknown[0]
     assert achieved(optimizer, [0.1] * 5, 0.0) > 0.1
+
+
+@pytest.mark.parametrize("dampening", [0.0, 0.5])
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_momentum_and_dampening_are_those_of_the_run(momentum: float, dampening: float) -> None:
+    model, table = one_gain(torch.float64, 0.0)
+    optimizer = make_optimizer(
+        torch.optim.SGD,
+        model,
+        weight_decay=0.01,
+        lr=1e-2,
+        momentum=momentum,
+        dampening=dampening,
+        policy=DecayPolicy(mode="coupled"),
+        table=table,
+    )
+    lrs = [1e-2] * 2000
+    predicted = optimizer_doses(optimizer, lrs)["g"]
+    assert achieved(optimizer, lrs, 0.0) == pytest.approx(predicted, rel=2e-2)
+
+
+def stand_in(name: str, base: type, **attributes: Any) -> type:
+    """A class of that qualified name which steps as ``base`` does."""
+    module, _, short = name.rpartition(".")
+    return type(short, (base,), {"__module__": module, "__qualname__": short, **attributes})
+
+
+class HeavyBall(torch.optim.Optimizer):
+    """Coupled decay under a momentum that is kept in ``betas``, as in bitsandbytes."""
+
+    def __init__(self, params: Any, lr: float, momentum: float, weight_decay: float = 0.0) -> None:
+        betas = (momentum, 0.0)
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                force = p.grad + group["weight_decay"] * p
+                old = self.state[p].get("momentum", torch.zeros_like(p))
+                self.state[p]["momentum"] = force + group["betas"][0] * old
+                p.sub_(group["lr"] * self.state[p]["momentum"])
+
+
+@pytest.mark.parametrize("bits", ["", "8bit", "32bit"])
+def test_momentum_of_bitsandbytes_is_read_where_it_is(bits: str) -> None:
+    model, table = one_gain(torch.float64, 0.0)
+    optimizer = make_optimizer(
+        stand_in(f"bitsandbytes.optim.sgd.SGD{bits}", HeavyBall),
+        model,
+        weight_decay=0.01,
+        lr=1e-2,
+        momentum=0.9,
+        policy=DecayPolicy(mode="coupled"),
+        table=table,
+    )
+    lrs = [1e-2] * 2000
+    predicted = optimizer_doses(optimizer, lrs)["g"]
+    assert predicted == pytest.approx(-math.expm1(-2.0), rel=1e-2)
+    assert achieved(optimizer, lrs, 0.0) == pytest.approx(predicted, rel=2e-2)
+
+
+@pytest.mark.parametrize(("decoupled", "dose"), [(None, 0.05), (True, 0.05), (False, None)])
+def test_apex_tells_its_mode_by_an_attribute(decoupled: bool | None, dose: float | None) -> None:
+    model, table = one_gain(torch.float64, 0.0)
+    attributes = {} if decoupled is None else {"adam_w_mode": decoupled}
+    kind = stand_in("apex.optimizers.fused_adam.FusedAdam", torch.optim.SGD, **attributes)
+    # A fused Adam keeps the flag on itself and not in its groups.
+    optimizer = make_optimizer(kind, model, weight_decay=0.5, lr=0.1, policy="all", table=table)
+    assert optimizer.param_groups[0]["weight_decay"] == 0.5
+    assert optimizer_doses(optimizer, [0.1])["g"] == (dose and pytest.approx(dose))
+
+
+def test_two_dtypes_in_one_group_have_two_doses() -> None:
+    model = nn.Module()
+    for name, dtype in (("a", torch.float32), ("b", torch.bfloat16), ("c", torch.float8_e5m2)):
+        model.register_parameter(name, nn.Parameter(torch.ones(3).to(dtype)))
+    table = GainTable(gains=tuple(gain(name, Category.HEAD) for name in "abc"))
+    optimizer = make_optimizer(
+        torch.optim.SGD, model, weight_decay=0.01, lr=0.1, policy=DecayPolicy(head=1.0), table=table
+    )
+    assert len(optimizer.param_groups) == 1
+    doses = optimizer_doses(optimizer, [0.1] * 10)
+    assert doses == {"a": pytest.approx(0.01, rel=0.01), "b": 0.0, "c": None}
+
+
+def test_a_pause_does_not_end_the_decay() -> None:
+    assert decay_dose(0.1, [0.0, 1.0, 0.0, 1.0]) == pytest.approx(0.19)
+
+
+def test_one_step_may_take_the_whole_gain_and_no_more() -> None:
+    assert decay_dose(1.0, [1.0]) == 1.0
+    with pytest.raises(GammaError, match=r"reaches 1\.01"):
+        decay_dose(1.01, [1.0])
+
+
+@pytest.mark.parametrize("start", [0.25, -3.0])
+def test_a_dose_is_the_part_of_any_start(start: float) -> None:
+    assert decay_dose(0.1, [1.0, 1.0], start=start) == pytest.approx(0.19)
+
+
+def test_nan_is_no_coefficient() -> None:
+    with pytest.raises(GammaError, match="coefficient must be finite"):
+        decay_dose(float("nan"), 1.0)

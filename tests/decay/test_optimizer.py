@@ -246,3 +246,40 @@ def test_saved_state_without_names_is_refused() -> None:
     stock = torch.optim.AdamW(model.parameters(), lr=0.1)
     with pytest.raises(GammaError, match=r"no parameter names.*load_regrouped"):
         build(model).load_state_dict(stock.state_dict())
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"lr": 0.1, "relative_step": False},
+        {"lr": 0.1, "scale_parameter": False},
+        {"lr": None, "scale_parameter": False},
+        {"lr": None, "relative_step": False, "scale_parameter": False},
+    ],
+)
+def test_each_rate_of_its_own_keeps_the_hook_from_adafactor(kwargs: dict) -> None:
+    import transformers.optimization as optimization
+
+    with pytest.raises(GammaError, match="Adafactor makes its own learning rate"):
+        build(Toy(), optimization.Adafactor, **kwargs)
+
+
+class Captured(torch.optim.SGD):
+    """Hides overflows in its step, as apex's fused Adam with ``capturable`` does."""
+
+    def __init__(self, params: object, lr: object, capturable: bool = False, **kwargs) -> None:
+        super().__init__(params, **kwargs)  # type: ignore[arg-type]
+        for group in self.param_groups:
+            group["lr"] = lr
+
+    def step(self, closure: object = None, grad_scaler: object = None) -> None:  # type: ignore[override]
+        super().step(closure)  # type: ignore[arg-type]
+
+
+def test_an_optimizer_that_hides_rate_or_overflow_cannot_be_hooked() -> None:
+    with pytest.raises(GammaError, match="Captured with capturable=True hides"):
+        build(Toy(), Captured, native_decay="decoupled", capturable=True)
+    with pytest.raises(GammaError, match="Captured: this policy needs the step hook, which needs"):
+        build(Toy(), Captured, native_decay="decoupled", lr=None)
+    build(Toy(), Captured, native_decay="decoupled")
+    build(Toy(), Captured, native_decay="decoupled", capturable=True, policy="none")
