@@ -155,3 +155,18 @@ def test_copies_do_not_watch_and_dead_models_are_no_matter(
     del model
     optimizer.step()
     assert not caplog.records
+
+
+def test_float32_copies_that_get_the_gradient_stand_for_their_parameters(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = Toy(torch.bfloat16)
+    optimizer = build(model)
+    copies = {name: nn.Parameter(p.detach().float()) for name, p in model.named_parameters()}
+    for group in optimizer.param_groups:
+        group["params"] = [copies[name] for name in group["param_names"]]
+    model.loss().backward()
+    for name, p in model.named_parameters():
+        copies[name].grad = p.grad.float()
+    optimizer.step()
+    assert not caplog.records

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from torch import nn
 from transformers import GPT2LMHeadModel, Trainer
 
+from gamma_nlp.hf import accumulation
 from gamma_nlp.hf.loss_scale import LossScale, loss_scale
 from gamma_nlp.hf.trainer import GammaTrainer
 from tests.support.tiny_models import arguments, classified, texts, tiny_bert, tiny_gpt2
@@ -83,7 +86,8 @@ def test_the_answer_comes_from_the_loss_itself(tmp_path: Path) -> None:
     gpt2 = trainer_of(tmp_path, tiny_gpt2(), texts())
     assert loss_scale(bert, batch_of(classified()), torch.tensor(4)) is LossScale.IGNORES
     assert loss_scale(gpt2, batch_of(texts()), torch.tensor(9)) is LossScale.FOLLOWS
-    assert loss_scale(gpt2, batch_of(texts()), torch.tensor(0)) is LossScale.UNKNOWN
+    for trainer, data in ((gpt2, texts()), (bert, classified())):
+        assert loss_scale(trainer, batch_of(data), torch.tensor(0)) is LossScale.UNKNOWN
 
 
 def test_the_question_leaves_no_trace(tmp_path: Path) -> None:
@@ -95,10 +99,12 @@ def test_the_question_leaves_no_trace(tmp_path: Path) -> None:
     modes = [module.training for module in model.modules()]
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     batch = batch_of(classified())
-    random = torch.get_rng_state()
+    model.register_forward_hook(lambda *_: (random.random(), numpy.random.rand(), None)[2])
+    drawn = torch.get_rng_state(), random.getstate(), str(numpy.random.get_state())
     before = dict(vars(trainer))
     loss_scale(trainer, batch, torch.tensor(4))
-    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(torch.get_rng_state(), drawn[0])
+    assert (random.getstate(), str(numpy.random.get_state())) == drawn[1:]
     assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(buffer, buffers[name]) for name, buffer in model.named_buffers())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -188,6 +194,23 @@ def test_a_penalty_beside_the_stock_loss_is_averaged(
         parts = curve(tmp_path, kind, make(), texts(), **split)
     torch.testing.assert_close(parts, whole, rtol=2e-4, atol=1e-5)
     assert caplog.text.count("a part of the loss of") == 1
+
+
+def test_a_loss_that_follows_the_count_is_asked_less_and_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def counted(trainer: Any, batch: Any, count: Any) -> LossScale:
+        asked.append(trainer.state.global_step)
+        return loss_scale(trainer, batch, count)
+
+    monkeypatch.setattr(accumulation, "loss_scale", counted)
+    trainer_of(tmp_path, tiny_gpt2(), texts()).train()
+    assert asked == [0, 1]
+    alone = arguments(tmp_path)
+    GammaTrainer(model=tiny_gpt2(), args=alone, train_dataset=texts(), decay_policy="none").train()
+    assert asked == [0, 1]
 
 
 def test_the_trainer_is_left_as_it_was_after_each_batch(tmp_path: Path) -> None:

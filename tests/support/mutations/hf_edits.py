@@ -95,8 +95,8 @@ TRAINER = Edits(
         M("no norms at the end", '("loss" in logs or "train_loss" in logs)', '("loss" in logs)'),
         M(
             "decay is checked late",
-            "if self.train_dataset is not None and self.model_init is None and self.optimizer is None:",
-            "if False:",
+            "if self.train_dataset is not None and self.model_init",
+            "if False and self.model_init",
         ),
         M(
             "inputs are not used",
