@@ -283,3 +283,18 @@ def test_an_optimizer_that_hides_rate_or_overflow_cannot_be_hooked() -> None:
         build(Toy(), Captured, native_decay="decoupled", lr=None)
     build(Toy(), Captured, native_decay="decoupled")
     build(Toy(), Captured, native_decay="decoupled", capturable=True, policy="none")
+
+
+def test_keys_of_the_hook_do_not_come_back_with_a_saved_state() -> None:
+    table = toy_table(offset=0.0)
+    hooked, native = (
+        make_optimizer(
+            torch.optim.SGD, Toy(), weight_decay=0.2, lr=0.1, table=table,
+            policy=DecayPolicy(mode=mode),
+        )
+        for mode in ("decoupled", "coupled")
+    )  # fmt: skip
+    before = [{k: v for k, v in g.items() if k != "params"} for g in native.param_groups]
+    assert "gamma_decay" in hooked.param_groups[0] and "gamma_decay" not in before[0]
+    native.load_state_dict(hooked.state_dict())
+    assert [{k: v for k, v in g.items() if k != "params"} for g in native.param_groups] == before
