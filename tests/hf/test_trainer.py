@@ -424,6 +424,13 @@ def test_table_follows_model_init_and_later_changes(tmp_path: Path) -> None:
     assert "classifier.1.weight" in [gain.name for gain in trainer.gain_table]
 
 
+def test_table_follows_a_cast_after_the_trainer_was_made(tmp_path: Path) -> None:
+    trainer = build(tmp_path, changes={"max_steps": 1}, decay_policy="all")
+    trainer.model.to(torch.bfloat16)
+    trainer.train()
+    assert {gain.dtype for gain in trainer.gain_table} == {"bfloat16"}
+
+
 def test_frozen_parameters_are_in_no_group(tmp_path: Path) -> None:
     model = tiny_bert()
     model.bert.embeddings.requires_grad_(False)

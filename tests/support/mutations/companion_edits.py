@@ -7,7 +7,10 @@ from .files import Edits
 
 RATE = Edits(
     "companions/effective_rate/rate.py",
-    ("tests/companions/effective_rate/test_rate.py",),
+    (
+        "tests/companions/effective_rate/test_dampening.py",
+        "tests/companions/effective_rate/test_rate.py",
+    ),
     (
         M("SGD's equilibrium", "(2 * shrink)) ** 0.25)", "(2 * shrink)) ** 0.5)"),
         M("coupled Adam's equilibrium", "/ (2 * decay)) ** (1 / 3))", "/ (2 * decay)) ** 0.5)"),
@@ -25,7 +28,7 @@ RATE = Edits(
 
 RULES = Edits(
     "companions/strong/rules.py",
-    ("tests/companions/strong/test_rules.py",),
+    ("tests/companions/strong/test_rules.py", "tests/companions/strong/test_regularizer.py"),
     (
         M("threshold of any size", "-1 <= self.threshold <= 1", "True"),
         M(
@@ -34,7 +37,6 @@ RULES = Edits(
             "if False:",
         ),
         M("no cross term", "if l1 and l2:\n", "if False:\n"),
-        M("dtypes are mixed", "if i > start and (not alike or", "if i > start and (False or"),
     ),
 )
 

@@ -25,8 +25,8 @@ class Edits(NamedTuple):
 
 
 def copy_tree(folder: Path) -> Path:
-    """Copy package and tests, to be changed there."""
-    for name in ("gamma_nlp", "tests"):
+    """Copy package, recipes and tests, to be changed there."""
+    for name in ("gamma_nlp", "recipes", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     return folder
