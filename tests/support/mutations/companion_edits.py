@@ -30,7 +30,6 @@ RULES = Edits(
     "companions/strong/rules.py",
     ("tests/companions/strong/test_rules.py", "tests/companions/strong/test_regularizer.py"),
     (
-        M("threshold of any size", "-1 <= self.threshold <= 1", "True"),
         M(
             "delayed without a delay",
             'if self.rule == "delayed" and not self.delay_steps:',
