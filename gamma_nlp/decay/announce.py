@@ -50,16 +50,15 @@ def announce(
         remedy: How to keep gains in float32, where the Trainer's own ways do not apply.
     """
     coefficients, doses = plan.of_gains(table)
-    rates = "unknown before the run (no end, or a schedule that follows scores), like the doses"
-    if plan.rate_sum is not None:
-        rates = f"{plan.rate_sum:.4g}"
+    rates = "unknown" if plan.rate_sum is None else f"{plan.rate_sum:.4g}"
     logger.info(
-        "decay policy %r, weight_decay %g, %s, sum of learning rates %s\n%s",
+        "decay policy %r, weight_decay %g, %s, sum of learning rates %s\n%s%s",
         policy.name,
         weight_decay,
         optimizer,
         rates,
         gain_table(table, coefficients, doses),
+        "".join(f"\nno dose: {why}" for why in plan.unknown),
     )
     record = {
         "policy": dataclasses.asdict(policy),
@@ -67,6 +66,7 @@ def announce(
         "optimizer": optimizer,
         "training_steps": steps,
         "sum_of_learning_rates": plan.rate_sum,
+        "no_dose_because": list(plan.unknown),
         **gain_table_json(table, coefficients, doses),
     }
     write_json(folder / "gain_table.json", record)

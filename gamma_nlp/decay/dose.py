@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.known_optimizers import native_mode
+from gamma_nlp.decay.known_optimizers import is_adaptive, mode_of, unknown_law
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.decay.precision import ROUND
 from gamma_nlp.errors import GammaError, shown
@@ -107,54 +107,51 @@ def decay_dose(
     return 1 - _end(coefficient, steps, ROUND[dtype], start, offset) / start
 
 
-def optimizer_doses(
-    optimizer: Optimizer, lrs: Sequence[float], *, native_decay: str | None = None
-) -> dict[str, float | None]:
+def optimizer_doses(optimizer: Optimizer, lrs: Sequence[float]) -> dict[str, float | None]:
     """Return the dose of every parameter of an optimizer from this package, by name.
+
+    ``None`` where the decay follows a law that is not known, or that has no closed form:
+    :func:`~gamma_nlp.decay.known_optimizers.unknown_law` says which.
 
     Args:
         optimizer: From :func:`gamma_nlp.make_optimizer`.
         lrs: The planned learning rate of every step, the same for all groups.
-        native_decay: As passed to :func:`gamma_nlp.make_optimizer`.
     """
     done: dict[tuple[Any, ...], float | None] = {}
     doses: dict[str, float | None] = {}
     for group in optimizer.param_groups:
-        options = _options(optimizer, group, native_decay)
+        options = None if unknown_law(optimizer, group) else _options(optimizer, group)
         for name, parameter in zip(group["param_names"], group["params"], strict=True):
-            key = (parameter.dtype, *options.values())
-            if key not in done:
-                own_rate = bool(group.get("relative_step") or group.get("scale_parameter"))
-                known = parameter.dtype in ROUND and not (own_rate and options["coefficient"])
-                done[key] = decay_dose(lrs=lrs, dtype=parameter.dtype, **options) if known else None
-            doses[name] = done[key]
+            doses[name] = None
+            if options is not None and parameter.dtype in ROUND:
+                key = (parameter.dtype, *options.values())
+                if key not in done:
+                    done[key] = decay_dose(lrs=lrs, dtype=parameter.dtype, **options)
+                doses[name] = done[key]
     return doses
 
 
-def _options(
-    optimizer: Optimizer, group: Mapping[str, Any], native_decay: str | None
-) -> dict[str, Any]:
-    kind = type(optimizer)
-    adaptive = kind.__qualname__ not in ("SGD", "SGD8bit", "SGD32bit")
-    momentum = 0.0 if adaptive else float(group.get("momentum", 0.0))
-    if group.get("gamma_decay"):
-        coefficient, offset = group["gamma_decay"], group["gamma_offset"]
-        mode = group["gamma_mode"]
-    else:
-        made_with = {"adam_w_mode": getattr(optimizer, "adam_w_mode", True), **group}
-        coefficient, offset = group["weight_decay"], 0.0
-        mode = native_mode(kind, made_with, native_decay)
-    if mode == "decoupled":
-        momentum = 0.0
-    elif momentum and group.get("dampening"):
-        coefficient *= 1 - group["dampening"]
+def _options(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
+    if not (group.get("gamma_decay") or group.get("weight_decay")):
+        return {"coefficient": 0.0}
+    hooked, adaptive = bool(group.get("gamma_decay")), is_adaptive(optimizer)
+    coefficient = float(group["gamma_decay"] if hooked else group["weight_decay"])
+    mode = mode_of(optimizer, group)
+    momentum = 0.0 if adaptive or mode == "decoupled" else _momentum(group)
+    if momentum:
+        coefficient *= 1 - group.get("dampening", 0.0)
     return {
-        "coefficient": float(coefficient),
+        "coefficient": coefficient,
         "mode": mode,
         "adaptive": adaptive,
         "momentum": momentum,
-        "offset": float(offset),
+        "offset": float(group["gamma_offset"]) if hooked else 0.0,
     }
+
+
+def _momentum(group: Mapping[str, Any]) -> float:
+    # bitsandbytes' SGD keeps its momentum where its Adam keeps the first beta.
+    return float(group["momentum"] if "momentum" in group else group.get("betas", (0.0,))[0])
 
 
 def _end(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
 
+from gamma_nlp.decay.effect import decayed_gains, say_without_effect
 from gamma_nlp.decay.policy import DecayPolicy, Mode
 from gamma_nlp.errors import GammaError, close_to, listed
 from gamma_nlp.gains.placement import categorize
@@ -93,12 +94,8 @@ def param_groups(
         [0.05, 0.0, 0.1, 0.025]
         >>> optimizer = torch.optim.AdamW(groups, lr=1e-3)
     """
-    decays = decays_for(
-        model,
-        weight_decay=weight_decay,
-        policy=policy,
-        table=table_for(model, inputs, table),
-    )
+    table = table_for(model, inputs, table)
+    decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
     named = trainable(model)
     decayed = [name for name in named if decays[name].coefficient > 0]
     if coupled := [name for name in decayed if decays[name].mode == "coupled"]:
@@ -111,22 +108,36 @@ def param_groups(
             f"{listed(offset)}: the gain is 1 + weight, and plain parameter groups would decay it "
             "to 1 instead of 0; use gamma_nlp.make_optimizer(optimizer_class, model, ...)"
         )
+    say_without_effect(DecayPolicy.load(policy), table, trained_in(table, model))
     return merged_groups(named, decays, native="decoupled")
 
 
-def assign(table: GainTable, policy: DecayPolicy, weight_decay: float) -> dict[str, Decay]:
+def assign(
+    table: GainTable,
+    policy: DecayPolicy,
+    weight_decay: float,
+    *,
+    trained: Collection[str] | None = None,
+) -> dict[str, Decay]:
     """Return the decay of every parameter in ``table``.
 
     Args:
         table: Category of every gain, role of every other parameter.
         policy: Multipliers and mode.
         weight_decay: The coefficient that a multiplier of 1 stands for.
+        trained: The names in ``table`` that are not frozen; ``None`` for all of them.
 
     Raises:
-        GammaError: ``weight_decay`` negative or not finite, or 0 under a policy that decays
-            gains; a pattern of the policy that matches no parameter.
+        GammaError: ``weight_decay`` negative or not finite, or 0 where the policy would decay a
+            gain that is trained; a pattern of the policy that matches no parameter.
     """
-    _check_weight_decay(weight_decay, policy)
+    _check_weight_decay(weight_decay)
+    if weight_decay == 0 and (stopped := decayed_gains(policy, table, trained)):
+        raise GammaError(
+            f"policy {policy.name!r} decays gains ({listed(stopped)}), but weight_decay is 0 (the "
+            "default of TrainingArguments), so nothing would decay; set weight_decay, for example "
+            "to 0.01, or use the policy 'none'"
+        )
     parameters: dict[str, Any] = {gain.name: gain for gain in table} | dict(table.roles)
     for pattern in policy.patterns:
         if not any(fnmatchcase(name, pattern) for name in parameters):
@@ -167,20 +178,31 @@ def decays_for(
     Raises:
         GammaError: A trainable parameter is not in the table; whatever :func:`assign` refuses.
     """
-    assigned = assign(table, DecayPolicy.load(policy), weight_decay)
-    by_plain_name = {plain: assigned[name] for name, plain in plain_names(assigned).items()}
-    own = plain_names(name for name, _ in model.named_parameters())
-    decays = {}
+    listed_as = _names_in(table, model)
     for name, parameter in model.named_parameters():
-        decay = assigned.get(name) or by_plain_name.get(own[name])
-        if decay is not None:
-            decays[name] = decay
-        elif parameter.requires_grad:
+        if parameter.requires_grad and name not in listed_as:
             raise GammaError(
                 f"parameter {name!r} is not in the gain table, which is of another model; make "
                 "it from this one: table=categorize(model)"
             )
-    return decays
+    trained = trained_in(table, model)
+    assigned = assign(table, DecayPolicy.load(policy), weight_decay, trained=trained)
+    return {name: assigned[own] for name, own in listed_as.items()}
+
+
+def trained_in(table: GainTable, model: nn.Module) -> set[str]:
+    """Return the names that ``table`` has for the trainable parameters of ``model``."""
+    names = _names_in(table, model)
+    return {names[n] for n, p in model.named_parameters() if p.requires_grad and n in names}
+
+
+def _names_in(table: GainTable, model: nn.Module) -> dict[str, str]:
+    """Map the names of ``model``, wrapped or not, to those in ``table``."""
+    in_table = {*(gain.name for gain in table), *table.roles}
+    by_plain_name = {plain: name for name, plain in plain_names(in_table).items()}
+    own = plain_names(name for name, _ in model.named_parameters())
+    found = {name: name if name in in_table else by_plain_name.get(own[name]) for name in own}
+    return {name: known for name, known in found.items() if known is not None}
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -231,14 +253,8 @@ def _group_keys(decay: Decay, native: Mode) -> dict[str, Any]:
     }
 
 
-def _check_weight_decay(weight_decay: float, policy: DecayPolicy) -> None:
+def _check_weight_decay(weight_decay: float) -> None:
     if isinstance(weight_decay, bool) or not isinstance(weight_decay, (int, float)):
         raise GammaError(f"weight_decay must be a number >= 0, got {weight_decay!r}")
     if not math.isfinite(weight_decay) or weight_decay < 0:
         raise GammaError(f"weight_decay must be finite and >= 0, got {weight_decay!r}")
-    if weight_decay == 0 and policy.decays_gains:
-        raise GammaError(
-            f"policy {policy.name!r} decays gains, but weight_decay is 0 (the default of "
-            "TrainingArguments), so nothing would decay; set weight_decay, for example to 0.01, "
-            "or use the policy 'none'"
-        )

@@ -1,7 +1,8 @@
 """Which weight decay each optimizer class applies by itself, as its source says.
 
 Classes are recognised by their exact qualified name. So nothing is imported, and a subclass, which
-may replace the step, is unknown.
+may replace the step, is unknown. The user may say which kind of decay an unknown class has, but not
+by which law: how far it decays over a run stays unknown.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def native_mode(
         )
     if native_decay not in (None, "coupled", "decoupled"):
         raise GammaError(f"native_decay must be 'coupled' or 'decoupled', got {native_decay!r}")
-    name = f"{optimizer_class.__module__}.{optimizer_class.__qualname__}"
+    name = qualified(optimizer_class)
     if name in REFUSED:
         raise GammaError(f"{name} cannot be used with a decay policy: {REFUSED[name]}")
     known = NATIVE.get(name)
@@ -115,6 +116,43 @@ def native_mode(
             "shrinks the parameter, native_decay='coupled' if it is added to the gradient"
         )
     return native_decay  # type: ignore[return-value]
+
+
+def qualified(kind: type) -> str:
+    """Return the name of a class with its module."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def is_adaptive(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer divides by the size of the gradients, as all but SGD do."""
+    return type(optimizer).__qualname__ not in ("SGD", "SGD8bit", "SGD32bit")
+
+
+def mode_of(optimizer: Optimizer, group: Mapping[str, Any]) -> Mode:
+    """Return how a group of a known optimizer decays: by the step hook, or by itself."""
+    if group.get("gamma_decay"):
+        return group["gamma_mode"]
+    made_with = {"adam_w_mode": getattr(optimizer, "adam_w_mode", True), **group}
+    return native_mode(type(optimizer), made_with)
+
+
+def unknown_law(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
+    """Return why the decay of a group over a run is not known in advance; ``None`` if it is."""
+    name = qualified(type(optimizer))
+    if group.get("lambd"):
+        return f"{name} shrinks every parameter by its lambd={group['lambd']:g} as well"
+    if not (group.get("gamma_decay") or group.get("weight_decay")):
+        return None
+    if name not in NATIVE:
+        return (
+            f"{name} is not among the optimizers whose step this library knows: it may decay by "
+            "another law, or average what it decays"
+        )
+    if group.get("relative_step") or group.get("scale_parameter"):
+        return f"{name} makes a learning rate of its own for each parameter"
+    if mode_of(optimizer, group) == "coupled" and is_adaptive(optimizer):
+        return f"{name} divides coupled decay by the size of the gradients"
+    return None
 
 
 def _shown(given: object) -> str:

@@ -12,11 +12,20 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import PolicyLike, decays_for, merged_groups, table_for, trainable
+from gamma_nlp.decay.effect import say_without_effect
+from gamma_nlp.decay.groups import (
+    PolicyLike,
+    decays_for,
+    merged_groups,
+    table_for,
+    trainable,
+    trained_in,
+)
 from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.decay.policy import Mode
+from gamma_nlp.decay.policy import DecayPolicy, Mode
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict
 from gamma_nlp.decay.step_hook import step_hook
+from gamma_nlp.decay.untrained import watch
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.names import renamed_arguments
@@ -59,7 +68,7 @@ def make_optimizer(
 
     Raises:
         GammaError: An optimizer that is unknown or takes no decay per group; ``weight_decay=0``
-            under a policy that decays gains; a pattern that matches no parameter.
+            where the policy would decay a gain; a pattern that matches no parameter.
 
     Example:
         AdamW itself can decay as the preset ``guidelines`` asks:
@@ -113,7 +122,8 @@ def make_optimizer(
     )
     if any("gamma_decay" in group for group in groups):
         check_hookable(optimizer_class, lr, kwargs)
-    return attach(optimizer_class(groups, lr=lr, **kwargs), labels)  # type: ignore[call-arg]
+    made = optimizer_class(groups, lr=lr, **kwargs)  # type: ignore[call-arg]
+    return attach(made, labels, model)
 
 
 def decay_groups(
@@ -131,6 +141,7 @@ def decay_groups(
     """
     table = table_for(model, inputs, table)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
+    say_without_effect(DecayPolicy.load(policy), table, trained_in(table, model))
     labels = {name: str(role) for name, role in table.roles.items()}
     labels |= {gain.name: _label(gain) for gain in table}
     plain = plain_names(labels)
@@ -138,13 +149,21 @@ def decay_groups(
     return groups, {plain[name]: label for name, label in labels.items()}
 
 
-def attach(optimizer: Optimizer, labels: Mapping[str, str] | None = None) -> Optimizer:
+def attach(
+    optimizer: Optimizer,
+    labels: Mapping[str, str] | None = None,
+    model: nn.Module | None = None,
+) -> Optimizer:
     """Give an optimizer made from :func:`decay_groups` its hooks, and return it.
 
     The hooks decay before each step where a group asks for it, load saved states by parameter
-    name with the current decay, and follow the optimizer through deep copies and pickling.
+    name with the current decay, and follow the optimizer through deep copies and pickling. With
+    ``model``, parameters of it that are unfrozen, added or replaced later, and so do not train,
+    are warned of; copies of the optimizer do not watch.
     """
     _add_hooks(optimizer, dict(labels or {}))
+    if model is not None:
+        watch(optimizer, model)
     return optimizer
 
 

@@ -14,8 +14,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from gamma_nlp.decay.dose import optimizer_doses
-from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.errors import GammaError
+from gamma_nlp.decay.known_optimizers import unknown_law
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.wrappers import plain_names
 
@@ -94,11 +93,13 @@ class Plan:
         coefficients: By plain parameter name.
         doses: The same; ``None`` where a dose is unknown.
         rate_sum: Sum of the first group's learning rates; ``None`` where it is unknown.
+        unknown: Why doses are unknown, each reason once.
     """
 
     coefficients: Mapping[str, float]
     doses: Mapping[str, float | None]
     rate_sum: float | None
+    unknown: tuple[str, ...] = ()
 
     def of_gains(self, table: GainTable) -> tuple[dict[str, float], dict[str, float | None]]:
         """Return coefficient and dose of each gain; a frozen gain is in no group and has 0, 0."""
@@ -108,41 +109,42 @@ class Plan:
         return coefficients, {name: self.doses.get(own, 0.0) for name, own in names.items()}
 
 
-def plan_decay(optimizer: Any, rates: Sequence[Rates] | None, native_decay: str | None) -> Plan:
+def plan_decay(optimizer: Any, rates: Sequence[Rates] | None) -> Plan:
     """Return what an optimizer from this package will do over a run with these learning rates.
 
     Args:
         optimizer: From :func:`gamma_nlp.make_optimizer`, not wrapped.
         rates: Of every step for each group; ``None`` where they are unknown.
-        native_decay: As passed to :func:`gamma_nlp.make_optimizer`.
     """
     coefficients: dict[str, float] = {}
     doses: dict[str, float | None] = {}
     by_rates: dict[int, dict[str, float | None]] = {}
+    unknown: dict[str, None] = {}
     total = math.fsum(rates[0]) if rates else None
-    try:
-        native_mode(type(optimizer), optimizer.param_groups[0], native_decay)
-    except GammaError:
-        rates = None  # native_decay was given to make_optimizer, but not to the trainer
     for index, group in enumerate(optimizer.param_groups):
         own = rates[index] if rates is not None else None
         if own is not None and id(own) not in by_rates:
-            by_rates[id(own)] = _doses(optimizer, own, native_decay)
+            by_rates[id(own)] = _doses(optimizer, own)
         decay = float(group.get("gamma_decay") or group.get("weight_decay", 0.0))
+        why = unknown_law(optimizer, group) or (_NO_RATES if decay and own is None else None)
+        if why:
+            unknown[why] = None
+        planned = by_rates.get(id(own), {})
         for name in group["param_names"]:
             coefficients[name] = decay
-            doses[name] = 0.0 if decay == 0 else None
-            if own is not None:
-                doses[name] = by_rates[id(own)][name]
-    return Plan(coefficients=coefficients, doses=doses, rate_sum=total)
+            doses[name] = planned.get(name) if decay or why else 0.0
+    return Plan(coefficients=coefficients, doses=doses, rate_sum=total, unknown=tuple(unknown))
 
 
-def _doses(optimizer: Any, rates: Rates, native_decay: str | None) -> dict[str, float | None]:
+_NO_RATES = "the learning rates are not known before the run: no end, or they follow scores"
+
+
+def _doses(optimizer: Any, rates: Rates) -> dict[str, float | None]:
     if len(rates) <= GRID:
-        return optimizer_doses(optimizer, rates, native_decay=native_decay)
+        return optimizer_doses(optimizer, rates)
     # In a long run only half precision is worth simulating step by step.
     total: Any = math.fsum(rates)
-    doses = optimizer_doses(optimizer, total, native_decay=native_decay)
+    doses = optimizer_doses(optimizer, total)
     half = {
         name
         for group in optimizer.param_groups
@@ -150,6 +152,6 @@ def _doses(optimizer: Any, rates: Rates, native_decay: str | None) -> dict[str, 
         if p.dtype in (torch.bfloat16, torch.float16)
     }
     if half:
-        exact = optimizer_doses(optimizer, rates, native_decay=native_decay)
+        exact = optimizer_doses(optimizer, rates)
         doses |= {name: exact[name] for name in half}
     return doses

@@ -71,7 +71,7 @@ class GammaAdam(FairseqAdam):
             )
         labels = {name: str(role) for name, role in self._plan.table.roles.items()}
         labels |= {gain.name: str(gain.category or "unused") for gain in self._plan.table}
-        attach(self._optimizer, labels)
+        attach(self._optimizer, labels, self._plan.trainer._model)
         # fairseq would restore moments by position; load_state_dict restores them by name.
         self._optimizer.disable_mem_eff_fp16_loading_hack = True
         self._updates = 0
@@ -139,7 +139,7 @@ class GammaAdam(FairseqAdam):
         trainer = self._plan.trainer
         rates = rates_of_fairseq(trainer)
         by_group = None if rates is None else [rates] * len(self.param_groups)
-        decay = plan_decay(self._optimizer, by_group, None)
+        decay = plan_decay(self._optimizer, by_group)
         if not trainer.is_data_parallel_master:
             return
         announce(

@@ -7,7 +7,7 @@ to the optimizer. That order gives the bare tensors their names.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gamma_nlp.decay.effect import decayed_gains, say_without_effect
 from gamma_nlp.decay.groups import Decay, assign
 from gamma_nlp.decay.policy import CATEGORY_KEYS, DecayPolicy, decayed_categories
 from gamma_nlp.errors import GammaError, listed
@@ -87,14 +88,15 @@ def make_plan(trainer: Any) -> TrainerPlan:
         _check_number(OPTIONS[key], value)
     table = _with_criterion(place_gains(trainer), trainer)
     _check_named(table, coefficients, options.decay_policy)
-    settings = _settings(table, policy, float(options.weight_decay), coefficients)
+    parameters = {n: p for n, p in named_parameters(trainer).items() if p.requires_grad}
+    decay = float(options.weight_decay)
     return TrainerPlan(
         trainer=trainer,
         table=table,
         policy=policy,
-        weight_decay=float(options.weight_decay),
-        settings=settings,
-        parameters={n: p for n, p in named_parameters(trainer).items() if p.requires_grad},
+        weight_decay=decay,
+        settings=_settings(table, policy, decay, coefficients, parameters.keys()),
+        parameters=parameters,
     )
 
 
@@ -190,18 +192,21 @@ def _check_named(table: GainTable, coefficients: Mapping[str, float], source: st
 
 
 def _settings(
-    table: GainTable, policy: DecayPolicy, weight_decay: float, coefficients: Mapping[str, float]
+    table: GainTable,
+    policy: DecayPolicy,
+    weight_decay: float,
+    coefficients: Mapping[str, float],
+    trained: Collection[str],
 ) -> dict[str, Decay]:
-    if weight_decay == 0 and policy.decays_gains:
-        if not any(coefficients.values()):
+    if not any(coefficients.values()):
+        if weight_decay == 0 and (stopped := decayed_gains(policy, table, trained)):
             raise GammaError(
-                f"--decay-policy {policy.name} decays gains, but --weight-decay is 0 (fairseq's "
-                "default), so nothing would decay; give --weight-decay, for example 1e-4, or "
-                "--decay-policy none"
+                f"--decay-policy {policy.name} decays gains ({listed(stopped)}), but "
+                "--weight-decay is 0 (fairseq's default), so nothing would decay; give "
+                "--weight-decay, for example 1e-4, or --decay-policy none"
             )
-        none: dict[str, Any] = {"kinds": {}, **dict.fromkeys(CATEGORY_KEYS, 0.0)}
-        policy = dataclasses.replace(policy, **none)
-    settings = assign(table, policy, weight_decay)
+        say_without_effect(policy, table, trained)
+    settings = assign(table, policy, weight_decay, trained=())
     for gain in table:
         if (coefficient := coefficients.get(str(gain.category))) is not None:
             setting = settings[gain.name]

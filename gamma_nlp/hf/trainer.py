@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.groups import PolicyLike, assign
+from gamma_nlp.decay.groups import PolicyLike, decays_for
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups
 from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
@@ -25,7 +25,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.hf import resume
-from gamma_nlp.hf.loss_scale import LossScale, loss_scale
+from gamma_nlp.hf.accumulation import AccumulationMixin
 from gamma_nlp.hf.models import keep_positions
 from gamma_nlp.hf.optimizer import (
     fit_groups,
@@ -39,15 +39,10 @@ from gamma_nlp.hf.optimizer import (
 from gamma_nlp.names import renamed_arguments
 from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
-if TYPE_CHECKING:
-    from transformers import Trainer as _Base
-else:
-    _Base = object
-
 logger = logging.getLogger("gamma_nlp")
 
 
-class GammaTrainerMixin(_Base):
+class GammaTrainerMixin(AccumulationMixin):
     """Give any Trainer weight decay by category; put it first among the bases.
 
     ``class MyTrainer(GammaTrainerMixin, SFTTrainer): ...`` takes every argument of ``SFTTrainer``
@@ -67,13 +62,24 @@ class GammaTrainerMixin(_Base):
 
     Raises:
         GammaError: Before any training step: a gain that cannot be placed, a bad policy,
-            ``weight_decay=0`` under a policy that decays gains, or an optimizer that takes no
+            ``weight_decay=0`` where the policy would decay a gain, or an optimizer that takes no
             decay per category.
     """
 
     gain_table: GainTable | None = None
     policy: DecayPolicy
     optimizer_cls_and_kwargs: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        order = cls.__mro__
+        if Trainer in order and order.index(Trainer) < order.index(GammaTrainerMixin):
+            first = next(base for base in cls.__bases__ if issubclass(base, Trainer))
+            raise GammaError(
+                f"class {cls.__name__}: {first.__name__} comes before GammaTrainerMixin, so the "
+                f"decay policy would have no effect; put the mixin first: class {cls.__name__}"
+                f"(GammaTrainerMixin, {first.__name__})"
+            )
 
     @renamed_arguments(example_inputs="inputs")
     def __init__(
@@ -90,16 +96,18 @@ class GammaTrainerMixin(_Base):
         self._stock_names: list[list[str]] | None = None
         self._decays: list[dict[str, Any]] = []
         self._rates: list[Rates] | None = None
-        self._loss_known_for: type | None = None
         super().__init__(*args, **kwargs)
         refuse_deepspeed(self)
+        if self.lr_scheduler is not None:
+            _check_scheduler(self.lr_scheduler, self.optimizer)
         if self.optimizer is not None:
             _check_given(self.optimizer)
         elif self.optimizer_cls_and_kwargs is None:
             refuse_name(optim_name(self.args))
         table = self._table()
         if self.train_dataset is not None and self.model_init is None and self.optimizer is None:
-            assign(table, self.policy, self.args.weight_decay)
+            decay = self.args.weight_decay
+            decays_for(self.model, weight_decay=decay, policy=self.policy, table=table)
         self.add_callback(_AtTrainBegin(self))
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
@@ -119,6 +127,11 @@ class GammaTrainerMixin(_Base):
         Raises:
             GammaError: The optimizer takes no decay per category.
         """
+        if "policy" not in vars(self):
+            raise GammaError(
+                f"{type(self).__name__}.__init__ does not call GammaTrainerMixin.__init__, so "
+                "there is no decay policy; call super().__init__(*args, **kwargs) in it"
+            )
         if self.optimizer is None:
             self._make_optimizer(model)
         return self.optimizer
@@ -164,7 +177,7 @@ class GammaTrainerMixin(_Base):
                 "of its own, so the decay policy would have no effect; override create_optimizer "
                 "in front of the mixin, or leave the mixin out"
             )
-        attach(made, labels)
+        attach(made, labels, model)
         self._decays = resume.decays(made)
 
     def _call_stock(self, wrapped: nn.Module | None, chosen: Any, kwargs: dict[str, Any]) -> None:
@@ -203,36 +216,6 @@ class GammaTrainerMixin(_Base):
         with resume.fitted_loading(self.optimizer, self.lr_scheduler, stock):
             super()._load_optimizer_and_scheduler(checkpoint)
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], *args: Any, **kwargs: Any) -> Any:
-        count = super()._get_num_items_in_batch(batch_samples, *args, **kwargs)
-        if count is None or not self._loss_in_doubt():
-            return count
-        found = loss_scale(self, batch_samples[0], count)
-        if found is not LossScale.UNKNOWN:
-            self._loss_known_for = type(self.model)
-        if found is not LossScale.IGNORES:
-            return count
-        logger.info(
-            "the loss of %s ignores num_items_in_batch: it is averaged over accumulated batches "
-            "and processes instead of summed",
-            type(self.model).__name__,
-        )
-        self.model_accepts_loss_kwargs = False
-        return None
-
-    def _loss_in_doubt(self) -> bool:
-        args = self.args
-        if max(args.gradient_accumulation_steps, args.world_size, args.n_gpu) == 1:
-            return False  # one batch at a time: the sum divided by the count is the mean
-        own = type(self).compute_loss is not Trainer.compute_loss
-        declared = own and getattr(self, "loss_is_scaled_for_ga", None) is not None
-        return bool(
-            self.model_accepts_loss_kwargs
-            and self.compute_loss_func is None
-            and not declared
-            and self._loss_known_for is not type(self.model)
-        )
-
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as the Trainer does, with gain norms in training entries and in the last one."""
         if self.gain_table is not None and ("loss" in logs or "train_loss" in logs):
@@ -257,7 +240,7 @@ class GammaTrainerMixin(_Base):
             return
         table = self._table() if self.gain_table is None else self.gain_table
         # On every process: a refusal must stop all of them.
-        plan = plan_decay(optimizer, self._rates, self._native_decay)
+        plan = plan_decay(optimizer, self._rates)
         if not self.is_world_process_zero():
             return
         announce(
@@ -302,6 +285,16 @@ def _check_given(optimizer: Any) -> None:
         "the optimizer from optimizers= keeps the decay it was made with; decay_policy and "
         "args.weight_decay are not used"
     )
+
+
+def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
+    own = getattr(scheduler, "optimizer", None)
+    if own is not None and unwrap_optimizer(own) is not unwrap_optimizer(optimizer):
+        raise GammaError(
+            f"optimizers=: the {type(scheduler).__name__} sets the learning rates of another "
+            "optimizer, so this run's would stay as they are; make it from the optimizer that you "
+            "pass beside it, or leave it out and set lr_scheduler_type="
+        )
 
 
 def _fits(table: GainTable, model: nn.Module) -> bool:

@@ -150,3 +150,17 @@ def test_model_without_trainable_parameters() -> None:
 def test_what_is_no_table_is_refused_by_its_type() -> None:
     with pytest.raises(GammaError, match="table must be the GainTable that categorize returns"):
         param_groups(Toy(), weight_decay=0.1, table="gain_table.json")  # type: ignore[arg-type]
+
+
+def test_multipliers_above_one_enlarge_the_decay() -> None:
+    policy = DecayPolicy(branch_inner=2.5, branch_last=0.0, weight=3.0, kinds={"layer_norm": 4.0})
+    settings = assign(toy_table(), policy, 0.1)
+    assert settings["w"].coefficient == pytest.approx(0.3)
+    assert settings["inner"].coefficient == pytest.approx(0.4)
+
+
+def test_groups_name_parameters_without_their_wrappers() -> None:
+    for model in (nn.DataParallel(nn.DataParallel(Toy())), torch.compile(Toy())):
+        groups = param_groups(model, weight_decay=0.1, policy="none", table=toy_table())
+        names = [name for group in groups for name in group["param_names"]]
+        assert sorted(names) == sorted(name for name, _ in Toy().named_parameters())

@@ -246,3 +246,55 @@ def test_saved_state_without_names_is_refused() -> None:
     stock = torch.optim.AdamW(model.parameters(), lr=0.1)
     with pytest.raises(GammaError, match=r"no parameter names.*load_regrouped"):
         build(model).load_state_dict(stock.state_dict())
+
+
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"lr": 0.1, "relative_step": False},
+        {"lr": 0.1, "scale_parameter": False},
+        {"lr": None, "scale_parameter": False},
+        {"lr": None, "relative_step": False, "scale_parameter": False},
+    ],
+)
+def test_each_rate_of_its_own_keeps_the_hook_from_adafactor(kwargs: dict) -> None:
+    import transformers.optimization as optimization
+
+    with pytest.raises(GammaError, match="Adafactor makes its own learning rate"):
+        build(Toy(), optimization.Adafactor, **kwargs)
+
+
+class Captured(torch.optim.SGD):
+    """Hides overflows in its step, as apex's fused Adam with ``capturable`` does."""
+
+    def __init__(self, params: object, lr: object, capturable: bool = False, **kwargs) -> None:
+        super().__init__(params, **kwargs)  # type: ignore[arg-type]
+        for group in self.param_groups:
+            group["lr"] = lr
+
+    def step(self, closure: object = None, grad_scaler: object = None) -> None:  # type: ignore[override]
+        super().step(closure)  # type: ignore[arg-type]
+
+
+def test_an_optimizer_that_hides_rate_or_overflow_cannot_be_hooked() -> None:
+    with pytest.raises(GammaError, match="Captured with capturable=True hides"):
+        build(Toy(), Captured, native_decay="decoupled", capturable=True)
+    with pytest.raises(GammaError, match="Captured: this policy needs the step hook, which needs"):
+        build(Toy(), Captured, native_decay="decoupled", lr=None)
+    build(Toy(), Captured, native_decay="decoupled")
+    build(Toy(), Captured, native_decay="decoupled", capturable=True, policy="none")
+
+
+def test_keys_of_the_hook_do_not_come_back_with_a_saved_state() -> None:
+    table = toy_table(offset=0.0)
+    hooked, native = (
+        make_optimizer(
+            torch.optim.SGD, Toy(), weight_decay=0.2, lr=0.1, table=table,
+            policy=DecayPolicy(mode=mode),
+        )
+        for mode in ("decoupled", "coupled")
+    )  # fmt: skip
+    before = [{k: v for k, v in g.items() if k != "params"} for g in native.param_groups]
+    assert "gamma_decay" in hooked.param_groups[0] and "gamma_decay" not in before[0]
+    native.load_state_dict(hooked.state_dict())
+    assert [{k: v for k, v in g.items() if k != "params"} for g in native.param_groups] == before

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -172,3 +173,9 @@ def test_yaml_without_its_package_names_the_extra(
     monkeypatch.setitem(sys.modules, "yaml", None)
     with pytest.raises(GammaError, match=r"YAML needs yaml: pip install 'gamma_nlp\[recipes\]'"):
         DecayPolicy.load(tmp_path / "p.yaml")
+
+
+def test_a_kind_above_zero_decays_gains_too() -> None:
+    none = dataclasses.replace(PRESETS["none"], kinds={"qk_norm": 0.0})
+    assert not none.decays_gains
+    assert dataclasses.replace(none, kinds={"qk_norm": 0.5}).decays_gains

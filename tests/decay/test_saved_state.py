@@ -180,3 +180,23 @@ def test_scheduler_with_different_rates_needs_names() -> None:
     assert fitted["base_lrs"] == [0.05, 0.01, 0.05]
     with pytest.raises(GammaError, match="do not hold 'last'"):
         fit_scheduler_state(state, build(Toy()), [by_place[0][:3], by_place[1]])
+
+
+def test_state_that_belongs_to_no_parameter_is_kept() -> None:
+    model = Toy()
+    old = stock(model)
+    train(model, old, 1)
+    saved = old.state_dict()
+    saved["state"]["calls"] = 7
+    fitted = regroup_state_dict(saved, TWO_GROUPS, build(Toy()))
+    assert fitted["state"]["calls"] == 7 and len(fitted["state"]) == 10
+
+
+def test_present_groups_take_rates_and_not_the_decay_of_saved_ones() -> None:
+    old, new = build(Toy(), "all", lr=0.3, weight_decay=0.7), build(Toy())
+    names = [group["param_names"] for group in old.param_groups]
+    before = copy.deepcopy(new.state_dict()["param_groups"])
+    fitted = regroup_state_dict(old.state_dict(), names, new)
+    assert {group["lr"] for group in fitted["param_groups"]} == {0.3}
+    assert {group["weight_decay"] for group in fitted["param_groups"]} == {0.0, 0.2}
+    assert new.state_dict()["param_groups"] == before

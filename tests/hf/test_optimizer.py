@@ -12,7 +12,7 @@ from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import decay_groups
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.hf.optimizer import fit_groups, group_names, made_here, refuse_deepspeed
-from gamma_nlp.hf.resume import decays, reapply
+from gamma_nlp.hf.resume import decays, fitted_loading, reapply, with_names
 
 
 def two_layers() -> tuple[nn.Module, GainTable]:
@@ -84,3 +84,43 @@ def test_decay_that_a_foreign_loader_overwrote_is_put_back() -> None:
     assert [group["weight_decay"] for group in ours.param_groups] == [0.1, 0.0]
     with pytest.raises(GammaError, match="2 parameter groups, this policy makes 1"):
         reapply(ours, present[:1])
+
+
+def test_parameters_outside_the_model_keep_decay_and_rate_unless_frozen() -> None:
+    model, table = two_layers()
+    outside, frozen = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2), requires_grad=False)
+    given = [
+        {"params": list(model.parameters())},
+        {"params": [frozen, outside], "lr": 0.5, "weight_decay": 0.3},
+    ]
+    *_, last = fit_groups(groups_of(model, table), given, model)
+    assert last["params"] == [outside] and last["param_names"] == ["outside_model.1"]
+    assert (last["lr"], last["weight_decay"]) == (0.5, 0.3)
+
+
+def test_loading_is_fitted_inside_the_block_only() -> None:
+    model, table = two_layers()
+    ours = make_optimizer(
+        torch.optim.AdamW, model, weight_decay=0.1, policy="none", lr=0.1, table=table
+    )
+    scheduler = torch.optim.lr_scheduler.ConstantLR(ours)
+    held = [set(vars(one)) for one in (ours, scheduler)]
+    with fitted_loading(ours, scheduler, []):
+        assert "load_state_dict" in vars(ours) and "load_state_dict" in vars(scheduler)
+    assert [set(vars(one)) for one in (ours, scheduler)] == held
+
+
+def test_a_state_of_other_shapes_or_sizes_is_not_the_stock_trainers() -> None:
+    model, table = two_layers()
+    ours = make_optimizer(
+        torch.optim.AdamW, model, weight_decay=0.1, policy="none", lr=0.1, table=table
+    )
+    other = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 3))
+    stock = torch.optim.AdamW(other.parameters(), lr=0.1)
+    other(torch.ones(1, 2)).sum().backward()
+    stock.step()
+    names = [["0.weight", "0.bias", "1.weight", "1.bias"]]
+    with pytest.raises(GammaError, match=r"'1\.weight' has shape \(3, 2\), the parameter \(2, 2\)"):
+        with_names(stock.state_dict(), ours, names)
+    with pytest.raises(GammaError, match=r"groups of \[4\] parameters without names"):
+        with_names(stock.state_dict(), ours, [names[0][:3]])

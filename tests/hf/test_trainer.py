@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import Seq2SeqTrainer, Trainer
+from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from transformers.optimization import Adafactor
 
 import gamma_nlp
@@ -112,6 +112,7 @@ def test_a_schedule_that_follows_metrics_has_no_dose(tmp_path: Path) -> None:
     trainer.train()
     record = json.loads((tmp_path / "gain_table.json").read_text(encoding="utf-8"))
     assert record["sum_of_learning_rates"] is None
+    assert ["follow scores" in why for why in record["no_dose_because"]] == [True]
     assert {gain["dose"] for gain in record["gains"]} == {None}
 
 
@@ -140,11 +141,19 @@ def test_fp32_gains_under_autocast_keep_their_dose(
     assert trainer.state.log_history[-1]["train_loss"] > 0
 
 
-def test_decaying_policy_without_weight_decay_is_refused_at_once(tmp_path: Path) -> None:
-    with pytest.raises(GammaError, match="set weight_decay"):
-        build(tmp_path, changes={"weight_decay": 0.0})
-    build(tmp_path, changes={"weight_decay": 0.0}, decay_policy="none")
-    build(tmp_path, changes={"weight_decay": 0.0}, train_dataset=None)
+def test_without_weight_decay_only_a_policy_that_decays_a_gain_of_this_model_is_refused(
+    tmp_path: Path,
+) -> None:
+    changes = {"weight_decay": 0.0}
+    for model, policy in ((tiny_gpt2(), "guidelines"), (tiny_bert(), "all")):
+        with pytest.raises(GammaError, match="set weight_decay"):
+            build(tmp_path, model, changes=changes, decay_policy=policy)
+        build(tmp_path, model, changes=changes, decay_policy="none")
+        build(tmp_path, model, changes=changes, decay_policy=policy, train_dataset=None)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad = not ("ln_" in name or "LayerNorm" in name)
+        build(tmp_path, model, changes=changes, decay_policy=policy)
+    build(tmp_path, tiny_bert(), changes=changes)  # `guidelines` spares every gain of a BERT
 
 
 @pytest.mark.parametrize(
@@ -290,6 +299,96 @@ def test_an_overridden_create_optimizer_behind_the_mixin_is_refused(tmp_path: Pa
         trainer.train()
 
 
+class Bare(Trainer):
+    pass
+
+
+@pytest.mark.parametrize("first", [Trainer, Bare, Seq2SeqTrainer])
+def test_the_mixin_behind_a_trainer_is_refused_when_the_class_is_made(first: type) -> None:
+    with pytest.raises(GammaError, match=rf"class Late\(GammaTrainerMixin, {first.__name__}\)"):
+        type("Late", (first, GammaTrainerMixin), {})
+    type("Early", (GammaTrainerMixin, first), {})
+    type("Own", (Bare, GammaTrainer), {})
+    type("Part", (GammaTrainerMixin,), {})
+
+
+def test_a_trainer_that_passes_by_the_mixins_init_is_refused(tmp_path: Path) -> None:
+    class Own(GammaTrainerMixin, Trainer):
+        def __init__(self, **kwargs: Any) -> None:
+            Trainer.__init__(self, **kwargs)
+
+    trainer = Own(model=tiny_bert(), args=arguments(tmp_path), train_dataset=classified())
+    with pytest.raises(GammaError, match=r"call super\(\).__init__"):
+        trainer.train()
+
+
+def test_a_scheduler_of_another_optimizer_is_refused(tmp_path: Path) -> None:
+    model = tiny_bert()
+    first, second = (
+        make_optimizer(torch.optim.AdamW, model, weight_decay=0.3, lr=1e-3, policy="all")
+        for _ in range(2)
+    )
+    scheduler = torch.optim.lr_scheduler.LinearLR(first)
+    for given in ((second, scheduler), (None, scheduler)):
+        with pytest.raises(GammaError, match="LinearLR sets the learning rates of another"):
+            build(tmp_path, model, optimizers=given)
+    build(tmp_path, model, optimizers=(first, scheduler), changes={"max_steps": 1}).train()
+
+
+def test_a_policy_without_effect_is_said_once_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trainer = build(tmp_path, changes={"max_steps": 1})
+    assert "no gain" not in caplog.text
+    trainer.train()
+    assert caplog.text.count("policy 'guidelines' decays no gain of this model") == 1
+    assert "here it equals the policy 'none'" in caplog.text
+
+
+def test_parameters_unfrozen_during_training_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Thaw(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 2:
+                kwargs["model"].bert.pooler.requires_grad_(True)
+
+    model = tiny_bert()
+    model.bert.pooler.requires_grad_(False)
+    before = model.bert.pooler.dense.weight.clone()
+    build(tmp_path, model, decay_policy="all", callbacks=[Thaw()]).train()
+    assert torch.equal(model.bert.pooler.dense.weight, before)
+    assert caplog.text.count("not trained") == 1
+    assert "'bert.pooler.dense.weight', 'bert.pooler.dense.bias'" in caplog.text
+
+
+class ByFirstRate(torch.optim.Optimizer):
+    """Decays by lr over the first lr, as in the paper on AdamW."""
+
+    def __init__(self, params: Any, lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(params, {"lr": lr, "first": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.mul_(1 - group["lr"] / group["first"] * group["weight_decay"])
+
+
+def test_no_dose_is_told_for_an_optimizer_whose_law_is_not_known(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    choice = (ByFirstRate, {"lr": 1e-3, "native_decay": "decoupled"})
+    with caplog.at_level("INFO", logger="gamma_nlp"):
+        build(tmp_path, decay_policy="all", optimizer_cls_and_kwargs=choice).train()
+    record = json.loads((tmp_path / "gain_table.json").read_text(encoding="utf-8"))
+    assert {gain["dose"] for gain in record["gains"]} == {None}
+    assert {gain["coefficient"] for gain in record["gains"]} == {0.1}
+    (why,) = record["no_dose_because"]
+    assert why.startswith(f"{__name__}.ByFirstRate is not among the optimizers")
+    assert f"no dose: {why}" in caplog.text
+
+
 def test_a_subclass_may_make_its_own_optimizer_and_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -323,6 +422,13 @@ def test_table_follows_model_init_and_later_changes(tmp_path: Path) -> None:
     trainer.model.classifier = nn.Sequential(nn.Linear(16, 16), nn.LayerNorm(16), nn.Linear(16, 2))
     trainer.train()
     assert "classifier.1.weight" in [gain.name for gain in trainer.gain_table]
+
+
+def test_table_follows_a_cast_after_the_trainer_was_made(tmp_path: Path) -> None:
+    trainer = build(tmp_path, changes={"max_steps": 1}, decay_policy="all")
+    trainer.model.to(torch.bfloat16)
+    trainer.train()
+    assert {gain.dtype for gain in trainer.gain_table} == {"bfloat16"}
 
 
 def test_frozen_parameters_are_in_no_group(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""Any small change of meaning in decay, the Trainer's part or the companions fails a fast test.
+
+The mutations of the rule itself are in ``gains/test_mutations.py``. Each one here replaces one
+piece of a file, which must occur exactly once, in a copy of the tree: when the file is edited, the
+mutation fails until it is rewritten.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.mutations import Mutation
+from tests.support.mutations.companion_edits import COMPANIONS
+from tests.support.mutations.decay_edits import DECAY
+from tests.support.mutations.files import Edits, copy_tree, edited, run_tests
+from tests.support.mutations.hf_edits import HF
+
+ALL = (*DECAY, *HF, *COMPANIONS)
+EACH = [
+    pytest.param(edits, mutation, id=f"{edits.file}: {mutation.name}")
+    for edits in ALL
+    for mutation in edits.mutations
+]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_tree(tmp_path_factory.mktemp("tree"))
+
+
+def test_the_copy_passes_as_it_is(tree: Path) -> None:
+    done = run_tests(tree, tuple(sorted({test for edits in ALL for test in edits.tests})))
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+@pytest.mark.parametrize(("edits", "mutation"), EACH)
+def test_a_changed_meaning_is_noticed(tree: Path, edits: Edits, mutation: Mutation) -> None:
+    with edited(tree, edits, mutation):
+        done = run_tests(tree, edits.tests)
+    assert done.returncode == 1, done.stdout[-2000:]  # a test failed; 2: the mutant does not load
