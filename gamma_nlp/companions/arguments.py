@@ -9,9 +9,10 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.errors import GammaError, close_to, listed
+from gamma_nlp.errors import GammaError, close_to, listed, one_line
 from gamma_nlp.wrappers import unwrap_optimizer
 
+_OTHERS = " (make_optimizer, param_groups and the trainers take inputs= too)"
 NamedParameters = dict[str, tuple[dict[str, Any], Tensor]]
 """Group and tensor of each parameter, by name."""
 
@@ -113,6 +114,19 @@ def free_key(optimizer: Optimizer, key: str) -> str:
     taken = {getattr(getattr(hook, "__self__", None), "key", None) for hook in hooks}
     numbered = (f"{key}.{number}" for number in count(2))
     return next(one for one in chain([key], numbered) if one not in taken)
+
+
+def in_own_words(error: GammaError, call: str) -> str:
+    """Return an error of :func:`categorize` with the advice that fits another function.
+
+    Args:
+        error: The error.
+        call: How to call the function with the model, such as ``scale_invariant(model``.
+    """
+    text = one_line(error).replace(_OTHERS, "")
+    return text.replace("categorize(model, inputs", f"{call}, inputs").replace(
+        "categorize(model, method", "table=categorize(model, method"
+    )
 
 
 def _type_name(value: Any) -> str:

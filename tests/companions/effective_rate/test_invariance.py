@@ -143,6 +143,9 @@ def test_without_joint_no_groups_are_looked_for() -> None:
 def test_a_model_that_cannot_be_called_is_an_error_that_says_so() -> None:
     with pytest.raises(GammaError, match="could not be run in float64"):
         scale_invariant(nn.Linear(3, 4), torch.randn(5, 2))
+    with pytest.raises(GammaError, match=r"scale_invariant\(model, inputs=") as raised:
+        scale_invariant(nn.Linear(3, 4))
+    assert "categorize" not in str(raised.value)
     with pytest.raises(GammaError, match="nothing that depends on its parameters"):
         scale_invariant(nn.Linear(3, 4), loss_fn=lambda net: torch.ones(3))
 
