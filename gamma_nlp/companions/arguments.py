@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -114,6 +116,28 @@ def free_key(optimizer: Optimizer, key: str) -> str:
     taken = {getattr(getattr(hook, "__self__", None), "key", None) for hook in hooks}
     numbered = (f"{key}.{number}" for number in count(2))
     return next(one for one in chain([key], numbered) if one not in taken)
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """Return the precision to compute norms in: at least float32.
+
+    Raises:
+        GammaError: The tensor has complex numbers.
+    """
+    if tensor.is_complex():
+        raise GammaError(
+            f"a tensor of shape {tuple(tensor.shape)} has complex numbers, for which no effective "
+            "learning rate is known; leave it out of names"
+        )
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def began_at_zero(memory: float, step: float | Tensor) -> Tensor:
+    """Return ``1 - memory ** step``, the weight of all values so far in a running mean.
+
+    It does not cancel in float32, which optimizers count steps in, nor wait for a device.
+    """
+    return -torch.expm1(torch.as_tensor(step) * (math.log(memory) if memory else -math.inf))
 
 
 def in_own_words(error: GammaError, call: str) -> str:

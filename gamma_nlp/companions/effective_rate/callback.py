@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
-from gamma_nlp.companions.arguments import name_list, named_parameters, whole_number
+from gamma_nlp.companions.arguments import name_list, named_parameters, whole_number, wide
 from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
 from gamma_nlp.errors import GammaError
@@ -129,9 +129,9 @@ def angles(before: list[Tensor], after: list[Tensor]) -> list[float]:
         return []
     units = []
     for tensors in (before, after):
-        wide = [t.detach().float() for t in tensors]
-        units.append(torch._foreach_div(wide, torch._foreach_norm(wide)))
+        values = [t.detach().to(wide(t)) for t in tensors]
+        units.append(torch._foreach_div(values, torch._foreach_norm(values)))
     gaps = torch._foreach_norm(torch._foreach_sub(*units))
     home = gaps[0].device
-    half = torch.stack([gap.to(home) / 2 for gap in gaps]).clamp(max=1)
+    half = torch.stack([(gap / 2).to(home, torch.float32) for gap in gaps]).clamp(max=1)
     return [float(one) for one in (2 * half.asin()).tolist()]

@@ -10,7 +10,6 @@ Adam's own step size, not against the loss.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gamma_nlp.companions.arguments import began_at_zero
 from gamma_nlp.errors import GammaError, listed
 
 State = Mapping[str, Any]
@@ -74,9 +74,7 @@ def _sgd(group: State, state: State) -> Factor:
 
 def _adam(group: State, state: State) -> Factor:
     square = state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
-    # 1 - beta ** step without its cancellation: the step counter is a float32 tensor.
-    beta = float(group["betas"][1])
-    debias = -torch.expm1(torch.as_tensor(state["step"]) * (math.log(beta) if beta else -math.inf))
+    debias = began_at_zero(float(group["betas"][1]), state["step"])
     return 1 / ((square / debias).sqrt() + group["eps"])
 
 
