@@ -48,6 +48,22 @@ def named_parameters(optimizer: Optimizer, model: nn.Module | None = None) -> Na
     return found
 
 
+def first_names(names: Any, model: nn.Module | None) -> list[str]:
+    """Return parameter names as a list; a tied one by its first name, which optimizers know.
+
+    Raises:
+        GammaError: As :func:`name_list`.
+    """
+    found = name_list(names)
+    if model is None:
+        return found
+    first: dict[int, str] = {}
+    known = {
+        n: first.setdefault(id(p), n) for n, p in model.named_parameters(remove_duplicate=False)
+    }
+    return list(dict.fromkeys(known.get(name, name) for name in found))
+
+
 def check_known(names: Iterable[str], known: NamedParameters) -> None:
     """Check that an optimizer has parameters of these names.
 
@@ -122,8 +138,13 @@ def wide(tensor: Tensor) -> torch.dtype:
     """Return the precision to compute norms in: at least float32.
 
     Raises:
-        GammaError: The tensor has complex numbers.
+        GammaError: The tensor has complex numbers, or no values.
     """
+    if tensor.is_meta:
+        raise GammaError(
+            f"a tensor of shape {tuple(tensor.shape)} is on the meta device and has no values; "
+            "load them first"
+        )
     if tensor.is_complex():
         raise GammaError(
             f"a tensor of shape {tuple(tensor.shape)} has complex numbers, for which no effective "

@@ -63,6 +63,7 @@ class Reaction:
         self.weights: dict[str, Tensor] = {
             name: p.requires_grad_(True) for name, p in named.items() if p.is_floating_point()
         }
+        self.others = tuple(name for name in named if name not in self.weights)
         self._own = {name: p.detach().clone() for name, p in self.weights.items()}
         self._generator = torch.Generator().manual_seed(seed)
         args, kwargs = ((), {}) if call is None else call

@@ -39,7 +39,7 @@ from gamma_nlp.companions.arguments import (
     bare,
     began_at_zero,
     check_known,
-    name_list,
+    first_names,
     named_parameters,
     wide,
 )
@@ -107,7 +107,7 @@ def effective_lr(
     """
     optimizer = bare(optimizer)
     known = named_parameters(optimizer, model)
-    chosen = list(known) if names is None else name_list(names)
+    chosen = list(known) if names is None else first_names(names, model)
     check_known(chosen, known)
     kind = _kind(optimizer)
     measured = _measure(optimizer, kind, [known[name][1] for name in chosen])

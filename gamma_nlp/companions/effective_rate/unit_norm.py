@@ -19,9 +19,9 @@ from torch.optim import Optimizer
 
 from gamma_nlp.companions.arguments import (
     bare,
+    first_names,
     free_key,
     is_number,
-    name_list,
     named_parameters,
     positions,
     whole_number,
@@ -116,7 +116,7 @@ class UnitNorm:
         self.every, self._since = whole_number(every, "every"), 0
         self.key = free_key(optimizer, KEY)
         known = named_parameters(optimizer, model)
-        chosen = name_list(names)
+        chosen = first_names(names, model)
         if not chosen:
             raise GammaError(
                 "there is no tensor to hold: names is empty; pass names of scale-invariant tensors "
@@ -128,6 +128,8 @@ class UnitNorm:
         }
         now = self._norms()
         for name, value in zip(self._held, now, strict=True):
+            if not bool(value.isfinite().all()):
+                raise GammaError(f"{name!r} has values that are not finite; no norm can be held")
             if not bool((value > 0).all()):
                 raise GammaError(f"{name!r} has a norm of 0 somewhere, which cannot be held")
         self.norms: dict[str, Tensor] = {

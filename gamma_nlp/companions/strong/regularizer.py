@@ -36,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, free_key, name_list, named_parameters
+from gamma_nlp.companions.arguments import bare, first_names, free_key, named_parameters
 from gamma_nlp.companions.strong.history import Record, Span, StrongReport, StrongRow
 from gamma_nlp.companions.strong.metric import check_metric, reaches
 from gamma_nlp.companions.strong.rules import Metric, Rule, Scope, StrongSettings, decide
@@ -156,7 +156,7 @@ class StrongRegularizer:
         known = named_parameters(optimizer, model)
         if names is None:
             names = weights_of(known, model, table, inputs)
-        self._places = places_of(optimizer, known, name_list(names))
+        self._places = places_of(optimizer, known, first_names(names, model))
         check(optimizer, self._places, self.settings)
         if metric == "preconditioner":
             check_metric(optimizer)

@@ -86,12 +86,12 @@ class SparsityReport:
     @property
     def parameters_to_nonzeros(self) -> float:
         """Elements over nonzeros: the compression that papers quote, which ignores indices."""
-        return self.elements / max(self.elements - self.zeros, 1)
+        return max(self.elements, 1) / max(self.elements - self.zeros, 1)
 
     @property
     def compression(self) -> float:
         """Dense bytes over stored bytes, or over the file's size where there is a file."""
-        return self.dense_bytes / max(self.file_bytes or self.stored_bytes, 1)
+        return max(self.dense_bytes, 1) / max(self.file_bytes or self.stored_bytes, 1)
 
     def __str__(self) -> str:
         names = [" = ".join(row.names) for row in self.rows]
@@ -108,7 +108,7 @@ class SparsityReport:
         lines.append(
             f"{self.zeros:,} zeros in {self.elements:,} elements ({self.sparsity:.1%}): elements / "
             f"nonzeros {self.parameters_to_nonzeros:.2f}, dense bytes / stored bytes "
-            f"{self.dense_bytes / max(self.stored_bytes, 1):.2f}"
+            f"{max(self.dense_bytes, 1) / max(self.stored_bytes, 1):.2f}"
         )
         if self.file_bytes is not None:
             lines.append(

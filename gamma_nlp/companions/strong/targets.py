@@ -81,8 +81,15 @@ def check(optimizer: Optimizer, places: Places, settings: StrongSettings) -> Non
     """Check that the optimizer can be followed.
 
     Raises:
-        GammaError: A tensor would decay twice, has no learning rate, or is sharded.
+        GammaError: All tensors are frozen; one would decay twice, has no learning rate, has complex
+            numbers or is sharded.
     """
+    tensors = [optimizer.param_groups[number]["params"][i] for number, i in places.values()]
+    if not any(w.requires_grad for w in tensors):
+        raise GammaError(
+            f"all tensors to regularise are frozen ({listed(list(places))}), so nothing would "
+            "happen; unfreeze some first, or name others"
+        )
     for name, (number, index) in places.items():
         group = optimizer.param_groups[number]
         if settings.l2 and (group.get("weight_decay") or group.get("gamma_decay")):

@@ -294,6 +294,13 @@ def test_bad_settings_are_refused() -> None:
     wrong: Any
     with pytest.raises(GammaError, match="there is no tensor to hold: names is empty"):
         UnitNorm(adamw(model), [], invariance=REPORT)
+    for value in (float("nan"), float("inf")):
+        broken = torch.optim.SGD([nn.Parameter(torch.tensor([value, 1.0]))], lr=0.1)
+        with pytest.raises(GammaError, match=r"'0\.0' has values that are not finite"):
+            UnitNorm(broken, ["0.0"], force=True)
+    empty = torch.optim.SGD([nn.Parameter(torch.ones(2, device="meta"))], lr=0.1)
+    with pytest.raises(GammaError, match="on the meta device and has no values"):
+        UnitNorm(empty, ["0.0"], force=True)
     complex_one = torch.optim.SGD([nn.Parameter(torch.ones(2, dtype=torch.complex64))], lr=0.1)
     with pytest.raises(GammaError, match="has complex numbers"):
         UnitNorm(complex_one, ["0.0"], force=True)

@@ -172,6 +172,11 @@ def test_a_file_of_the_first_format_still_loads(tmp_path: Path) -> None:
     load_compressed(path, nn.Linear(50, 30))
 
 
+def test_a_model_without_tensors_is_not_compressed() -> None:
+    report = sparsity_report(nn.Identity())
+    assert (report.compression, report.parameters_to_nonzeros, report.sparsity) == (1, 1, 0)
+
+
 def test_the_smallest_form_is_taken() -> None:
     forms = {kept: pack(thin((64, 1000), torch.float32, kept)).form for kept in (0.01, 0.2, 1.0)}
     assert forms == {0.01: "rows", 0.2: "mask", 1.0: "dense"}

@@ -179,6 +179,15 @@ def test_odd_shapes_are_shrunk_and_reported() -> None:
     assert report.sparsity == 0.0 and "0.0%" in str(report)
 
 
+def test_frozen_tensors_alone_are_refused() -> None:
+    model = network()
+    model[0].requires_grad_(False)
+    optimizer = OPTIM.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(GammaError, match=r"are frozen \('0\.weight'\), so nothing would happen"):
+        StrongRegularizer(optimizer, names=["0.weight"], model=model, l1=1.0)
+    StrongRegularizer(optimizer, names=NAMES, model=model, l1=1.0)
+
+
 def test_what_has_no_sign_or_no_rate_is_refused() -> None:
     complex_one = OPTIM.SGD([nn.Parameter(torch.ones(2, dtype=torch.complex64))], lr=0.1)
     with pytest.raises(GammaError, match=r"'0\.0' has complex numbers, which have no sign"):
