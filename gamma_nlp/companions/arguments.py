@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.errors import GammaError, close_to, listed
+from gamma_nlp.errors import GammaError, close_to, listed, one_line
 from gamma_nlp.wrappers import unwrap_optimizer
 
+_OTHERS = " (make_optimizer, param_groups and the trainers take inputs= too)"
 NamedParameters = dict[str, tuple[dict[str, Any], Tensor]]
 """Group and tensor of each parameter, by name."""
 
@@ -43,6 +46,22 @@ def named_parameters(optimizer: Optimizer, model: nn.Module | None = None) -> Na
         for name, parameter in zip(names, group["params"], strict=True):
             found[known.get(id(parameter), name)] = (group, parameter)
     return found
+
+
+def first_names(names: Any, model: nn.Module | None) -> list[str]:
+    """Return parameter names as a list; a tied one by its first name, which optimizers know.
+
+    Raises:
+        GammaError: As :func:`name_list`.
+    """
+    found = name_list(names)
+    if model is None:
+        return found
+    first: dict[int, str] = {}
+    known = {
+        n: first.setdefault(id(p), n) for n, p in model.named_parameters(remove_duplicate=False)
+    }
+    return list(dict.fromkeys(known.get(name, name) for name in found))
 
 
 def check_known(names: Iterable[str], known: NamedParameters) -> None:
@@ -113,6 +132,46 @@ def free_key(optimizer: Optimizer, key: str) -> str:
     taken = {getattr(getattr(hook, "__self__", None), "key", None) for hook in hooks}
     numbered = (f"{key}.{number}" for number in count(2))
     return next(one for one in chain([key], numbered) if one not in taken)
+
+
+def wide(tensor: Tensor) -> torch.dtype:
+    """Return the precision to compute norms in: at least float32.
+
+    Raises:
+        GammaError: The tensor has complex numbers, or no values.
+    """
+    if tensor.is_meta:
+        raise GammaError(
+            f"a tensor of shape {tuple(tensor.shape)} is on the meta device and has no values; "
+            "load them first"
+        )
+    if tensor.is_complex():
+        raise GammaError(
+            f"a tensor of shape {tuple(tensor.shape)} has complex numbers, for which no effective "
+            "learning rate is known; leave it out of names"
+        )
+    return torch.promote_types(tensor.dtype, torch.float32)
+
+
+def began_at_zero(memory: float, step: float | Tensor) -> Tensor:
+    """Return ``1 - memory ** step``, the weight of all values so far in a running mean.
+
+    It does not cancel in float32, which optimizers count steps in, nor wait for a device.
+    """
+    return -torch.expm1(torch.as_tensor(step) * (math.log(memory) if memory else -math.inf))
+
+
+def in_own_words(error: GammaError, call: str) -> str:
+    """Return an error of :func:`categorize` with the advice that fits another function.
+
+    Args:
+        error: The error.
+        call: How to call the function with the model, such as ``scale_invariant(model``.
+    """
+    text = one_line(error).replace(_OTHERS, "")
+    return text.replace("categorize(model, inputs", f"{call}, inputs").replace(
+        "categorize(model, method", "table=categorize(model, method"
+    )
 
 
 def _type_name(value: Any) -> str:

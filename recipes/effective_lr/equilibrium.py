@@ -26,6 +26,7 @@ SETTLED = 3.0
 RULES: dict[str, tuple[Any, dict[str, Any]]] = {
     "sgd": (torch.optim.SGD, {}),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}),
+    "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
     "adam": (torch.optim.Adam, {"betas": (0.9, 0.95)}),
     "adamw": (torch.optim.AdamW, {"betas": (0.9, 0.95)}),
 }
@@ -48,11 +49,12 @@ _SGD = Exponents(norm=(1 / 4, -1 / 4), rate=(1 / 2, 1 / 2))
 THEORY = {
     "sgd": _SGD,
     "momentum": _SGD,
+    "nesterov": _SGD,
     "adam": Exponents(norm=(1 / 3, -1 / 3), rate=(2 / 3, 1 / 3)),
     "adamw": Exponents(norm=(1 / 2, -1 / 2), rate=(1 / 2, 1 / 2)),
 }
 """[D] as derived in :mod:`gamma_nlp.companions.effective_rate.rate`."""
-ALLOWED = {"sgd": 0.10, "momentum": 0.10, "adam": 0.15, "adamw": 0.10}
+ALLOWED = {"sgd": 0.10, "momentum": 0.10, "nesterov": 0.10, "adam": 0.15, "adamw": 0.10}
 """The relative difference from theory up to which a fit agrees with it."""
 
 

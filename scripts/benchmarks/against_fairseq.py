@@ -9,6 +9,9 @@ converted for fairseq; with ``--own-start`` each draws its own. One side runs af
 speeds mean something on a quiet machine only. PREPARED is a folder that scripts/prepare_iwslt14
 wrote.
 
+The losses are not quite the same: label smoothing eps puts eps / V on every word of a vocabulary of
+V here, eps / (V - 1) on every other word in fairseq, so that eps here is eps (V - 1) / V there.
+
 Speed is in target tokens, without padding, per second of training, without evaluation. BLEU is over
 tokens, beam 5. The exit code is 1 if a goal is missed. ``--quick`` trains tiny models for one epoch
 and judges nothing.

@@ -24,7 +24,8 @@ def backward(model: nn.Module, step: int) -> None:
     y = (x[:, :3] + 0.5 * x[:, 3:6]).argmax(1)
     dtype = next(model.parameters()).dtype
     model.zero_grad()
-    nn.functional.cross_entropy(model(x.to(dtype)).float(), y).backward()
+    wide = torch.promote_types(dtype, torch.float32)
+    nn.functional.cross_entropy(model(x.to(dtype)).to(wide), y).backward()
 
 
 def train(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int, first: int = 0) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from gamma_nlp.companions.arguments import is_number
 from gamma_nlp.companions.batch_norm.covariance import Moments
 from gamma_nlp.companions.batch_norm.layer_rows import (
     Layer,
@@ -72,7 +73,7 @@ def noise_covariance(layer: Layer, noise: Noise, inputs: Tensor) -> Tensor:
         GammaError: The noise has another shape, or is negative, not finite or not symmetric.
     """
     count, size = groups(layer), layer.weight[0].numel()
-    if not isinstance(noise, (int, float, Tensor)):
+    if not (is_number(noise) or isinstance(noise, Tensor)):
         raise GammaError(f"noise must be a number or a tensor, got {noise!r}")
     values = torch.as_tensor(noise, dtype=torch.float64, device=inputs.device).detach()
     channels = layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels

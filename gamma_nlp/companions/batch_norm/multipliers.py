@@ -36,7 +36,8 @@ def multipliers(
         model: A model with batch norms, their gains trained, frozen or absent.
         loss_fn: Takes the model and a batch, and returns the loss: a mean over examples, without
             penalties. mu counts in its units: L + mu / 2 v'Sv is at rest.
-        batches: Batches to average over; large ones are best, or all data as one.
+        batches: Batches to average over, each by its number of examples (the first dimension of
+            the norm's outputs); large ones are best, or all data as one.
 
     Returns:
         mu [features] in float64 by the norm's name; ``nan`` where the output does not vary.
@@ -79,11 +80,15 @@ def multipliers(
             for (name, z), slope in zip(pairs, slopes, strict=True):
                 if slope is None:
                     raise GammaError(f"the loss does not depend on the norm {name!r}")
+                used = outputs[name]
+                # The loss is a mean over a batch, so a batch counts by its number of examples.
+                examples = sum(len(one) for one in used) / len(used)
                 centred = _by_feature(z)
                 centred = centred - centred.mean(1, keepdim=True)
-                dot[name] = dot.get(name, 0) - (centred * _by_feature(slope)).sum(1)
-                part = centred.square().mean(1) / len(outputs[name])
-                variance[name] = variance.get(name, 0) + part
+                slope_along = (centred * _by_feature(slope)).sum(1)
+                dot[name] = dot.get(name, 0) - examples * slope_along
+                part = centred.square().sum(1) / sum(one[:, 0].numel() for one in used)
+                variance[name] = variance.get(name, 0) + examples * part
             for used in outputs.values():
                 used.clear()
     if not count:

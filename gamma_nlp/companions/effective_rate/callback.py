@@ -9,9 +9,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp.grad_scaler import OptState
 from transformers import TrainerCallback
 
-from gamma_nlp.companions.arguments import name_list, named_parameters, whole_number
+from gamma_nlp.companions.arguments import (
+    first_names,
+    name_list,
+    named_parameters,
+    whole_number,
+    wide,
+)
 from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
 from gamma_nlp.errors import GammaError
@@ -73,8 +80,9 @@ class EffectiveRateCallback(TrainerCallback):
         if optimizer is None or every < 1 or (state.global_step + 1) % every:
             return
         bare = unwrap_optimizer(optimizer)
+        _unscale(getattr(optimizer, "scaler", None), bare)
         self._rates = effective_lr(bare, self.names, model)
-        self._before = [w.detach().clone() for w in self._tensors(bare, model)]
+        self._before = [w.detach().clone() for w in self._tensors(bare, model).values()]
 
     def on_optimizer_step(
         self,
@@ -87,13 +95,14 @@ class EffectiveRateCallback(TrainerCallback):
     ) -> None:
         if self._before is None:
             return
-        turned = angles(self._before, self._tensors(unwrap_optimizer(optimizer), model))
+        now = self._tensors(unwrap_optimizer(optimizer), model)
+        turned = angles(self._before, list(now.values()))
         self._before = None
         rates = self._rates
         self.history.append(
             {
                 "step": state.global_step + 1,
-                "angles": dict(zip(self.names, turned, strict=True)),
+                "angles": dict(zip(now, turned, strict=True)),
                 "rates": {one.name: one for one in rates},
             }
         )
@@ -117,9 +126,17 @@ class EffectiveRateCallback(TrainerCallback):
         state.log_history[-1].update(self._new)
         self._new = {}
 
-    def _tensors(self, optimizer: Any, model: Any) -> list[Tensor]:
+    def _tensors(self, optimizer: Any, model: Any) -> dict[str, Tensor]:
         known = named_parameters(optimizer, model)
-        return [known[name][1] for name in self.names]
+        return {name: known[name][1] for name in first_names(self.names, model)}
+
+
+def _unscale(scaler: Any, optimizer: Any) -> None:
+    """Divide gradients by a grad scaler's factor, if clipping has not; else the step does."""
+    if scaler is None or not scaler.is_enabled():
+        return
+    if scaler._per_optimizer_states[id(optimizer)]["stage"] is OptState.READY:
+        scaler.unscale_(optimizer)
 
 
 @torch.no_grad()
@@ -129,9 +146,9 @@ def angles(before: list[Tensor], after: list[Tensor]) -> list[float]:
         return []
     units = []
     for tensors in (before, after):
-        wide = [t.detach().float() for t in tensors]
-        units.append(torch._foreach_div(wide, torch._foreach_norm(wide)))
+        values = [t.detach().to(wide(t)) for t in tensors]
+        units.append(torch._foreach_div(values, torch._foreach_norm(values)))
     gaps = torch._foreach_norm(torch._foreach_sub(*units))
     home = gaps[0].device
-    half = torch.stack([gap.to(home) / 2 for gap in gaps]).clamp(max=1)
+    half = torch.stack([(gap / 2).to(home, torch.float32) for gap in gaps]).clamp(max=1)
     return [float(one) for one in (2 * half.asin()).tolist()]

@@ -92,6 +92,7 @@ def scale_invariant(
         joint=_joint(reaction, rest, products) if joint else (),
         no_gradient=tuple(name for name in reaction.weights if name not in live),
         sensitive=tuple(name for name in live if found[name] is None),
+        not_examined=reaction.others,
     )
 
 

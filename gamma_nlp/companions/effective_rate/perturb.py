@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gamma_nlp.check.probe.model_copy import cast, duplicate, is_silent
+from gamma_nlp.companions.arguments import in_own_words
 from gamma_nlp.companions.effective_rate.no_epsilons import Exact
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.graph.inputs import arguments
@@ -50,7 +51,7 @@ class Reaction:
             raise GammaError("pass inputs or loss_fn, not both: loss_fn calls the model itself")
         if any(p.is_meta for p in model.parameters()):
             raise GammaError(f"{type(model).__name__} is on the meta device; load its values first")
-        call = None if run is not None else cast(arguments(unwrap(model), inputs), torch.float64)
+        call = None if run is not None else cast(_arguments(model, inputs), torch.float64)
         self._copy, named = duplicate(model, torch.float64)
         if run is not None:  # the user's own inputs are of the user's precision
             self._copy.register_forward_pre_hook(
@@ -62,6 +63,7 @@ class Reaction:
         self.weights: dict[str, Tensor] = {
             name: p.requires_grad_(True) for name, p in named.items() if p.is_floating_point()
         }
+        self.others = tuple(name for name in named if name not in self.weights)
         self._own = {name: p.detach().clone() for name, p in self.weights.items()}
         self._generator = torch.Generator().manual_seed(seed)
         args, kwargs = ((), {}) if call is None else call
@@ -173,6 +175,13 @@ class Reaction:
             for name, value in kept.items():
                 self.weights[name].copy_(value)
         return distance if distance == distance else float("inf")
+
+
+def _arguments(model: nn.Module, inputs: Any) -> Any:
+    try:
+        return arguments(unwrap(model), inputs)
+    except GammaError as error:
+        raise GammaError(in_own_words(error, "scale_invariant(model")) from error
 
 
 def _to_float64(leaf: Any) -> Any:

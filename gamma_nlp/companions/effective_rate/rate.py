@@ -6,7 +6,9 @@ Laarhoven, arXiv:1706.05350).
 With w scale invariant, let u be the gradient at w / |w|; then the gradient at w is u / |w| and is
 orthogonal to w. So each step adds the square of its length to |w|**2, and decay takes from it; the
 norm settles where the two are equal. s = lr / (1 - momentum), d = number of elements. The formulas
-hold in the mean over noise and for small angles.
+hold in the mean over noise and for small angles. A gradient k steps old enters a step with a weight
+such as momentum**k: s is lr times the sum of these weights, and the length of a step, hence the
+angle, goes with the root of the sum of their squares.
 
 ==============  ===================  =================================  =====================
 rule            rate                 |w| at equilibrium [D]             rate there [D], as
@@ -33,7 +35,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, check_known, name_list, named_parameters
+from gamma_nlp.companions.arguments import (
+    bare,
+    began_at_zero,
+    check_known,
+    first_names,
+    named_parameters,
+    wide,
+)
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import Mode
 from gamma_nlp.errors import GammaError
@@ -73,8 +82,9 @@ def effective_lr(
     """Return the effective learning rate of each tensor, and its equilibrium.
 
     The figures mean something for scale-invariant tensors only; :func:`.invariance.scale_invariant`
-    finds these. The device is read once. Call it before ``.grad`` is cleared: SGD needs gradients
-    for the equilibrium; Adam takes their size from its second moments.
+    finds these. The device is read once. Call it before ``.grad`` is cleared and, with a grad
+    scaler, after ``unscale_``: SGD needs gradients for the equilibrium; Adam takes their size from
+    its second moments.
 
     Args:
         optimizer: ``torch.optim`` SGD, Adam, AdamW or RMSprop, with or without this library's
@@ -84,7 +94,8 @@ def effective_lr(
         model: Go by this model's names instead, for an optimizer that was made without names.
 
     Raises:
-        GammaError: The optimizer is of another kind, lacks a name, or has a momentum of 1.
+        GammaError: The optimizer is of another kind, lacks a name, has a momentum of 1
+            or ``amsgrad``, or a tensor has complex numbers.
 
     Example:
         >>> from torch import nn
@@ -96,7 +107,7 @@ def effective_lr(
     """
     optimizer = bare(optimizer)
     known = named_parameters(optimizer, model)
-    chosen = list(known) if names is None else name_list(names)
+    chosen = list(known) if names is None else first_names(names, model)
     check_known(chosen, known)
     kind = _kind(optimizer)
     measured = _measure(optimizer, kind, [known[name][1] for name in chosen])
@@ -111,6 +122,11 @@ _KINDS = {"SGD": "sgd", "Adam": "adam", "AdamW": "adam", "RMSprop": "adam"}
 
 def _kind(optimizer: Optimizer) -> str:
     cls = type(optimizer)
+    if any(group.get("amsgrad") for group in optimizer.param_groups):
+        raise GammaError(
+            "no effective learning rate is known for amsgrad=True: it divides by the largest "
+            "gradients ever, so that norms have no equilibrium; leave amsgrad out"
+        )
     if cls.__module__.startswith("torch.optim.") and cls.__name__ in _KINDS:
         return _KINDS[cls.__name__]
     raise GammaError(
@@ -128,26 +144,28 @@ def _measure(optimizer: Optimizer, kind: str, tensors: list[Tensor]) -> list[tup
         state = optimizer.state.get(w, {})
         moment = state.get("exp_avg_sq", state.get("square_avg"))
         if kind == "adam" and moment is not None:
-            slope = (moment.float().sum() / _debias(optimizer, w, state)).sqrt()
+            mean = moment.sum(dtype=wide(moment)) / _debias(optimizer, w, state)
+            slope = mean.sqrt()
         else:
             slope = nothing if w.grad is None else _norm(w.grad)
-        found.append(torch.stack([_norm(w), slope.to(w.device)]))
+        found.append(torch.stack([_norm(w), slope.to(w.device, wide(w))]))
     if not found:
         return []
     home = found[0].device
-    rows = torch.stack([one.to(home) for one in found]).tolist()
+    most = torch.float64 if any(one.dtype == torch.float64 for one in found) else torch.float32
+    rows = torch.stack([one.to(home, most) for one in found]).tolist()
     return [(norm, slope) for norm, slope in rows]
 
 
 def _norm(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor.detach(), dtype=torch.float32)
+    return torch.linalg.vector_norm(tensor.detach(), dtype=wide(tensor))
 
 
 def _debias(optimizer: Optimizer, w: Tensor, state: Mapping[str, Any]) -> Any:
+    """Return the weight of all gradients so far in the second moments, which begin at 0."""
     group = next(g for g in optimizer.param_groups if any(p is w for p in g["params"]))
-    if "betas" not in group:
-        return 1.0
-    return 1 - float(group["betas"][1]) ** state["step"]
+    memory = float(group["betas"][1] if "betas" in group else group["alpha"])
+    return began_at_zero(memory, state["step"])
 
 
 def _rate(
@@ -163,15 +181,15 @@ def _rate(
     mode = group["gamma_mode"] if hooked else native_mode(type(optimizer), group)
     decay = float(group["gamma_decay"] if hooked else group.get("weight_decay", 0.0))
     lr, unit = float(group["lr"]), slope * norm
-    memory, gain = _memory(kind, group)
+    gain, spread = _memory(kind, group)
     settled = equilibrium_norm(
         kind, mode, lr=lr, decay=decay, unit_gradient=unit, elements=w.numel(), step=lr * gain
     )
     power = 2 if kind == "sgd" else 1
     angle = math.nan
     if settled:
-        moved = lr * gain * (unit / settled if kind == "sgd" else math.sqrt(w.numel()))
-        angle = moved / settled * math.sqrt((1 - memory) / (1 + memory))
+        moved = lr * spread * (unit / settled if kind == "sgd" else math.sqrt(w.numel()))
+        angle = moved / settled
     return EffectiveRate(
         name=name,
         rule=(kind, mode),
@@ -186,9 +204,10 @@ def _rate(
 
 
 def _memory(kind: str, group: Mapping[str, Any]) -> tuple[float, float]:
-    """Return how much of a step the next one repeats, and what a gradient adds up to in all."""
+    """Return what a gradient adds up to over all steps, and the root of its squares' sum."""
     if kind == "adam" and "betas" in group:
-        return float(group["betas"][0]), 1.0
+        beta = float(group["betas"][0])
+        return 1.0, math.sqrt((1 - beta) / (1 + beta))
     momentum = float(group.get("momentum", 0.0))
     if momentum >= 1:
         raise GammaError(
@@ -196,7 +215,10 @@ def _memory(kind: str, group: Mapping[str, Any]) -> tuple[float, float]:
             "be below 1"
         )
     kept = 1 - float(group.get("dampening", 0.0)) if momentum else 1.0
-    return momentum, kept / (1 - momentum)
+    squares = kept**2 / (1 - momentum**2)
+    if group.get("nesterov"):  # the new gradient counts once more: 1 + m, then m**2, m**3, ...
+        squares = (1 + momentum) ** 2 + momentum**4 / (1 - momentum**2)
+    return kept / (1 - momentum), math.sqrt(squares)
 
 
 def equilibrium_norm(

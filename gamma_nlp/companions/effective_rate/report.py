@@ -50,6 +50,7 @@ class ScaleInvariance:
             where tensors can replace one another, as the weights of a branch do.
         no_gradient: Tensors that the outputs do not depend on at all, such as the biases of keys.
         sensitive: All others, the members of joint groups among them.
+        not_examined: Tensors of complex or whole numbers.
     """
 
     model: str
@@ -57,6 +58,7 @@ class ScaleInvariance:
     joint: tuple[Invariance, ...]
     no_gradient: tuple[str, ...]
     sensitive: tuple[str, ...]
+    not_examined: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[Invariance]:
         return iter(self.alone)
@@ -81,4 +83,6 @@ class ScaleInvariance:
             lines.append(f"  and {len(self.joint) - len(shown)} that overlap with these")
         if self.no_gradient:
             lines.append(f"no gradient: {listed(self.no_gradient)}")
+        if self.not_examined:
+            lines.append(f"not examined, no real numbers: {listed(self.not_examined)}")
         return "\n".join(lines)

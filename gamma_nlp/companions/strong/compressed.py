@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from gamma_nlp.companions.strong.sparsity import SparsityReport, sparsity_report
 from gamma_nlp.errors import GammaError, listed, need, one_line, shown
 from gamma_nlp.gains.table import dtype_name
 
-FORMAT = "gamma_nlp.compressed.1"
+FORMAT = "gamma_nlp.compressed.2"
+READABLE = ("gamma_nlp.compressed.1", FORMAT)
 
 
 def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityReport:
@@ -35,8 +37,8 @@ def save_compressed(model: nn.Module, path: str | os.PathLike[str]) -> SparsityR
         The sparsity report, with the size of the file.
 
     Raises:
-        GammaError: The model's state holds something other than plain tensors, the file cannot be
-            written, or safetensors is not installed.
+        GammaError: The model's state holds something other than plain tensors, or a dtype that
+            would not come back; the file cannot be written, or safetensors is not installed.
     """
     safetensors = _safetensors()
     content: dict[str, Tensor] = {}
@@ -78,9 +80,11 @@ def load_compressed(path: str | os.PathLike[str], model: nn.Module) -> None:
 
     Raises:
         GammaError: The file is missing, cut short or of another kind; its tensors have other
-            names, shapes or dtypes than the model's; or safetensors is not installed.
+            names, shapes or dtypes than the model's, or different values for tied ones; or
+            safetensors is not installed.
     """
-    read = _read(Path(path))
+    path = Path(path)
+    read = _read(path)
     own = model.state_dict()
     missing, extra = own.keys() - read.keys(), read.keys() - own.keys()
     if missing or extra:
@@ -97,9 +101,53 @@ def load_compressed(path: str | os.PathLike[str], model: nn.Module) -> None:
             )
         if tensor.device.type == "meta":
             raise GammaError(f"{name!r} is on the meta device; call model.to_empty(device=...)")
+    pairs = [_once(path, name, tensor, read) for name, tensor in own.items()]
+    _check_tied(path, own, read)
     with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(read[name])
+        for target, source in pairs:
+            target.copy_(source)
+
+
+def _once(
+    path: Path, name: str, tensor: Tensor, read: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return a tensor's memory and what to write there: an expanded tensor has each value once.
+
+    Raises:
+        GammaError: The file has different values for one place in memory.
+    """
+    target, source = tensor, read[name]
+    for dim, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
+        if size > 1 and stride == 0:
+            first = source.narrow(dim, 0, 1)
+            if not _same_bits(first.expand_as(source), source):
+                raise GammaError(
+                    f"{path}: {name!r} has different values where the model has one value, "
+                    f"expanded; call .contiguous() on the model's first"
+                )
+            target, source = target.narrow(dim, 0, 1), first
+    return target, source
+
+
+def _check_tied(path: Path, own: Mapping[str, Tensor], read: Mapping[str, Tensor]) -> None:
+    """Check that tensors that share memory in the model have the same values in the file."""
+    first: dict[tuple[object, ...], str] = {}
+    for name, tensor in own.items():
+        if not tensor.numel():
+            continue
+        layout = (tuple(tensor.shape), tensor.stride())
+        if tensor.is_contiguous():
+            layout = ((tensor.numel(),), (1,))
+        other = first.setdefault((tensor.device, tensor.data_ptr(), tensor.dtype, layout), name)
+        if not _same_bits(read[other].reshape(-1), read[name].reshape(-1)):
+            raise GammaError(
+                f"{path}: {other!r} and {name!r} have different values, but in the model they are "
+                "tied; untie them before loading, or save a model in which they are tied"
+            )
+
+
+def _same_bits(a: Tensor, b: Tensor) -> bool:
+    return torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
 
 
 def _dtype_and_shape(tensor: Tensor) -> str:
@@ -120,7 +168,7 @@ def _read(path: Path) -> dict[str, Tensor]:
             content = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except Exception as error:  # its own error class, or the operating system's
         raise GammaError(f"{path} is not a whole safetensors file ({one_line(error)})") from error
-    if header.get("format") != FORMAT:
+    if header.get("format") not in READABLE:
         raise GammaError(
             f"{path} was not written by save_compressed (its format is {header.get('format')!r}, "
             f"expected {FORMAT!r})"

@@ -21,7 +21,7 @@ class Span:
     Attributes:
         step: The optimizer step of the last of them, counted from 1.
         acted: The share of them in which it acted; with decisions per tensor, the mean share.
-        coherence: Mean of cos(g, g + r), all tensors taken as one vector.
+        coherence: Mean of cos(g, g + r) of the two steps, all tensors taken as one vector.
     """
 
     step: int
@@ -55,7 +55,7 @@ class StrongReport:
     Attributes:
         rows: One row for each tensor.
         acted: Share of the decisions in which it acted, over all tensors.
-        coherence: Mean of cos(g, g + r), all tensors taken as one vector.
+        coherence: Mean of cos(g, g + r) of the two steps, all tensors taken as one vector.
         steps: Optimizer steps so far.
     """
 
@@ -67,7 +67,8 @@ class StrongReport:
     @property
     def sparsity(self) -> float:
         """The share of zeros among all elements of these tensors."""
-        return sum(row.zeros for row in self.rows) / sum(row.elements for row in self.rows)
+        elements = sum(row.elements for row in self.rows)
+        return sum(row.zeros for row in self.rows) / max(elements, 1)
 
     @property
     def compression(self) -> float:
@@ -80,8 +81,9 @@ class StrongReport:
         lines = [f"{'tensor':<{width}}  {'elements':>10}  {'zeros':>7}  {'acted':>7}  cos(g, g+r)"]
         for row in self.rows:
             lines.append(
-                f"{row.name:<{width}}  {row.elements:>10,}  {row.zeros / row.elements:>7.1%}  "
-                f"{_percent(row.acted):>7}  {row.coherence:>11.3f}"
+                f"{row.name:<{width}}  {row.elements:>10,}  "
+                f"{row.zeros / max(row.elements, 1):>7.1%}  {_percent(row.acted):>7}  "
+                f"{row.coherence:>11.3f}"
             )
         acted = "no decision yet"
         if self.acted == self.acted:  # no nan

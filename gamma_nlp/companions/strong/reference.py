@@ -14,15 +14,34 @@ from gamma_nlp.companions.strong.rules import StrongSettings
 
 
 @torch.no_grad()
-def both_gradients(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], settings: StrongSettings
+def both_steps(
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    reaches: Sequence[float | Tensor],
+    settings: StrongSettings,
 ) -> tuple[Tensor, Tensor]:
-    """Return g and r of tensors taken as one vector; with L1, without the weights that are 0."""
-    w = torch.cat([one.double().flatten() for one in weights])
-    g = torch.cat([one.double().flatten() for one in gradients])
-    if settings.l1:
-        w, g = w[w != 0], g[w != 0]
-    return g, settings.l1 * w.sign() + settings.l2 * w
+    """Return g and r of tensors taken as one vector; with L1, without the weights that are 0.
+
+    Args:
+        before: The tensors before the optimizer's step.
+        after: The same after it, without what its own decay took.
+        reaches: The learning rate of each, in another metric times what that makes of a gradient.
+        settings: The penalty.
+    """
+    gs, rs = [], []
+    for old, new, reach in zip(before, after, reaches, strict=True):
+        w = old.double().clone()
+        g = w - new.double()
+        if settings.metric == "euclidean":
+            r = reach * (settings.l1 * w.sign() + settings.l2 * w)
+        else:
+            shrunk = w.clone()
+            shrink_reference(shrunk, reach, settings)
+            r = w - shrunk
+        chosen = w != 0 if settings.l1 else torch.ones_like(w, dtype=torch.bool)
+        gs.append(g[chosen])
+        rs.append(r[chosen])
+    return torch.cat(gs), torch.cat(rs)
 
 
 def cosine(g: Tensor, r: Tensor) -> float:
@@ -33,25 +52,33 @@ def cosine(g: Tensor, r: Tensor) -> float:
 
 @torch.no_grad()
 def decide_reference(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], settings: StrongSettings, step: int
+    before: Sequence[Tensor],
+    after: Sequence[Tensor],
+    reaches: Sequence[float | Tensor],
+    settings: StrongSettings,
+    step: int,
 ) -> list[bool]:
     """Return which tensors to shrink at step number ``step`` (the first is 0)."""
-    units = [([w], [g]) for w, g in zip(weights, gradients, strict=True)]
-    if settings.scope == "global":
-        units = [(list(weights), list(gradients))]
+    parts = list(zip(before, after, reaches, strict=True))
+    units = [parts] if settings.scope == "global" else [[part] for part in parts]
     acts = []
-    for w, gradient in units:
-        g, r = both_gradients(w, gradient, settings)
+    for unit in units:
+        old, new, reach = zip(*unit, strict=True)
+        g, r = both_steps(old, new, reach, settings)
         act = {
             "direction": cosine(g, r) >= settings.threshold,
             "magnitude": float(r.norm()) <= settings.ratio * float(g.norm()),
         }.get(settings.rule, True)
         acts.append(act and step >= settings.delay_steps)
-    return acts if settings.scope == "tensor" else acts * len(weights)
+    return acts if settings.scope == "tensor" else acts * len(parts)
 
 
 @torch.no_grad()
-def shrink_reference(w: Tensor, dose: float, settings: StrongSettings) -> None:
-    """Shrink one tensor, by a sum of learning rates."""
-    w.mul_(1 - dose * settings.l2)
-    w.copy_(w.sign() * (w.abs() - dose * settings.l1).clamp(min=0))
+def shrink_reference(w: Tensor, reach: float | Tensor, settings: StrongSettings) -> None:
+    """Shrink one tensor, by a sum of learning rates, in another metric times its factors."""
+    if settings.metric == "euclidean":
+        w.mul_(max(1 - reach * settings.l2, 0))
+        w.copy_(w.sign() * (w.abs() - reach * settings.l1).clamp(min=0))
+    else:
+        soft = w.sign() * (w.abs() - reach * settings.l1).clamp(min=0)
+        w.copy_(soft / (1 + reach * settings.l2))

@@ -6,8 +6,11 @@ Regularization for Deep Neural Networks"), or impose it only while the gradients
 its presence (Park et al., "Gradient-Coherent Strong Regularization for Deep Neural Networks",
 arXiv:1811.08056).
 
-[R] The rules are our reading, with g the gradient of the loss, r = l1 sign(w) + l2 w (with L1,
-both over the weights that are not 0):
+[R] The rules are our reading. They compare two steps in w: g, what the optimizer took for the loss,
+and r = lr (l1 sign(w) + l2 w), what the penalty would take (with L1, both over the weights that are
+not 0). Under SGD without momentum g is lr times the gradient. Under momentum, Adam and their kin
+the gradient says little about the step: Adam's is the same for a loss of any scale, and momentum m
+multiplies a lasting gradient by 1 / (1 - m).
 
 =============  ============================================
 always         at every step, the usual way
@@ -26,22 +29,23 @@ product of the other layers' norms, and all of them shrink together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, free_key, name_list, named_parameters
+from gamma_nlp.companions.arguments import bare, first_names, free_key, named_parameters
 from gamma_nlp.companions.strong.history import Record, Span, StrongReport, StrongRow
-from gamma_nlp.companions.strong.rules import Rule, Scope, StrongSettings, decide, measure, shrink
+from gamma_nlp.companions.strong.metric import check_metric, reaches
+from gamma_nlp.companions.strong.rules import Metric, Rule, Scope, StrongSettings, decide
+from gamma_nlp.companions.strong.shrink import shrink, shrink_scaled
+from gamma_nlp.companions.strong.steps import compare
 from gamma_nlp.companions.strong.targets import (
     check,
-    gradients_of,
+    check_gradients,
     places_of,
-    unscaled,
     vector,
     weights_of,
 )
@@ -56,12 +60,21 @@ KEY = "strong_regularization"
 class StrongRegularizer:
     """Add L1 and L2 to an optimizer, at the steps at which a rule allows it.
 
-    A step hook decides from the gradients before the optimizer changes anything. After the
-    optimizer's step it shrinks the weights [R]: ``w *= 1 - lr l2``, then
-    ``w = sign(w) max(|w| - lr l1, 0)``, the proximal step of L1, which makes exact zeros. Both are
-    decoupled: as parts of the gradient, Adam would divide them by the size of the gradient, and no
-    zeros would appear. With momentum m, SGD moves 1 / (1 - m) times as far for a gradient, so l1
-    and l2 weigh 1 - m of a penalty in the loss.
+    Step hooks see what the optimizer took from the weights, and decide from that. Its own
+    decoupled decay is left out; a coupled one is part of its step. If the rule allows it, the
+    weights then shrink [R], in one of two metrics:
+
+    * ``euclidean``: ``w *= 1 - lr l2``, then ``w = sign(w) max(|w| - lr l1, 0)``, the proximal step
+      of L1, which makes exact zeros. Under SGD with momentum m, l1 and l2 weigh 1 - m of a
+      penalty in the loss. Under Adam this is *not* the lasso: every weight goes toward 0 by lr l1
+      and away from it by at most about lr, whatever its gradient is, so that l1 is a share of
+      Adam's step size, and at l1 < 1 a weight stays whose loss asks for it however faintly.
+    * ``preconditioner``: the proximal step in the metric of the optimizer's own step, lr f for a
+      gradient with f = 1 / (sqrt(v) + eps) under Adam: ``w = sign(w) max(|w| - lr f l1, 0) /
+      (1 + lr f l2)``. At rest the loss and both penalties balance: l1 and l2 are those of a lasso
+      or an elastic net, and count in units of the loss [D].
+
+    Either is decoupled: as parts of the gradient, the penalties would leave no zeros.
 
     A weight that was made 0 stays 0 until the regulariser acts again; then the optimizer's step
     can bring it back. Between decisions (``every`` > 1) such weights move: call
@@ -80,10 +93,11 @@ class StrongRegularizer:
         rule: ``always``, ``delayed``, ``direction`` or ``magnitude``.
         delay_steps: Steps without regularisation at the start, under any rule.
         threshold: The least cosine at which ``direction`` acts.
-        ratio: The largest |r| / |g| at which ``magnitude`` acts.
+        ratio: The largest |r| / |g| at which ``magnitude`` acts. Both are steps.
         scope: ``global`` decides for all tensors together, ``tensor`` for each.
         every: Decide at each step that is a multiple of this, and shrink by the sum of the
             learning rates since the last decision. Saves time.
+        metric: ``euclidean`` or ``preconditioner``.
         names: Names of the tensors. By default the model's weights: what is contracted with the
             signal (matrices, convolutions), without gains, shifts, biases, embeddings.
         model: The model whose names these are, and whose weights are regularised without ``names``.
@@ -120,6 +134,7 @@ class StrongRegularizer:
         ratio: float = 3.0,
         scope: Scope = "global",
         every: int = 1,
+        metric: Metric = "euclidean",
         names: Iterable[str] | None = None,
         model: nn.Module | None = None,
         table: GainTable | None = None,
@@ -134,22 +149,27 @@ class StrongRegularizer:
             ratio=ratio,
             scope=scope,
             every=every,
+            metric=metric,
         )
         self.optimizer = optimizer = bare(optimizer)
         self.key = free_key(optimizer, KEY)
         known = named_parameters(optimizer, model)
         if names is None:
             names = weights_of(known, model, table, inputs)
-        self._places = places_of(optimizer, known, name_list(names))
+        self._places = places_of(optimizer, known, first_names(names, model))
         check(optimizer, self._places, self.settings)
+        if metric == "preconditioner":
+            check_metric(optimizer)
         self._record = Record(list(self._places), every)
         self._calls = 0
         self._steps: int | Tensor = 0
-        self._dose: list[Any] = [0.0] * len(optimizer.param_groups)
+        self._started: bool | Tensor = False
+        self._dose: dict[int, Any] = {}
         self._zeros: dict[str, Tensor] = {}
-        self._due: tuple[list[int], Tensor, Tensor | None] | None = None
+        self._before: list[Tensor] | None = None
+        self._keep: Tensor | None = None
         self._hooks = [
-            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_pre_hook(lambda *_: self.before_step()),
             optimizer.register_step_post_hook(lambda *_: self.after_step()),
             optimizer.register_state_dict_post_hook(self._save),
             # Before other hooks, which may pass on a state without our entry.
@@ -188,86 +208,78 @@ class StrongRegularizer:
             if name in self._zeros:
                 w.masked_fill_(self._zeros[name].to(w.device), 0.0)
 
+    @property
+    def _dose_groups(self) -> set[int]:
+        return {group for group, _ in self._places.values()}
+
+    def _group(self, name: str) -> dict[str, Any]:
+        return self.optimizer.param_groups[self._places[name][0]]
+
+    def _parameters(self) -> list[Tensor]:
+        """Return the parameters that are in the groups now: sharded data parallel replaces them."""
+        return [self._group(name)["params"][self._places[name][1]] for name in self._places]
+
     def _tensors(self) -> list[Tensor]:
-        """Return the tensors that are in the groups now: sharded data parallel replaces them."""
-        groups = self.optimizer.param_groups
-        return [groups[group]["params"][index].detach() for group, index in self._places.values()]
-
-    def _before(
-        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        self._due = None
-        # As in gamma_nlp.decay.step_hook: a closure makes the gradients inside the step.
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if closure is None:
-            self.before_step()
-            return None
-        once = partial(self._run_then_observe, closure, [])
-        if "closure" in kwargs:
-            return args, {**kwargs, "closure": once}
-        return (args[0], once, *args[2:]), kwargs
-
-    def _run_then_observe(self, closure: Any, seen: list[bool]) -> Any:
-        loss = closure()
-        if not seen:  # some optimizers call it several times in one step
-            seen.append(True)
-            self.before_step()
-        return loss
+        return [w.detach() for w in self._parameters()]
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """Decide from the current gradients; the hook calls it."""
+        """Count the step and, where there will be a decision, keep the weights; a hook calls it."""
         found_inf = getattr(self.optimizer, "found_inf", None)
-        keep = None if found_inf is None else (found_inf == 0).to(torch.float32).reshape(())
-        counts: Any = 1 if keep is None else keep  # 0 at a step that a grad scaler skips
-        started = self._steps >= self.settings.delay_steps
+        self._keep = None if found_inf is None else (found_inf == 0).to(torch.float32).reshape(())
+        counts: Any = 1 if self._keep is None else self._keep  # 0: a grad scaler skips this step
+        self._started = self._steps >= self.settings.delay_steps
         self._steps = self._steps + counts
         self._calls += 1
-        for number, group in enumerate(self.optimizer.param_groups):
-            lr = group["lr"]
-            lr = lr.detach() if isinstance(lr, Tensor) else lr
-            self._dose[number] = self._dose[number] + lr * counts
-        if self._calls % self.settings.every:
-            return
-        tensors = self._tensors()
-        gradients = gradients_of(self.optimizer, self._places)
-        live = [i for i, g in enumerate(gradients) if g is not None]
-        if not live:
-            return
-        found = measure(
-            [tensors[i] for i in live],
-            [g for g in gradients if g is not None],
-            l1=self.settings.l1,
-            l2=self.settings.l2,
-        )
-        groups = [group for group, _ in self._places.values()]
-        found = unscaled(found, self.optimizer, [groups[i] for i in live])
-        acts, coherence = decide(found, self.settings, started)
-        if keep is not None:
-            acts = acts & (keep != 0).to(acts.device)
-        self._record.add(live, acts, coherence, keep)
-        self._due = live, acts, keep
+        for number in self._dose_groups:
+            lr = self.optimizer.param_groups[number]["lr"]
+            due = (lr.detach() if isinstance(lr, Tensor) else lr) * counts
+            # What is delayed is left out, not put off.
+            self._dose[number] = self._dose.get(number, 0.0) + due * self._started
+        self._before = None
+        if self._calls % self.settings.every == 0:
+            check_gradients(self.optimizer, self._places)
+            self._before = [w.clone() for w in self._tensors()]
 
     @torch.no_grad()
     def after_step(self) -> None:
-        """Shrink the tensors of the last decision; the hook calls it."""
-        if self._due is None:
+        """Compare the two steps, decide and shrink; a hook calls it."""
+        before, self._before = self._before, None
+        if before is None:
             return
-        live, acts, keep = self._due
-        self._due = None
-        tensors, places = self._tensors(), list(self._places.items())
-        doses = [self._dose[places[i][1][0]] for i in live]
-        shrink(
-            [tensors[i] for i in live],
-            vector(doses, acts.device),
-            l1=self.settings.l1,
-            l2=self.settings.l2,
-            acts=acts,
-            zeros=[self._zeros_of(places[i][0], tensors[i]) for i in live]
-            if self._remembers_zeros
-            else None,
-        )
-        self._dose = [0.0 if keep is None else dose * (1 - keep) for dose in self._dose]
+        check_gradients(self.optimizer, self._places)  # a closure has made them since
+        live = [i for i, w in enumerate(self._parameters()) if w.grad is not None]
+        if not live:
+            return
+        names = [list(self._places)[i] for i in live]
+        tensors = [self._tensors()[i] for i in live]
+        places = [list(self._places.values())[i] for i in live]
+        found = compare(self.optimizer, places, [before[i] for i in live], tensors, self.settings)
+        acts, coherence = decide(found, self.settings, self._started)
+        keep = self._keep
+        if keep is not None:
+            acts = acts & (keep != 0).to(acts.device)
+        self._record.add(live, acts, coherence, keep)
+        self._shrink(names, places, tensors, acts)
+        for number, dose in self._dose.items():
+            self._dose[number] = 0.0 if keep is None else dose * (1 - keep)
+
+    def _shrink(
+        self,
+        names: Sequence[str],
+        places: Sequence[tuple[int, int]],
+        tensors: list[Tensor],
+        acts: Tensor,
+    ) -> None:
+        l1, l2, zeros = self.settings.l1, self.settings.l2, None
+        if self._remembers_zeros:
+            zeros = [self._zeros_of(name, w) for name, w in zip(names, tensors, strict=True)]
+        doses = [self._dose[group] for group, _ in places]
+        if self.settings.metric == "euclidean":
+            shrink(tensors, vector(doses, acts.device), l1=l1, l2=l2, acts=acts, zeros=zeros)
+        else:
+            far = reaches(self.optimizer, places, doses)
+            shrink_scaled(tensors, far, l1=l1, l2=l2, acts=acts, zeros=zeros)
 
     @property
     def _remembers_zeros(self) -> bool:
@@ -286,7 +298,7 @@ class StrongRegularizer:
         state = {
             "calls": self._calls,
             "steps": int(self._steps),
-            "dose": [float(dose) for dose in self._dose],
+            "dose": {number: float(dose) for number, dose in self._dose.items()},
             "zeros": {name: zero.clone() for name, zero in self._zeros.items()},
             "record": self._record.state(),
         }
@@ -309,6 +321,7 @@ class StrongRegularizer:
                 )
         self._zeros = {name: zero.clone() for name, zero in zeros.items()}
         self._calls, self._steps = int(state["calls"]), int(state["steps"])
-        same = len(state["dose"]) == len(self._dose)
-        self._dose = list(state["dose"]) if same else [0.0] * len(self._dose)
+        saved = state["dose"]
+        saved = dict(enumerate(saved)) if isinstance(saved, list) else saved
+        self._dose = {n: dose for n, dose in saved.items() if n in self._dose_groups}
         self._record.load(state["record"])

@@ -1,11 +1,14 @@
-"""Pack a tensor with zeros in the smallest of three forms, and unpack it bit for bit.
+"""Pack a tensor with zeros in the smallest of several forms, and unpack it bit for bit.
 
 * dense: as it is;
 * mask: one bit an element, and the values that are not zero;
-* rows (CSR): where each row of the matrix starts, and column and value of each nonzero.
+* rows (CSR): where each row of the matrix starts, and column and value of each nonzero;
+* signed mask, signed rows: the same, and one bit for each zero: whether it is -0.0. Pruning by a
+  product with a mask leaves as many of these as of 0.0.
 
-Only values whose bits are all 0 are left out: -0.0 is kept. A tensor with another number of
-dimensions counts as a matrix of its first dimension by the rest.
+Other values are left out only if all their bits are 0. A tensor with another number of dimensions
+counts as a matrix of its first dimension by the rest, a complex one as its real and imaginary parts
+side by side. Dtypes that safetensors or torch's indexing cannot handle travel as integers.
 """
 
 from __future__ import annotations
@@ -19,13 +22,31 @@ from torch import Tensor
 
 from gamma_nlp.errors import GammaError
 
-Form = Literal["dense", "mask", "rows"]
+Form = Literal["dense", "mask", "rows", "signed mask", "signed rows"]
 PARTS: dict[Form, tuple[str, ...]] = {
     "dense": ("dense",),
     "mask": ("mask", "values"),
     "rows": ("starts", "columns", "values"),
+    "signed mask": ("mask", "signs", "values"),
+    "signed rows": ("starts", "columns", "signs", "values"),
 }
 _BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_SIGNED = {
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn,
+    torch.float8_e5m2,
+}  # fmt: skip
+_NATIVE = _SIGNED | {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
+_REAL = {
+    torch.complex128: torch.float64, torch.complex64: torch.float32, torch.complex32: torch.float16,
+}  # fmt: skip
+_AS_INTEGERS = {
+    torch.uint16, torch.uint32, torch.uint64, torch.float8_e8m0fnu, torch.float8_e4m3fnuz,
+    torch.float8_e5m2fnuz,
+}  # fmt: skip
+STORABLE = frozenset(_NATIVE | _AS_INTEGERS | set(_REAL))
+"""The dtypes that come back bit for bit."""
+HEADER = 100
+"""About how many bytes a part takes in a file's header."""
 _SHORT = 2**16
 """How many columns two bytes can number."""
 
@@ -48,52 +69,81 @@ class Packed:
         return sum(part.numel() * part.element_size() for part in self.parts.values())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Census:
+    """What a tensor's elements are; those of a complex tensor are counted one by one in ``zeros``.
+
+    Attributes:
+        zeros: Elements that are 0, of either sign.
+        kept: Values with a bit that is not 0.
+        minus: Values among these that are -0.0.
+    """
+
+    zeros: int
+    kept: int
+    minus: int
+
+
+def census(tensor: Tensor) -> Census:
+    """Count a tensor's zeros and the values that a packed form would keep."""
+    tensor = _plain(tensor)
+    bits = _integers(tensor)
+    minus = _minus_zeros(bits, tensor.dtype)
+    nothing = minus if tensor.dtype == torch.float8_e8m0fnu else (bits == 0) | minus  # has no 0
+    whole = nothing.view(-1, 2).all(1) if tensor.is_complex() else nothing
+    return Census(zeros=int(whole.sum()), kept=int((bits != 0).sum()), minus=int(minus.sum()))
+
+
 def pack(tensor: Tensor) -> Packed:
     """Return the smallest form of a tensor; on a tie the simplest."""
-    tensor = tensor.detach().cpu().contiguous()
-    bits = _bits(tensor)
-    if bits is None:
-        return Packed(form="dense", parts={"dense": tensor})
-    kept = bits != 0
-    form = smallest(tensor, int(kept.sum()))
+    tensor = _plain(tensor)
+    form = smallest(tensor, census(tensor))
+    bits, carrier = _integers(tensor), _carrier(tensor.dtype)
     if form == "dense":
-        return Packed(form=form, parts={"dense": tensor})
-    values = tensor.reshape(-1)[kept]
-    if form == "mask":
-        return Packed(form=form, parts={"mask": _join(kept), "values": values})
-    rows, columns = _matrix(tuple(tensor.shape))
+        dense = tensor if carrier == tensor.dtype else bits.view(carrier).view(_shape(tensor))
+        return Packed(form=form, parts={"dense": dense})
+    kept, parts = bits != 0, {}
+    if form.startswith("signed"):
+        minus = _minus_zeros(bits, tensor.dtype)
+        kept = kept & ~minus
+        parts["signs"] = _join(minus[~kept])
+    parts["values"] = bits[kept].view(carrier)
+    if form.endswith("mask"):
+        return Packed(form=form, parts={**parts, "mask": _join(kept)})
+    rows, columns = _matrix(_shape(tensor))
     counts = kept.view(rows, columns).sum(1)
     starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
     places = kept.view(rows, columns).nonzero()[:, 1].to(torch.int32)
     if columns <= _SHORT:
         places = places.to(torch.int16)  # wraps, and is unwrapped again
-    parts = {"starts": starts.to(torch.int32), "columns": places, "values": values}
-    return Packed(form=form, parts=parts)
+    return Packed(form=form, parts={**parts, "starts": starts.to(torch.int32), "columns": places})
 
 
-def sizes(tensor: Tensor, kept: int) -> dict[Form, int]:
-    """Return the bytes of a tensor in each possible form, if ``kept`` values are stored."""
-    size, count = tensor.element_size(), tensor.numel()
-    found: dict[Form, int] = {"dense": size * count}
-    if size in _BITS and count and tensor.dtype != torch.bool:
-        rows, columns = _matrix(tuple(tensor.shape))
-        found["mask"] = math.ceil(count / 8) + size * kept
-        if kept < 2**31 and columns < 2**31:
-            place = 2 if columns <= _SHORT else 4
-            found["rows"] = 4 * (rows + 1) + (place + size) * kept
-    return found
+def sizes(tensor: Tensor, found: Census) -> dict[Form, int]:
+    """Return the bytes of a tensor in each possible form."""
+    count, size = math.prod(_shape(tensor)), _bits_of(tensor.dtype).itemsize
+    options: dict[Form, int] = {"dense": size * count}
+    if not count or tensor.dtype == torch.bool:
+        return options
+    rows, columns = _matrix(_shape(tensor))
+    place = 2 if columns <= _SHORT else 4
+    numbered = found.kept < 2**31 and columns < 2**31
+    options["mask"] = math.ceil(count / 8) + size * found.kept
+    if numbered:
+        options["rows"] = 4 * (rows + 1) + (place + size) * found.kept
+    if found.minus:
+        kept = found.kept - found.minus
+        signs = math.ceil((count - kept) / 8)
+        options["signed mask"] = math.ceil(count / 8) + signs + size * kept
+        if numbered:
+            options["signed rows"] = 4 * (rows + 1) + signs + (place + size) * kept
+    return options
 
 
-def smallest(tensor: Tensor, kept: int) -> Form:
-    """Return the form with the fewest bytes."""
-    found = sizes(tensor, kept)
-    return min(found, key=lambda form: found[form])
-
-
-def stored(tensor: Tensor) -> int:
-    """Return how many elements have a bit that is not 0, so that a packed form keeps them."""
-    bits = _bits(tensor.detach())
-    return tensor.numel() if bits is None else int((bits != 0).sum())
+def smallest(tensor: Tensor, found: Census) -> Form:
+    """Return the form with the fewest bytes in a file."""
+    options = sizes(tensor, found)
+    return min(options, key=lambda form: options[form] + HEADER * len(PARTS[form]))
 
 
 def unpack(packed: Packed, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
@@ -104,27 +154,34 @@ def unpack(packed: Packed, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor
     """
     if set(packed.parts) != set(PARTS[packed.form]):
         raise GammaError(f"form {packed.form!r} with parts {sorted(packed.parts)}")
+    parts_shape = (*shape, 2) if dtype.is_complex else shape
     if packed.form == "dense":
         dense = packed.parts["dense"]
-        if tuple(dense.shape) != shape or dense.dtype != dtype:
+        if tuple(dense.shape) != parts_shape or dense.dtype != _carrier(dtype):
             raise GammaError(f"{dense.dtype} of shape {tuple(dense.shape)}")
-        return dense
+        return dense if dense.dtype == dtype else _typed(dense, shape, dtype)
     values = packed.parts["values"]
-    if values.dtype != dtype or values.dim() != 1:
+    if values.dtype != _carrier(dtype) or values.dim() != 1:
         raise GammaError(f"values are {values.dtype} of shape {tuple(values.shape)}")
-    count = math.prod(shape)
-    if packed.form == "mask":
+    count = math.prod(parts_shape)
+    if packed.form.endswith("mask"):
         mask = packed.parts["mask"]
         if mask.dtype != torch.uint8 or tuple(mask.shape) != (math.ceil(count / 8),):
             raise GammaError(f"a mask of {mask.numel()} bytes for {count} elements")
         at = _split(mask, count).nonzero().squeeze(1)
     else:
-        at = _row_places(packed.parts, shape)
+        at = _row_places(packed.parts, parts_shape)
     if len(at) != len(values):
         raise GammaError(f"{len(values)} values for {len(at)} places")
-    flat = torch.zeros(count, dtype=dtype)
-    flat[at] = values
-    return flat.view(shape)
+    flat = torch.zeros(count, dtype=_bits_of(dtype))
+    flat[at] = values.view(flat.dtype)
+    if packed.form.startswith("signed"):
+        free = torch.ones(count, dtype=torch.bool).index_fill_(0, at, False).nonzero().squeeze(1)
+        signs = packed.parts["signs"]
+        if signs.dtype != torch.uint8 or tuple(signs.shape) != (math.ceil(len(free) / 8),):
+            raise GammaError(f"signs of {signs.numel()} bytes for {len(free)} zeros")
+        flat[free[_split(signs, len(free)).bool()]] = torch.iinfo(flat.dtype).min
+    return _typed(flat, shape, dtype)
 
 
 def _row_places(parts: dict[str, Tensor], shape: tuple[int, ...]) -> Tensor:
@@ -142,12 +199,40 @@ def _row_places(parts: dict[str, Tensor], shape: tuple[int, ...]) -> Tensor:
     return torch.arange(rows).repeat_interleave(counts) * columns + places
 
 
-def _bits(tensor: Tensor) -> Tensor | None:
-    """Return the elements as flat integers of their size; ``None`` if no integer has that size."""
-    kind = _BITS.get(tensor.element_size())
-    if kind is None or tensor.dtype == torch.bool or not tensor.numel():
-        return None
-    return tensor.reshape(-1).view(kind)
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor's values; a complex element has two."""
+    return (*tensor.shape, 2) if tensor.is_complex() else tuple(tensor.shape)
+
+
+def _bits_of(dtype: torch.dtype) -> torch.dtype:
+    return _BITS[_REAL.get(dtype, dtype).itemsize]
+
+
+def _carrier(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which a file holds the values."""
+    return dtype if dtype in _NATIVE else _bits_of(dtype)
+
+
+def _integers(tensor: Tensor) -> Tensor:
+    """Return the values as flat integers of their size."""
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    return real.reshape(-1).view(_bits_of(tensor.dtype))
+
+
+def _typed(values: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    flat = values.reshape(-1).view(_REAL.get(dtype, dtype))
+    return torch.view_as_complex(flat.view(*shape, 2)) if dtype.is_complex else flat.view(shape)
+
+
+def _minus_zeros(bits: Tensor, dtype: torch.dtype) -> Tensor:
+    signed = _REAL.get(dtype, dtype) in _SIGNED
+    return (
+        bits == torch.iinfo(bits.dtype).min if signed else torch.zeros_like(bits, dtype=torch.bool)
+    )
 
 
 def _matrix(shape: tuple[int, ...]) -> tuple[int, int]:

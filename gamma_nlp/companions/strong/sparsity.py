@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from gamma_nlp.companions.strong.sparse_forms import Form, sizes, smallest, stored
+from gamma_nlp.companions.strong.sparse_forms import STORABLE, Form, census, sizes, smallest
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import dtype_name
 
@@ -26,7 +26,7 @@ class SparsityRow:
         dtype: Its dtype, without ``torch.``.
         elements: Number of elements.
         zeros: Number of elements that are 0, of either sign.
-        form: How it would be stored: ``dense``, ``mask`` or ``rows``.
+        form: How it would be stored; see :mod:`.sparse_forms`.
         dense_bytes: Its size as it is.
         stored_bytes: Its size in that form.
     """
@@ -86,29 +86,29 @@ class SparsityReport:
     @property
     def parameters_to_nonzeros(self) -> float:
         """Elements over nonzeros: the compression that papers quote, which ignores indices."""
-        return self.elements / max(self.elements - self.zeros, 1)
+        return max(self.elements, 1) / max(self.elements - self.zeros, 1)
 
     @property
     def compression(self) -> float:
         """Dense bytes over stored bytes, or over the file's size where there is a file."""
-        return self.dense_bytes / max(self.file_bytes or self.stored_bytes, 1)
+        return max(self.dense_bytes, 1) / max(self.file_bytes or self.stored_bytes, 1)
 
     def __str__(self) -> str:
         names = [" = ".join(row.names) for row in self.rows]
         width = max([len(name) for name in names] + [6])
         lines = [
-            f"{'tensor':<{width}}  {'dtype':<8}  {'elements':>11}  {'zeros':>6}  {'form':<5}  "
+            f"{'tensor':<{width}}  {'dtype':<8}  {'elements':>11}  {'zeros':>6}  {'form':<11}  "
             f"{'bytes':>12}"
         ]
         for name, row in zip(names, self.rows, strict=True):
             lines.append(
                 f"{name:<{width}}  {row.dtype:<8}  {row.elements:>11,}  "
-                f"{row.zeros / max(row.elements, 1):>6.1%}  {row.form:<5}  {row.stored_bytes:>12,}"
+                f"{row.zeros / max(row.elements, 1):>6.1%}  {row.form:<11}  {row.stored_bytes:>12,}"
             )
         lines.append(
             f"{self.zeros:,} zeros in {self.elements:,} elements ({self.sparsity:.1%}): elements / "
             f"nonzeros {self.parameters_to_nonzeros:.2f}, dense bytes / stored bytes "
-            f"{self.dense_bytes / max(self.stored_bytes, 1):.2f}"
+            f"{max(self.dense_bytes, 1) / max(self.stored_bytes, 1):.2f}"
         )
         if self.file_bytes is not None:
             lines.append(
@@ -137,15 +137,15 @@ def sparsity_report(model: nn.Module) -> SparsityReport:
     """
     rows = []
     for names, tensor in tensors(model).items():
-        kept = stored(tensor)
-        form = smallest(tensor, kept)
-        found = sizes(tensor, kept)
+        counted = census(tensor)
+        form = smallest(tensor, counted)
+        found = sizes(tensor, counted)
         rows.append(
             SparsityRow(
                 names=names,
                 dtype=dtype_name(tensor),
                 elements=tensor.numel(),
-                zeros=int((tensor == 0).sum()),
+                zeros=counted.zeros,
                 form=form,
                 dense_bytes=found["dense"],
                 stored_bytes=found[form],
@@ -158,7 +158,8 @@ def tensors(model: nn.Module) -> Mapping[tuple[str, ...], Tensor]:
     """Return the tensors of a model's state, each once, by all its names.
 
     Raises:
-        GammaError: An entry is not a tensor, or has no data (meta device).
+        GammaError: An entry is not a tensor, has no data (meta device) or a dtype that cannot be
+            stored.
     """
     names: dict[tuple[object, ...], list[str]] = {}
     found: dict[tuple[object, ...], Tensor] = {}
@@ -172,6 +173,11 @@ def tensors(model: nn.Module) -> Mapping[tuple[str, ...], Tensor]:
             raise GammaError(f"{name!r} is on the meta device and has no values; load it first")
         if tensor.layout != torch.strided or tensor.is_quantized:
             raise GammaError(f"{name!r} is not a plain tensor ({tensor.layout}, {tensor.dtype})")
+        if tensor.dtype not in STORABLE:
+            raise GammaError(
+                f"{name!r} is {dtype_name(tensor)}, whose values cannot be counted and stored; "
+                "convert it to another dtype first"
+            )
         at: tuple[object, ...] = (name,)
         if tensor.numel():
             shape, stride = tuple(tensor.shape), tensor.stride()

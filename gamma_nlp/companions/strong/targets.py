@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import NamedParameters, positions
+from gamma_nlp.companions.arguments import NamedParameters, in_own_words, positions
 from gamma_nlp.companions.strong.rules import StrongSettings
 from gamma_nlp.decay.groups import table_for
-from gamma_nlp.errors import GammaError, listed, one_line
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.wrappers import plain_names
@@ -43,13 +43,14 @@ def weights_of(
     try:
         roles = table_for(model, inputs, table).roles
     except GammaError as error:
-        if inputs is not None:
-            raise
+        why = in_own_words(error, "StrongRegularizer(optimizer, model=model")
+        if inputs is not None or table is not None:
+            raise GammaError(why) from error
         matrices = [name for name, (_, w) in known.items() if w.dim() > 1] or list(known)
         raise GammaError(
             f"StrongRegularizer cannot tell which tensors of {type(model).__name__} are weights "
             "without running it once; pass inputs= that the model takes, or the tensors' names: "
-            f"names=[{listed(matrices)}] ({one_line(error)})"
+            f"names=[{listed(matrices)}] ({why})"
         ) from error
     by_plain_name = {plain: roles[name] for name, plain in plain_names(roles).items()}
     own = plain_names(name for name, _ in model.named_parameters())
@@ -80,8 +81,15 @@ def check(optimizer: Optimizer, places: Places, settings: StrongSettings) -> Non
     """Check that the optimizer can be followed.
 
     Raises:
-        GammaError: A tensor would decay twice, has no learning rate, or is sharded.
+        GammaError: All tensors are frozen; one would decay twice, has no learning rate, has complex
+            numbers or is sharded.
     """
+    tensors = [optimizer.param_groups[number]["params"][i] for number, i in places.values()]
+    if not any(w.requires_grad for w in tensors):
+        raise GammaError(
+            f"all tensors to regularise are frozen ({listed(list(places))}), so nothing would "
+            "happen; unfreeze some first, or name others"
+        )
     for name, (number, index) in places.items():
         group = optimizer.param_groups[number]
         if settings.l2 and (group.get("weight_decay") or group.get("gamma_decay")):
@@ -89,9 +97,13 @@ def check(optimizer: Optimizer, places: Places, settings: StrongSettings) -> Non
                 f"l2={settings.l2} would act on {name!r} beside the optimizer's own weight decay; "
                 "set that to 0 for the tensors that are regularised here, or l2 to 0"
             )
-        if "lr" not in group:
+        if group.get("lr") is None:
             raise GammaError(
                 f"the optimizer's group of {name!r} has no lr, which sets the strength of a step"
+            )
+        if group["params"][index].is_complex():
+            raise GammaError(
+                f"{name!r} has complex numbers, which have no sign; leave it out of names"
             )
         if hasattr(group["params"][index], "to_local"):
             raise GammaError(
@@ -100,13 +112,12 @@ def check(optimizer: Optimizer, places: Places, settings: StrongSettings) -> Non
             )
 
 
-def gradients_of(optimizer: Optimizer, places: Places) -> list[Tensor | None]:
-    """Return the gradients of the tensors that are in the groups now.
+def check_gradients(optimizer: Optimizer, places: Places) -> None:
+    """Check the gradients of the tensors that are in the groups now.
 
     Raises:
         GammaError: A gradient is sparse.
     """
-    found: list[Tensor | None] = []
     for name, (number, index) in places.items():
         gradient = optimizer.param_groups[number]["params"][index].grad
         if gradient is not None and gradient.is_sparse:
@@ -114,29 +125,6 @@ def gradients_of(optimizer: Optimizer, places: Places) -> list[Tensor | None]:
                 f"parameter {name!r} has a sparse gradient, which StrongRegularizer does not "
                 "support; make its layer with sparse=False, or leave it out of names"
             )
-        found.append(gradient)
-    return found
-
-
-def unscaled(found: Tensor, optimizer: Optimizer, groups: Sequence[int]) -> Tensor:
-    """Correct what :func:`.rules.measure` found to the gradient of the loss itself.
-
-    A grad scaler leaves its factor to fused optimizers, and ``maximize`` reverses the sign.
-
-    Args:
-        found: From ``measure``, shape [tensors, 3].
-        optimizer: The optimizer of the tensors.
-        groups: The group number of each tensor.
-    """
-    scale = getattr(optimizer, "grad_scale", None)
-    if scale is not None:
-        scale = scale.to(found.device).reshape(())
-        found = found / torch.stack([scale**2, scale, torch.ones_like(scale)])
-    ascent = [bool(optimizer.param_groups[number].get("maximize")) for number in groups]
-    if any(ascent):
-        signs = torch.tensor([-1.0 if one else 1.0 for one in ascent], device=found.device)
-        found = torch.stack([found[:, 0], found[:, 1] * signs, found[:, 2]], dim=1)
-    return found
 
 
 def vector(values: Sequence[float | Tensor], device: torch.device) -> Tensor:

@@ -52,6 +52,43 @@ def test_the_multiplier_is_what_the_loss_would_gain_from_a_larger_gain() -> None
     torch.testing.assert_close(found, -norm.weight.grad / norm.weight.detach())
 
 
+@pytest.mark.parametrize("shape", [(4,), (4, 5), (4, 3, 2)])
+def test_batches_count_by_their_size(shape: tuple[int, ...]) -> None:
+    """Against the gradient by the gain of what all batches together lose."""
+    norm: Any = [nn.BatchNorm1d, nn.BatchNorm1d, nn.BatchNorm2d][len(shape) - 1](4).double()
+    x = normal(42, *shape) * 3
+    y = normal(42, *shape, seed=1)
+    batches = [(x[:3], y[:3]), (x[3:35], y[3:35]), (x[35:], y[35:])]
+
+    def loss_fn(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return (net(batch[0]) - batch[1]).square().mean()
+
+    net = nn.Sequential(norm)
+    found = multipliers(net, loss_fn, batches)["0"]
+    whole = torch.stack([loss_fn(net, one) * len(one[0]) / 42 for one in batches]).sum()
+    (slope,) = torch.autograd.grad(whole, [norm.weight])
+    torch.testing.assert_close(found, -slope, rtol=1e-4, atol=1e-6)  # at gain 1, up to eps
+    alike = multipliers(
+        net,
+        loss_fn,
+        [(a.repeat(2, *[1] * len(shape)), b.repeat(2, *[1] * len(shape))) for a, b in batches],
+    )
+    torch.testing.assert_close(alike["0"], found)
+
+
+def test_a_norm_that_is_called_twice_counts_both_calls() -> None:
+    layer, norm = unit(3, 2, gain=0.7)
+    first, second, y = normal(9, 3), normal(9, 3, seed=1), normal(9, 2, seed=2)
+    net = nn.Sequential(layer, norm)
+
+    def loss_fn(net: nn.Module, _: Any) -> Tensor:
+        return (net(first) * net(second) - y).square().mean()
+
+    found = multipliers(net, loss_fn, [None])["1"]
+    loss_fn(net, None).backward()
+    torch.testing.assert_close(found, -norm.weight.grad / norm.weight.detach())
+
+
 def test_measuring_leaves_the_model_as_it_was() -> None:
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5)).eval()
     net.requires_grad_(False)

@@ -213,6 +213,7 @@ nn.init.constant_(BROKEN.weight, torch.nan)
         ({"targets": 3.0}, "targets must be a tensor or batches of tensors, got 3.0"),
         ({"targets": [1.0]}, "targets must be tensors of real numbers"),
         ({"noise": "a"}, "noise must be a number or a tensor, got 'a'"),
+        ({"noise": True}, "noise must be a number or a tensor, got True"),
         ({"rtol": -1.0}, "rtol must be a number from 0 to 1, got -1.0"),
         ({"inputs": X[:1]}, "inputs have 1 rows; a covariance needs at least 2"),
         ({"inputs": []}, "inputs have 0 rows"),

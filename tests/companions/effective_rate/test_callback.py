@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from transformers import Trainer, TrainerCallback
 from gamma_nlp import GammaError, GammaTrainer
 from gamma_nlp.companions.effective_rate.callback import EffectiveRateCallback, angles
 from gamma_nlp.companions.effective_rate.invariance import scale_invariant
+from gamma_nlp.companions.effective_rate.rate import effective_lr
+from gamma_nlp.companions.effective_rate.unit_norm import UnitNorm
+from gamma_nlp.companions.strong.regularizer import StrongRegularizer
 from tests.support.tiny_models import arguments
 
 KEYS = ["effective_lr", "effective_lr_predicted", "norm_to_equilibrium", "angle", "angle_predicted"]
@@ -134,3 +138,39 @@ def test_nothing_to_look_at_is_an_error() -> None:
 def test_a_name_that_the_optimizer_does_not_have_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match=r"no parameter 'first'; it has"):
         trained(tmp_path, EffectiveRateCallback(["first"]), GammaTrainer)
+
+
+def test_gradients_that_a_grad_scaler_still_holds_scaled_are_measured_unscaled() -> None:
+    """As where the Trainer does not clip, so that the step itself would unscale them."""
+    found = []
+    for scale in (1.0, 1024.0):
+        w = nn.Parameter(torch.ones(4))
+        optimizer = torch.optim.SGD([("w", w)], lr=0.1, weight_decay=0.1)
+        scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        prepared = SimpleNamespace(optimizer=optimizer, scaler=scaler)
+        scaler.scale(w.square().sum()).backward()
+        callback = EffectiveRateCallback(["w"], every=1)
+        state: Any = SimpleNamespace(global_step=0, logging_steps=1)
+        callback.on_pre_optimizer_step(None, state, None, optimizer=prepared)
+        scaler.step(optimizer)
+        callback.on_optimizer_step(None, state, None, optimizer=prepared)
+        (rate,) = callback.history[0]["rates"].values()
+        found.append([rate.equilibrium_norm, callback.history[0]["angles"]["w"], *w.tolist()])
+    assert found[0] == pytest.approx(found[1])
+
+
+def test_a_tied_tensor_goes_by_any_of_its_names() -> None:
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    model = nn.ModuleDict({"a": first, "b": second})
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    assert [one.name for one in effective_lr(optimizer, ["b.weight"], model)] == ["a.weight"]
+    held = UnitNorm(optimizer, ["b.weight", "a.weight"], model=model, force=True)
+    assert list(held.norms) == ["a.weight"]
+    strong = StrongRegularizer(optimizer, names=["b.weight"], model=model, l1=0.1)
+    assert [row.name for row in strong.report().rows] == ["a.weight"]
+    callback = EffectiveRateCallback(["b.weight"])
+    state: Any = SimpleNamespace(global_step=0, logging_steps=1)
+    callback.on_pre_optimizer_step(None, state, None, optimizer=optimizer, model=model)
+    callback.on_optimizer_step(None, state, None, optimizer=optimizer, model=model)
+    assert list(callback.history[0]["angles"]) == ["a.weight"]

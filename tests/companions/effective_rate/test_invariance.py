@@ -135,6 +135,24 @@ def test_gain_and_shift_before_a_weight_and_a_norm_go_together() -> None:
     ]  # fmt: skip
 
 
+def test_tensors_of_odd_kinds_are_examined_or_named() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.w, self.scalar = nn.Parameter(torch.randn(6, 4)), nn.Parameter(torch.ones(()))
+            self.none, self.norm = nn.Parameter(torch.ones(0, 3)), nn.LayerNorm(6)
+            self.phase = nn.Parameter(torch.randn(4, dtype=torch.complex64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.norm((x * self.phase.abs()) @ self.w.T * self.scalar)
+            return z + self.none.sum() + self.scalar
+
+    report = scale_invariant(Odd(), torch.randn(5, 4))
+    assert found(report)["w"] == "alone" and found(report)["scalar"] == "sensitive"
+    assert report.no_gradient == ("none",) and report.not_examined == ("phase",)
+    assert "not examined, no real numbers: 'phase'" in str(report)
+
+
 def test_without_joint_no_groups_are_looked_for() -> None:
     net = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 6, bias=False), nn.LayerNorm(6), nn.GELU())
     assert scale_invariant(net, torch.randn(5, 4), joint=False).joint == ()
@@ -143,6 +161,9 @@ def test_without_joint_no_groups_are_looked_for() -> None:
 def test_a_model_that_cannot_be_called_is_an_error_that_says_so() -> None:
     with pytest.raises(GammaError, match="could not be run in float64"):
         scale_invariant(nn.Linear(3, 4), torch.randn(5, 2))
+    with pytest.raises(GammaError, match=r"scale_invariant\(model, inputs=") as raised:
+        scale_invariant(nn.Linear(3, 4))
+    assert "categorize" not in str(raised.value)
     with pytest.raises(GammaError, match="nothing that depends on its parameters"):
         scale_invariant(nn.Linear(3, 4), loss_fn=lambda net: torch.ones(3))
 

@@ -48,6 +48,50 @@ def test_rates_are_those_of_the_optimizer() -> None:
     assert one(ADAMW([w], lr=torch.tensor(0.8))).rate == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [SGD, ADAM, ADAMW, torch.optim.RMSprop])
+def test_every_precision_has_the_same_rates(make: Any, dtype: torch.dtype) -> None:
+    w = torch.full((4, 2), 1.0, dtype=dtype, requires_grad=True)
+    plain = torch.full((4, 2), 1.0, requires_grad=True)
+    optimizer = make([w, plain], lr=2.0**-6, weight_decay=0.25)
+    for _ in range(3):
+        w.grad, plain.grad = torch.full_like(w, 0.5), torch.full_like(plain, 0.5)
+        optimizer.step()
+    mine, other = effective_lr(optimizer)
+    for key in ("norm", "rate", "equilibrium_norm", "equilibrium_rate", "equilibrium_angle"):
+        assert getattr(mine, key) == pytest.approx(getattr(other, key), rel=2e-2), key
+
+
+def test_odd_shapes_have_rates_and_complex_ones_are_refused() -> None:
+    some = [torch.ones(()), torch.ones(0, 3), torch.ones(4, 6, dtype=torch.float64).T]
+    tensors = [one.requires_grad_() for one in some]
+    for w in tensors:
+        w.grad = torch.ones_like(w)
+    norms = [one.norm for one in effective_lr(SGD(tensors, lr=0.1, weight_decay=0.1))]
+    assert norms == pytest.approx([1, 0, 24**0.5])
+    w = torch.ones(3, dtype=torch.complex64, requires_grad=True)
+    with pytest.raises(GammaError, match=r"shape \(3,\) has complex numbers"):
+        effective_lr(SGD([w], lr=0.1))
+
+
+@pytest.mark.parametrize("make", [ADAM, torch.optim.RMSprop])
+def test_the_size_of_gradients_is_known_from_the_first_step(make: Any) -> None:
+    w = torch.ones(4, requires_grad=True)
+    optimizer = make([w], lr=0.0, weight_decay=0.0)
+    for _ in range(2):
+        w.grad = torch.full((4,), 0.5)
+        optimizer.step()
+    optimizer.param_groups[0].update(lr=0.1, weight_decay=0.25)
+    # lr |u| d**0.5 / (2 decay), with |u| = |gradient| |w| = 2 here, d = 4
+    assert one(optimizer).equilibrium_norm == pytest.approx((0.1 * 2 * 2 / 0.5) ** (1 / 3))
+
+
+def test_amsgrad_has_no_equilibrium_and_is_refused() -> None:
+    w = torch.ones(4, requires_grad=True)
+    with pytest.raises(GammaError, match="amsgrad=True: it divides by the largest gradients ever"):
+        effective_lr(ADAMW([w], lr=0.1, amsgrad=True))
+
+
 def test_without_decay_the_norm_grows_for_ever_and_the_rate_goes_to_zero() -> None:
     w = torch.ones(4, requires_grad=True)
     w.grad = torch.ones(4)

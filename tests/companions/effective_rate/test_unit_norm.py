@@ -128,6 +128,57 @@ def test_norms_are_put_back_every_so_many_steps() -> None:
     assert kept == [False, False, True, False, False, True, False]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "within"),
+    [
+        (torch.float64, WITHIN),
+        (torch.float32, WITHIN),
+        (torch.bfloat16, 2**-8),
+        (torch.float16, 2**-11),
+    ],
+)
+@pytest.mark.parametrize("per", ["unit", "tensor"])
+def test_every_precision_keeps_its_norm_up_to_its_rounding(
+    dtype: torch.dtype, within: float, per: str
+) -> None:
+    for factor in (1.0005, 1.003, 0.996, 1.02, 0.7, 3.0):
+        for apply in (UnitNorm.apply, UnitNorm.apply_reference):
+            model = Sheet().to(dtype)
+            held = UnitNorm(adamw(model), HELD, invariance=REPORT, per=per)
+            with torch.no_grad():
+                for name in HELD:
+                    getattr(model, name).mul_(factor)
+            apply(held)
+            for name, now in zip(HELD, held._norms(), strict=True):
+                wanted = held.norms[name]
+                assert float((now / wanted - 1).detach().abs().max()) <= within * 1.01, (
+                    name,
+                    factor,
+                )
+                assert wanted.dtype == (dtype if dtype == torch.float64 else torch.float32)
+
+
+def test_a_far_norm_is_reached_at_once() -> None:
+    model = Sheet().double()
+    with torch.no_grad():
+        model.whole.mul_(1e-30)
+    UnitNorm(adamw(model), ["whole"], invariance=REPORT, norm=1.0)
+    assert float(model.whole.detach().norm()) == pytest.approx(1.0)
+
+
+def test_tensors_of_several_precisions_and_shapes_are_held_together() -> None:
+    some = [torch.ones(()), torch.ones(2, 3, dtype=torch.float64).T, torch.ones(5).half()]
+    tensors = [nn.Parameter(one) for one in some]
+    names = ["0.0", "0.1", "0.2"]
+    held = UnitNorm(torch.optim.SGD(tensors, lr=0.1), names, force=True)
+    with torch.no_grad():
+        for w in tensors:
+            w.mul_(3)
+    held.apply()
+    for w in tensors:
+        torch.testing.assert_close(w.detach(), torch.ones_like(w))
+
+
 def test_half_precision_keeps_its_norm_up_to_rounding() -> None:
     model = Sheet().bfloat16()
     before = norms(model.float())["heads"]
@@ -241,6 +292,18 @@ def test_without_a_report_only_force_holds_a_tensor() -> None:
 def test_bad_settings_are_refused() -> None:
     model = Sheet()
     wrong: Any
+    with pytest.raises(GammaError, match="there is no tensor to hold: names is empty"):
+        UnitNorm(adamw(model), [], invariance=REPORT)
+    for value in (float("nan"), float("inf")):
+        broken = torch.optim.SGD([nn.Parameter(torch.tensor([value, 1.0]))], lr=0.1)
+        with pytest.raises(GammaError, match=r"'0\.0' has values that are not finite"):
+            UnitNorm(broken, ["0.0"], force=True)
+    empty = torch.optim.SGD([nn.Parameter(torch.ones(2, device="meta"))], lr=0.1)
+    with pytest.raises(GammaError, match="on the meta device and has no values"):
+        UnitNorm(empty, ["0.0"], force=True)
+    complex_one = torch.optim.SGD([nn.Parameter(torch.ones(2, dtype=torch.complex64))], lr=0.1)
+    with pytest.raises(GammaError, match="has complex numbers"):
+        UnitNorm(complex_one, ["0.0"], force=True)
     for wrong in (0, -1, float("inf"), float("nan"), "1", True):
         with pytest.raises(GammaError, match=f"norm must be a positive number, got {wrong!r}"):
             UnitNorm(adamw(model), HELD, invariance=REPORT, norm=wrong)

@@ -17,7 +17,12 @@ from gamma_nlp.companions.strong.sparse_forms import pack, unpack
 from gamma_nlp.companions.strong.sparsity import sparsity_report
 
 FLOATS = [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.float8_e4m3fn]
-DTYPES = [*FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool]
+DTYPES = [
+    *FLOATS, torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool,
+    torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz, torch.float8_e8m0fnu,
+    torch.uint16, torch.uint32, torch.uint64, torch.complex128, torch.complex64, torch.complex32,
+]  # fmt: skip
+EVERY = sorted({one for one in vars(torch).values() if isinstance(one, torch.dtype)}, key=str)
 SHAPES = [(), (1,), (7,), (0,), (3, 0), (5, 13), (40, 3, 3, 3), (2, 70_000)]
 
 
@@ -34,6 +39,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
     return a.reshape(-1).view(torch.uint8).tolist() == b.reshape(-1).view(torch.uint8).tolist()
 
 
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("kept", [0.0, 0.02, 0.3, 1.0])
 def test_every_shape_comes_back_bit_for_bit(dtype: torch.dtype, kept: float) -> None:
@@ -41,11 +47,134 @@ def test_every_shape_comes_back_bit_for_bit(dtype: torch.dtype, kept: float) -> 
         tensor = thin(shape, dtype, kept)
         again = unpack(pack(tensor), shape, dtype)
         if tensor.numel() > 1000:
-            integer = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-            kind = integer[tensor.element_size()]
-            assert torch.equal(again.view(kind), tensor.view(kind))
+            assert torch.equal(again.view(torch.uint8), tensor.view(torch.uint8))
         else:
             assert same_bits(again, tensor), shape
+
+
+class Held(nn.Module):
+    def __init__(self, tensor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("held", tensor)
+
+
+def random_bits(dtype: torch.dtype, kept: float) -> Tensor:
+    """A tensor of any bits, nan, infinities and -0.0 among them."""
+    generator = torch.Generator().manual_seed(0)
+    raw = torch.randint(0, 256, (40, 30 * dtype.itemsize), generator=generator, dtype=torch.uint8)
+    bits = raw.view(40, 30, -1)
+    bits[torch.rand(40, 30, generator=generator) >= kept] = 0
+    bits[0, :, -1] = 128  # with the other bytes 0, the sign bit where there is one
+    bits[0, :, :-1] = 0
+    return bits.reshape(40, -1).view(dtype)
+
+
+@pytest.mark.filterwarnings("ignore:ComplexHalf")
+@pytest.mark.parametrize("dtype", EVERY, ids=str)
+def test_every_dtype_of_torch_comes_back_from_a_file_or_is_refused_before(
+    dtype: torch.dtype, tmp_path: Path
+) -> None:
+    for kept in (0.05, 0.3, 1.0):
+        path = tmp_path / str(kept)
+        if dtype == torch.bool:
+            tensor = torch.arange(90).view(9, 10) % 3 == 0
+        else:
+            try:
+                tensor = random_bits(dtype, kept)
+            except (RuntimeError, TypeError, NotImplementedError, ValueError):
+                tensor = torch.empty(3, dtype=dtype)
+        model = Held(tensor)
+        if dtype not in DTYPES:
+            with pytest.raises(GammaError, match="'held' is "):
+                save_compressed(model, path)
+            assert list(tmp_path.iterdir()) == []
+            return
+        report = save_compressed(model, path)
+        other = Held(torch.zeros_like(tensor))
+        load_compressed(path, other)
+        assert same_bits(other.held, tensor)
+        assert report.stored_bytes == report.rows[0].stored_bytes <= report.dense_bytes
+        if dtype in (torch.float32, torch.float64, torch.complex64, torch.int32, torch.uint8):
+            assert report.zeros == int((tensor == 0).sum())
+
+
+def test_minus_zeros_of_a_pruned_model_cost_a_bit() -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(1000, 400, bias=False)
+    mask = torch.rand(400, 1000) < 0.1
+    with torch.no_grad():
+        layer.weight.mul_(mask)
+    report = sparsity_report(layer)
+    assert report.rows[0].zeros == int((~mask).sum()) and report.rows[0].form == "signed mask"
+    assert report.compression > 6.2
+    packed = pack(layer.weight)
+    assert packed.nbytes == report.stored_bytes
+    assert same_bits(unpack(packed, (400, 1000), torch.float32), layer.weight.detach())
+    with torch.no_grad():
+        layer.weight.add_(0.0)
+    assert sparsity_report(layer).compression == pytest.approx(7.6, abs=0.1)
+
+
+def test_zeros_without_a_sign_bit_are_told_from_other_values() -> None:
+    one = torch.full((20, 20), 128, dtype=torch.uint8)
+    for dtype, zeros in ((torch.float8_e4m3fn, 400), (torch.float8_e4m3fnuz, 0)):
+        assert sparsity_report(Held(one.view(dtype))).zeros == zeros  # -0.0, and nan
+    nothing = torch.zeros(20, 20, dtype=torch.uint8)
+    assert sparsity_report(Held(nothing.view(torch.float8_e8m0fnu))).zeros == 0  # 2**-127
+    half = torch.zeros(20, 20, dtype=torch.complex64)
+    half.imag[:5] = 1
+    half.real[5:10] = -0.0
+    assert sparsity_report(Held(half)).zeros == 300
+    assert same_bits(unpack(pack(half.conj()), (20, 20), half.dtype), half.conj().resolve_conj())
+
+
+def test_different_values_for_tied_tensors_are_refused_and_the_model_is_left(
+    tmp_path: Path,
+) -> None:
+    class Two(nn.Module):
+        def __init__(self, tied: bool) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+            if tied:
+                self.second.weight = self.first.weight
+
+    path, untied, tied = tmp_path / "file", Two(tied=False), Two(tied=True)
+    save_compressed(untied, path)
+    before = tied.first.weight.detach().clone()
+    with pytest.raises(GammaError, match=r"'first.weight' and 'second.weight' have different"):
+        load_compressed(path, tied)
+    assert torch.equal(tied.first.weight, before)
+    save_compressed(tied, path)
+    load_compressed(path, untied)
+    assert torch.equal(untied.second.weight, before)
+    with torch.no_grad():
+        untied.second.weight.copy_(untied.first.weight)
+    save_compressed(untied, path)
+    load_compressed(path, tied)  # not tied, but equal
+
+
+def test_an_expanded_buffer_is_loaded_or_refused_and_the_model_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    save_compressed(Held(torch.full((3, 4), 2.0)), path)
+    model = Held(torch.zeros(1, 4).expand(3, 4))
+    load_compressed(path, model)
+    assert model.held.tolist() == [[2.0] * 4] * 3
+    save_compressed(Held(torch.arange(12.0).view(3, 4)), path)
+    with pytest.raises(GammaError, match="'held' has different values where the model has one"):
+        load_compressed(path, model)
+    assert model.held.tolist() == [[2.0] * 4] * 3
+
+
+def test_a_file_of_the_first_format_still_loads(tmp_path: Path) -> None:
+    path, layer = tmp_path / "file", nn.Linear(50, 30)
+    save_compressed(layer, path)
+    path.write_bytes(path.read_bytes().replace(b"compressed.2", b"compressed.1"))
+    load_compressed(path, nn.Linear(50, 30))
+
+
+def test_a_model_without_tensors_is_not_compressed() -> None:
+    report = sparsity_report(nn.Identity())
+    assert (report.compression, report.parameters_to_nonzeros, report.sparsity) == (1, 1, 0)
 
 
 def test_the_smallest_form_is_taken() -> None:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gamma_nlp.companions.strong.rules import (
-    StrongSettings,
-    decide,
-    measure,
-    shrink_at_once,
-    shrink_unseen,
-)
+from gamma_nlp.companions.strong.rules import StrongSettings, decide
+from gamma_nlp.companions.strong.shrink import shrink_at_once, shrink_unseen
+from gamma_nlp.companions.strong.steps import measure
 from tests.support.regularized import backward, network, weights
 
 
