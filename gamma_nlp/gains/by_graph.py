@@ -11,6 +11,7 @@ from torch import nn
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import name_tables, rule
 from gamma_nlp.gains.category import Category, Role
+from gamma_nlp.gains.rule import factors_before_norms
 from gamma_nlp.gains.roles import kind, norm_weights, owners, static_roles
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
 from gamma_nlp.graph import messages
@@ -46,14 +47,28 @@ def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator
     for name, module, _, _ in owners(model):
         owner.setdefault(name, module)
     paths = {id(module): path for path, module in unwrap(model).named_modules()}
+    complete = {id(owner[name]) for name in uses if name in owner}
+    before = {named[name] for name in factors_before_norms(graph) if name in named}
+    known = {*graph.weights, *graph.embeddings, *graph.biases, *graph.shifts}
+    known = {named[name] for name in known if name in named}
+    no_gains = []
     for name, parameter in model.named_parameters():
         found = uses.get(name)
+        if found is None and name in before:
+            no_gains.append(name)
+            continue
         if found is None and name not in candidates:
             continue
         if found is None and name in touched:
-            if _only_scales(graph, paths[id(owner[name])]):
+            ran = _operations(graph, paths[id(owner[name])])
+            if ran and ran <= {Op.LINEAR}:
                 continue  # a norm by name that normalises nothing, such as MobileBERT's NoNorm
-            raise GammaError(messages.unplaced(model, name, _row(model, name)))
+            if name in known:
+                continue
+            if id(owner[name]) not in complete and not [*owner[name].children()]:
+                raise GammaError(messages.unplaced(model, name, _row(model, name)))
+            no_gains.append(name)
+            continue
         use = rule.merge(found) if found else None
         yield Gain(
             name=name,
@@ -65,6 +80,8 @@ def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator
             dtype=dtype_name(parameter),
             numel=parameter.numel(),
         )
+    if no_gains:
+        warnings.warn(messages.no_gains(no_gains, before), stacklevel=5)
 
 
 def _roles(
@@ -108,10 +125,10 @@ def _row(model: nn.Module, name: str) -> str | None:
     return re.sub(r"\.\d+(?=\.)", ".{i}", plain).removesuffix(".weight")
 
 
-def _only_scales(graph: Graph, module: str) -> bool:
-    """Return whether a module only multiplies and adds."""
-    ops = [n.op for n in graph.nodes if n.module == module or n.module.startswith(f"{module}.")]
-    return bool(ops) and all(op is Op.LINEAR for op in ops)
+def _operations(graph: Graph, module: str) -> set[Op]:
+    """Return what a module does to the signal."""
+    inside = f"{module}." if module else ""
+    return {n.op for n in graph.nodes if n.module == module or n.module.startswith(inside)}
 
 
 def _reason(graph: Graph, use: rule.Use | None, count: int) -> str:

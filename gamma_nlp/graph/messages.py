@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -190,6 +190,29 @@ def unreached(names: Sequence[str]) -> str:
         f"{what} never reached by the forward pass and will not decay: {listed(names, 3)}. If "
         "another input reaches more (an image, ids for a decoder), pass it: "
         "categorize(model, inputs={...})"
+    )
+
+
+def no_gains(names: Sequence[str], before: Collection[str]) -> str:
+    """Warn that parameters that look like gains are none.
+
+    Args:
+        names: The parameters.
+        before: Those among them that multiply the signal before a norm.
+    """
+    early = [name for name in names if name in before]
+    other = [name for name in names if name not in before]
+    parts = []
+    if early:
+        parts.append(
+            f"{listed(early, 3)}: multiplies the signal before a norm, which divides its size out "
+            "again, and so is no gain"
+        )
+    if other:
+        parts.append(f"{listed(other, 3)}: belongs to a norm, but multiplies no normalised signal")
+    return (
+        f"{'; '.join(parts)}. Its role is 'other', which no preset but all_params decays; to decay "
+        "it, name it in a policy (overrides)"
     )
 
 

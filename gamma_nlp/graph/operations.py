@@ -6,6 +6,9 @@ stands for ``aten::add.Tensor`` and ``aten::add_.Tensor`` alike.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -41,11 +44,35 @@ def is_attention(name: str) -> bool:
 # Linear in the signal.
 LINEAR = MOVES | _names("""
     add sub rsub mul div neg sum mean cumsum cat stack index gather index_select embedding
-    masked_fill where index_put index_add scatter scatter_add masked_scatter copy slice_scatter
-    select_scatter avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d
+    masked_fill where index_put scatter masked_scatter copy slice_scatter select_scatter avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d
     _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_bilinear2d tril triu
     repeat_interleave _fft_r2c _fft_c2c _fft_c2r diff reflection_pad1d addcmul
 """)
+
+# Add one operand to another, to all of it or to what an index chooses.
+SUMS = _names("""
+    add sub rsub index_add scatter_add index_put_add scatter_reduce_add index_reduce_add
+""")
+
+
+def precise(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return the name of an operation with what an argument makes of it.
+
+    ``index_put`` replaces or adds; ``scatter_reduce`` adds, averages or takes the largest.
+    """
+    if name in ("index_put", "_index_put_impl"):
+        return "index_put_add" if (*args[3:4], kwargs.get("accumulate", False))[0] else "index_put"
+    if name in ("scatter", "scatter_reduce", "index_reduce"):
+        how = (*args[4:5], kwargs.get("reduce"))[0]
+        return f"{name.removesuffix('_reduce')}_reduce_add" if how in _ADDS else name
+    return name
+
+
+_ADDS = ("sum", "add", "mean")
+
+# Bounded, pointwise, odd: between a learned factor before and a learned factor after them they
+# stand for a norm (DyT, Derf).
+SQUASHES = _names("tanh erf atan asinh hardtanh clamp")
 
 LOOKUPS = _names("embedding embedding_bag _embedding_bag _embedding_bag_forward_only")
 INDEXING = _names("index index_select gather take_along_dim")

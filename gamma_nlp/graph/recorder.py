@@ -24,6 +24,7 @@ from gamma_nlp.graph.affine import Expr, combine
 from gamma_nlp.graph.escapes import Outside
 from gamma_nlp.graph.interpreter import Interpreter, Operand
 from gamma_nlp.graph.nodes import Graph, Op
+from gamma_nlp.graph.parts import Parts, cut, joined
 
 
 @dataclass
@@ -37,6 +38,9 @@ class _Value:
         from_input: Whether it depends on the model's inputs.
         from_signal: Whether it depends on an activation.
         unwritten: Whether it is memory that nothing has been written to yet.
+        statistic: Whether it is a constant made of the model's own vectors, such as a running
+            variance, and whether a root of one: ``None``, ``"plain"`` or ``"root"``.
+        parts: What was concatenated, if it is a concatenation.
     """
 
     node: int | None = None
@@ -45,6 +49,8 @@ class _Value:
     from_input: bool = False
     from_signal: bool = False
     unwritten: bool = False
+    statistic: str | None = None
+    parts: Parts | None = None
 
 
 class Recorder(TorchDispatchMode):
@@ -101,8 +107,16 @@ class Recorder(TorchDispatchMode):
     def protect(self, tensors: Iterable[torch.Tensor]) -> None:
         """Keep a copy of the model's own tensors if an operation is about to overwrite them."""
         own = list(tensors)
+        for tensor in own:
+            if _carries_signal(tensor) and tensor.numel() > 1 and tensor not in self._values:
+                self._set(tensor, _Value(statistic="plain"))
         self._protected.update(id(tensor) for tensor in own)
         self._outside.own(own)
+
+    def returned(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Note what the model returns."""
+        found = (self._get(tensor).node for tensor in tensors)
+        self.graph.outputs.update(node for node in found if node is not None)
 
     def leave(self, tensor: torch.Tensor, method: str) -> None:
         """Note that the values of a tensor are read, or its memory lent, outside PyTorch."""
@@ -122,7 +136,7 @@ class Recorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        name = _name(func)
+        name = operations.precise(_name(func), args, kwargs)
         if isinstance(func, HigherOrderOperator) and not operations.is_attention(name):
             raise GammaError(messages.higher_order(self._where(), name))
         if func is torch.ops.aten._local_scalar_dense.default and self._is_meta_flag(args[0]):
@@ -134,7 +148,8 @@ class Recorder(TorchDispatchMode):
                 self._protected.discard(id(tensor))
                 self.undo.append((tensor, tensor.detach().clone()))
         result = func(*args, **kwargs)
-        self._record(name, args, _tensors((args, kwargs)), _tensors(result), written)
+        alpha = kwargs.get("alpha", 1)
+        self._record(name, args, _tensors((args, kwargs)), _tensors(result), written, alpha)
         return result
 
     def _record(
@@ -144,6 +159,7 @@ class Recorder(TorchDispatchMode):
         tensors: list[torch.Tensor],
         outputs: list[torch.Tensor],
         written: list[torch.Tensor],
+        alpha: float,
     ) -> None:
         values = [self._get(tensor) for tensor in tensors]
         fresh = name in operations.FRESH or (
@@ -160,22 +176,26 @@ class Recorder(TorchDispatchMode):
         elif fresh:
             result = _Value(unwritten=any(t.numel() > 0 for t in outputs))
         elif any(map(_carries_signal, outputs)):
-            result = self._signal(name, args, tensors, values, outputs[0], from_input)
+            result = self._signal(name, args, tensors, values, outputs[0], from_input, alpha)
             if choices and result.node is not None:
-                node = self._interpreter.node(Op.LINEAR, "choose", (result.node, *choices))
+                node = self._interpreter.follow("choose", (result.node, *choices))
                 result = replace(result, node=node)
         else:
             result = discrete
             if not from_input:  # a packed matrix that is about to be unpacked
                 discrete.expr = combine(name, args, tensors, [v.expr for v in values])
+        held = values[0].parts if values else None
+        slices = cut(name, args, held, outputs) if held else [None] * len(outputs)
         if name not in operations.CONSTANTS and not all(map(_carries_signal, outputs)):
             discrete.choice = self._choice(name, values, choices)
         for expr in (v.expr for v in values if v.expr is not None):
             self.graph.touched |= expr.params
-        for tensor in outputs:
-            self._set(
-                tensor, result if _carries_signal(tensor) else replace(discrete, expr=result.expr)
-            )
+        for position, tensor in enumerate(outputs):
+            value = result if _carries_signal(tensor) else replace(discrete, expr=result.expr)
+            if (own := slices[position]) is not None and not choices:
+                node = own.nodes[0] if len(own.nodes) == 1 else value.node
+                value = replace(value, node=node, parts=own if len(own.nodes) > 1 else None)
+            self._set(tensor, value)
         for tensor in written:
             self._write(tensor, result)
 
@@ -193,6 +213,7 @@ class Recorder(TorchDispatchMode):
         values: list[_Value],
         output: torch.Tensor,
         from_input: bool,
+        alpha: float,
     ) -> _Value:
         params = frozenset(p for v in values if v.expr for p in v.expr.params)
         table = values[0].expr if values else None
@@ -206,10 +227,13 @@ class Recorder(TorchDispatchMode):
             if name in ("cat", "stack"):
                 self.tokens |= params - self.graph.weights
             operands = [
-                Operand(node=v.node, expr=v.expr, shape=tuple(t.shape))
+                Operand(
+                    node=v.node, expr=v.expr, shape=tuple(t.shape), root=v.statistic == "root"
+                )
                 for t, v in zip(tensors, values, strict=True)
             ]
-            return _Value(node=self._interpreter.interpret(name, operands, tuple(output.shape)))
+            node = self._interpreter.interpret(name, operands, tuple(output.shape))
+            return _Value(node=node, parts=joined(name, args, tensors, [v.node for v in values]))
         if from_input and not params:
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
         if table is not None and name in operations.NORMALISE_TOKENS:
@@ -222,7 +246,12 @@ class Recorder(TorchDispatchMode):
                 if value.expr is not None and _is_matrix(tensor)
                 for param in value.expr.params
             }
-        return _Value(expr=combine(name, args, tensors, [v.expr for v in values]))
+        statistic = _statistic(name, values)
+        root = statistic == "root"
+        expr = combine(
+            name, args, tensors, [v.expr for v in values], alpha=alpha, root=root
+        )
+        return _Value(expr=expr, statistic=None if expr else statistic)
 
     # Which tensor holds what ------------------------------------------------------------------
 
@@ -260,7 +289,7 @@ class Recorder(TorchDispatchMode):
             elif before.node is None or other.numel() == tensor.numel():
                 after = value
             else:
-                mixed = self._interpreter.node(Op.LINEAR, "write", (before.node, value.node))
+                mixed = self._interpreter.follow("write", (before.node, value.node))
                 after = _Value(node=mixed)
             self._set(other, after)
 
@@ -308,6 +337,14 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 def _carries_signal(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex()
+
+
+def _statistic(name: str, values: list[_Value]) -> str | None:
+    """Return what a constant is made of, as :attr:`_Value.statistic`."""
+    found = {v.statistic for v in values} - {None}
+    if not found:
+        return None
+    return "root" if "root" in found or name in operations.ROOTS else "plain"
 
 
 def _is_matrix(tensor: torch.Tensor) -> bool:

@@ -83,7 +83,8 @@ def _run(
                 recorder,
                 Escapes(recorder.leave),
             ):
-                inner(*args, **kwargs)
+                result = inner(*args, **kwargs)
+            recorder.returned(_tensors(result))
         except GammaError:
             raise
         except Exception as error:
