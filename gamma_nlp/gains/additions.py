@@ -10,8 +10,8 @@ available. A sum has a **skip** and a **branch**, which start at one node::
 
 - some node c reaches u freely, and reaches v but never freely (**identity**): u is the skip, v the
   branch, and the branch starts at the latest such c;
-- or some node reaches u without a weight, through a norm, and v only through weights
-  (**norm shortcut**, as RepVGG's identity branch);
+- or some node reaches u without a weight, through a norm, and v only through weights, and nothing
+  later reaches both without one (**norm shortcut**, as RepVGG's identity branch);
 - or the skip crosses exactly one weight, and every path of the branch at least two with a
   nonlinearity between them (**projection shortcut**). A norm is none: in eval mode a batch norm is
   linear, and W2 norm(W1 x) beside W x is a second weight rather than a branch.
@@ -146,7 +146,8 @@ def _identity(index: int, operands: tuple[int, int], reach: Reach) -> Addition |
 def _norm_shortcut(index: int, operands: tuple[int, int], reach: Reach) -> Addition | None:
     for skip, branch in (operands, operands[::-1]):
         starts = reach.weightless[skip] & reach.all[branch] & ~reach.weightless[branch]
-        if starts:
+        both = reach.weightless[skip] & reach.weightless[branch]
+        if starts > both:  # the latest start lies behind all that both operands carry
             start = latest(starts)
             return Addition(node=index, skip=skip, branch=branch, start=start, identity=False)
     return None
