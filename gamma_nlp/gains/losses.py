@@ -1,6 +1,7 @@
 """Which sums only make a loss, such as ``((y - x) ** 2).mean()`` or a penalty on activations.
 
-A value is a *total* if a reduction has brought it down to one number. A sum of totals is a sum of
+A value is a *total* if a reduction has brought it down to one number, or to one for each item of a
+batch. A sum of totals is a sum of
 losses. Any other sum *ends in a loss* if every path from it comes to a total across neither weight,
 norm nor contraction, with a nonlinearity on the way::
 

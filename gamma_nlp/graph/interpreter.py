@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import messages, operations
 from gamma_nlp.graph.affine import Expr
-from gamma_nlp.graph.nodes import Graph, Op, Scale
+from gamma_nlp.graph.nodes import Graph, Node, Op, Scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,14 +96,20 @@ class Interpreter:
         """
         before = len(self.graph.nodes)
         node = self._meaning(name, operands, shape)
-        if math.prod(shape) == 1 and node >= before and name not in operations.INDEXING:
-            reduces = any(o.node is not None and math.prod(o.shape) > 1 for o in operands)
-            made = self.graph.nodes[node]
-            if made.op not in (Op.WEIGHT, Op.NORM, Op.SOURCE) and (
-                reduces or any(self.graph.nodes[parent].total for parent in made.parents)
-            ):
-                self._mark_total(node)
+        if node >= before and self._is_total(self.graph.nodes[node], operands, shape):
+            self._mark_total(node)
         return node
+
+    def _is_total(self, node: Node, operands: Sequence[Operand], shape: tuple[int, ...]) -> bool:
+        if node.op in (Op.WEIGHT, Op.NORM):
+            return False
+        if any(self.graph.nodes[parent].total for parent in node.parents):
+            return all(self.graph.nodes[p].total for p in node.parents) or math.prod(shape) == 1
+        if node.name not in operations.REDUCTIONS and "loss" not in node.name:
+            return False
+        before = max((o.shape for o in operands if o.node is not None), key=math.prod)
+        items = shape[:1] == before[:1] and len(before) > 1 and math.prod(shape) == before[0]
+        return math.prod(shape) < math.prod(before) and (math.prod(shape) == 1 or items)
 
     def _mark_total(self, node: int) -> None:
         self.graph.nodes[node] = replace(self.graph.nodes[node], total=True)

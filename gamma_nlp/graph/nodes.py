@@ -61,7 +61,8 @@ class Node:
         module: The module that ran it.
         scale: The parameter that it multiplies by, if that may be a gain.
         factors: All parameters in what it multiplies by.
-        total: Whether its output is one number that a reduction has made, such as a loss.
+        total: Whether its output is one number, or one for each item of a batch, that a reduction
+            has made, such as a loss.
     """
 
     op: Op
