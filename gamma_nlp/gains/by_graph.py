@@ -11,8 +11,8 @@ from torch import nn
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import name_tables, rule
 from gamma_nlp.gains.category import Category, Role
-from gamma_nlp.gains.rule import factors_before_norms
 from gamma_nlp.gains.roles import kind, norm_weights, owners, static_roles
+from gamma_nlp.gains.rule import factors_before_norms
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
 from gamma_nlp.graph import messages
 from gamma_nlp.graph.nodes import Graph, Op

@@ -3,14 +3,14 @@
 A value is a *total* if a reduction has brought it down to one number, or to one for each item of a
 batch. A sum of totals is a sum of
 losses. Any other sum *ends in a loss* if every path from it comes to a total across neither weight,
-norm nor contraction, with a nonlinearity on the way::
+norm nor contraction::
 
     x ──┬── network ── + ──▶ y ── - ──▶ square ──▶ mean ──▶ loss
         └──────────────┘          │
                                target       + is the network's own, - compares
 
 Of such sums two kinds make the loss and are no residual additions: a difference that is the last
-sum before the nonlinearity, which compares, and a sum whose skip comes through a nonlinearity or a
+sum before a nonlinearity, which compares, and a sum whose skip comes through a nonlinearity or a
 reduction of its own (a penalty, a divergence). Others, such as a last block or an outer skip,
 belong to the network.
 """
@@ -49,15 +49,15 @@ class Losses:
 
     def settled(self, index: int) -> bool:
         """Return whether a sum makes a loss whatever its operands are."""
-        return self._graph.nodes[index].total or (
-            self._ends(index) and self._is_difference(index) and not self._is_compared(index)
-        )
+        if self._graph.nodes[index].total:
+            return True
+        ends = self._to_total[index] and self._bent[index] and not self._elsewhere[index]
+        return ends and self._is_difference(index) and not self._is_compared(index)
 
     def made_by(self, addition: _Sum) -> bool:
         """Return whether a sum makes a loss from a skip that is no longer the signal."""
-        return self._ends(addition.node) and not has(
-            self._reach.straight[addition.skip], addition.start
-        )
+        bent = not has(self._reach.straight[addition.skip], addition.start)
+        return bent and self._to_total[addition.node] and not self._elsewhere[addition.node]
 
     def _look_ahead(self, index: int) -> None:
         nodes, outputs = self._graph.nodes, self._graph.outputs
@@ -73,9 +73,6 @@ class Losses:
                 self._to_total[index] |= node.total or self._to_total[child]
                 bends = node.op in (Op.NONLINEAR, Op.SOFTMAX)
                 self._bent[index] |= bends or (self._bent[child] and not node.total)
-
-    def _ends(self, index: int) -> bool:
-        return self._to_total[index] and self._bent[index] and not self._elsewhere[index]
 
     def _is_difference(self, index: int) -> bool:
         node = self._graph.nodes[index]

@@ -132,7 +132,9 @@ class Interpreter:
             summands = self._stacked(nodes[0], operands[0].shape, shape)
             return self._sum_of_all(summands) if summands else self.node(Op.LINEAR, name, nodes)
         if name in ("addcmul", "addcdiv") and len(operands) == 3 and _nodes(operands[1:]):
-            scaled = Operand(node=self._product(f"{name[4:]}", operands[1:]), expr=None, shape=shape)
+            scaled = Operand(
+                node=self._product(f"{name[4:]}", operands[1:]), expr=None, shape=shape
+            )
             return self._sum("add", _nodes((operands[0], scaled)), _exprs(operands[:1]))
         if name in ("mul", "div"):
             return self._product(name, operands)
@@ -272,7 +274,7 @@ class Interpreter:
         if entry.name not in operations.SQUASHES or len(entry.parents) != 1 or scalar:
             return None
         before = self.graph.nodes[entry.parents[0]]
-        while before.op is Op.LINEAR and before.name in ("mul", "div", "add", "sub", "neg"):
+        while before.op is Op.LINEAR and before.name in _AFFINE:
             if before.scale is not None and before.scale.kind is not None:
                 return None  # the gain of a norm, followed by an activation
             if before.factors:
@@ -362,13 +364,16 @@ class Interpreter:
                 return None  # the norm has its gain already
             if entry.op is Op.NORM:
                 return entry.name if not scalar or entry.module == self.where() else None
-            if entry.op is not Op.LINEAR or entry.name not in ("mul", "div", "add", "sub", "neg"):
+            if entry.op is not Op.LINEAR or entry.name not in _AFFINE:
                 return None
             node = entry.parents[0]
 
     def _mark_weights(self, exprs: Iterable[Expr]) -> None:
         for expr in exprs:
             self.graph.weights |= expr.params
+
+
+_AFFINE = ("mul", "div", "add", "sub", "neg")
 
 
 def _is_scalar(operands: Iterable[Operand]) -> bool:

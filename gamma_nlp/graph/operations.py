@@ -44,7 +44,8 @@ def is_attention(name: str) -> bool:
 # Linear in the signal.
 LINEAR = MOVES | _names("""
     add sub rsub mul div neg sum mean cumsum cat stack index gather index_select embedding
-    masked_fill where index_put scatter masked_scatter copy slice_scatter select_scatter avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d
+    masked_fill where index_put scatter masked_scatter copy slice_scatter select_scatter
+    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d
     _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_bilinear2d tril triu
     repeat_interleave _fft_r2c _fft_c2c _fft_c2r diff reflection_pad1d addcmul
 """)

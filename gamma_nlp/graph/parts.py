@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-KEEPS = frozenset("clone contiguous _to_copy detach alias lift_fresh to".split())
+KEEPS = frozenset(["clone", "contiguous", "_to_copy", "detach", "alias", "lift_fresh", "to"])
 
 
 @dataclass(frozen=True)

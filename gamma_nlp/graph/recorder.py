@@ -227,9 +227,7 @@ class Recorder(TorchDispatchMode):
             if name in ("cat", "stack"):
                 self.tokens |= params - self.graph.weights
             operands = [
-                Operand(
-                    node=v.node, expr=v.expr, shape=tuple(t.shape), root=v.statistic == "root"
-                )
+                Operand(node=v.node, expr=v.expr, shape=tuple(t.shape), root=v.statistic == "root")
                 for t, v in zip(tensors, values, strict=True)
             ]
             node = self._interpreter.interpret(name, operands, tuple(output.shape))
@@ -248,9 +246,7 @@ class Recorder(TorchDispatchMode):
             }
         statistic = _statistic(name, values)
         root = statistic == "root"
-        expr = combine(
-            name, args, tensors, [v.expr for v in values], alpha=alpha, root=root
-        )
+        expr = combine(name, args, tensors, [v.expr for v in values], alpha=alpha, root=root)
         return _Value(expr=expr, statistic=None if expr else statistic)
 
     # Which tensor holds what ------------------------------------------------------------------
