@@ -24,7 +24,7 @@ from gamma_nlp.graph.affine import Expr, combine
 from gamma_nlp.graph.escapes import Outside
 from gamma_nlp.graph.interpreter import Interpreter, Operand
 from gamma_nlp.graph.nodes import Graph, Op
-from gamma_nlp.graph.parts import Parts, cut, joined
+from gamma_nlp.graph.joins import Join, cut, joined
 
 
 @dataclass
@@ -40,7 +40,7 @@ class _Value:
         unwritten: Whether it is memory that nothing has been written to yet.
         statistic: Whether it is a constant made of the model's own vectors, such as a running
             variance, and whether a root of one: ``None``, ``"plain"`` or ``"root"``.
-        parts: What was concatenated, if it is a concatenation.
+        join: What was concatenated, if it is a concatenation.
     """
 
     node: int | None = None
@@ -50,7 +50,7 @@ class _Value:
     from_signal: bool = False
     unwritten: bool = False
     statistic: str | None = None
-    parts: Parts | None = None
+    join: Join | None = None
 
 
 class Recorder(TorchDispatchMode):
@@ -184,7 +184,7 @@ class Recorder(TorchDispatchMode):
             result = discrete
             if not from_input:  # a packed matrix that is about to be unpacked
                 discrete.expr = combine(name, args, tensors, [v.expr for v in values])
-        held = values[0].parts if values else None
+        held = values[0].join if values else None
         slices = cut(name, args, held, outputs) if held else [None] * len(outputs)
         if name not in operations.CONSTANTS and not all(map(_carries_signal, outputs)):
             discrete.choice = self._choice(name, values, choices)
@@ -194,7 +194,7 @@ class Recorder(TorchDispatchMode):
             value = result if _carries_signal(tensor) else replace(discrete, expr=result.expr)
             if (own := slices[position]) is not None and not choices:
                 node = own.nodes[0] if len(own.nodes) == 1 else value.node
-                value = replace(value, node=node, parts=own if len(own.nodes) > 1 else None)
+                value = replace(value, node=node, join=own if len(own.nodes) > 1 else None)
             self._set(tensor, value)
         for tensor in written:
             self._write(tensor, result)
@@ -231,7 +231,7 @@ class Recorder(TorchDispatchMode):
                 for t, v in zip(tensors, values, strict=True)
             ]
             node = self._interpreter.interpret(name, operands, tuple(output.shape))
-            return _Value(node=node, parts=joined(name, args, tensors, [v.node for v in values]))
+            return _Value(node=node, join=joined(name, args, tensors, [v.node for v in values]))
         if from_input and not params:
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
         if table is not None and name in operations.NORMALISE_TOKENS:

@@ -19,7 +19,7 @@ KEEPS = frozenset(["clone", "contiguous", "_to_copy", "detach", "alias", "lift_f
 
 
 @dataclass(frozen=True)
-class Parts:
+class Join:
     """What a tensor is made of along one dimension: each part's end, and its node."""
 
     dim: int
@@ -29,7 +29,7 @@ class Parts:
 
 def joined(
     name: str, args: Sequence[Any], tensors: Sequence[torch.Tensor], nodes: Sequence[int | None]
-) -> Parts | None:
+) -> Join | None:
     """Return the parts of what an operation gives, if it concatenates activations."""
     if name not in ("cat", "stack") or any(node is None for node in nodes) or len(nodes) < 2:
         return None
@@ -39,12 +39,12 @@ def joined(
     for tensor in tensors:
         end += 1 if name == "stack" else tensor.shape[dim]
         ends.append(end)
-    return Parts(dim, tuple(ends), tuple(node for node in nodes if node is not None))
+    return Join(dim, tuple(ends), tuple(node for node in nodes if node is not None))
 
 
 def cut(
-    name: str, args: Sequence[Any], parts: Parts, outputs: Sequence[torch.Tensor]
-) -> list[Parts | None]:
+    name: str, args: Sequence[Any], join: Join, outputs: Sequence[torch.Tensor]
+) -> list[Join | None]:
     """Return the parts of each output of an operation on a concatenation.
 
     ``None`` stands for what is no slice along the dimension of the concatenation.
@@ -52,20 +52,20 @@ def cut(
     if not isinstance(args[0], torch.Tensor):  # a list of tensors
         return [None] * len(outputs)
     if name in KEEPS:
-        return [parts] * len(outputs)
-    return [_between(parts, *span) for span in _spans(name, args, parts.dim, outputs)] or [
+        return [join] * len(outputs)
+    return [_between(join, *span) for span in _spans(name, args, join.dim, outputs)] or [
         None
     ] * len(outputs)
 
 
-def _between(parts: Parts, start: int, end: int) -> Parts | None:
+def _between(join: Join, start: int, end: int) -> Join | None:
     """Return the parts between two positions."""
-    starts = (0, *parts.ends[:-1])
-    inside = [i for i, e in enumerate(parts.ends) if starts[i] < end and e > start]
+    starts = (0, *join.ends[:-1])
+    inside = [i for i, e in enumerate(join.ends) if starts[i] < end and e > start]
     if not inside:
         return None
-    ends = tuple(min(parts.ends[i], end) - start for i in inside)
-    return Parts(parts.dim, ends, tuple(parts.nodes[i] for i in inside))
+    ends = tuple(min(join.ends[i], end) - start for i in inside)
+    return Join(join.dim, ends, tuple(join.nodes[i] for i in inside))
 
 
 def _spans(
