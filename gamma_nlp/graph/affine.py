@@ -21,24 +21,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from gamma_nlp.graph.operations import MOVES
+from gamma_nlp.graph.parts import Parts
 
 
 @dataclass(frozen=True)
 class Expr:
     """A value made of parameters and constants alone: ``slope * parameter + intercept``.
 
-    ``slope`` is ``None`` where the value is not of this form.
+    ``slope`` is ``None`` where the value is not of this form; ``parts`` says what each parameter
+    does in it.
     """
 
     params: frozenset[str]
     slope: float | None = None
     intercept: float = 0.0
+    parts: Parts | None = field(default=None, compare=False)
+
+    @property
+    def contracted(self) -> frozenset[str]:
+        """The parameters that are weights where the value is contracted with the signal."""
+        return self.params if self.parts is None else self.parts.contracted
+
+    @property
+    def added(self) -> frozenset[str]:
+        """The parameters that are biases or tables where the value is added to the signal."""
+        return self.params if self.parts is None else self.parts.added
 
     @property
     def offset(self) -> float | None:

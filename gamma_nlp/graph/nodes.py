@@ -71,7 +71,10 @@ class Graph:
         embeddings: Parameters looked up by an index.
         shifts: Biases of normalisations.
         biases: Other parameters added to the signal.
-        touched: Every parameter that some operation read.
+        sums: For parameters added to the signal, the nodes of these sums.
+        tokens: Parameters used as tokens, such as latent queries.
+        idle: Gains of norms of a constant, which have nothing to scale.
+        touched: Every parameter that some operation read, ``idle`` ones left out.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -79,6 +82,9 @@ class Graph:
     embeddings: set[str] = field(default_factory=set)
     shifts: set[str] = field(default_factory=set)
     biases: set[str] = field(default_factory=set)
+    sums: dict[str, set[int]] = field(default_factory=dict)
+    tokens: set[str] = field(default_factory=set)
+    idle: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
 
     def add(

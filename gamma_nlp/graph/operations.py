@@ -27,6 +27,8 @@ CONTRACTIONS = _names("""
     _scaled_mm _int_mm _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu
     mkldnn_rnn_layer lstm gru rnn_tanh rnn_relu
 """)
+# Contract the signal with two matrices, whose biases come next and the states last.
+RECURRENT = _names("mkldnn_rnn_layer")
 BIAS_FIRST = _names("addmm baddbmm addbmm addmv addr")
 
 # Parts of the names of kernels that compute a whole attention from query, key and value.
@@ -45,6 +47,19 @@ LINEAR = MOVES | _names("""
     select_scatter avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool2d _adaptive_avg_pool2d
     _adaptive_avg_pool3d upsample_nearest1d upsample_nearest2d upsample_bilinear2d tril triu
     repeat_interleave _fft_r2c _fft_c2c _fft_c2r diff reflection_pad1d addcmul
+""")
+
+SUMS = _names("add sub rsub")
+PRODUCTS = _names("mul div")
+
+# Leave a value made of parameters alone their own, up to factors, masks and rounding: whatever else
+# there is bends it.
+UNBENT = LINEAR | _names("""
+    round floor ceil trunc sign sgn clamp clamp_min clamp_max amax amin var std complex where
+    fake_quantize_per_tensor_affine fake_quantize_per_channel_affine _fake_quantize_learnable
+    upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa
+    _upsample_bicubic2d_aa dequantize bitwise_and bitwise_or bitwise_right_shift
+    bitwise_left_shift lerp expand_as index_fill masked_select
 """)
 
 LOOKUPS = _names("embedding embedding_bag _embedding_bag _embedding_bag_forward_only")
@@ -73,6 +88,13 @@ NORM_KINDS = {
 }
 NO_NORM = _names("linalg_vector_norm norm renorm")
 NORMALISE_TOKENS = _names("native_layer_norm _fused_rms_norm")
+
+
+
+def is_norm(name: str) -> bool:
+    """Return whether an operation of this name normalises its first operand."""
+    return "norm" in name and name not in NO_NORM and "weight_norm" not in name
+
 
 # Take the shape of their operand and none of its values.
 CONSTANTS = _names("""
