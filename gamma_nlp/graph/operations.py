@@ -59,7 +59,8 @@ UNBENT = LINEAR | _names("""
     fake_quantize_per_tensor_affine fake_quantize_per_channel_affine _fake_quantize_learnable
     upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa
     _upsample_bicubic2d_aa dequantize bitwise_and bitwise_or bitwise_right_shift
-    bitwise_left_shift lerp expand_as index_fill masked_select
+    bitwise_left_shift lerp block_diag diag_embed diagonal
+    index_fill masked_select
 """)
 
 LOOKUPS = _names("embedding embedding_bag _embedding_bag _embedding_bag_forward_only")

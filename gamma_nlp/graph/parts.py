@@ -97,9 +97,10 @@ def make(
         output: Its first output.
     """
     operands = list(zip(tensors, parts, strict=True))
-    if name in operations.CONTRACTIONS:
+    outer = name in ("mm", "bmm") and tensors[0].shape[-1] == 1
+    if name in operations.CONTRACTIONS and not outer:
         return _contract(name, operands)
-    if name in operations.SUMS or name in operations.PRODUCTS:
+    if name in operations.SUMS or name in operations.PRODUCTS or outer:
         return _join(name, operands, output)
     if operations.is_norm(name):  # its gain and bias are no rows
         parts = [own and (own if i == 0 else replace(own, rows=frozenset())) for i, own in enumerate(parts)]
@@ -114,7 +115,7 @@ def _join(
     name: str, operands: Sequence[tuple[torch.Tensor, Parts | None]], output: torch.Tensor
 ) -> Made:
     """Sum or multiply operands; a divisor is bent."""
-    product = name in operations.PRODUCTS
+    product = name not in operations.SUMS
     biases: frozenset[str] = frozenset()
     found = []
     for index, (tensor, own) in enumerate(operands):
@@ -129,10 +130,10 @@ def _join(
             own = _done(own)
         elif product and learned and tensor.numel() == 1 < output.numel():
             own = _done(own)  # one number scales a weight or mixes two
-        elif product and own.of.keys() <= {n for p in others for n in p.of}:
-            pass  # divided by its own length, multiplied by its own sign
         elif name == "div" and index == 1:
             own = _bent(own, alone=False)
+        elif product and own.of.keys() <= {n for p in others for n in p.of}:
+            pass  # divided by its own length, multiplied by its own sign
         elif _is_spread(tensor, output):
             own = _changed(own, Part.SPREAD if product else Part.JOINED, bent=Part.DONE)
         elif learned:

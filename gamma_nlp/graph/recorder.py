@@ -224,7 +224,7 @@ class Recorder(TorchDispatchMode):
             if rows:
                 return source  # until the next run
             return _Value(node=self._interpret(name, tensors, [source, *values[1:]], outputs))
-        elif name in operations.INDEXING and _sides(tensors[0]) <= 2 and table is not None:
+        elif name in operations.INDEXING and _sides(tensors[0]) == 2 and table is not None:
             if outputs[0].numel() > tensors[0].numel():  # rows of a table, some more than once
                 self.graph.embeddings |= table.added
         return _Value(expr=self._made(name, args, tensors, values, outputs))
