@@ -42,11 +42,13 @@ class _Roles:
         self, model: nn.Module, graph: Graph, named: Mapping[str, str], skip: Iterable[str]
     ) -> None:
         self.graph, self.named = graph, named
-        self.roles = static_roles(model, skip)
+        gains = list(skip)
+        self.roles = static_roles(model, gains)
         self.parameters = dict(model.named_parameters())
         self.owner: dict[str, nn.Module] = {}
         for name, module, _, _ in owners(model):
             self.owner.setdefault(name, module)
+        self.gain_shapes = {self.parameters[name].shape for name in gains}
         self.below = graph.children()
         tables = {name for name in self._own(graph.shifts) if self._is_no_shift(name)}
         self.added = self._own(graph.biases) | tables
@@ -81,14 +83,16 @@ class _Roles:
 
     def _is_no_shift(self, name: str) -> bool:
         """Return whether what is added right after a norm is a table: larger than a norm's bias."""
-        return is_matrix(self.parameters[name]) and not is_norm(self.owner[name])
+        own = self.parameters[name]
+        return is_matrix(own) and own.shape not in self.gain_shapes and not is_norm(self.owner[name])
 
     def _added_matrix(self, name: str) -> Role:
         if self._belongs_to_a_stack(name):
             return Role.BIAS
         sums = [node for other, own in self.named.items() if own == name
                 for node in self.graph.sums.get(other, ())]  # fmt: skip
-        return Role.EMBEDDING if not sums or any(map(self._is_table, sums)) else Role.OTHER
+        tables = (self._is_on_scores(total) or self._is_on_stream(total) for total in sums)
+        return Role.EMBEDDING if not sums or any(tables) else Role.OTHER
 
     def _belongs_to_a_stack(self, name: str) -> bool:
         """Return whether a matrix holds the biases of a stack of matrices, one of each expert."""
@@ -103,8 +107,19 @@ class _Roles:
             for sides in stacks
         )
 
-    def _is_table(self, total: int) -> bool:
-        """Return whether the network works on a sum next, or attends by it; it modulates nothing."""
+    def _is_on_scores(self, total: int) -> bool:
+        """Return whether a sum is one with attention scores: the signal contracted with itself."""
+        stack = [total]
+        while stack:
+            node = self.graph.nodes[stack.pop()]
+            if node.op is Op.CONTRACT:
+                return True
+            if node.op in (Op.LINEAR, Op.ADD) or (node.op is Op.NONLINEAR and node.name != "mul"):
+                stack.extend(node.parents)
+        return False
+
+    def _is_on_stream(self, total: int) -> bool:
+        """Return whether the network works on a sum next, which modulates nothing."""
         seen, stack, ends = {total}, [total], not self.below[total]
         while stack:
             current = stack.pop()
@@ -112,13 +127,13 @@ class _Roles:
                 node = self.graph.nodes[child]
                 if self._modulates(total, current, node):
                     return False
-                ends = ends or node.op in (Op.NORM, Op.WEIGHT, Op.SOFTMAX)
+                ends = ends or node.op in (Op.NORM, Op.WEIGHT)
                 passes = node.op in (Op.LINEAR, Op.ADD) or self._masks(current, node)
                 if passes and child not in seen:
                     seen.add(child)
                     stack.append(child)
                     ends = ends or not self.below[child]
-        return ends or self.graph.nodes[total].op is Op.CONTRACT  # a fused attention
+        return ends
 
     def _masks(self, signal: int, product: Node) -> bool:
         """Return whether a product is one with something that no weight or norm has made."""

@@ -74,7 +74,7 @@ class Graph:
         sums: For parameters added to the signal, the nodes of these sums.
         tokens: Parameters used as tokens, such as latent queries.
         idle: Gains of norms of a constant, which have nothing to scale.
-        touched: Every parameter that some operation read, ``idle`` ones left out.
+        touched: Every parameter that some operation read, not counting norms of a constant.
     """
 
     nodes: list[Node] = field(default_factory=list)

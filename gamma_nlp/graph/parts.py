@@ -50,11 +50,13 @@ class Parts:
         of: The part of each parameter.
         rows: The parameters that stand in the value as rows: tokens, if it turns out to hold some.
         product: Whether the value comes out of a contraction.
+        reduced: Whether the value is a statistic, such as a mean.
     """
 
     of: Mapping[str, Part] = field(default_factory=dict)
     rows: frozenset[str] = frozenset()
     product: bool = False
+    reduced: bool = False
 
     @property
     def contracted(self) -> frozenset[str]:
@@ -107,8 +109,23 @@ def make(
     known = [own for own in parts if own is not None]
     if name not in operations.UNBENT and "norm" not in name:
         grown = any(p is not None and t.numel() < output.numel() for t, p in operands)
-        known = [_bent(own, alone=not grown) for own in known]
-    return Made(parts=_union(known))
+        # A vector that is bent first is a rate, or the shares of a mix.
+        known = [_bent(own, alone=not grown and not _is_vector(output)) for own in known]
+    made = _union(known)
+    return Made(parts=replace(made, reduced=made.reduced or name in operations.REDUCTIONS))
+
+
+def normalised(parts: Sequence[Parts | None]) -> frozenset[str]:
+    """Return the rows that a product of these operands normalises: ``h * rsqrt(mean(h ** 2))``.
+
+    Weights are normalised so too. Rows are told from them by what has projected them.
+    """
+    known = [own for own in parts if own is not None]
+    if len(known) != 2 or known[0].reduced == known[1].reduced:
+        return frozenset()
+    value, statistic = sorted(known, key=lambda own: own.reduced)
+    projected = {row for row in value.rows if value.of[row] in (Part.PROJECTED, Part.DONE)}
+    return value.rows if value.product and projected & statistic.of.keys() else frozenset()
 
 
 def _join(
@@ -139,6 +156,8 @@ def _join(
         elif learned:
             gate = min(learned.values()) < Part.BENT
             own = _changed(own, Part.JOINED, bent=Part.DONE if gate else Part.BENT)
+        if product and not own.product and any(p.product for p in others):
+            own = replace(own, rows=frozenset())  # a factor of rows
         found.append(own)
     return Made(parts=_project(_union(found), biases), biases=biases)
 
@@ -181,13 +200,14 @@ def _contract(name: str, operands: Sequence[tuple[torch.Tensor, Parts | None]]) 
 def _union(several: Iterable[Parts]) -> Parts:
     of: dict[str, Part] = {}
     rows: frozenset[str] = frozenset()
-    product = False
-    for parts in several:
+    every = list(several)
+    for parts in every:
         for name, part in parts.of.items():
             of[name] = min(part, of.get(name, part))
         rows |= parts.rows
-        product = product or parts.product
-    return Parts(of=of, rows=rows, product=product)
+    product = any(parts.product for parts in every)
+    reduced = bool(every) and all(parts.reduced for parts in every)
+    return Parts(of=of, rows=rows, product=product, reduced=reduced)
 
 
 def _bent(own: Parts, alone: bool) -> Parts:

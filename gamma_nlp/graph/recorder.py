@@ -153,6 +153,8 @@ class Recorder(TorchDispatchMode):
         )
         if not fresh:
             self._refuse_unseen(name, tensors, values, written)
+        for expr in (v.expr for v in values if v.expr is not None):
+            self.graph.touched |= expr.params
         from_signal = any(v.node is not None or v.from_signal for v in values)
         from_input = from_signal or any(v.from_input for v in values)
         discrete = _Value(from_input=from_input, from_signal=from_signal)
@@ -172,8 +174,6 @@ class Recorder(TorchDispatchMode):
                 discrete.expr = self._made(name, args, tensors, values, outputs)
         if name not in operations.CONSTANTS and not all(map(_carries_signal, outputs)):
             discrete.choice = self._choice(name, values, choices)
-        for expr in (v.expr for v in values if v.expr is not None):
-            self.graph.touched |= expr.params - self.graph.idle
         for tensor in outputs:
             self._set(
                 tensor, result if _carries_signal(tensor) else replace(discrete, expr=result.expr)
@@ -207,27 +207,37 @@ class Recorder(TorchDispatchMode):
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
         if any(v.node is not None for v in values):
             if name in ("cat", "stack"):
-                self.tokens |= {row for v in values for row in _rows(v)} - self.graph.weights
+                rows = {row for v in values for row in _rows(v)}
+                # Positions may be added to a class token too, and do not make it one.
+                self.tokens |= rows - self.graph.weights - self.graph.sums.keys()
             node = self._interpret(name, tensors, values, outputs)
             self._note_use(name, tensors, values, node, outputs[0])
             return _Value(node=node)
         if from_input and not any(v.expr for v in values):
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
+        rows = self._normalised_rows(name, values)
+        self.tokens |= rows
+        if rows:
+            return _Value(node=self._interpreter.node(Op.SOURCE, name))  # until the next run
         if operations.is_norm(name) and table is None:
             # Nothing is left of a constant but the norm's bias.
-            self.graph.idle |= {p for v in values[1:2] if v.expr for p in v.expr.params}
+            self._leave_idle(p for v in values[1:2] if v.expr for p in v.expr.params)
             values = [replace(v, expr=None) if i == 1 else v for i, v in enumerate(values)]
-        elif name in operations.NORMALISE_TOKENS:
-            rows = _rows(values[0])
-            self.tokens |= rows
+        elif name in operations.NORMALISE_TOKENS:  # of what weights have made of a constant
             source = _Value(node=self._interpreter.node(Op.SOURCE, name))
-            if rows:
-                return source  # until the next run
             return _Value(node=self._interpret(name, tensors, [source, *values[1:]], outputs))
         elif name in operations.INDEXING and _sides(tensors[0]) == 2 and table is not None:
             if outputs[0].numel() > tensors[0].numel():  # rows of a table, some more than once
                 self.graph.embeddings |= table.added
         return _Value(expr=self._made(name, args, tensors, values, outputs))
+
+    def _normalised_rows(self, name: str, values: list[_Value]) -> frozenset[str]:
+        """Return the parameters that an operation on parameters alone normalises as tokens."""
+        if name in operations.NORMALISE_TOKENS:
+            return _rows(values[0])
+        if name in operations.PRODUCTS:
+            return parts.normalised([v.expr.parts if v.expr else None for v in values])
+        return frozenset()
 
     def _interpret(
         self,
@@ -275,6 +285,12 @@ class Recorder(TorchDispatchMode):
                 return False
             node = entry.parents[0]
 
+    def _leave_idle(self, gains: Iterable[str]) -> None:
+        """Note gains that a norm multiplies by nothing; another use touches them again."""
+        gains = set(gains)
+        self.graph.idle |= gains
+        self.graph.touched -= gains
+
     def _made(
         self,
         name: str,
@@ -288,6 +304,9 @@ class Recorder(TorchDispatchMode):
         expr = combine(name, args, tensors, exprs)
         if expr is None or not outputs:
             return expr
+        if expr.slope == 0:  # a norm of zeros, written out, times its gain
+            self._leave_idle(expr.params)
+            return None
         made = parts.make(name, tensors, [e.parts if e else None for e in exprs], outputs[0])
         self.graph.weights |= made.weights
         self.graph.biases |= made.biases
