@@ -13,13 +13,13 @@ something else::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from torch import nn
 
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.roles import is_linear, is_matrix, is_norm, owners, static_roles
-from gamma_nlp.gains.table import TOKENS
+from gamma_nlp.gains.table import MIX, TOKENS, UNREACHED
 from gamma_nlp.graph.nodes import Graph, Node, Op
 
 
@@ -74,9 +74,23 @@ class _Roles:
             weight = self.roles.get(name.removesuffix("_bias"))
             if not (self.roles[name] is Role.BIAS and weight is Role.WEIGHT):
                 self.roles[name] = Role.EMBEDDING
-        tokens = self._own(self.graph.tokens)
-        reasons = {name: TOKENS for name in tokens if self.roles[name] is Role.OTHER}
-        return self.roles, reasons
+        return self.roles, dict(self._reasons())
+
+    def _reasons(self) -> Iterator[tuple[str, str]]:
+        others = {name for name, role in self.roles.items() if role is Role.OTHER}
+        touched = self._own(self.graph.touched)
+        tokens = {
+            self.named[name]
+            for name, node in self.graph.tokens.items()
+            if name in self.named and not self._joins_scores(node)
+        }
+        for name in self.roles:
+            if name in others and name not in touched:
+                yield name, UNREACHED
+            elif name in others and name in tokens:
+                yield name, TOKENS
+            elif name in others and name in self.added and is_matrix(self.parameters[name]):
+                yield name, MIX
 
     def _own(self, names: Iterable[str]) -> set[str]:
         return {self.named[name] for name in names if self.named.get(name) in self.roles}
@@ -108,7 +122,7 @@ class _Roles:
         )
 
     def _is_on_scores(self, total: int) -> bool:
-        """Return whether a sum is one with attention scores: the signal contracted with itself."""
+        """Return whether a node is made of attention scores: the signal contracted with itself."""
         stack = [total]
         while stack:
             node = self.graph.nodes[stack.pop()]
@@ -167,6 +181,17 @@ class _Roles:
                     found.add(parent)
                     stack.append(parent)
         return found
+
+    def _joins_scores(self, token: int | None) -> bool:
+        """Return whether a parameter is joined to attention scores: a sink, and no token."""
+        if token is None:
+            return False
+        return any(
+            self._is_on_scores(parent)
+            for child in self.below[token]
+            if self.graph.nodes[child].name == "cat"
+            for parent in self.graph.nodes[child].parents
+        )
 
     def _is_logit(self, name: str) -> bool:
         """Return whether a number is compared with a log-sum of exponents: an attention sink."""

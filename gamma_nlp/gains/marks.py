@@ -16,7 +16,7 @@ better decayed. The reason says that it is marked.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -41,10 +41,10 @@ def with_marks(model: nn.Module, table: GainTable) -> GainTable:
     if not marks:
         return table
     roles, reasons = dict(table.roles), dict(table.reasons)
-    working = [name for name, role in roles.items() if role in (Role.WEIGHT, Role.EMBEDDING)]
-    spared = [name for name in working if name in marks]
-    for name in spared:
-        roles[name] = Role.OTHER
+    _warn_of_many(model, [name for name, role in roles.items() if role is Role.WEIGHT], marks)
+    for name in marks.keys() & roles.keys():
+        if roles[name] in (Role.WEIGHT, Role.EMBEDDING):
+            roles[name] = Role.OTHER
     for name in marks.keys() & roles.keys():
         if roles[name] is Role.OTHER:
             reasons[name] = f"{MARKED} ({marks[name]})"
@@ -54,20 +54,18 @@ def with_marks(model: nn.Module, table: GainTable) -> GainTable:
         else gain
         for gain in table
     )
-    _warn_of_many(model, spared, working, marks)
     return replace(table, gains=gains, roles=roles, reasons=reasons)
 
 
-def _warn_of_many(
-    model: nn.Module, spared: Collection[str], working: Iterable[str], marks: Mapping[str, str]
-) -> None:
+def _warn_of_many(model: nn.Module, weights: Collection[str], marks: Mapping[str, str]) -> None:
+    spared = [name for name in weights if name in marks]
     sizes = {name: parameter.numel() for name, parameter in model.named_parameters()}
-    if 2 * sum(sizes[name] for name in spared) > sum(sizes[name] for name in working):
+    if 2 * sum(sizes[name] for name in spared) > sum(sizes[name] for name in weights):
         how = listed(list(dict.fromkeys(marks[name] for name in spared)), 3)
         warnings.warn(
-            f"marks of the model's author spare most of its weights from decay: {len(spared)} "
-            f"parameters, such as {listed(list(spared), 3)}, get role other ({how}). If that is "
-            'not meant, decay them by name: DecayPolicy(patterns={"*.weight": 1.0})',
+            f"the model's author marked most of its weights as not to be decayed: {len(spared)} of "
+            f"{len(weights)}, such as {listed(spared, 2)} ({how}). They get role other and do not "
+            'decay; if that is not meant, name them: DecayPolicy(patterns={"*.weight": 1.0})',
             stacklevel=4,
         )
 

@@ -83,6 +83,9 @@ class GainTable:
 TOKENS = "a learned array that is used as tokens"
 """The reason of class tokens, latent queries and their like."""
 
+MIX = "added to what steers the signal, as a mix or a rate is"
+UNREACHED = "the forward pass never reaches it"
+
 PLACES = {
     "branch_last": "ends a residual branch",
     "branch_inner": "feeds residual branches only, through a weight",

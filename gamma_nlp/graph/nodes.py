@@ -72,7 +72,8 @@ class Graph:
         shifts: Biases of normalisations.
         biases: Other parameters added to the signal.
         sums: For parameters added to the signal, the nodes of these sums.
-        tokens: Parameters used as tokens, such as latent queries.
+        tokens: Parameters used as tokens, such as latent queries; each with its node, or ``None``
+            where it has none.
         idle: Gains of norms of a constant, which have nothing to scale.
         touched: Every parameter that some operation read, not counting norms of a constant.
     """
@@ -83,7 +84,7 @@ class Graph:
     shifts: set[str] = field(default_factory=set)
     biases: set[str] = field(default_factory=set)
     sums: dict[str, set[int]] = field(default_factory=dict)
-    tokens: set[str] = field(default_factory=set)
+    tokens: dict[str, int | None] = field(default_factory=dict)
     idle: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
 

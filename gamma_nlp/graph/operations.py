@@ -49,6 +49,9 @@ LINEAR = MOVES | _names("""
     repeat_interleave _fft_r2c _fft_c2c _fft_c2r diff reflection_pad1d addcmul
 """)
 
+# Put other values in some places of the signal.
+FILLS = _names("where masked_scatter index_put scatter copy index_copy slice_scatter select_scatter")
+
 SUMS = _names("add sub rsub")
 PRODUCTS = _names("mul div")
 

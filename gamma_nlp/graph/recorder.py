@@ -90,8 +90,8 @@ class Recorder(TorchDispatchMode):
                 value = _Value(expr=expr)
                 if name in self.tokens:
                     self.graph.touched.add(name)
-                    self.graph.tokens.add(name)
                     value = _Value(node=self._interpreter.node(Op.SOURCE, "parameter"))
+                    self.graph.tokens[name] = value.node
                 self._set(tensor, value)
                 self._protected.add(id(tensor))
         for tensor in inputs:
@@ -269,6 +269,8 @@ class Recorder(TorchDispatchMode):
             for _, expr in exprs:
                 for param in expr.added:
                     self.graph.sums.setdefault(param, set()).add(node)
+        elif name in operations.FILLS:
+            self._note_tokens(row for v in values for row in _rows(v))
         elif name == "mul" and output.is_complex():
             # On a spectrum, a product is a convolution.
             signals = [v.node for v in values if v.node is not None]
@@ -284,6 +286,10 @@ class Recorder(TorchDispatchMode):
             if entry.op is not Op.LINEAR or not entry.parents:
                 return False
             node = entry.parents[0]
+
+    def _note_tokens(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.graph.tokens.setdefault(name, None)
 
     def _leave_idle(self, gains: Iterable[str]) -> None:
         """Note gains that a norm multiplies by nothing; another use touches them again."""
@@ -310,6 +316,7 @@ class Recorder(TorchDispatchMode):
         made = parts.make(name, tensors, [e.parts if e else None for e in exprs], outputs[0])
         self.graph.weights |= made.weights
         self.graph.biases |= made.biases
+        self._note_tokens(n for n, p in made.parts.of.items() if p is parts.Part.PROJECTED)
         return replace(expr, parts=made.parts)
 
     # Which tensor holds what ------------------------------------------------------------------
