@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import name_tables, rule
-from gamma_nlp.gains.category import Category, Role
-from gamma_nlp.gains.roles import kind, norm_weights, owners, static_roles
+from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.graph_roles import graph_roles
+from gamma_nlp.gains.roles import kind, norm_weights, owners
 from gamma_nlp.gains.rule import factors_before_norms
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
 from gamma_nlp.graph import messages
 from gamma_nlp.graph.nodes import Graph, Op
 from gamma_nlp.wrappers import library_model, library_names, unwrap
+
+
+_IDLE = "its norm normalises a constant, so that it scales nothing"
 
 
 def from_graph(model: nn.Module, graph: Graph) -> GainTable:
@@ -30,11 +34,16 @@ def from_graph(model: nn.Module, graph: Graph) -> GainTable:
     named = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
     gains = tuple(_gains(model, graph, named))
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    unused = [gain.name for gain in gains if gain.category is None and gain.name in trainable]
+    idle = {named[name] for name in graph.idle}
+    unused = [
+        gain.name
+        for gain in gains
+        if gain.category is None and gain.name in trainable and gain.name not in idle
+    ]
     if unused:
         warnings.warn(messages.unreached(unused), stacklevel=4)
-    roles = _roles(model, graph, named, gains)
-    return GainTable(gains=gains, roles=roles, model=type(unwrap(model)).__name__)
+    roles, reasons = graph_roles(model, graph, named, [gain.name for gain in gains])
+    return GainTable(gains=gains, roles=roles, reasons=reasons, model=type(unwrap(model)).__name__)
 
 
 def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator[Gain]:
@@ -42,6 +51,7 @@ def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator
     for place in rule.uses(graph):
         uses.setdefault(named[place.parameter], []).append(place)
     touched = {named[name] for name in graph.touched if name in named}
+    idle = {named[name] for name in graph.idle}
     candidates = {named[name] for name in norm_weights(model)}
     owner: dict[str, nn.Module] = {}
     for name, module, _, _ in owners(model):
@@ -76,45 +86,12 @@ def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator
             kind=use.kind if use else kind(owner[name]),
             offset=use.offset if use else 0.0,
             source="graph",
-            reason=_reason(graph, use, len(found or ())),
+            reason=_IDLE if name in idle and not use else _reason(graph, use, len(found or ())),
             dtype=dtype_name(parameter),
             numel=parameter.numel(),
         )
     if no_gains:
         warnings.warn(messages.no_gains(no_gains, before), stacklevel=5)
-
-
-def _roles(
-    model: nn.Module, graph: Graph, named: Mapping[str, str], gains: Iterable[Gain]
-) -> dict[str, Role]:
-    roles = static_roles(model, skip=[gain.name for gain in gains])
-    added = {named[name] for name in graph.biases if name in named}
-    touched = {named[name] for name in graph.touched if name in named}
-    for name in touched & roles.keys():
-        if roles[name] is Role.WEIGHT:  # by its shape; a weight only if it is contracted, see below
-            roles[name] = Role.EMBEDDING if name in added else Role.OTHER
-    for role, names in (
-        (Role.BIAS, graph.biases),
-        (Role.SHIFT, graph.shifts),
-        (Role.WEIGHT, graph.weights),
-        (Role.EMBEDDING, graph.embeddings),
-    ):
-        for name in names:
-            own = named.get(name)
-            if own not in roles or (role, roles[own]) == (Role.BIAS, Role.EMBEDDING):
-                continue  # a position table, added whole, is not a bias
-            if roles[own] is Role.BIAS and _stays_bias(role, own, added, roles):
-                continue
-            roles[own] = role
-    return roles
-
-
-def _stays_bias(role: Role, name: str, added: set[str], roles: Mapping[str, Role]) -> bool:
-    """Return whether a parameter called a bias stays one although it is contracted or looked up."""
-    if role is Role.WEIGHT:  # of a parameter p, q = Wp + b is contracted whole, and b with it
-        return name in added
-    # Experts look up their bias along with their weight: `proj`, `proj_bias`.
-    return role is Role.EMBEDDING and roles.get(name.removesuffix("_bias")) is Role.WEIGHT
 
 
 def _row(model: nn.Module, name: str) -> str | None:

@@ -21,12 +21,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from gamma_nlp.graph.operations import MOVES
+from gamma_nlp.graph.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Expr:
             mask, ``slope`` stands for any of them, and a constant summand ends the form.
         root: Whether a root of the model's own statistics is among its factors, as in a batch
             norm that is written out.
+        parts: What each parameter does in it.
     """
 
     params: frozenset[str]
@@ -48,6 +50,17 @@ class Expr:
     intercept: float = 0.0
     uniform: bool = True
     root: bool = False
+    parts: Parts | None = field(default=None, compare=False)
+
+    @property
+    def contracted(self) -> frozenset[str]:
+        """The parameters that are weights where the value is contracted with the signal."""
+        return self.params if self.parts is None else self.parts.contracted
+
+    @property
+    def added(self) -> frozenset[str]:
+        """The parameters that are biases or tables where the value is added to the signal."""
+        return self.params if self.parts is None else self.parts.added
 
     @property
     def offset(self) -> float | None:

@@ -154,6 +154,9 @@ class Interpreter:
             bias, factors = operands[:1], operands[1:]
         elif name == "linear" or "conv" in name:
             factors, bias = operands[:2], operands[2:]
+        elif name in operations.RECURRENT:
+            states = [operand for operand in operands[5:] if operand.node is not None]
+            factors, bias = [*operands[:3], *states], operands[3:5]
         nodes, exprs = _nodes(factors), _exprs(factors)
         if exprs:
             self._mark_weights(exprs)
@@ -164,7 +167,7 @@ class Interpreter:
             if operand.node is not None:
                 product = self.node(Op.ADD, "add", (product, operand.node))
             elif operand.expr is not None:
-                self.graph.biases |= operand.expr.params
+                self.graph.biases |= operand.expr.added
         return product
 
     def _attention(self, name: str, operands: Sequence[Operand]) -> int:
@@ -200,7 +203,7 @@ class Interpreter:
         scale = self.graph.nodes[nodes[0]].scale
         for expr in exprs:
             after_gain = scale is not None and scale.kind is not None
-            (self.graph.shifts if after_gain else self.graph.biases).update(expr.params)
+            (self.graph.shifts if after_gain else self.graph.biases).update(expr.added)
         return self.node(Op.LINEAR, name, nodes)
 
     def _stacked(
@@ -370,7 +373,7 @@ class Interpreter:
 
     def _mark_weights(self, exprs: Iterable[Expr]) -> None:
         for expr in exprs:
-            self.graph.weights |= expr.params
+            self.graph.weights |= expr.contracted
 
 
 _AFFINE = ("mul", "div", "add", "sub", "neg")

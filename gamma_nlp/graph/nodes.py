@@ -84,7 +84,11 @@ class Graph:
         embeddings: Parameters looked up by an index.
         shifts: Biases of normalisations.
         biases: Other parameters added to the signal.
-        touched: Every parameter that some operation read.
+        sums: For parameters added to the signal, the nodes of these sums.
+        tokens: Parameters used as tokens, such as latent queries; each with its node, or ``None``
+            where it has none.
+        idle: Gains of norms of a constant, which have nothing to scale.
+        touched: Every parameter that some operation read, not counting norms of a constant.
         outputs: The nodes that the model returns; empty if that is not known.
     """
 
@@ -93,6 +97,9 @@ class Graph:
     embeddings: set[str] = field(default_factory=set)
     shifts: set[str] = field(default_factory=set)
     biases: set[str] = field(default_factory=set)
+    sums: dict[str, set[int]] = field(default_factory=dict)
+    tokens: dict[str, int | None] = field(default_factory=dict)
+    idle: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     outputs: set[int] = field(default_factory=set)
 

@@ -30,6 +30,8 @@ CONTRACTIONS = _names("""
     _scaled_mm _int_mm _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu
     mkldnn_rnn_layer lstm gru rnn_tanh rnn_relu
 """)
+# Contract the signal with two matrices, whose biases come next and the states last.
+RECURRENT = _names("mkldnn_rnn_layer")
 BIAS_FIRST = _names("addmm baddbmm addbmm addmv addr")
 
 # Parts of the names of kernels that compute a whole attention from query, key and value.
@@ -75,6 +77,22 @@ _ADDS = ("sum", "add", "mean")
 # stand for a norm (DyT, Derf).
 SQUASHES = _names("tanh erf atan asinh hardtanh clamp")
 
+# Put other values in some places of the signal.
+FILLS = _names("where masked_scatter index_put scatter copy index_copy slice_scatter select_scatter")
+
+PRODUCTS = _names("mul div")
+
+# Leave a value made of parameters alone their own, up to factors, masks and rounding: whatever else
+# there is bends it.
+UNBENT = LINEAR | _names("""
+    round floor ceil trunc sign sgn clamp clamp_min clamp_max amax amin var std complex where
+    fake_quantize_per_tensor_affine fake_quantize_per_channel_affine _fake_quantize_learnable
+    upsample_bicubic2d upsample_linear1d upsample_trilinear3d _upsample_bilinear2d_aa
+    _upsample_bicubic2d_aa dequantize bitwise_and bitwise_or bitwise_right_shift
+    bitwise_left_shift lerp block_diag diag_embed diagonal
+    index_fill masked_select
+""")
+
 LOOKUPS = _names("embedding embedding_bag _embedding_bag _embedding_bag_forward_only")
 INDEXING = _names("index index_select gather take_along_dim")
 
@@ -101,6 +119,13 @@ NORM_KINDS = {
 }
 NO_NORM = _names("linalg_vector_norm norm renorm")
 NORMALISE_TOKENS = _names("native_layer_norm _fused_rms_norm")
+
+
+
+def is_norm(name: str) -> bool:
+    """Return whether an operation of this name normalises its first operand."""
+    return "norm" in name and name not in NO_NORM and "weight_norm" not in name
+
 
 # Take the shape of their operand and none of its values.
 CONSTANTS = _names("""

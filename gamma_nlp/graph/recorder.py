@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph import messages, operations
+from gamma_nlp.graph import messages, operations, parts
 from gamma_nlp.graph.affine import Expr, combine
 from gamma_nlp.graph.escapes import Outside
 from gamma_nlp.graph.interpreter import Interpreter, Operand
@@ -92,10 +92,12 @@ class Recorder(TorchDispatchMode):
         for name, tensor in parameters.items():
             if tensor not in self._values:
                 slope = 1.0 if _carries_signal(tensor) else None  # integers are no gains
-                value = _Value(expr=Expr(frozenset([name]), slope))
+                expr = Expr(frozenset([name]), slope, parts=parts.parameter(name))
+                value = _Value(expr=expr)
                 if name in self.tokens:
                     self.graph.touched.add(name)
                     value = _Value(node=self._interpreter.node(Op.SOURCE, "parameter"))
+                    self.graph.tokens[name] = value.node
                 self._set(tensor, value)
                 self._protected.add(id(tensor))
         for tensor in inputs:
@@ -167,6 +169,8 @@ class Recorder(TorchDispatchMode):
         )
         if not fresh:
             self._refuse_unseen(name, tensors, values, written)
+        for expr in (v.expr for v in values if v.expr is not None):
+            self.graph.touched |= expr.params
         from_signal = any(v.node is not None or v.from_signal for v in values)
         from_input = from_signal or any(v.from_input for v in values)
         discrete = _Value(from_input=from_input, from_signal=from_signal)
@@ -176,20 +180,18 @@ class Recorder(TorchDispatchMode):
         elif fresh:
             result = _Value(unwritten=any(t.numel() > 0 for t in outputs))
         elif any(map(_carries_signal, outputs)):
-            result = self._signal(name, args, tensors, values, outputs[0], from_input, alpha)
+            result = self._signal(name, args, tensors, values, outputs, from_input, alpha)
             if choices and result.node is not None:
                 node = self._interpreter.follow("choose", (result.node, *choices))
                 result = replace(result, node=node)
         else:
             result = discrete
             if not from_input:  # a packed matrix that is about to be unpacked
-                discrete.expr = combine(name, args, tensors, [v.expr for v in values])
+                discrete.expr = self._made(name, args, tensors, values, outputs, alpha)
         held = values[0].join if values else None
         slices = cut(name, args, held, outputs) if held else [None] * len(outputs)
         if name not in operations.CONSTANTS and not all(map(_carries_signal, outputs)):
             discrete.choice = self._choice(name, values, choices)
-        for expr in (v.expr for v in values if v.expr is not None):
-            self.graph.touched |= expr.params
         for position, tensor in enumerate(outputs):
             value = result if _carries_signal(tensor) else replace(discrete, expr=result.expr)
             if (own := slices[position]) is not None and not choices:
@@ -211,43 +213,135 @@ class Recorder(TorchDispatchMode):
         args: tuple[Any, ...],
         tensors: list[torch.Tensor],
         values: list[_Value],
-        output: torch.Tensor,
+        outputs: list[torch.Tensor],
         from_input: bool,
         alpha: float,
     ) -> _Value:
-        params = frozenset(p for v in values if v.expr for p in v.expr.params)
         table = values[0].expr if values else None
         if table is not None and (
             name in operations.LOOKUPS
             or (name in operations.INDEXING and any(v.from_input for v in values[1:]))
         ):
-            self.graph.embeddings |= table.params
+            # What the signal picks from a stack of matrices is an expert.
+            stack = any(v.from_signal for v in values[1:]) and _sides(tensors[0]) > 2
+            (self.graph.weights if stack else self.graph.embeddings).update(table.contracted)
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
         if any(v.node is not None for v in values):
             if name in ("cat", "stack"):
-                self.tokens |= params - self.graph.weights
-            operands = [
-                Operand(node=v.node, expr=v.expr, shape=tuple(t.shape), root=v.statistic == "root")
-                for t, v in zip(tensors, values, strict=True)
-            ]
-            node = self._interpreter.interpret(name, operands, tuple(output.shape))
+                rows = {row for v in values for row in _rows(v)}
+                # Positions may be added to a class token too, and do not make it one.
+                self.tokens |= rows - self.graph.weights - self.graph.sums.keys()
+            node = self._interpret(name, tensors, values, outputs)
+            self._note_use(name, tensors, values, node, outputs[0])
             return _Value(node=node, join=joined(name, args, tensors, [v.node for v in values]))
-        if from_input and not params:
+        if from_input and not any(v.expr for v in values):
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
-        if table is not None and name in operations.NORMALISE_TOKENS:
-            self.tokens |= table.params
+        rows = self._normalised_rows(name, values)
+        self.tokens |= rows
+        if rows:
             return _Value(node=self._interpreter.node(Op.SOURCE, name))  # until the next run
-        if name in operations.CONTRACTIONS:  # a weight on constants only, such as a time step
-            self.graph.weights |= {
-                param
-                for tensor, value in zip(tensors, values, strict=True)
-                if value.expr is not None and _is_matrix(tensor)
-                for param in value.expr.params
-            }
-        statistic = _statistic(name, values)
-        root = statistic == "root"
-        expr = combine(name, args, tensors, [v.expr for v in values], alpha=alpha, root=root)
-        return _Value(expr=expr, statistic=None if expr else statistic)
+        if operations.is_norm(name) and table is None:
+            # Nothing is left of a constant but the norm's bias.
+            self._leave_idle(p for v in values[1:2] if v.expr for p in v.expr.params)
+            values = [replace(v, expr=None) if i == 1 else v for i, v in enumerate(values)]
+        elif name in operations.NORMALISE_TOKENS:  # of what weights have made of a constant
+            source = _Value(node=self._interpreter.node(Op.SOURCE, name))
+            return _Value(node=self._interpret(name, tensors, [source, *values[1:]], outputs))
+        elif name in operations.INDEXING and _sides(tensors[0]) == 2 and table is not None:
+            if outputs[0].numel() > tensors[0].numel():  # rows of a table, some more than once
+                self.graph.embeddings |= table.added
+        expr = self._made(name, args, tensors, values, outputs, alpha)
+        return _Value(expr=expr, statistic=None if expr else _statistic(name, values))
+
+    def _normalised_rows(self, name: str, values: list[_Value]) -> frozenset[str]:
+        """Return the parameters that an operation on parameters alone normalises as tokens."""
+        if name in operations.NORMALISE_TOKENS:
+            return _rows(values[0])
+        if name in operations.PRODUCTS:
+            return parts.normalised([v.expr.parts if v.expr else None for v in values])
+        return frozenset()
+
+    def _interpret(
+        self,
+        name: str,
+        tensors: list[torch.Tensor],
+        values: list[_Value],
+        outputs: list[torch.Tensor],
+    ) -> int:
+        operands = [
+            Operand(node=v.node, expr=v.expr, shape=tuple(t.shape), root=v.statistic == "root")
+            for t, v in zip(tensors, values, strict=True)
+        ]
+        return self._interpreter.interpret(name, operands, tuple(outputs[0].shape))
+
+    def _note_use(
+        self,
+        name: str,
+        tensors: list[torch.Tensor],
+        values: list[_Value],
+        node: int,
+        output: torch.Tensor,
+    ) -> None:
+        """Note what an operation says of parameters that its node does not hold."""
+        exprs = [(t, v.expr) for t, v in zip(tensors, values, strict=True) if v.expr is not None]
+        if operations.is_attention(name):
+            exprs = exprs[-1:] if len(values) > 3 and values[3].expr is not None else []
+            self.graph.biases.update(*(expr.added for _, expr in exprs))
+        if operations.is_attention(name) or name in operations.SUMS:
+            for _, expr in exprs:
+                for param in expr.added:
+                    self.graph.sums.setdefault(param, set()).add(node)
+        elif name in operations.FILLS:
+            self._note_tokens(row for v in values for row in _rows(v))
+        elif name == "mul" and output.is_complex():
+            # On a spectrum, a product is a convolution.
+            signals = [v.node for v in values if v.node is not None]
+            if any(map(self._is_spectrum, signals)):
+                matrices = [expr for tensor, expr in exprs if _sides(tensor) > 1]
+                self.graph.weights.update(*(expr.contracted for expr in matrices))
+
+    def _is_spectrum(self, node: int) -> bool:
+        while True:
+            entry = self.graph.nodes[node]
+            if entry.name.startswith("_fft"):
+                return True
+            if entry.op is not Op.LINEAR or not entry.parents:
+                return False
+            node = entry.parents[0]
+
+    def _note_tokens(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.graph.tokens.setdefault(name, None)
+
+    def _leave_idle(self, gains: Iterable[str]) -> None:
+        """Note gains that a norm multiplies by nothing; another use touches them again."""
+        gains = set(gains)
+        self.graph.idle |= gains
+        self.graph.touched -= gains
+
+    def _made(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        tensors: list[torch.Tensor],
+        values: list[_Value],
+        outputs: list[torch.Tensor],
+        alpha: float,
+    ) -> Expr | None:
+        """Return what an operation on parameters and constants gives, and note their roles."""
+        exprs = [v.expr for v in values]
+        root = _statistic(name, values) == "root"
+        expr = combine(name, args, tensors, exprs, alpha=alpha, root=root)
+        if expr is None or not outputs:
+            return expr
+        if expr.slope == 0:  # a norm of zeros, written out, times its gain
+            self._leave_idle(expr.params)
+            return None
+        made = parts.make(name, tensors, [e.parts if e else None for e in exprs], outputs[0])
+        self.graph.weights |= made.weights
+        self.graph.biases |= made.biases
+        self._note_tokens(n for n, p in made.parts.of.items() if p is parts.Part.PROJECTED)
+        return replace(expr, parts=made.parts)
 
     # Which tensor holds what ------------------------------------------------------------------
 
@@ -343,8 +437,12 @@ def _statistic(name: str, values: list[_Value]) -> str | None:
     return "root" if "root" in found or name in operations.ROOTS else "plain"
 
 
-def _is_matrix(tensor: torch.Tensor) -> bool:
-    return sum(size > 1 for size in tensor.shape) >= 2
+def _sides(tensor: torch.Tensor) -> int:
+    return sum(size > 1 for size in tensor.shape)
+
+
+def _rows(value: _Value) -> frozenset[str]:
+    return value.expr.parts.rows if value.expr and value.expr.parts else frozenset()
 
 
 def _name(func: Any) -> str:

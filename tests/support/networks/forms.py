@@ -59,7 +59,7 @@ NAMED = {
     "norm": "branch of a norm alone",
     "norm residual norm": "nested branch",
     "residual norm residual norm": "long skip over post-norm blocks",
-    "norm body residual norm": "adapter in a branch",
+    "norm linear residual norm": "adapter in a branch",
     "down residual residual up": "U-shaped skip",
     "down residual norm residual norm up norm": "U-shaped skip",
     "norm project": "projection in a branch",
