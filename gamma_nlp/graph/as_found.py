@@ -41,6 +41,7 @@ _PLAIN = (
     type(None), bool, int, float, complex, str, bytes, type, range, torch.dtype, torch.device,
     torch.Size, types.ModuleType, types.BuiltinFunctionType,
 )  # fmt: skip
+_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 _RUNS = (nn.Module, types.FunctionType, types.MethodType, functools.partial)
 _OPEN = (types.SimpleNamespace, UserDict, UserList)
 _CLOSED = frozenset(sys.stdlib_module_names) | {"torch", "numpy"}
@@ -59,10 +60,15 @@ class AsFound:
     def __init__(self, *roots: Any) -> None:
         self.tensors: list[Tensor] = []
         self._restore: list[Restore] = [*_global_states()]
+        classes: set[type] = set()
         for value in _reached(roots, functions=True):
             if isinstance(value, Tensor):
                 self.tensors.append(value)
+            if isinstance(value, nn.Module):
+                classes.update(_own_classes(value))
             self._restore.extend(_ways_back(value))
+
+        self._restore.extend(map(_class, classes))
 
     def __enter__(self) -> AsFound:
         return self
@@ -80,6 +86,16 @@ class AsFound:
 def tensors_in(values: Any) -> list[Tensor]:
     """Return the tensors in inputs or outputs: in containers, dataclasses and other objects."""
     return [v for v in _reached((values,), functions=False) if isinstance(v, Tensor)]
+
+
+def tensors_of(model: nn.Module) -> list[Tensor]:
+    """Return the tensors that a model holds: parameters, buffers, and all that is reached."""
+    return [v for v in _reached((model,), functions=True) if isinstance(v, Tensor)]
+
+
+def opaque_in(model: nn.Module) -> list[Any]:
+    """Return the objects that a model holds and that hold nothing to follow, such as a lock."""
+    return [v for v in _reached((model,), functions=True) if _is_object(v) and not any(_parts(v))]
 
 
 # What is reached ----------------------------------------------------------------------------------
@@ -104,9 +120,7 @@ def _reached(roots: Iterable[Any], *, functions: bool) -> Iterator[Any]:
 
 
 def _is_object(value: Any) -> bool:
-    return not isinstance(
-        value, (nn.Module, Tensor, dict, list, tuple, set, frozenset, deque, types.CellType)
-    )
+    return not isinstance(value, (nn.Module, Tensor, *_CONTAINERS, types.CellType))
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -127,6 +141,9 @@ def _parts(value: Any) -> Iterator[Any]:
         return
     elif isinstance(value, Tensor) and value.grad_fn is None and value.grad is not None:
         yield value.grad
+    if isinstance(value, nn.Module):
+        for base in _own_classes(value):
+            yield from (held for held in vars(base).values() if isinstance(held, _CONTAINERS))
     if _is_open(value):
         yield getattr(value, "__dict__", None)
         yield from (getattr(value, name, None) for name in _slots(value))
@@ -140,6 +157,13 @@ def _is_open(value: Any) -> bool:
     if isinstance(value, (nn.Module, Tensor)) or type(value) in _OPEN:
         return True
     return type(value).__module__.partition(".")[0] not in _CLOSED
+
+
+def _own_classes(module: nn.Module) -> list[type]:
+    bases = type(module).__mro__
+    return [
+        base for base in bases if base.__module__.partition(".")[0] not in _CLOSED | {"builtins"}
+    ]
 
 
 def _slots(value: Any) -> list[str]:
@@ -199,6 +223,19 @@ def _same(before: list[tuple[Any, Any]], now: list[tuple[Any, Any]]) -> bool:
     return len(before) == len(now) and all(
         one[0] is two[0] and one[1] is two[1] for one, two in zip(before, now, strict=True)
     )
+
+
+def _class(kind: type) -> Restore:
+    before = dict(vars(kind))
+
+    def restore() -> None:
+        for name, held in dict(vars(kind)).items():
+            if name not in before:
+                delattr(kind, name)
+            elif held is not before[name]:
+                setattr(kind, name, before[name])
+
+    return restore
 
 
 def _list(value: Any) -> Restore:

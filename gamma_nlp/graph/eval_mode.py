@@ -31,7 +31,7 @@ def to_eval(model: nn.Module) -> bool:
     """Switch to eval mode; return whether the model's own ``eval()`` was left out."""
     if not any(module.training for module in model.modules()):
         return False
-    if any(_overrides(module) for module in model.modules()):
+    if has_own_eval(model):
         found = AsFound(model)
         try:
             with _Watch(found.tensors):
@@ -46,9 +46,11 @@ def to_eval(model: nn.Module) -> bool:
     return False
 
 
-def _overrides(module: nn.Module) -> bool:
+def has_own_eval(model: nn.Module) -> bool:
+    """Return whether a model or a part of it does more in ``eval()`` than set a flag."""
     return any(
         name in vars(module) or getattr(type(module), name) is not getattr(nn.Module, name)
+        for module in model.modules()
         for name in ("train", "eval")
     )
 

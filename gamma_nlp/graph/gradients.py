@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from gamma_nlp.errors import GammaError
+from gamma_nlp.graph import messages
 from gamma_nlp.graph.as_found import tensors_in
 
 Run = Callable[[], Any]
@@ -33,6 +35,7 @@ class Gradients(TorchFunctionMode):
     Args:
         take: Runs the call unseen, and returns what it gives. ``inputs`` is empty for
             ``backward``, which leaves its gradients at the parameters.
+        where: Returns the name of the module that is running.
         switched_on: Whether the pass runs with gradients already; else one that it cannot take
             raises :class:`NeedsGradientsError`.
     """
@@ -40,11 +43,12 @@ class Gradients(TorchFunctionMode):
     def __init__(
         self,
         take: Callable[[Run, Sequence[Tensor], Sequence[Tensor]], Any],
+        where: Callable[[], str],
         *,
         switched_on: bool,
     ) -> None:
         super().__init__()
-        self._take, self._switched_on = take, switched_on
+        self._take, self._where, self._switched_on = take, where, switched_on
 
     def __torch_function__(
         self,
@@ -54,11 +58,22 @@ class Gradients(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if getattr(func, "__name__", "") == "_make_dual":
+            raise GammaError(messages.forward_mode(self._where()))
         if func not in _CALLS:
             return func(*args, **kwargs)
         given = dict(zip(("outputs", "inputs"), args, strict=False)) | kwargs
-        outputs = tensors_in(given.get("outputs", given.get("tensors")))
+        outputs = tensors_in(given.get("outputs", given.get("tensors", given.get("self"))))
         if not self._switched_on and not any(output.requires_grad for output in outputs):
             raise NeedsGradientsError
         inputs = tensors_in(given.get("inputs")) if func is torch.autograd.grad else []
-        return self._take(lambda: func(*args, **kwargs), outputs, inputs)
+        return self._take(
+            lambda: func(*args, **kwargs), [*map(innermost, outputs)], [*map(innermost, inputs)]
+        )
+
+
+def innermost(tensor: Tensor) -> Tensor:
+    """Return the tensor that operations see inside those of ``torch.func``."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
+    return tensor

@@ -159,6 +159,15 @@ def higher_order(place: str, name: str) -> str:
     )
 
 
+def forward_mode(place: str) -> str:
+    """Say that a pass takes derivatives in forward mode."""
+    return (
+        f"{_module(place)} takes derivatives in forward mode (torch.func.jvp), whose operations "
+        "cannot be told from the model's own; take them with torch.autograd.grad, or leave them "
+        f"out for the trace{_copy(place)}"
+    )
+
+
 def left_torch(place: str, method: str) -> str:
     """Say that the signal left PyTorch, and that something which may hold it came back."""
     return (

@@ -23,6 +23,7 @@ from gamma_nlp.graph import messages, operations
 from gamma_nlp.graph.affine import Expr, combine
 from gamma_nlp.graph.as_found import tensors_in
 from gamma_nlp.graph.escapes import Outside
+from gamma_nlp.graph.gradients import innermost
 from gamma_nlp.graph.interpreter import Interpreter, Operand
 from gamma_nlp.graph.memory import Memory, inner_tensors, memory_of, same_memory
 from gamma_nlp.graph.nodes import Graph, Op
@@ -84,6 +85,7 @@ class Recorder(TorchDispatchMode):
         graph: What was recorded.
         tokens: The parameters used as tokens, those that this pass found included.
         parameters: The names of all parameters.
+        initialised: Whether the pass wrote to a parameter that is trained.
     """
 
     supports_higher_order_operators = True  # so that they come here: all but attention are refused
@@ -99,6 +101,7 @@ class Recorder(TorchDispatchMode):
         self.graph = Graph()
         self.tokens = set(tokens)
         self.parameters = frozenset(parameters)
+        self.initialised = False
         self._where = where
         self._interpreter = Interpreter(self.graph, where)
         self._values = WeakTensorKeyDictionary()
@@ -170,7 +173,7 @@ class Recorder(TorchDispatchMode):
         for gradient, value in zip(found, wanted, strict=True):
             if value.node is not None and gradient is not None:
                 node = self._interpreter.node(Op.NONLINEAR, "gradient", nodes)
-                self._set(gradient, _Value(node=node))
+                self._set(innermost(gradient), _Value(node=node))
         return found
 
     def leave(self, tensor: torch.Tensor, method: str) -> None:
@@ -362,8 +365,9 @@ class Recorder(TorchDispatchMode):
     def _write(self, tensor: torch.Tensor, value: _Value) -> None:
         """Note that a tensor was overwritten, and with it its views and what it is a view of."""
         key = memory_of(tensor)
-        if key in self._trained:
-            return  # initialised from its first batch, or trained in the pass: the same parameter
+        if key in self._trained:  # initialised, or trained in the pass: still the same parameter
+            self.initialised = True
+            return
         self._set(tensor, value)
         for reference in self._aliases.get(key, []) if key is not None else []:
             other = reference()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import torch
@@ -102,13 +102,15 @@ class _Pass:
             GammaError: The pass failed, or cannot be followed.
             NeedsGradientsError: It takes gradients itself, and has to be run with ``gradients``.
         """
-        with AsFound(self._model, self._call) as found:
-            recorder = self._recorder(found)
-            try:
+        known = {id(parameter) for parameter in self._model.parameters()}
+        with AsFound(self._model, self._call) as found, contextlib.ExitStack() as undo:
+            for _ in range(2):
+                recorder = self._recorder(found)
+                undo.callback(recorder.undo)
                 self._run(recorder)
-                self._check(recorder)
-            finally:
-                recorder.undo()
+                if not recorder.initialised:
+                    break  # else it has set itself up from its first batch: run it as it is now
+            self._check(recorder, known)
         return recorder
 
     def _recorder(self, found: AsFound) -> Recorder:
@@ -129,11 +131,11 @@ class _Pass:
 
     def _run(self, recorder: Recorder) -> None:
         args, kwargs = self._call
-        gradients = Gradients(recorder.take_gradients, switched_on=self._gradients)
+        gradients = Gradients(recorder.take_gradients, self._where, switched_on=self._gradients)
         with _plain_kernels(self._inner), self._watched(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if not self._own_eval:
-                self.left_out_eval = to_eval(self._inner)
+                self.left_out_eval |= to_eval(self._inner)
             try:
                 with (
                     torch.set_grad_enabled(self._gradients),
@@ -151,9 +153,9 @@ class _Pass:
                 message = messages.forward_failed(self._inner, self._where(), error, args, kwargs)
                 raise GammaError(message) from error
 
-    def _check(self, recorder: Recorder) -> None:
-        before = set(recorder.parameters)
-        new = [n for n, _ in self._model.named_parameters() if n not in before]
+    def _check(self, recorder: Recorder, known: Container[int]) -> None:
+        new = [name for name, p in self._model.named_parameters() if id(p) not in known]
+        new = [name for name in new if name not in recorder.parameters]
         if new:
             raise GammaError(messages.grows(new))
         args, kwargs = self._call
