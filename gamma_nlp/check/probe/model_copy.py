@@ -43,7 +43,7 @@ def duplicate(
         GammaError: The model cannot be copied, or a copy shares tensors with it.
     """
     inner = unwrap(model)
-    copied, memo = _copied(inner)
+    copied, memo = _copied(inner, _stand_ins(inner, dtype))
     if {id(t) for t in _tensors(inner)} & {id(t) for t in _tensors(copied)}:
         raise GammaError(
             f"the probe changes a copy of the model, but a copy of {type(inner).__name__} shares "
@@ -51,7 +51,6 @@ def duplicate(
             "categorize(model, inputs)"
         )
     shared = {id(tensor) for tensor in tensors_of(inner)}  # by functions, which are not copied
-    dense = _unpacked(copied, dtype)
     with torch.no_grad():
         for tensor in tensors_of(copied):
             if id(tensor) not in shared and not is_wrapper(tensor):
@@ -66,7 +65,7 @@ def duplicate(
             config._experts_implementation_internal = "eager"  # fused ones know no float64
     packed = {n: b for n, b in model.named_buffers() if b.dim() >= 2 and b.dtype in PACKED}
     names = {
-        name: dense.get(id(memo[id(tensor)]), memo[id(tensor)])
+        name: memo[id(tensor)]
         for name, tensor in {**packed, **dict(model.named_parameters())}.items()
         if id(tensor) in memo
     }
@@ -77,17 +76,40 @@ def duplicate(
     return copied, names
 
 
-def _copied(model: nn.Module) -> tuple[nn.Module, dict[int, Any]]:
-    """Return a copy of a model, and what became of each of its objects, by their ids."""
-    # An old weight norm's, or a cache of the last pass: PyTorch copies only leaves.
-    made = {id(t): t.detach().clone() for t in tensors_of(model) if t.grad_fn is not None}
+def _stand_ins(model: nn.Module, dtype: torch.dtype) -> dict[int, Any]:
+    """Return what to take in a copy for tensors that cannot be copied as they are, by ids."""
+    found: dict[int, Any] = {}
+    for tensor in tensors_of(model):
+        if is_wrapper(tensor):
+            numbers = _numbers(tensor, dtype)
+            if numbers is not None or not _can_be_copied(tensor):
+                found[id(tensor)] = tensor if numbers is None else numbers
+        elif tensor.grad_fn is not None:  # an old weight norm's, or a cache of the last pass
+            found[id(tensor)] = tensor.detach().clone()
+    return found
+
+
+def _numbers(wrapper: Tensor, dtype: torch.dtype) -> Tensor | None:
+    """Return the numbers that a quantised tensor stands for, ``None`` if it cannot tell."""
     try:
-        memo: dict[int, Any] = dict(made)
+        numbers = wrapper.detach().dequantize().to(dtype, copy=True)
+    except Exception:  # a wrapper of another sort
+        return None
+    if is_wrapper(numbers) or numbers.shape != wrapper.shape:
+        return None
+    is_parameter = isinstance(wrapper, nn.Parameter)
+    return nn.Parameter(numbers, requires_grad=False) if is_parameter else numbers
+
+
+def _copied(model: nn.Module, stand_ins: dict[int, Any]) -> tuple[nn.Module, dict[int, Any]]:
+    """Return a copy of a model, and what became of each of its objects, by their ids."""
+    memo = dict(stand_ins)
+    try:
         return copy.deepcopy(model, memo), memo
     except Exception as error:
         shared = {id(value): value for value in opaque_in(model) if not _can_be_copied(value)}
         if shared:  # locks, files, groups of processes
-            memo = made | shared
+            memo = stand_ins | shared
             with contextlib.suppress(Exception):
                 return copy.deepcopy(model, memo), memo
         raise GammaError(
@@ -106,31 +128,12 @@ def _can_be_copied(value: Any) -> bool:
 
 
 def _tensors(model: nn.Module) -> list[Tensor]:
-    return [*model.parameters(), *model.buffers()]
-
-
-def _unpacked(model: nn.Module, dtype: torch.dtype) -> dict[int, nn.Parameter]:
-    """Replace quantised parameters by the numbers that they stand for; return these by ids."""
-    dense: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is None or not is_wrapper(parameter):
-                continue
-            if id(parameter) not in dense:
-                try:
-                    numbers = parameter.detach().dequantize()
-                except Exception:  # a wrapper of another sort
-                    continue
-                if is_wrapper(numbers) or numbers.shape != parameter.shape:
-                    continue
-                dense[id(parameter)] = nn.Parameter(numbers.to(dtype), requires_grad=False)
-            module._parameters[name] = dense[id(parameter)]
-    return dense
+    return [t for t in (*model.parameters(), *model.buffers()) if not is_wrapper(t)]
 
 
 def is_silent(parameter: torch.Tensor) -> bool:
     """Return whether a parameter is constant, or so small that nothing gets through it."""
-    if not parameter.is_floating_point() or parameter.numel() == 0:
+    if not parameter.is_floating_point() or parameter.numel() == 0 or is_wrapper(parameter):
         return False
     first = parameter.flatten()[0]
     return bool((parameter == first).all() | (parameter.abs().max() < TINY))
