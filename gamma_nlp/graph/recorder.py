@@ -145,6 +145,17 @@ class Recorder(TorchDispatchMode):
         """Put back what the pass overwrote."""
         self._memory.undo()
 
+    def record_whole(self, name: str, run: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        """Run a call unseen, and record it as one operation; see :mod:`.whole_calls`."""
+        self._unseen = True
+        try:
+            result = run()
+        finally:
+            self._unseen = False
+        kernel = _Kernel(foreign=False, packed=False, random=False)
+        self._record(name, args, _tensors(args), _tensors(result), [], kernel)
+        return result
+
     def take_gradients(
         self,
         run: Callable[[], Any],

@@ -25,7 +25,9 @@ from gamma_nlp.graph.gradients import Gradients, NeedsGradientsError
 from gamma_nlp.graph.inputs import arguments
 from gamma_nlp.graph.nodes import Graph, Op
 from gamma_nlp.graph.obstacles import refuse_obstacles
+from gamma_nlp.graph.operations import NORMALISE_TOKENS
 from gamma_nlp.graph.recorder import Recorder
+from gamma_nlp.graph.whole_calls import WholeCalls
 from gamma_nlp.wrappers import unwrap
 
 # A layer of bitsandbytes with this flag repacks its matrix on its first pass in eval mode on the
@@ -142,6 +144,7 @@ class _Pass:
                     torch.compiler.set_stance("force_eager"),
                     recorder,
                     Escapes(recorder.leave),
+                    WholeCalls(recorder.record_whole),
                     gradients,
                 ):
                     if self._own_eval:
@@ -160,7 +163,9 @@ class _Pass:
             raise GammaError(messages.grows(new))
         args, kwargs = self._call
         given = [*args, *kwargs.values()]
-        silent = all(node.op is not Op.SOURCE for node in recorder.graph.nodes)
+        parameters = ("parameter", *NORMALISE_TOKENS)
+        starts = [n.name for n in recorder.graph.nodes if n.op is Op.SOURCE]
+        silent = all(name in parameters for name in starts)
         if silent and given and not tensors_in(given):
             raise GammaError(messages.no_tensors(self._inner, given))
 
