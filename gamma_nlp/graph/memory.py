@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
 from gamma_nlp.graph.as_found import tensors_in
 
@@ -26,7 +26,8 @@ class Memory:
                 if key is not None and key not in self._made and key not in self._before:
                     storage = part.untyped_storage()
                     if storage.device.type != "meta":
-                        self._before[key] = (storage, storage.clone())
+                        with _disable_current_modes():  # a copy is no operation of the model's
+                            self._before[key] = (storage, storage.clone())
 
     def made(self, operands: Iterable[Tensor], results: Iterable[Tensor]) -> None:
         """Note that an operation allocated what its results have and its operands have not."""
