@@ -89,7 +89,8 @@ class _Recorder(TorchDispatchMode):
             return func(*args, **kwargs)
         if any(map(is_wrapper, _tensors((args, kwargs)))):
             return NotImplemented  # what it does comes here as operations on its parts
-        if kwargs.get("dtype") in self._raised:
+        low = kwargs.get("dtype") in self._raised
+        if low and not any(isinstance(a, torch.ScriptObject) for a in tree_flatten(args)[0]):
             kwargs["dtype"] = self._raised[kwargs["dtype"]]
         name = func.overloadpacket.__name__.rstrip("_")
         if name in _SPLIT:
@@ -258,6 +259,7 @@ def _lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
 # Operations that are a sum and a product at once are split, so that each part can be held.
 _SPLIT: dict[str, Callable[..., Tensor]] = {
     "addmm": _sum_and_product(torch.mm),
+    "_sparse_addmm": _sum_and_product(torch.mm),
     "baddbmm": _sum_and_product(torch.bmm),
     "addbmm": _sum_and_product(lambda one, two: torch.bmm(one, two).sum(0)),
     "addmv": _sum_and_product(torch.mv),
