@@ -20,31 +20,20 @@ import functools
 import random
 import sys
 import types
-from collections import OrderedDict, UserDict, UserList, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-DEPTH = 3
-"""How many objects that are neither modules nor containers to follow on the way to a value."""
-MOST = 1_000_000
-"""How many values to look at; the nearest come first."""
+from gamma_nlp.graph.reached import is_open, own_classes, reached, slots
+
 LARGE = 1 << 26
 """Arrays of numpy with more bytes than this are not copied."""
 
 Restore = Callable[[], object]
-
-_PLAIN = (
-    type(None), bool, int, float, complex, str, bytes, type, range, torch.dtype, torch.device,
-    torch.Size, types.ModuleType, types.BuiltinFunctionType,
-)  # fmt: skip
-_CONTAINERS = (dict, list, tuple, set, frozenset, deque)
-_RUNS = (nn.Module, types.FunctionType, types.MethodType, functools.partial)
-_OPEN = (types.SimpleNamespace, UserDict, UserList)
-_CLOSED = frozenset(sys.stdlib_module_names) | {"torch", "numpy"}
 
 
 class AsFound:
@@ -61,11 +50,11 @@ class AsFound:
         self.tensors: list[Tensor] = []
         self._restore: list[Restore] = [*_global_states()]
         classes: set[type] = set()
-        for value in _reached(roots, functions=True):
+        for value in reached(roots, functions=True):
             if isinstance(value, Tensor):
                 self.tensors.append(value)
             if isinstance(value, nn.Module):
-                classes.update(_own_classes(value))
+                classes.update(own_classes(value))
             self._restore.extend(_ways_back(value))
 
         self._restore.extend(map(_class, classes))
@@ -81,99 +70,6 @@ class AsFound:
         with torch.no_grad():
             for restore in self._restore:
                 restore()
-
-
-def tensors_in(values: Any) -> list[Tensor]:
-    """Return the tensors in inputs or outputs: in containers, dataclasses and other objects."""
-    return [v for v in _reached((values,), functions=False) if isinstance(v, Tensor)]
-
-
-def tensors_of(model: nn.Module) -> list[Tensor]:
-    """Return the tensors that a model holds: parameters, buffers, and all that is reached."""
-    return [v for v in _reached((model,), functions=True) if isinstance(v, Tensor)]
-
-
-def opaque_in(model: nn.Module) -> list[Any]:
-    """Return the objects that a model holds and that hold nothing to follow, such as a lock."""
-    return [v for v in _reached((model,), functions=True) if _is_object(v) and not any(_parts(v))]
-
-
-# What is reached ----------------------------------------------------------------------------------
-
-
-def _reached(roots: Iterable[Any], *, functions: bool) -> Iterator[Any]:
-    """Yield what the roots hold, nearest first; modules and functions only where asked for."""
-    seen: dict[int, Any] = {}
-    queue: deque[tuple[Any, int]] = deque((root, 0) for root in roots)
-    while queue and len(seen) < MOST:
-        value, depth = queue.popleft()
-        if isinstance(value, _PLAIN) or id(value) in seen:
-            continue
-        if not functions and isinstance(value, _RUNS):
-            continue
-        seen[id(value)] = value  # held, so that no other value gets its number
-        inside = depth + _is_object(value)
-        if inside > DEPTH:
-            continue
-        yield value
-        queue.extend((part, inside) for part in _parts(value))
-
-
-def _is_object(value: Any) -> bool:
-    return not isinstance(value, (nn.Module, Tensor, *_CONTAINERS, types.CellType))
-
-
-def _parts(value: Any) -> Iterator[Any]:
-    """Yield what a value refers to, one step further."""
-    if isinstance(value, dict):
-        yield from list(value.values())
-    elif isinstance(value, (list, tuple, set, frozenset, deque)):
-        yield from list(value)
-    elif isinstance(value, types.FunctionType):
-        yield from value.__closure__ or ()
-    elif isinstance(value, types.MethodType):
-        yield from (value.__self__, value.__func__)
-    elif isinstance(value, functools.partial):
-        yield from (value.func, value.args, value.keywords)
-    elif isinstance(value, types.CellType):
-        with contextlib.suppress(ValueError):  # an empty cell
-            yield value.cell_contents
-        return
-    elif isinstance(value, Tensor) and value.grad_fn is None and value.grad is not None:
-        yield value.grad
-    if isinstance(value, nn.Module):
-        for base in _own_classes(value):
-            yield from (held for held in vars(base).values() if isinstance(held, _CONTAINERS))
-    if _is_open(value):
-        yield getattr(value, "__dict__", None)
-        yield from (getattr(value, name, None) for name in _slots(value))
-
-
-def _is_open(value: Any) -> bool:
-    """Return whether the attributes of a value are followed: those of users' and models' classes.
-
-    Objects of the standard library may belong to other threads (queues, loggers).
-    """
-    if isinstance(value, (nn.Module, Tensor)) or type(value) in _OPEN:
-        return True
-    return type(value).__module__.partition(".")[0] not in _CLOSED
-
-
-def _own_classes(module: nn.Module) -> list[type]:
-    bases = type(module).__mro__
-    return [
-        base for base in bases if base.__module__.partition(".")[0] not in _CLOSED | {"builtins"}
-    ]
-
-
-def _slots(value: Any) -> list[str]:
-    if isinstance(value, (Tensor, nn.Module)):
-        return []
-    named: list[str] = []
-    for base in type(value).__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        named += [slots] if isinstance(slots, str) else list(slots)
-    return [name for name in named if not name.startswith("__")]
 
 
 # The way back -------------------------------------------------------------------------------------
@@ -196,10 +92,10 @@ def _ways_back(value: Any) -> Iterator[Restore]:
         yield functools.partial(value.setstate, value.getstate())
     elif "numpy" in sys.modules:
         yield from _of_numpy(value)
-    if _is_open(value):
+    if is_open(value):
         yield from (
             functools.partial(object.__setattr__, value, name, getattr(value, name))
-            for name in _slots(value)
+            for name in slots(value)
             if hasattr(value, name)
         )
 

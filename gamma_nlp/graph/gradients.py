@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import messages
-from gamma_nlp.graph.as_found import tensors_in
+from gamma_nlp.graph.reached import tensors_in
 
 Run = Callable[[], Any]
 _CALLS = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes, is_traceable_wrapper_subclass
 
-from gamma_nlp.graph.as_found import tensors_in
+from gamma_nlp.graph.reached import tensors_in
 
 
 class Memory:

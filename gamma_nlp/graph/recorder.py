@@ -21,12 +21,12 @@ from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import messages, operations
 from gamma_nlp.graph.affine import Expr, combine
-from gamma_nlp.graph.as_found import tensors_in
 from gamma_nlp.graph.escapes import Outside
 from gamma_nlp.graph.gradients import innermost
 from gamma_nlp.graph.interpreter import Interpreter, Operand
 from gamma_nlp.graph.memory import Memory, inner_tensors, memory_of, same_memory
 from gamma_nlp.graph.nodes import Graph, Op
+from gamma_nlp.graph.reached import tensors_in
 
 
 @dataclass

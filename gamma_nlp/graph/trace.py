@@ -18,7 +18,7 @@ from torch import nn
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import messages
-from gamma_nlp.graph.as_found import AsFound, tensors_in
+from gamma_nlp.graph.as_found import AsFound
 from gamma_nlp.graph.escapes import Escapes
 from gamma_nlp.graph.eval_mode import to_eval
 from gamma_nlp.graph.gradients import Gradients, NeedsGradientsError
@@ -26,6 +26,7 @@ from gamma_nlp.graph.inputs import arguments
 from gamma_nlp.graph.nodes import Graph, Op
 from gamma_nlp.graph.obstacles import refuse_obstacles
 from gamma_nlp.graph.operations import NORMALISE_TOKENS
+from gamma_nlp.graph.reached import tensors_in
 from gamma_nlp.graph.recorder import Recorder
 from gamma_nlp.graph.whole_calls import WholeCalls
 from gamma_nlp.wrappers import unwrap

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from gamma_nlp import GammaError, categorize, probe
-from gamma_nlp.graph.as_found import AsFound, tensors_in
+from gamma_nlp.graph.as_found import AsFound
+from gamma_nlp.graph.reached import tensors_in
 from tests.support.structures import D, linear, norm, signal
 
 

@@ -14,8 +14,9 @@ from torch import nn
 
 from gamma_nlp.check.probe.additions import additions
 from gamma_nlp.check.probe.facts import examine
-from gamma_nlp.check.probe.model_copy import is_silent, record_pass, refuse_silence
+from gamma_nlp.check.probe.model_copy import is_silent, refuse_silence
 from gamma_nlp.check.probe.noise import Signals
+from gamma_nlp.check.probe.recording import record_pass
 from gamma_nlp.check.probe.report import Finding, ProbeReport
 from gamma_nlp.check.probe.verdicts import Judge
 from gamma_nlp.errors import GammaError

@@ -12,9 +12,9 @@ from torch.utils._pytree import tree_flatten
 
 from gamma_nlp.check.probe.tape import Ref, Step, Tape
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph.as_found import tensors_in
 from gamma_nlp.graph.gradients import Gradients, innermost
 from gamma_nlp.graph.memory import is_wrapper, memory_of
+from gamma_nlp.graph.reached import tensors_in
 
 
 def record(
