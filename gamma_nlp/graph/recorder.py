@@ -23,6 +23,7 @@ from gamma_nlp.graph import messages, operations
 from gamma_nlp.graph.affine import Expr, combine
 from gamma_nlp.graph.escapes import Outside
 from gamma_nlp.graph.gradients import innermost
+from gamma_nlp.graph.held import HELD, Kernel, is_matrix, is_quantised
 from gamma_nlp.graph.interpreter import Interpreter, Operand
 from gamma_nlp.graph.memory import Memory, inner_tensors, memory_of, same_memory
 from gamma_nlp.graph.nodes import Graph, Op
@@ -54,21 +55,6 @@ class _Value:
     unwritten: bool = False
     held: bool = False
     noise: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Kernel:
-    """What matters of an operation beside its name.
-
-    Attributes:
-        foreign: Whether it comes from outside PyTorch.
-        packed: Whether it takes a matrix in an object that is no tensor.
-        random: Whether it draws random numbers.
-    """
-
-    foreign: bool
-    packed: bool
-    random: bool
 
 
 class Recorder(TorchDispatchMode):
@@ -152,7 +138,7 @@ class Recorder(TorchDispatchMode):
             result = run()
         finally:
             self._unseen = False
-        kernel = _Kernel(foreign=False, packed=False, random=False)
+        kernel = Kernel(name=name)
         self._record(name, args, _tensors(args), _tensors(result), [], kernel)
         return result
 
@@ -221,11 +207,7 @@ class Recorder(TorchDispatchMode):
             operands = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
             outputs = _tensors(result)
             self._memory.made(operands, outputs)
-            kernel = _Kernel(
-                foreign=getattr(func, "namespace", "aten") not in ("aten", "prims"),
-                packed=_is_packed(func, leaves),
-                random=torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()),
-            )
+            kernel = Kernel.of(func, name, leaves)
             self._record(name, args, operands, outputs, written, kernel)
         return result
 
@@ -236,7 +218,7 @@ class Recorder(TorchDispatchMode):
         tensors: list[torch.Tensor],
         outputs: list[torch.Tensor],
         written: list[torch.Tensor],
-        kernel: _Kernel,
+        kernel: Kernel,
     ) -> None:
         values = [self._get(tensor) for tensor in tensors]
         fresh = name in operations.FRESH or (
@@ -248,7 +230,8 @@ class Recorder(TorchDispatchMode):
         from_input = from_signal or any(v.from_input for v in values)
         discrete = _Value(from_input=from_input, from_signal=from_signal)
         choices = list(dict.fromkeys(v.choice for v in values if v.choice is not None))
-        carries = [_carries_signal(t) or _is_quantised(t, values) for t in outputs]
+        active = any(v.node is not None for v in values)
+        carries = [_carries_signal(t) or (active and is_quantised(t)) for t in outputs]
         if name in operations.CONSTANTS:
             result = discrete = _Value(noise=kernel.random)
         elif fresh:
@@ -286,7 +269,7 @@ class Recorder(TorchDispatchMode):
         values: list[_Value],
         output: torch.Tensor,
         from_input: bool,
-        kernel: _Kernel,
+        kernel: Kernel,
     ) -> _Value:
         params = frozenset(p for v in values if v.expr for p in v.expr.params)
         table = values[0].expr if values else None
@@ -297,7 +280,7 @@ class Recorder(TorchDispatchMode):
             self.graph.embeddings |= table.params
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
         weighs = name in operations.CONTRACTIONS and any(
-            v.expr is not None and _is_matrix(t) for t, v in zip(tensors, values, strict=True)
+            v.expr is not None and is_matrix(t) for t, v in zip(tensors, values, strict=True)
         )
         if weighs and all(v.node is None for v in values):
             values = [self._source(v) if v.noise else v for v in values]
@@ -310,7 +293,7 @@ class Recorder(TorchDispatchMode):
             operands = [
                 Operand(
                     node=v.node,
-                    expr=_HELD if _weighs(name, kernel, t, v, tensors[0]) else v.expr,
+                    expr=HELD if v.held and kernel.weighs(t, tensors[0]) else v.expr,
                     shape=tuple(t.shape),
                 )
                 for t, v in zip(tensors, values, strict=True)
@@ -325,7 +308,7 @@ class Recorder(TorchDispatchMode):
             self.graph.weights |= {
                 param
                 for tensor, value in zip(tensors, values, strict=True)
-                if value.expr is not None and _is_matrix(tensor)
+                if value.expr is not None and is_matrix(tensor)
                 for param in value.expr.params
             }
         expr = combine(name, args, tensors, [v.expr for v in values])
@@ -438,46 +421,6 @@ def _tensors(values: Any) -> list[torch.Tensor]:
 
 def _carries_signal(tensor: torch.Tensor) -> bool:
     return tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
-
-
-_HELD = Expr(frozenset())
-"""A weight that is no parameter."""
-_WEIGHS = ("mm", "linear", "matmul", "conv", "dot")
-"""Parts of the names of foreign kernels that contract with a matrix of numbers."""
-_SMALL = (torch.int8, torch.uint8, torch.int16, torch.int32)
-
-
-def _is_quantised(tensor: torch.Tensor, values: Iterable[_Value]) -> bool:
-    """Return whether small integers are a signal in another form: cast, clamped or multiplied.
-
-    Indices made from a signal are long.
-    """
-    return tensor.dtype in _SMALL and any(value.node is not None for value in values)
-
-
-def _weighs(
-    name: str, kernel: _Kernel, tensor: torch.Tensor, value: _Value, signal: torch.Tensor
-) -> bool:
-    """Return whether an operation uses a constant that the model holds as a weight."""
-    if not value.held or value.node is not None or value.expr is not None:
-        return False
-    if kernel.foreign:
-        return not tensor.is_floating_point() or any(word in name for word in _WEIGHS)
-    if name not in operations.CONTRACTIONS or not _is_matrix(tensor):
-        return False
-    # One filter for each channel, such as a blur before a stride, pools and mixes nothing.
-    filters = "conv" in name and signal.dim() == tensor.dim() >= 3
-    return not (filters and tensor.shape[1] == 1 and signal.shape[1] == tensor.shape[0])
-
-
-def _is_packed(func: Any, leaves: Iterable[Any]) -> bool:
-    if "c10d" in getattr(func, "namespace", ""):
-        return False  # the object is a group of processes
-    return any(isinstance(leaf, torch.ScriptObject) for leaf in leaves)
-
-
-def _is_matrix(tensor: torch.Tensor) -> bool:
-    return sum(size > 1 for size in tensor.shape) >= 2
 
 
 def _name(func: Any) -> str:
