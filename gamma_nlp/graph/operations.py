@@ -28,11 +28,11 @@ CONTRACTIONS = _names("""
     convolution _convolution convolution_overrideable mkldnn_convolution cudnn_convolution conv_tbc
     conv_depthwise3d _slow_conv2d_forward _conv_depthwise2d _trilinear bilinear _grouped_mm
     _scaled_mm _int_mm _weight_int8pack_mm _weight_int4pack_mm _weight_int4pack_mm_for_cpu
-    mkldnn_rnn_layer lstm gru rnn_tanh rnn_relu
+    _sparse_addmm mkldnn_rnn_layer lstm gru rnn_tanh rnn_relu
 """)
 # Contract the signal with two matrices, whose biases come next and the states last.
 RECURRENT = _names("mkldnn_rnn_layer")
-BIAS_FIRST = _names("addmm baddbmm addbmm addmv addr")
+BIAS_FIRST = _names("addmm baddbmm addbmm addmv addr _sparse_addmm")
 
 # Parts of the names of kernels that compute a whole attention from query, key and value.
 ATTENTION_WORDS = ("scaled_dot_product", "flash_attention", "flash_attn", "flex_attention")
