@@ -6,6 +6,7 @@ There are two sorts of wrappers, and both change the names of parameters:
 made by                    name of ``h.0.ln.weight``          what it is
 =========================  =================================  ==============================
 DDP, DataParallel          ``module.h.0.ln.weight``           a *holder*
+DeepSpeed                  ``module.h.0.ln.weight``           a *holder*
 FSDP1                      ``_fsdp_wrapped_module.h.0...``    a *holder*, at any depth
 ``torch.compile``          ``_orig_mod.h.0.ln.weight``        a *holder*, at any depth
 ``checkpoint_wrapper``     ``h.0._checkpoint_wrapped_...``    a *holder*, at any depth
@@ -37,7 +38,7 @@ from torch.optim import Optimizer
 # Holders by the attribute that holds the module: no other class uses these names, at any depth.
 _HOLDS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # Holders by the name of their class: they hold at `module`, a name that users use too.
-_DATA_PARALLEL = frozenset({"DataParallel", "DistributedDataParallel"})
+_DATA_PARALLEL = frozenset({"DataParallel", "DistributedDataParallel", "DeepSpeedEngine"})
 _MODULE = "module"
 
 _ADAPTED_MODEL = re.compile(r"^(?:base_model\.model\.)+")
@@ -45,7 +46,7 @@ _ADAPTED_LAYER = re.compile(r"\.(?:base_layer|original_module|modules_to_save\.[
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """Return the model inside DDP, DataParallel, FSDP1, ``torch.compile`` and checkpointing."""
+    """Return the model inside all of its holders."""
     while (held := _held(model)) is not None:
         model = held
     return model

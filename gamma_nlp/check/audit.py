@@ -1,9 +1,28 @@
 """Show what the stock Trainer's rule gets wrong in one model.
 
 ``transformers.Trainer`` spares a parameter from weight decay if its name contains ``bias`` or a
-word such as ``layernorm``, or if it belongs to an ``nn.LayerNorm``. A gain with any other name
-decays by accident; a weight with such a name is spared by accident. The rule is the installed
+word such as ``layernorm``, or if it belongs to an ``nn.LayerNorm``. The rule is the installed
 transformers' own, so the answer holds for that version.
+
+An *accident* is what neither the rule nor anybody else means:
+
+=============================  ====================================  ===========================
+parameter                      the rule decays it                    the rule spares it
+=============================  ====================================  ===========================
+gain on a skip or head         accident                              as meant
+gain in a branch               a heading of its own: the rule does   as meant
+                               not mean it, ``guidelines`` does
+shift, bias                    accident                              as meant
+constant: rate, scale, gate    accident: Megatron spares vectors,    as meant
+                               Mamba and S4 mark matrices
+class token, latent query,     no accident: authors disagree         no accident
+mixing matrix
+weight, embedding              as meant                              accident
+the same, marked by its        accident                              as meant
+author
+table of biases on scores      as meant                              no accident: Swin, BEiT and
+                                                                     MViT spare it by name
+=============================  ====================================  ===========================
 """
 
 from __future__ import annotations
@@ -16,9 +35,9 @@ from typing import Any
 from torch import nn
 
 from gamma_nlp.errors import need
-from gamma_nlp.gains.category import Role
+from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.gains.placement import categorize
-from gamma_nlp.gains.table import Gain, GainTable
+from gamma_nlp.gains.table import MIX, TOKENS, UNREACHED, Gain, GainTable
 from gamma_nlp.rows import Row, align, merge_layers
 
 SPARED_WORDS = ("bias", "layernorm", "rmsnorm", "norm")
@@ -54,8 +73,10 @@ class Audit:
         rule: Whose rule it is, with the version.
         decayed: Number of trainable parameters that the rule decays.
         spared: Number of trainable parameters that it spares.
-        decayed_by_accident: Gains, shifts, biases and ``other`` parameters that it decays.
-        spared_by_accident: Weights and embeddings that it spares.
+        decayed_by_accident: Gains on a skip or head, shifts, biases and constants that it decays.
+        decayed_as_under_guidelines: Gains in a branch that it decays, although it means to spare
+            gains; the default policy of this package decays them too.
+        spared_by_accident: Weights and embeddings that it spares, tables of biases left out.
         unit_offset: Gains stored as ``offset + w``: plain decay of w pulls them to the offset
             instead of 0. The stock rule may spare them; any rule that decays them does this.
     """
@@ -65,6 +86,7 @@ class Audit:
     decayed: int
     spared: int
     decayed_by_accident: tuple[Accident, ...]
+    decayed_as_under_guidelines: tuple[Accident, ...]
     spared_by_accident: tuple[Accident, ...]
     unit_offset: tuple[Accident, ...]
 
@@ -78,6 +100,10 @@ class Audit:
         head = f"{self.model}: {self.rule} decays {self.decayed} parameters, spares {self.spared}"
         parts = [
             _section("decayed by accident", self.decayed_by_accident),
+            _section(
+                "gains in a branch that decay, as under `guidelines`",
+                self.decayed_as_under_guidelines,
+            ),
             _section("spared by accident", self.spared_by_accident),
             _section("gain = offset + w, so plain decay pulls it to the offset", self.unit_offset),
         ]
@@ -100,18 +126,21 @@ def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
     what: dict[str, Gain | Role] = {**{gain.name: gain for gain in table}, **table.roles}
     owners = dict(model.named_modules(remove_duplicate=False))
     decayed: list[Accident] = []
+    in_branch: list[Accident] = []
     spared: list[Accident] = []
     offset: list[Accident] = []
     names = [name for name, p in model.named_parameters() if p.requires_grad and name in what]
     for name in names:
         entry = what[name]
-        # The rule means to spare gains, shifts and biases, so sparing one is not an accident.
-        to_decay = entry in (Role.WEIGHT, Role.EMBEDDING)
-        if (name in stock) != to_decay:
-            owner = type(owners[name.rpartition(".")[0]]).__name__
-            why = _why_decayed(owner) if name in stock else _why_spared(name)
+        why = ""
+        if name in stock and _is_meant_to_be_spared(entry, table.reasons.get(name)):
+            why = table.reasons.get(name) or _why_decayed(type(owners[name.rpartition(".")[0]]))
+            found = in_branch if _is_in_branch(entry) else decayed
+        elif name not in stock and _is_meant_to_decay(entry, name):
+            why, found = _why_spared(name), spared
+        if why:
             accident = Accident(name=name, what=_what(entry), decayed=name in stock, why=why)
-            (decayed if name in stock else spared).append(accident)
+            found.append(accident)
         if isinstance(entry, Gain) and entry.offset:
             why = f"pulled to {entry.offset:g}, not 0; the stock rule "
             why += "decays it" if name in stock else "spares it"
@@ -122,6 +151,7 @@ def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
         decayed=sum(name in stock for name in names),
         spared=sum(name not in stock for name in names),
         decayed_by_accident=tuple(decayed),
+        decayed_as_under_guidelines=tuple(in_branch),
         spared_by_accident=tuple(spared),
         unit_offset=tuple(offset),
     )
@@ -139,14 +169,36 @@ def stock_decayed(model: nn.Module) -> set[str]:
     return set(trainer.get_decay_parameter_names(no_trainer, model))
 
 
+def _is_meant_to_be_spared(entry: Gain | Role, reason: str | None) -> bool:
+    if isinstance(entry, Gain):
+        return entry.category is not None  # an unused gain has no gradient, so nothing decays it
+    return entry not in (Role.WEIGHT, Role.EMBEDDING) and reason not in (TOKENS, MIX, UNREACHED)
+
+
+def _is_meant_to_decay(entry: Gain | Role, name: str) -> bool:
+    return entry is Role.WEIGHT or (entry is Role.EMBEDDING and not _is_table_of_biases(name))
+
+
+def _is_table_of_biases(name: str) -> bool:
+    """Return whether an embedding's author calls it a bias: it is added to attention scores."""
+    return "bias" in name.lower()
+
+
+def _is_in_branch(entry: Gain | Role) -> bool:
+    return isinstance(entry, Gain) and entry.category in (
+        Category.BRANCH_LAST,
+        Category.BRANCH_INNER,
+    )
+
+
 def _what(entry: Gain | Role) -> str:
     if isinstance(entry, Role):
         return entry.value
     return f"gain, {entry.category or 'unused'}"
 
 
-def _why_decayed(owner: str) -> str:
-    return f"neither its name nor its module ({owner}) is one that the rule knows"
+def _why_decayed(owner: type[nn.Module]) -> str:
+    return f"neither its name nor its module ({owner.__name__}) is one that the rule knows"
 
 
 def _why_spared(name: str) -> str:

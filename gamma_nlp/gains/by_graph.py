@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from torch import nn
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import name_tables, rule
-from gamma_nlp.gains.category import Category, Role
-from gamma_nlp.gains.roles import kind, norm_weights, owners, static_roles
+from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.graph_roles import graph_roles
+from gamma_nlp.gains.roles import kind, norm_weights, owners
+from gamma_nlp.gains.rule import factors_before_norms
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
 from gamma_nlp.graph import messages
 from gamma_nlp.graph.nodes import Graph, Op
 from gamma_nlp.wrappers import library_model, library_names, unwrap
+
+_IDLE = "its norm normalises a constant, so that it scales nothing"
 
 
 def from_graph(model: nn.Module, graph: Graph) -> GainTable:
@@ -29,11 +33,16 @@ def from_graph(model: nn.Module, graph: Graph) -> GainTable:
     named = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
     gains = tuple(_gains(model, graph, named))
     trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    unused = [gain.name for gain in gains if gain.category is None and gain.name in trainable]
+    idle = {named[name] for name in graph.idle}
+    unused = [
+        gain.name
+        for gain in gains
+        if gain.category is None and gain.name in trainable and gain.name not in idle
+    ]
     if unused:
         warnings.warn(messages.unreached(unused), stacklevel=4)
-    roles = _roles(model, graph, named, gains)
-    return GainTable(gains=gains, roles=roles, model=type(unwrap(model)).__name__)
+    roles, reasons = graph_roles(model, graph, named, [gain.name for gain in gains])
+    return GainTable(gains=gains, roles=roles, reasons=reasons, model=type(unwrap(model)).__name__)
 
 
 def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator[Gain]:
@@ -41,19 +50,34 @@ def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator
     for place in rule.uses(graph):
         uses.setdefault(named[place.parameter], []).append(place)
     touched = {named[name] for name in graph.touched if name in named}
+    idle = {named[name] for name in graph.idle}
     candidates = {named[name] for name in norm_weights(model)}
     owner: dict[str, nn.Module] = {}
     for name, module, _, _ in owners(model):
         owner.setdefault(name, module)
     paths = {id(module): path for path, module in unwrap(model).named_modules()}
+    complete = {id(owner[name]) for name in uses if name in owner}
+    before = {named[name] for name in factors_before_norms(graph) if name in named}
+    known = {*graph.weights, *graph.embeddings, *graph.biases, *graph.shifts}
+    known = {named[name] for name in known if name in named}
+    no_gains = []
     for name, parameter in model.named_parameters():
         found = uses.get(name)
+        if found is None and name in before:
+            no_gains.append(name)
+            continue
         if found is None and name not in candidates:
             continue
         if found is None and name in touched:
-            if _only_scales(graph, paths[id(owner[name])]):
+            ran = _operations(graph, paths[id(owner[name])])
+            if ran and ran <= {Op.LINEAR}:
                 continue  # a norm by name that normalises nothing, such as MobileBERT's NoNorm
-            raise GammaError(messages.unplaced(model, name, _row(model, name)))
+            if name in known:
+                continue
+            if id(owner[name]) not in complete and not [*owner[name].children()]:
+                raise GammaError(messages.unplaced(model, name, _row(model, name)))
+            no_gains.append(name)
+            continue
         use = rule.merge(found) if found else None
         yield Gain(
             name=name,
@@ -61,43 +85,12 @@ def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator
             kind=use.kind if use else kind(owner[name]),
             offset=use.offset if use else 0.0,
             source="graph",
-            reason=_reason(graph, use, len(found or ())),
+            reason=_IDLE if name in idle and not use else _reason(graph, use, len(found or ())),
             dtype=dtype_name(parameter),
             numel=parameter.numel(),
         )
-
-
-def _roles(
-    model: nn.Module, graph: Graph, named: Mapping[str, str], gains: Iterable[Gain]
-) -> dict[str, Role]:
-    roles = static_roles(model, skip=[gain.name for gain in gains])
-    added = {named[name] for name in graph.biases if name in named}
-    touched = {named[name] for name in graph.touched if name in named}
-    for name in touched & roles.keys():
-        if roles[name] is Role.WEIGHT:  # by its shape; a weight only if it is contracted, see below
-            roles[name] = Role.EMBEDDING if name in added else Role.OTHER
-    for role, names in (
-        (Role.BIAS, graph.biases),
-        (Role.SHIFT, graph.shifts),
-        (Role.WEIGHT, graph.weights),
-        (Role.EMBEDDING, graph.embeddings),
-    ):
-        for name in names:
-            own = named.get(name)
-            if own not in roles or (role, roles[own]) == (Role.BIAS, Role.EMBEDDING):
-                continue  # a position table, added whole, is not a bias
-            if roles[own] is Role.BIAS and _stays_bias(role, own, added, roles):
-                continue
-            roles[own] = role
-    return roles
-
-
-def _stays_bias(role: Role, name: str, added: set[str], roles: Mapping[str, Role]) -> bool:
-    """Return whether a parameter called a bias stays one although it is contracted or looked up."""
-    if role is Role.WEIGHT:  # of a parameter p, q = Wp + b is contracted whole, and b with it
-        return name in added
-    # Experts look up their bias along with their weight: `proj`, `proj_bias`.
-    return role is Role.EMBEDDING and roles.get(name.removesuffix("_bias")) is Role.WEIGHT
+    if no_gains:
+        warnings.warn(messages.no_gains(no_gains, before), stacklevel=5)
 
 
 def _row(model: nn.Module, name: str) -> str | None:
@@ -108,10 +101,10 @@ def _row(model: nn.Module, name: str) -> str | None:
     return re.sub(r"\.\d+(?=\.)", ".{i}", plain).removesuffix(".weight")
 
 
-def _only_scales(graph: Graph, module: str) -> bool:
-    """Return whether a module only multiplies and adds."""
-    ops = [n.op for n in graph.nodes if n.module == module or n.module.startswith(f"{module}.")]
-    return bool(ops) and all(op is Op.LINEAR for op in ops)
+def _operations(graph: Graph, module: str) -> set[Op]:
+    """Return what a module does to the signal."""
+    inside = f"{module}." if module else ""
+    return {n.op for n in graph.nodes if n.module == module or n.module.startswith(inside)}
 
 
 def _reason(graph: Graph, use: rule.Use | None, count: int) -> str:

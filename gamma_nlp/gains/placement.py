@@ -10,6 +10,7 @@ from torch import nn
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.by_graph import from_graph
 from gamma_nlp.gains.by_table import from_table
+from gamma_nlp.gains.marks import with_marks
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.graph.trace import trace
 from gamma_nlp.names import renamed_arguments
@@ -95,10 +96,10 @@ def categorize(model: nn.Module, inputs: Any = None, method: Method = "auto") ->
     if method == "graph" or by_table is None or (method == "auto" and inputs is not None):
         by_graph = from_graph(model, trace(model, inputs))
     if by_table is not None and by_graph is not None:
-        return _agreed(by_table, by_graph)
+        return with_marks(model, _agreed(by_table, by_graph))
     table = by_graph if by_table is None else by_table  # not `or`: a table without gains is falsy
     assert table is not None
-    return table
+    return with_marks(model, table)
 
 
 def _agreed(by_table: GainTable, by_graph: GainTable) -> GainTable:

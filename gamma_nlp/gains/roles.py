@@ -22,6 +22,11 @@ def is_norm(module: nn.Module) -> bool:
     return isinstance(module, _TORCH_NORMS) or "norm" in type(module).__name__.lower()
 
 
+def is_linear(module: nn.Module) -> bool:
+    """Return whether a module is a linear or convolutional layer of torch."""
+    return isinstance(module, (nn.Linear, nn.modules.conv._ConvNd))
+
+
 def kind(module: nn.Module) -> str:
     """Return the kind of a norm module by its type, as :attr:`gamma_nlp.Gain.kind`."""
     name = type(module).__name__.lower()
@@ -54,7 +59,7 @@ def norm_weights(model: nn.Module) -> list[str]:
     found = [
         name
         for name, owner, last, parameter in owners(model)
-        if is_norm(owner) and not _is_bias(last) and not _is_matrix(parameter)
+        if is_norm(owner) and not _is_bias(last) and not is_matrix(parameter)
     ]
     return list(dict.fromkeys(found))
 
@@ -77,10 +82,10 @@ def _role(owner: nn.Module, name: str, parameter: nn.Parameter) -> Role:
     if isinstance(owner, (nn.Embedding, nn.EmbeddingBag)):
         return Role.EMBEDDING
     # Biases of all experts or heads may be held as one matrix; their names still say what they are.
-    if name.endswith("bias") or (_is_bias(name) and not _is_matrix(parameter)):
+    if name.endswith("bias") or (_is_bias(name) and not is_matrix(parameter)):
         # A class with "norm" in its name may be a whole head; a norm has no submodules.
         return Role.SHIFT if is_norm(owner) and not [*owner.children()] else Role.BIAS
-    if isinstance(owner, (nn.Linear, nn.modules.conv._ConvNd)) or _is_matrix(parameter):
+    if is_linear(owner) or is_matrix(parameter):
         return Role.WEIGHT
     return Role.OTHER if parameter.is_floating_point() else Role.WEIGHT
 
@@ -89,5 +94,6 @@ def _is_bias(name: str) -> bool:
     return "bias" in name or name in ("beta", "b")
 
 
-def _is_matrix(parameter: torch.Tensor) -> bool:
+def is_matrix(parameter: torch.Tensor) -> bool:
+    """Return whether a tensor has at least two sides longer than 1."""
     return sum(size > 1 for size in parameter.shape) >= 2

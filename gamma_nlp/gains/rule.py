@@ -1,38 +1,31 @@
-"""The rule: which sums are residual additions, and which category a gain falls into.
+"""The rule: which category a gain falls into.
 
 This is a reconstruction of the definitions of Kim et al. (arXiv:2205.07260), of which
 only the abstract was available. It reads a residual graph (:mod:`gamma_nlp.graph.nodes`) and
-nothing else. Sets of nodes are Python integers used as bit sets, so that a hundred layers take
-milliseconds.
+nothing else. Follow the gain's output to the first residual addition
+(:mod:`gamma_nlp.gains.additions`) on every path:
 
-A sum has a **skip** and a **branch**, which start at one node::
+- it reaches a skip: ``shortcut``;
+- else a branch, by some path without a weight: ``branch_last``;
+- else a branch: ``branch_inner``;
+- no addition: ``head``.
 
-    start c ──┬─────────── skip, free of weights and norms ─────────── u ─┐
-              └─────────── branch, with a weight or a norm ─────────── v ─+ ──▶
+In a model without any residual addition, a gain followed by a weight and a later norm is
+``branch_inner``. A gain that steers a branch only through indices and masks feeds that branch.
 
-*Free* means crossing neither a weight nor a norm. A sum u + v is
-
-- a **residual addition** if some node c reaches u freely, and reaches v but never freely: u is the
-  skip, v the branch, and the branch starts at the latest such c;
-- or a **projection shortcut**, if the skip crosses exactly one weight, every path of the branch at
-  least two with a nonlinearity between them, and the sum is inside no other branch.
-
-A sum does not count if it enters a softmax before any weight (attention scores with a position
-bias), or if it is inside another addition's branch, unless its own skip runs from that branch's
-start to its end without a weight.
-
-Indices and masks made from activations (top-k, thresholds) are on no path here, but a gain that
-steers a branch through them feeds that branch.
+A gain is the affine weight of a norm, or a parameter that multiplies a whole branch (layer scale).
+A parameter that multiplies the skip of the same addition too, as in ``(1 - a) * x + a * f``, mixes
+the two and is no gain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from gamma_nlp.gains.additions import Addition, additions, enters_softmax
 from gamma_nlp.gains.category import Category
-from gamma_nlp.graph.nodes import Graph, Op
+from gamma_nlp.graph.nodes import Graph, Node, Op
 
 # Which of its uses decides for a gain that is used in several places, such as a shared layer's.
 #
@@ -59,16 +52,6 @@ PRECEDENCE = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.B
 
 
 @dataclass(frozen=True, kw_only=True)
-class Addition:
-    """A residual addition: the node that adds, its two operands, and the start of its branch."""
-
-    node: int
-    skip: int
-    branch: int
-    start: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Use:
     """One place where a gain acts: its category, and the addition that settles it, if any."""
 
@@ -80,139 +63,11 @@ class Use:
     addition: int | None
 
 
-class Reach:
-    """For every node, its ancestors as bit sets: all, those that reach it freely or weightless."""
-
-    def __init__(self, graph: Graph) -> None:
-        self.all: list[int] = []
-        self.free: list[int] = []
-        self.weightless: list[int] = []
-        for index, node in enumerate(graph.nodes):
-            everything = free = weightless = 0
-            for parent in () if node.op is Op.CHOICE else node.parents:
-                everything |= self.all[parent]
-                free |= self.free[parent]
-                weightless |= self.weightless[parent]
-            here = 1 << index
-            weight, norm = node.op is Op.WEIGHT, node.op is Op.NORM
-            self.all.append(everything | here)
-            self.free.append(here if weight or norm else free | here)
-            self.weightless.append(here if weight else weightless | here)
-
-
-def _has(bits: int, index: int) -> bool:
-    return bool(bits >> index & 1)
-
-
-def additions(graph: Graph) -> list[Addition]:
-    """Return the residual additions of a graph, in the order in which they run."""
-    reach = Reach(graph)
-    scores = _enters_softmax(graph)
-    counted: list[Addition] = []
-    # A sum can only be inside the branch of a later sum, so settle the last sum first.
-    for index in reversed(range(len(graph.nodes))):
-        node = graph.nodes[index]
-        if node.op is not Op.ADD or scores[index]:
-            continue
-        around = [outer for outer in counted if _inside(index, outer, reach)]
-        found = _identity(index, node.parents, reach)
-        if found is None and not around:
-            found = _projection(graph, index, node.parents, reach)
-        if found is not None and all(_spans(found, outer, reach) for outer in around):
-            counted.append(found)
-    return counted[::-1]
-
-
-def _inside(node: int, outer: Addition, reach: Reach) -> bool:
-    return (
-        node != outer.start
-        and _has(reach.all[node], outer.start)
-        and _has(reach.all[outer.branch], node)
-    )
-
-
-def _spans(inner: Addition, outer: Addition, reach: Reach) -> bool:
-    return _has(reach.weightless[inner.skip], outer.start) and _has(
-        reach.weightless[outer.branch], inner.node
-    )
-
-
-def _identity(index: int, operands: tuple[int, ...], reach: Reach) -> Addition | None:
-    best: Addition | None = None
-    for skip, branch in (operands, operands[::-1]):
-        starts = reach.free[skip] & reach.all[branch] & ~reach.free[branch]
-        if starts and (best is None or starts.bit_length() - 1 > best.start):
-            best = Addition(node=index, skip=skip, branch=branch, start=starts.bit_length() - 1)
-    return best
-
-
-def _projection(
-    graph: Graph, index: int, operands: tuple[int, ...], reach: Reach
-) -> Addition | None:
-    if not reach.all[operands[0]] & reach.all[operands[1]]:
-        return None
-    best: Addition | None = None
-    for skip, branch in (operands, operands[::-1]):
-        through_skip, through_branch = _crossings(graph, skip), _crossings(graph, branch)
-        for start in sorted(through_skip.keys() & through_branch.keys(), reverse=True):
-            if best is not None and start <= best.start:
-                break
-            one = all(path.weights == 1 for path in through_skip[start])
-            if one and all(path.bottleneck for path in through_branch[start]):
-                best = Addition(node=index, skip=skip, branch=branch, start=start)
-                break
-    return best
-
-
-class _Path(NamedTuple):
-    """What lies on a path, collected from its end backwards."""
-
-    weights: int = 0  # 2 stands for two or more
-    bent: bool = False  # a nonlinearity, with a weight after it
-    bottleneck: bool = False  # two weights with a nonlinearity between them
-
-    def before(self, op: Op) -> _Path:
-        if op is Op.WEIGHT:
-            return _Path(min(self.weights + 1, 2), self.bent, self.bottleneck or self.bent)
-        if op in (Op.NONLINEAR, Op.SOFTMAX, Op.CONTRACT):
-            return self._replace(bent=self.bent or self.weights > 0)
-        return self
-
-
-def _crossings(graph: Graph, node: int) -> dict[int, set[_Path]]:
-    """Return what lies between each ancestor and ``node``, for each path that differs in it."""
-    paths: dict[int, set[_Path]] = {}
-    stack = [(node, _Path())]
-    while stack:
-        current, path = stack.pop()
-        known = paths.setdefault(current, set())
-        if path in known:
-            continue
-        known.add(path)
-        entry = graph.nodes[current]
-        if entry.op is not Op.CHOICE:
-            stack.extend((parent, path.before(entry.op)) for parent in entry.parents)
-    return paths
-
-
-def _enters_softmax(graph: Graph) -> list[bool]:
-    """Return, for each node, whether it enters a softmax before any weight or contraction."""
-    enters = [False] * len(graph.nodes)
-    for index in reversed(range(len(graph.nodes))):
-        node = graph.nodes[index]
-        if node.op is Op.SOFTMAX or (
-            enters[index] and node.op not in (Op.WEIGHT, Op.CONTRACT, Op.NORM, Op.CHOICE)
-        ):
-            for parent in node.parents:
-                enters[parent] = True
-    return enters
-
-
 def uses(graph: Graph) -> list[Use]:
     """Return every place where a gain acts."""
     counted = {addition.node: addition for addition in additions(graph)}
     below = graph.children()
-    scores = _enters_softmax(graph)
+    scores = enters_softmax(graph)
     ends_branch = _layer_scales(graph, counted.values())
     found = []
     for index, node in enumerate(graph.nodes):
@@ -276,19 +131,78 @@ def _follow(
     return Category.HEAD, None
 
 
+def factors_before_norms(graph: Graph) -> set[str]:
+    """Return the parameters whose every use multiplies a signal that a norm then normalises.
+
+    The norm divides their size out again: they are no gains, only their ratios act.
+    """
+    below = graph.children()
+    found: dict[str, bool] = {}
+    for index, node in enumerate(graph.nodes):
+        if node.scale is not None:
+            early = node.scale.kind is None and _only_feeds_norms(graph, index, below)
+            name = node.scale.parameter
+            found[name] = found.get(name, True) and early
+    return {name for name, early in found.items() if early}
+
+
+def _only_feeds_norms(graph: Graph, index: int, below: list[list[int]]) -> bool:
+    """Return whether all that reads a node is norms with a statistic of it."""
+    readers = [graph.nodes[child] for child in below[index]]
+    return bool(readers) and all(
+        (node.op is Op.NORM and node.name not in ("elementwise_norm", "batch_norm"))
+        or (
+            node.op is Op.LINEAR
+            and len(node.parents) == 1
+            and node.name in ("mul", "div", "neg")
+            and _only_feeds_norms(graph, child, below)
+        )
+        for child, node in zip(below[index], readers, strict=True)
+    )
+
+
 def _layer_scales(graph: Graph, counted: Iterable[Addition]) -> set[int]:
     """Return the products with a parameter that scale the whole branch of an addition."""
     found = set()
     for addition in counted:
-        current = addition.branch
-        while True:
-            node = graph.nodes[current]
-            if node.scale is not None:
-                found.add(current)
-            if node.op is not Op.LINEAR or len(node.parents) != 1:
-                break
-            current = node.parents[0]
+        mixes = _factors(graph, addition)
+        for index in _whole(graph, addition.branch, addition.start):
+            scale = graph.nodes[index].scale
+            if scale is not None and scale.parameter not in mixes:
+                found.add(index)
     return found
+
+
+def _factors(graph: Graph, addition: Addition) -> set[str]:
+    """Return the parameters that multiply the skip of an addition."""
+    found: set[str] = set()
+    for index in _whole(graph, addition.skip, addition.start):
+        found |= graph.nodes[index].factors
+    return found
+
+
+def _whole(graph: Graph, operand: int, start: int) -> Iterator[int]:
+    """Yield the nodes between start and operand that scale, mask or move the whole of it."""
+    stack, seen = [operand], {operand}
+    while stack:
+        index = stack.pop()
+        if index <= start:
+            continue
+        node = graph.nodes[index]
+        yield index
+        for parent in _scaled_by(node):
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+
+
+def _scaled_by(node: Node) -> tuple[int, ...]:
+    """Return the parents whose factors are factors of a node."""
+    if node.op is Op.LINEAR and (len(node.parents) == 1 or node.name == "choose"):
+        return node.parents[:1]
+    if node.op is Op.NONLINEAR and node.name in ("mul", "div"):
+        return node.parents if node.name == "mul" else node.parents[:1]
+    return ()
 
 
 def _feeds_scores(graph: Graph, gain: int, below: list[list[int]], scores: list[bool]) -> bool:

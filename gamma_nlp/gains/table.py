@@ -48,11 +48,13 @@ class GainTable:
     Attributes:
         gains: The rows.
         roles: What each other parameter does, by name.
+        reasons: Why some of them have their role, where their shape or module does not say it.
         model: The model's class.
     """
 
     gains: tuple[Gain, ...]
     roles: Mapping[str, Role] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
 
     def __iter__(self) -> Iterator[Gain]:
@@ -77,6 +79,12 @@ class GainTable:
         """Return a JSON object: ``gains`` with all their fields, and ``roles`` by name."""
         return json.dumps(gain_table_json(self), indent=2)
 
+
+TOKENS = "a learned array that is used as tokens"
+"""The reason of class tokens, latent queries and their like."""
+
+MIX = "added to what steers the signal, as a mix or a rate is"
+UNREACHED = "the forward pass never reaches it"
 
 PLACES = {
     "branch_last": "ends a residual branch",
@@ -104,7 +112,8 @@ def gain_table(
         coefficients: Decay coefficients by parameter name; adds a column.
         doses: Predicted pulls of the planned run by parameter name, 0.1 for 10 %, ``None`` where
             there is no closed form; adds a column.
-        full: Give every gain its own row; otherwise layers that agree share one.
+        full: Give every gain its own row; otherwise layers that agree share one. Add the other
+            parameters whose role has a reason.
     """
     columns = ["category", "kind", "offset", "dtype"]
     columns += ["coefficient"] if coefficients is not None else []
@@ -116,8 +125,9 @@ def gain_table(
         for gain in table
     ]
     shown = rows if full else merge_layers(rows)
+    others = _others(table) if full else []
     if not shown:
-        return f"{table.model or 'model'}: no gains"
+        return "\n".join([f"{table.model or 'model'}: no gains", *others])
     numbers: dict[str, int] = {}
     for row in shown:
         numbers.setdefault(row.reason, len(numbers) + 1)
@@ -126,7 +136,17 @@ def gain_table(
     parts += [align(["gain", "n", *columns, "why"], lines, right=_NUMBERS)]
     parts += ["", _summary(table, cells, [c for c in columns if c in ("coefficient", "dose")])]
     parts += ["", "why", *(f"  {number}  {reason}" for reason, number in numbers.items())]
+    parts += others
     return "\n".join(parts)
+
+
+def _others(table: GainTable) -> list[str]:
+    rows = [
+        Row(name=name, key=(table.roles[name].value,), reason=reason)
+        for name, reason in table.reasons.items()
+    ]
+    lines = [[row.name, str(row.count), *row.key, row.reason] for row in merge_layers(rows)]
+    return ["", align(["no gain", "n", "role", "why"], lines, right={"n"})] if lines else []
 
 
 _NUMBERS = {"n", "offset", "why", "coefficient", "dose"}
@@ -191,7 +211,7 @@ def gain_table_json(
             entry["dose"] = doses[gain.name]
         gains.append(entry)
     roles = {name: role.value for name, role in table.roles.items()}
-    return {"model": table.model, "gains": gains, "roles": roles}
+    return {"model": table.model, "gains": gains, "roles": roles, "reasons": dict(table.reasons)}
 
 
 def _count(number: int, what: str) -> str:

@@ -21,24 +21,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from gamma_nlp.graph.operations import MOVES
+from gamma_nlp.graph.parts import Parts
 
 
 @dataclass(frozen=True)
 class Expr:
     """A value made of parameters and constants alone: ``slope * parameter + intercept``.
 
-    ``slope`` is ``None`` where the value is not of this form.
+    Attributes:
+        params: The parameters in it.
+        slope: The factor; ``None`` where the value is not of this form.
+        intercept: The summand.
+        uniform: Whether the factor is the same for all elements. Where it is not, as with a
+            mask, ``slope`` stands for any of them, and a constant summand ends the form.
+        root: Whether a root of the model's own statistics is among its factors, as in a batch
+            norm that is written out.
+        parts: What each parameter does in it.
     """
 
     params: frozenset[str]
     slope: float | None = None
     intercept: float = 0.0
+    uniform: bool = True
+    root: bool = False
+    parts: Parts | None = field(default=None, compare=False)
+
+    @property
+    def contracted(self) -> frozenset[str]:
+        """The parameters that are weights where the value is contracted with the signal."""
+        return self.params if self.parts is None else self.parts.contracted
+
+    @property
+    def added(self) -> frozenset[str]:
+        """The parameters that are biases or tables where the value is added to the signal."""
+        return self.params if self.parts is None else self.parts.added
 
     @property
     def offset(self) -> float | None:
@@ -49,7 +71,13 @@ class Expr:
 
 
 def combine(
-    name: str, args: Sequence[Any], tensors: Sequence[torch.Tensor], exprs: Sequence[Expr | None]
+    name: str,
+    args: Sequence[Any],
+    tensors: Sequence[torch.Tensor],
+    exprs: Sequence[Expr | None],
+    *,
+    alpha: float = 1.0,
+    root: bool = False,
 ) -> Expr | None:
     """Return what an operation on parameters and constants gives, ``None`` for a constant.
 
@@ -58,26 +86,61 @@ def combine(
         args: Its arguments.
         tensors: The tensors among them.
         exprs: What each of these tensors is, ``None`` for a constant.
+        alpha: What ``add`` and ``sub`` multiply their second operand by.
+        root: Whether a root of the model's own statistics is among the constants.
     """
+    found = _combine(name, args, tensors, exprs, alpha)
+    scales = name in ("mul", "div") and found is not None
+    return replace(found, root=True) if found and scales and root else found
+
+
+def _combine(
+    name: str,
+    args: Sequence[Any],
+    tensors: Sequence[torch.Tensor],
+    exprs: Sequence[Expr | None],
+    alpha: float,
+) -> Expr | None:
     known = [expr for expr in exprs if expr is not None]
     if not known:
         return None
     inner = known[0]
     params = frozenset(p for expr in known for p in expr.params)
     if len(known) > 1 or inner.slope is None:
-        return Expr(params)
+        return Expr(params, root=any(expr.root for expr in known))
     if name in MOVES or name in ("cat", "index"):
         return inner
-    if name == "tanh" and inner.intercept == 0:
+    if name in _SHRINK and inner.intercept == 0:
         return inner  # a gain tanh(w) vanishes where w does, and shrinks with it
+    first = bool(exprs) and exprs[0] is not None and (not args or isinstance(args[0], torch.Tensor))
     other = _constant(args, tensors, exprs)
     if name == "neg":
-        return Expr(params, -inner.slope, -inner.intercept)
-    if other is not None and name == "add":
-        return Expr(params, inner.slope, inner.intercept + other)
-    if other is not None and name == "mul":
-        return Expr(params, inner.slope * other, inner.intercept * other)
-    return Expr(params)
+        return _scaled(inner, -1.0)
+    if name == "mul" or (name == "div" and first):
+        if other is not None and other != 0:
+            return _scaled(inner, other if name == "mul" else 1 / other)
+        masked = inner.intercept == 0 and other is None
+        return replace(inner, uniform=False) if masked else Expr(params, root=inner.root)
+    if name in ("masked_fill", "where") and inner.intercept == 0 and other in (0, None):
+        return replace(inner, uniform=False)
+    if other is None or not inner.uniform or name not in ("add", "sub", "rsub"):
+        return Expr(params, root=inner.root)
+    if name == "rsub" or (name == "sub" and not first):  # a constant minus the value
+        scaled = _scaled(inner, -1.0 if name == "rsub" else -alpha)
+        return replace(scaled, intercept=scaled.intercept + other)
+    if name == "add" and not first:
+        scaled = _scaled(inner, alpha)
+        return replace(scaled, intercept=scaled.intercept + other)
+    shift = alpha * other if name == "add" else -alpha * other
+    return replace(inner, intercept=inner.intercept + shift)
+
+
+_SHRINK = ("tanh", "abs", "erf", "atan", "asinh", "sinh")
+
+
+def _scaled(expr: Expr, factor: float) -> Expr:
+    assert expr.slope is not None
+    return replace(expr, slope=expr.slope * factor, intercept=expr.intercept * factor)
 
 
 def _constant(

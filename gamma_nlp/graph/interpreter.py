@@ -18,22 +18,27 @@ whole branch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import messages, operations
 from gamma_nlp.graph.affine import Expr
-from gamma_nlp.graph.nodes import Graph, Op, Scale
+from gamma_nlp.graph.nodes import Graph, Node, Op, Scale
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """A tensor argument: its node or its expression, and its shape."""
+    """A tensor argument: its node or its expression, and its shape.
+
+    ``root`` says that it is a constant made by a root of the model's own statistics.
+    """
 
     node: int | None
     expr: Expr | None
     shape: tuple[int, ...]
+    root: bool = False
 
     def is_contracted(self, output: tuple[int, ...]) -> bool:
         """Return whether an operation with an output of this shape must contract the operand.
@@ -59,9 +64,21 @@ class Interpreter:
         self.where = where
 
     def node(
-        self, op: Op, name: str, parents: Iterable[int] = (), scale: Scale | None = None
+        self,
+        op: Op,
+        name: str,
+        parents: Iterable[int] = (),
+        scale: Scale | None = None,
+        factors: frozenset[str] = frozenset(),
     ) -> int:
-        return self.graph.add(op, name, parents, self.where(), scale)
+        return self.graph.add(op, name, parents, self.where(), scale, factors)
+
+    def follow(self, name: str, parents: Sequence[int]) -> int:
+        """Add a node for a value that stays what it is but depends on more than before."""
+        node = self.node(Op.LINEAR, name, parents)
+        if self.graph.nodes[parents[0]].total:
+            self._mark_total(node)
+        return node
 
     def interpret(self, name: str, operands: Sequence[Operand], shape: tuple[int, ...]) -> int:
         """Add an operation with at least one activation among its operands.
@@ -77,6 +94,27 @@ class Interpreter:
         Raises:
             GammaError: It fuses a norm with a weight or an addition.
         """
+        before = len(self.graph.nodes)
+        node = self._meaning(name, operands, shape)
+        if node >= before and self._is_total(self.graph.nodes[node], operands, shape):
+            self._mark_total(node)
+        return node
+
+    def _is_total(self, node: Node, operands: Sequence[Operand], shape: tuple[int, ...]) -> bool:
+        if node.op in (Op.WEIGHT, Op.NORM):
+            return False
+        if any(self.graph.nodes[parent].total for parent in node.parents):
+            return all(self.graph.nodes[p].total for p in node.parents) or math.prod(shape) == 1
+        if node.name not in operations.REDUCTIONS and "loss" not in node.name:
+            return False
+        before = max((o.shape for o in operands if o.node is not None), key=math.prod)
+        items = shape[:1] == before[:1] and len(before) > 1 and math.prod(shape) == before[0]
+        return math.prod(shape) < math.prod(before) and (math.prod(shape) == 1 or items)
+
+    def _mark_total(self, node: int) -> None:
+        self.graph.nodes[node] = replace(self.graph.nodes[node], total=True)
+
+    def _meaning(self, name: str, operands: Sequence[Operand], shape: tuple[int, ...]) -> int:
         nodes, exprs = _nodes(operands), _exprs(operands)
         if name in operations.MOVES and len(nodes) == 1 and not exprs:
             return nodes[0]
@@ -88,10 +126,15 @@ class Interpreter:
             return self._fused_norm(name, operands, shape)
         if "softmax" in name and "log_softmax" not in name:
             return self.node(Op.SOFTMAX, name, nodes)
-        if name in ("add", "sub", "rsub"):
+        if name in operations.SUMS:
             return self._sum(name, nodes, exprs)
-        if name == "addcmul" and len(operands) == 3:
-            scaled = Operand(node=self._product("mul", operands[1:]), expr=None, shape=shape)
+        if name in ("sum", "mean") and len(nodes) == 1:
+            summands = self._stacked(nodes[0], operands[0].shape, shape)
+            return self._sum_of_all(summands) if summands else self.node(Op.LINEAR, name, nodes)
+        if name in ("addcmul", "addcdiv") and len(operands) == 3 and _nodes(operands[1:]):
+            scaled = Operand(
+                node=self._product(f"{name[4:]}", operands[1:]), expr=None, shape=shape
+            )
             return self._sum("add", _nodes((operands[0], scaled)), _exprs(operands[:1]))
         if name in ("mul", "div"):
             return self._product(name, operands)
@@ -111,6 +154,9 @@ class Interpreter:
             bias, factors = operands[:1], operands[1:]
         elif name == "linear" or "conv" in name:
             factors, bias = operands[:2], operands[2:]
+        elif name in operations.RECURRENT:
+            states = [operand for operand in operands[5:] if operand.node is not None]
+            factors, bias = [*operands[:3], *states], operands[3:5]
         nodes, exprs = _nodes(factors), _exprs(factors)
         if exprs:
             self._mark_weights(exprs)
@@ -121,7 +167,7 @@ class Interpreter:
             if operand.node is not None:
                 product = self.node(Op.ADD, "add", (product, operand.node))
             elif operand.expr is not None:
-                self.graph.biases |= operand.expr.params
+                self.graph.biases |= operand.expr.added
         return product
 
     def _attention(self, name: str, operands: Sequence[Operand]) -> int:
@@ -157,8 +203,28 @@ class Interpreter:
         scale = self.graph.nodes[nodes[0]].scale
         for expr in exprs:
             after_gain = scale is not None and scale.kind is not None
-            (self.graph.shifts if after_gain else self.graph.biases).update(expr.params)
+            (self.graph.shifts if after_gain else self.graph.biases).update(expr.added)
         return self.node(Op.LINEAR, name, nodes)
+
+    def _stacked(
+        self, node: int, shape: tuple[int, ...], reduced: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """Return the parts of a stack that is summed over its layers, () if it is none.
+
+        Factors of the layers, as in ``(stack * w).sum(0)``, change nothing.
+        """
+        entry = self.graph.nodes[node]
+        while entry.op is Op.LINEAR and entry.name in ("mul", "div", "neg"):
+            entry = self.graph.nodes[entry.parents[0]]
+        layers = len(entry.parents)
+        whole = math.prod(shape) == layers * math.prod(reduced)
+        return entry.parents if entry.name == "stack" and layers > 1 and whole else ()
+
+    def _sum_of_all(self, summands: Sequence[int]) -> int:
+        total = summands[0]
+        for summand in summands[1:]:
+            total = self.node(Op.ADD, "add", (total, summand))
+        return total
 
     def _unit_offset(self, total: int) -> int:
         """Turn ``y + y * w`` into one product of y with ``1 + w``.
@@ -194,10 +260,32 @@ class Interpreter:
                     scale = replace(early, kind=kind) if early else None
                     return self.node(Op.NORM, kind, (signal,), scale)
             return self.node(Op.NONLINEAR, name, nodes)
+        factors = frozenset(p for expr in exprs for p in expr.params)
+        if any(o.root or (o.expr is not None and o.expr.root) for o in operands):
+            scale = _scale(exprs[0], "batch_norm") if len(exprs) == 1 else None
+            return self.node(Op.NORM, "batch_norm", nodes, scale, factors)
         scale = None
         if name == "mul" and len(exprs) == 1:
-            scale = _scale(exprs[0], self._norm_behind(nodes[0], _is_scalar(operands)))
-        return self.node(Op.LINEAR, name, nodes, scale)
+            scalar = _is_scalar(operands)
+            kind = self._norm_behind(nodes[0], scalar) or self._squash_behind(nodes[0], scalar)
+            scale = _scale(exprs[0], kind)
+        return self.node(Op.LINEAR, name, nodes, scale, factors)
+
+    def _squash_behind(self, node: int, scalar: bool) -> str | None:
+        """Turn ``tanh(a * x)``, about to meet a gain, into the norm that it stands for."""
+        entry = self.graph.nodes[node]
+        if entry.name not in operations.SQUASHES or len(entry.parents) != 1 or scalar:
+            return None
+        before = self.graph.nodes[entry.parents[0]]
+        while before.op is Op.LINEAR and before.name in _AFFINE:
+            if before.scale is not None and before.scale.kind is not None:
+                return None  # the gain of a norm, followed by an activation
+            if before.factors:
+                kind = "elementwise_norm"
+                self.graph.nodes[node] = replace(entry, op=Op.NORM, name=kind)
+                return kind
+            before = self.graph.nodes[before.parents[0]]
+        return None
 
     def _is_norm(self, signal: int, factor: int) -> bool:
         """Return whether ``factor`` is a root of a reduction of what ``signal`` is made of.
@@ -279,13 +367,16 @@ class Interpreter:
                 return None  # the norm has its gain already
             if entry.op is Op.NORM:
                 return entry.name if not scalar or entry.module == self.where() else None
-            if entry.op is not Op.LINEAR or entry.name not in ("mul", "div", "add", "sub", "neg"):
+            if entry.op is not Op.LINEAR or entry.name not in _AFFINE:
                 return None
             node = entry.parents[0]
 
     def _mark_weights(self, exprs: Iterable[Expr]) -> None:
         for expr in exprs:
-            self.graph.weights |= expr.params
+            self.graph.weights |= expr.contracted
+
+
+_AFFINE = ("mul", "div", "add", "sub", "neg")
 
 
 def _is_scalar(operands: Iterable[Operand]) -> bool:

@@ -52,13 +52,26 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
-    """One operation: what it does, its name, what it reads, and the module that ran it."""
+    """One operation on activations.
+
+    Attributes:
+        op: What it does.
+        name: Its name, as in :mod:`gamma_nlp.graph.operations`.
+        parents: The nodes that it reads.
+        module: The module that ran it.
+        scale: The parameter that it multiplies by, if that may be a gain.
+        factors: All parameters in what it multiplies by.
+        total: Whether its output is one number, or one for each item of a batch, that a reduction
+            has made, such as a loss.
+    """
 
     op: Op
     name: str
     parents: tuple[int, ...]
     module: str
     scale: Scale | None = None
+    factors: frozenset[str] = frozenset()
+    total: bool = False
 
 
 @dataclass
@@ -71,7 +84,12 @@ class Graph:
         embeddings: Parameters looked up by an index.
         shifts: Biases of normalisations.
         biases: Other parameters added to the signal.
-        touched: Every parameter that some operation read.
+        sums: For parameters added to the signal, the nodes of these sums.
+        tokens: Parameters used as tokens, such as latent queries; each with its node, or ``None``
+            where it has none.
+        idle: Gains of norms of a constant, which have nothing to scale.
+        touched: Every parameter that some operation read, not counting norms of a constant.
+        outputs: The nodes that the model returns; empty if that is not known.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -79,7 +97,11 @@ class Graph:
     embeddings: set[str] = field(default_factory=set)
     shifts: set[str] = field(default_factory=set)
     biases: set[str] = field(default_factory=set)
+    sums: dict[str, set[int]] = field(default_factory=dict)
+    tokens: dict[str, int | None] = field(default_factory=dict)
+    idle: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
+    outputs: set[int] = field(default_factory=set)
 
     def add(
         self,
@@ -88,11 +110,13 @@ class Graph:
         parents: Iterable[int],
         module: str = "",
         scale: Scale | None = None,
+        factors: frozenset[str] = frozenset(),
     ) -> int:
         """Append a node and return its index."""
-        self.nodes.append(
-            Node(op=op, name=name, parents=tuple(parents), module=module, scale=scale)
+        node = Node(
+            op=op, name=name, parents=tuple(parents), module=module, scale=scale, factors=factors
         )
+        self.nodes.append(node)
         return len(self.nodes) - 1
 
     def children(self) -> list[list[int]]:

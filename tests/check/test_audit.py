@@ -4,8 +4,9 @@ import json
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from gamma_nlp import categorize
 from gamma_nlp.check.audit import audit, stock_decayed
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
@@ -29,10 +30,10 @@ class Toy(nn.Module):
         self.relative_bias_table = nn.Embedding(4, 4)
 
 
-def gain(name: str, offset: float = 0.0) -> Gain:
+def gain(name: str, offset: float = 0.0, category: Category | None = Category.HEAD) -> Gain:
     return Gain(
         name=name,
-        category=Category.HEAD,
+        category=category,
         kind="rms_norm",
         offset=offset,
         source="table",
@@ -61,10 +62,47 @@ def test_gain_that_the_rule_does_not_know_is_decayed_by_accident() -> None:
     assert "Scale" in found.decayed_by_accident[0].why
 
 
-def test_embedding_with_bias_in_its_name_is_spared_by_accident() -> None:
-    found = audit(Toy(), table())
-    assert [f.name for f in found.spared_by_accident] == ["relative_bias_table.weight"]
-    assert found.spared_by_accident[0].why == "its name holds 'bias'"
+@pytest.mark.parametrize("category", [Category.SHORTCUT, Category.HEAD])
+def test_gain_on_a_skip_or_head_is_decayed_by_accident(category: Category) -> None:
+    gains = (gain("ln.weight"), gain("final.weight", category=category))
+    found = audit(Toy(), GainTable(gains=gains, roles=ROLES))
+    assert [f.what for f in found.decayed_by_accident] == [f"gain, {category}"]
+    assert found.decayed_as_under_guidelines == ()
+
+
+@pytest.mark.parametrize("category", [Category.BRANCH_LAST, Category.BRANCH_INNER])
+def test_gain_in_a_branch_decays_as_under_guidelines_and_is_no_accident(category: Category) -> None:
+    gains = (gain("ln.weight"), gain("final.weight", category=category))
+    found = audit(Toy(), GainTable(gains=gains, roles=ROLES, model="Toy"))
+    assert found.decayed_by_accident == ()
+    assert [f.name for f in found.decayed_as_under_guidelines] == ["final.weight"]
+    assert "gains in a branch that decay, as under `guidelines`: 1\n" in str(found)
+    assert found.to_json()["decayed_as_under_guidelines"][0]["what"] == f"gain, {category}"
+
+
+def test_unused_gain_has_no_gradient_and_is_no_accident() -> None:
+    gains = (gain("ln.weight"), gain("final.weight", category=None))
+    found = audit(Toy(), GainTable(gains=gains, roles=ROLES))
+    assert (found.decayed_by_accident, found.decayed_as_under_guidelines) == ((), ())
+
+
+def test_table_of_relative_positions_is_spared_by_no_accident() -> None:
+    assert audit(Toy(), table()).spared_by_accident == ()
+
+
+def test_weight_in_a_module_called_a_norm_is_spared_by_accident() -> None:
+    class Odd(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention_norm, self.token_norm = nn.Linear(4, 4), nn.Embedding(4, 4)
+
+    roles = {
+        "attention_norm.weight": Role.WEIGHT, "attention_norm.bias": Role.BIAS,
+        "token_norm.weight": Role.EMBEDDING,
+    }  # fmt: skip
+    found = audit(Odd(), GainTable(gains=(), roles=roles)).spared_by_accident
+    assert [f.name for f in found] == ["attention_norm.weight", "token_norm.weight"]
+    assert {f.why for f in found} == {"its name holds 'norm'"}
 
 
 def test_unit_offset_gain_is_pulled_to_its_offset() -> None:
@@ -104,15 +142,68 @@ def test_stock_rule_is_the_installed_trainers(monkeypatch: pytest.MonkeyPatch) -
     assert stock_decayed(Toy()) == {"x"}
 
 
-def test_t5_relative_attention_bias_is_spared_by_accident() -> None:
+def test_t5_relative_attention_bias_is_spared_by_no_accident() -> None:
     from transformers import T5Config, T5ForConditionalGeneration
 
     config = T5Config(vocab_size=16, d_model=8, d_kv=4, d_ff=16, num_layers=1, num_heads=2)
     with torch.device("meta"):
-        found = audit(T5ForConditionalGeneration(config))
-    assert {f.name.rsplit(".", 2)[-2] for f in found.spared_by_accident} == {
-        "relative_attention_bias"
-    }
+        model = T5ForConditionalGeneration(config)
+    assert not any("relative_attention_bias" in name for name in stock_decayed(model))
+    assert audit(model).spared_by_accident == ()
+
+
+class StateSpace(nn.Module):
+    """A diagonal state space as a long convolution: S4D."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_dt = nn.Parameter(torch.rand(8) - 3)
+        self.log_a, self.a_imag = nn.Parameter(torch.zeros(8, 4)), nn.Parameter(torch.rand(8, 4))
+        self.c, self.out = nn.Parameter(torch.randn(8, 4, 2)), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        u, length = x.mT, x.shape[1]
+        a = (-self.log_a.exp() + 1j * self.a_imag) * self.log_dt.exp()[:, None]
+        basis = (a[..., None] * torch.arange(length)).exp()
+        kernel = torch.einsum("dn,dnl->dl", torch.view_as_complex(self.c), basis).real
+        spectrum = torch.fft.rfft(kernel, n=2 * length) * torch.fft.rfft(u, n=2 * length)
+        return self.out(torch.fft.irfft(spectrum, n=2 * length)[..., :length].mT.relu())
+
+
+class Network(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([StateSpace(), StateSpace()])
+        self.norms = nn.ModuleList([nn.LayerNorm(8), nn.LayerNorm(8)])
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.last, self.head = nn.LayerNorm(8), nn.Linear(8, 9)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], 1)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = x + layer(norm(x))
+        return self.head(self.last(x))
+
+
+def test_what_generates_a_state_space_s_kernel_is_decayed_by_accident_and_a_token_is_not() -> None:
+    model = Network()
+    found = audit(model, categorize(model, torch.randn(2, 6, 8)))
+    assert sorted(f.name.split(".", 2)[2] for f in found.decayed_by_accident) == [
+        "a_imag", "a_imag", "log_a", "log_a", "log_dt", "log_dt",
+    ]  # fmt: skip
+    assert "cls_token" in stock_decayed(model)
+
+
+def test_what_its_author_marked_is_decayed_by_accident_and_the_audit_says_so() -> None:
+    model = Network()
+    model.cls_token._no_weight_decay = True
+    model.head.weight._no_weight_decay = True
+    found = audit(model, categorize(model, torch.randn(2, 6, 8))).decayed_by_accident
+    marked = {f.name: f.why for f in found if not f.name.startswith("layers")}
+    assert marked == dict.fromkeys(
+        ("cls_token", "head.weight"),
+        "marked by its author as not to be decayed (_no_weight_decay)",
+    )
 
 
 def test_json_is_plain_data() -> None:

@@ -19,7 +19,15 @@ from gamma_nlp.check.sweep import run, small_inputs, small_models
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.rows import Row, merge_layers
 
-COLUMNS = ("parameters", "gains", "gains decayed", "others decayed", "weights spared", "1+w")
+COLUMNS = (
+    "parameters",
+    "gains",
+    "gains decayed",
+    "others decayed",
+    "weights spared",
+    "as guidelines",
+    "1+w",
+)
 """Headers of the columns of :func:`line`, after the type."""
 
 
@@ -30,9 +38,10 @@ class ClassAudit(run.ClassResult):
     Attributes:
         parameters: Trainable parameters of the small model.
         gains: Gains among them, whatever the rule does with them.
-        decayed_gains: Gains that the rule decays by accident.
+        decayed_gains: Gains on a skip or head, which the rule decays by accident.
         decayed_others: Shifts, biases and ``other`` parameters that it decays by accident.
         spared: Weights and embeddings that it spares by accident.
+        in_branch: Gains in a branch that it decays, as the policy ``guidelines`` does.
         unit_offset: Gains stored as ``offset + w``, see :class:`gamma_nlp.check.audit.Audit`.
     """
 
@@ -41,6 +50,7 @@ class ClassAudit(run.ClassResult):
     decayed_gains: tuple[Accident, ...] = ()
     decayed_others: tuple[Accident, ...] = ()
     spared: tuple[Accident, ...] = ()
+    in_branch: tuple[Accident, ...] = ()
     unit_offset: tuple[Accident, ...] = ()
 
     @property
@@ -74,9 +84,14 @@ def _fields(answer: workers.Answer) -> dict[str, Any]:
     data = answer.value
     if data is None:
         return {}
-    decayed, spared, offset = (
+    decayed, in_branch, spared, offset = (
         tuple(Accident(**accident) for accident in data[key])
-        for key in ("decayed_by_accident", "spared_by_accident", "unit_offset")
+        for key in (
+            "decayed_by_accident",
+            "decayed_as_under_guidelines",
+            "spared_by_accident",
+            "unit_offset",
+        )
     )
     return {
         "parameters": data["decayed"] + data["spared"],
@@ -84,6 +99,7 @@ def _fields(answer: workers.Answer) -> dict[str, Any]:
         "decayed_gains": tuple(one for one in decayed if one.is_gain),
         "decayed_others": tuple(one for one in decayed if not one.is_gain),
         "spared": spared,
+        "in_branch": in_branch,
         "unit_offset": offset,
     }
 
@@ -108,7 +124,13 @@ def line(classes: Sequence[ClassAudit], width: int) -> str:
     found = worst(classes)
     lines = []
     if found is not None:
-        accidents = (found.decayed_gains, found.decayed_others, found.spared, found.unit_offset)
+        accidents = (
+            found.decayed_gains,
+            found.decayed_others,
+            found.spared,
+            found.in_branch,
+            found.unit_offset,
+        )
         numbers = (found.parameters, found.gains, *map(len, accidents))
         cells = [
             (str(number) if number else "-").rjust(len(name))
@@ -117,6 +139,8 @@ def line(classes: Sequence[ClassAudit], width: int) -> str:
         lines.append("  ".join([found.type.ljust(width), *cells]))
         decayed = (*found.decayed_gains, *found.decayed_others)
         lines += [f"  decays {name} ({what})" for name, what, _ in _merged(decayed)]
+        as_meant = _merged(found.in_branch)
+        lines += [f"  decays, as under guidelines, {name} ({what})" for name, what, _ in as_meant]
         lines += [f"  spares {name} ({what}; {why})" for name, what, why in _merged(found.spared)]
     failed = [one for one in classes if one.problem]
     lines += [f"{one.type} {one.model}: not audited: {one.problem}" for one in failed]
@@ -140,9 +164,10 @@ def summary(types: Sequence[Sequence[ClassAudit]]) -> str:
     total = sum(one.parameters for one in found)
     lines = [
         f"{clean} of {len(found)} types are clean: nothing decayed or spared by accident",
-        _kind("gains decayed by accident", [one.decayed_gains for one in found]),
-        _kind("shifts, biases and others decayed by accident", [o.decayed_others for o in found]),
+        _kind("gains on a skip or head decayed by accident", [o.decayed_gains for o in found]),
+        _kind("shifts, biases and constants decayed by accident", [o.decayed_others for o in found]),
         _kind("weights and embeddings spared by accident", [one.spared for one in found]),
+        _kind("gains in a branch that decay, as under guidelines", [o.in_branch for o in found]),
         _kind("gains stored as 1 + w, pulled to 1 by decay of w", [o.unit_offset for o in found])
         + f"; the rule decays {sum(f.decayed for one in found for f in one.unit_offset)} of them",
         f"in all {total} trainable parameters, {sum(one.gains for one in found)} of them gains",
@@ -150,7 +175,8 @@ def summary(types: Sequence[Sequence[ClassAudit]]) -> str:
     failed = [one for classes in types for one in classes if one.problem]
     if failed:
         names = ", ".join(f"{one.type} {one.model}" for one in failed)
-        lines.append(f"not audited: {names}")
+        count = "1 class" if len(failed) == 1 else f"{len(failed)} classes"
+        lines.append(f"{count} not audited, so nothing is known of them: {names}")
     return "\n".join(f"# {text}" for text in lines)
 
 

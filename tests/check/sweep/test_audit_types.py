@@ -17,7 +17,7 @@ from gamma_nlp.check.sweep.audit_types import ClassAudit
 from gamma_nlp.cli import main
 from tests.support.paths import GOLDEN
 
-# Clean; gains stored as 1 + w; gains, state-space constants and expert parts decayed; looked-up
+# Clean; gains stored as 1 + w; gains, state-space constants and expert parts decayed; tables of
 # biases, weights in a module called a norm, and a whole model called a norm spared.
 SAMPLE = ("bert", "dbrx", "gemma2", "gpt_oss", "mamba", "roberta-prelayernorm", "t5", "zaya")
 
@@ -118,18 +118,20 @@ def accident(name: str, what: str, decayed: bool, why: str = "") -> Accident:
 
 
 DECAYED = tuple(accident(f"layers.{i}.gamma", "gain, head", True, "nei") for i in range(3))
+IN_BRANCH = (accident("scale", "gain, branch_last", True),)
 SPARED = (accident("norms.proj.weight", "weight", False, "its name holds 'norm'"),)
 FAILED = ClassAudit(type="x", model="XForCausalLM", problem="ImportError: needs y", missing=True)
 CLEAN = ClassAudit(type="x", model="XForMaskedLM", parameters=9, gains=3)
 WRONG = ClassAudit(type="x", model="XLMHeadModel", parameters=8, gains=3, decayed_gains=DECAYED,
-                   spared=SPARED, unit_offset=DECAYED[:1])  # fmt: skip
+                   spared=SPARED, in_branch=IN_BRANCH, unit_offset=DECAYED[:1])  # fmt: skip
 
 
 def test_class_with_most_accidents_stands_for_its_type_and_a_failed_one_is_listed() -> None:
     assert audit_types.worst((FAILED, CLEAN, WRONG)) is WRONG
     assert audit_types.line((FAILED, CLEAN, WRONG), 4).splitlines() == [
-        "x              8      3              3               -               1    1",
+        "x              8      3              3               -               1              1    1",
         "  decays layers.{0-2}.gamma x3 (gain, head)",
+        "  decays, as under guidelines, scale (gain, branch_last)",
         "  spares norms.proj.weight (weight; its name holds 'norm')",
         "x XForCausalLM: not audited: ImportError: needs y",
     ]
@@ -140,13 +142,14 @@ def test_class_with_most_accidents_stands_for_its_type_and_a_failed_one_is_liste
 def test_summary_counts_types_and_parameters_per_kind_of_accident() -> None:
     assert audit_types.summary([(FAILED, WRONG), (CLEAN,), (FAILED,)]).splitlines() == [
         "# 1 of 2 types are clean: nothing decayed or spared by accident",
-        "# gains decayed by accident: 3, in 1 types",
-        "# shifts, biases and others decayed by accident: 0, in 0 types",
+        "# gains on a skip or head decayed by accident: 3, in 1 types",
+        "# shifts, biases and constants decayed by accident: 0, in 0 types",
         "# weights and embeddings spared by accident: 1, in 1 types",
+        "# gains in a branch that decay, as under guidelines: 1, in 1 types",
         "# gains stored as 1 + w, pulled to 1 by decay of w: 1, in 1 types; "
         "the rule decays 1 of them",
         "# in all 17 trainable parameters, 6 of them gains",
-        "# not audited: x XForCausalLM, x XForCausalLM",
+        "# 2 classes not audited, so nothing is known of them: x XForCausalLM, x XForCausalLM",
     ]
 
 
@@ -155,7 +158,8 @@ def test_class_that_takes_too_long_is_listed_with_the_reason(capsys: Capture) ->
     text = capsys.readouterr().out
     assert "\ngpt2 GPT2LMHeadModel: not audited: took more than 0.001 s\n" in text
     assert text.endswith(
-        "# not audited: gpt2 GPT2LMHeadModel, gpt2 GPT2ForSequenceClassification\n"
+        "# 2 classes not audited, so nothing is known of them: gpt2 GPT2LMHeadModel, "
+        "gpt2 GPT2ForSequenceClassification\n"
     )
 
 

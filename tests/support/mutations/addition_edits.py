@@ -1,198 +1,90 @@
-"""Mutations of what :mod:`gamma_nlp.gains.rule` counts as a residual addition."""
+"""Mutations of what :mod:`gamma_nlp.gains.additions` counts as a residual addition."""
 
 from __future__ import annotations
 
 from . import Mutation
 
-REACH = (
-    Mutation(
-        "choices carry the signal",
-        "for parent in () if node.op is Op.CHOICE else node.parents:",
-        "for parent in node.parents:",
-    ),
-    Mutation(
-        "contractions are weights between nodes",
-        "weight, norm = node.op is Op.WEIGHT, node.op is Op.NORM",
-        "weight, norm = node.op in (Op.WEIGHT, Op.CONTRACT), node.op is Op.NORM",
-    ),
-    Mutation(
-        "softmaxes are weights between nodes",
-        "weight, norm = node.op is Op.WEIGHT, node.op is Op.NORM",
-        "weight, norm = node.op in (Op.WEIGHT, Op.SOFTMAX), node.op is Op.NORM",
-    ),
-    Mutation(
-        "nonlinear operations are weights between nodes",
-        "weight, norm = node.op is Op.WEIGHT, node.op is Op.NORM",
-        "weight, norm = node.op in (Op.WEIGHT, Op.NONLINEAR), node.op is Op.NORM",
-    ),
-    Mutation(
-        "linear operations are weights between nodes",
-        "weight, norm = node.op is Op.WEIGHT, node.op is Op.NORM",
-        "weight, norm = node.op in (Op.WEIGHT, Op.LINEAR), node.op is Op.NORM",
-    ),
-    Mutation(
-        "sums are weights between nodes",
-        "weight, norm = node.op is Op.WEIGHT, node.op is Op.NORM",
-        "weight, norm = node.op in (Op.WEIGHT, Op.ADD), node.op is Op.NORM",
-    ),
-    Mutation(
-        "a node does not reach itself",
-        "self.all.append(everything | here)",
-        "self.all.append(everything)",
-    ),
-    Mutation(
-        "weights end every path",
-        "self.all.append(everything | here)",
-        "self.all.append(here if weight else everything | here)",
-    ),
-    Mutation(
-        "free paths cross weights",
-        "self.free.append(here if weight or norm else free | here)",
-        "self.free.append(here if norm else free | here)",
-    ),
-    Mutation(
-        "free paths cross norms",
-        "self.free.append(here if weight or norm else free | here)",
-        "self.free.append(here if weight else free | here)",
-    ),
-    Mutation(
-        "free paths start nowhere but behind a weight or a norm",
-        "self.free.append(here if weight or norm else free | here)",
-        "self.free.append(here if weight or norm else free)",
-    ),
-    Mutation(
-        "free paths do not start at a weight or a norm",
-        "self.free.append(here if weight or norm else free | here)",
-        "self.free.append(0 if weight or norm else free | here)",
-    ),
-    Mutation(
-        "weightless paths cross weights",
-        "self.weightless.append(here if weight else weightless | here)",
-        "self.weightless.append(weightless | here)",
-    ),
-    Mutation(
-        "weightless paths cross no norm",
-        "self.weightless.append(here if weight else weightless | here)",
-        "self.weightless.append(here if weight or norm else weightless | here)",
-    ),
-    Mutation(
-        "weightless paths start at weights only",
-        "self.weightless.append(here if weight else weightless | here)",
-        "self.weightless.append(here if weight else weightless)",
-    ),
-    Mutation(
-        "weightless paths do not start at a weight",
-        "self.weightless.append(here if weight else weightless | here)",
-        "self.weightless.append(0 if weight else weightless | here)",
-    ),
-)
+_COUNTS = "if node.op is not Op.ADD or scores[index] or losses.settled(index):"
+_AROUND = "around = [outer for outer in within if _inside(addition.node, outer, reach)]"
+_SPANS = "if all(_spans(addition, outer, reach) for outer in around):"
+_SKIP = "return has(reach.weightless[inner.skip], outer.start) and has("
+_INSIDE = "inner = [a for a in self.plain[first:last] if _inside(a.node, outer, self.reach)]"
+_CHAIN = "if sums & self.reach.ungated[addition.start]:"
 
 ADDITIONS = (
     Mutation(
         "products count as sums",
-        "if node.op is not Op.ADD or scores[index]:",
-        "if len(node.parents) != 2 or scores[index]:",
+        _COUNTS,
+        _COUNTS.replace("node.op is not Op.ADD", "len(node.parents) != 2"),
     ),
+    Mutation("sums that enter a softmax count", _COUNTS, _COUNTS.replace("scores[index] or ", "")),
+    Mutation("losses count as they are", _COUNTS, _COUNTS.replace(" or losses.settled(index)", "")),
     Mutation(
-        "sums that enter a softmax count",
-        "if node.op is not Op.ADD or scores[index]:",
-        "if node.op is not Op.ADD:",
+        "losses count by their skips",
+        "if addition is not None and not losses.made_by(addition):",
+        "if addition is not None:",
     ),
     Mutation(
         "the first sum is settled first",
-        "for index in reversed(range(len(graph.nodes))):\n        node = graph.nodes[index]\n"
-        "        if node.op is not Op.ADD",
-        "for index in range(len(graph.nodes)):\n        node = graph.nodes[index]\n"
-        "        if node.op is not Op.ADD",
+        "for addition in reversed(alone):",
+        "for addition in alone:",
     ),
+    Mutation("every later addition is around a sum", _AROUND, "around = list(within)"),
+    Mutation("no addition is around a sum", _AROUND, "around: list[Addition] = []"),
     Mutation(
-        "every later addition is around a sum",
-        "around = [outer for outer in counted if _inside(index, outer, reach)]",
-        "around = list(counted)",
+        "no identity counts",
+        "            _identity(index, operands, reach)\n            or _norm",
+        "            _norm",
     ),
+    Mutation("no norm shortcut counts", "or _norm_shortcut(index, operands, reach)", ""),
+    Mutation("no projection counts", "or _projection(index, operands, reach)", ""),
     Mutation(
-        "no addition is around a sum",
-        "around = [outer for outer in counted if _inside(index, outer, reach)]",
-        "around: list[Addition] = []",
-    ),
-    Mutation(
-        "no identity shortcut counts",
-        "found = _identity(index, node.parents, reach)",
-        "found: Addition | None = None",
-    ),
-    Mutation(
-        "no projection shortcut counts",
-        "if found is None and not around:",
+        "projections count inside branches",
+        "if around and not addition.identity:",
         "if False:",
     ),
     Mutation(
-        "projection shortcuts count inside branches",
-        "if found is None and not around:",
-        "if found is None:",
+        "projections count inside branches only",
+        "if around and not addition.identity:",
+        "if not around and not addition.identity:",
     ),
-    Mutation(
-        "projection shortcuts count inside branches only",
-        "if found is None and not around:",
-        "if found is None and around:",
-    ),
-    Mutation(
-        "identity shortcuts count inside branches only",
-        "if found is None and not around:",
-        "if not around:",
-    ),
-    Mutation(
-        "every sum inside a branch counts",
-        "if found is not None and all(_spans(found, outer, reach) for outer in around):",
-        "if found is not None:",
-    ),
-    Mutation(
-        "no sum inside a branch counts",
-        "if found is not None and all(_spans(found, outer, reach) for outer in around):",
-        "if found is not None and not around:",
-    ),
+    Mutation("every sum inside a branch counts", _SPANS, "if True:"),
+    Mutation("no sum inside a branch counts", _SPANS, "if not around:"),
     Mutation(
         "a sum spans one of the branches around it",
-        "if found is not None and all(_spans(found, outer, reach) for outer in around):",
-        "if found and (not around or any(_spans(found, outer, reach) for outer in around)):",
+        _SPANS,
+        "if not around or any(_spans(addition, outer, reach) for outer in around):",
     ),
     Mutation(
         "a sum that starts a branch is inside it",
-        "        node != outer.start\n        and _has(reach.all[node], outer.start)",
-        "        _has(reach.all[node], outer.start)",
+        "        outer.start < node\n",
+        "        outer.start <= node\n",
     ),
     Mutation(
         "a sum that the start does not reach is inside the branch",
-        "        and _has(reach.all[node], outer.start)\n",
+        "        and has(reach.all[node], outer.start)\n",
         "",
     ),
     Mutation(
         "a sum that does not reach the end is inside the branch",
-        "        and _has(reach.all[outer.branch], node)\n",
+        "        and has(reach.all[outer.branch], node)\n",
         "",
     ),
-    Mutation(
-        "an inner skip need not run from the start",
-        "return _has(reach.weightless[inner.skip], outer.start) and _has(",
-        "return _has(",
-    ),
+    Mutation("an inner skip need not run from the start", _SKIP, "return has("),
     Mutation(
         "an inner skip may cross a weight after the start",
-        "return _has(reach.weightless[inner.skip], outer.start) and _has(",
-        "return _has(reach.all[inner.skip], outer.start) and _has(",
+        _SKIP,
+        _SKIP.replace("weightless", "all"),
     ),
     Mutation(
         "an inner skip may cross no norm after the start",
-        "return _has(reach.weightless[inner.skip], outer.start) and _has(",
-        "return _has(reach.free[inner.skip], outer.start) and _has(",
+        _SKIP,
+        _SKIP.replace("weightless", "free"),
     ),
-    Mutation(
-        "an inner branch stands for its skip",
-        "return _has(reach.weightless[inner.skip], outer.start) and _has(",
-        "return _has(reach.weightless[inner.branch], outer.start) and _has(",
-    ),
+    Mutation("an inner branch stands for its skip", _SKIP, _SKIP.replace("skip]", "branch]")),
     Mutation(
         "an inner sum need not run to the end",
-        "and _has(\n        reach.weightless[outer.branch], inner.node\n    )",
+        "and has(\n        reach.weightless[outer.branch], inner.node\n    )",
         "",
     ),
     Mutation(
@@ -205,4 +97,16 @@ ADDITIONS = (
         "        reach.weightless[outer.branch], inner.node\n",
         "        reach.free[outer.branch], inner.node\n",
     ),
+    Mutation("no skip is an outer skip", "if not trunks.inside(addition):", "if True:"),
+    Mutation("every skip is an outer skip", "if not trunks.inside(addition):", "if False:"),
+    Mutation(
+        "gated sums make a trunk",
+        "[a for a in alone if has(reach.straight[a.skip], a.start)]",
+        "list(alone)",
+    ),
+    Mutation("a trunk may lie outside the branch", _INSIDE, "inner = self.plain[first:last]"),
+    Mutation("one sum is a trunk", _CHAIN, "if True:"),
+    Mutation("two sums side by side are a trunk", _CHAIN, "if sums:"),
+    Mutation("sums behind a gate are a trunk", _CHAIN, _CHAIN.replace("ungated", "all")),
+    Mutation("sums behind a norm are no trunk", _CHAIN, _CHAIN.replace("ungated", "free")),
 )

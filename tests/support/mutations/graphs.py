@@ -104,10 +104,15 @@ def later_of_two_projections_is_the_first_operand(draft: Draft) -> Places:
 
 
 def norm_beside_a_branch(draft: Draft) -> Places:
-    """norm(x) + F(x): neither does x reach the sum freely, nor does a weight project it."""
+    """norm(x) + F(x): a norm shortcut, but not where F is inside another branch."""
     x = draft.source()
-    draft.add(draft.norm(x, "beside"), draft.mlp(x))
-    return {"beside": (HEAD, "layer_norm", None)}
+    total = draft.add(draft.norm(x, "beside"), draft.mlp(x))
+    inner = draft.add(draft.norm(total, "inside"), draft.mlp(total))
+    last = draft.add(total, inner)
+    return {
+        "beside": (SHORTCUT, "layer_norm", total),
+        "inside": (LAST, "layer_norm", last),
+    }
 
 
 def skips_that_cross_no_weight(draft: Draft) -> Places:

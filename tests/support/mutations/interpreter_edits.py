@@ -10,7 +10,7 @@ from . import Mutation
 _FUSED = "if len(operands) >= 3 and operations.is_attention(name):"
 _KNOWN = "if name in operations.CONTRACTIONS:\n            return"
 _NORM = 'if "norm" in name and name not in operations.NO_NORM:'
-_SUMS = 'if name in ("add", "sub", "rsub"):'
+_SUMS = "if name in operations.SUMS:"
 _PRODUCTS = 'if name in ("mul", "div"):'
 _BIAS = "bias, factors = operands[:1], operands[1:]"
 _ORDERS = "for plain, scaled in ((first, second), (second, first)):"
@@ -69,10 +69,10 @@ INTERPRET = (
         'if "softmax" in name and "log_softmax" not in name:',
         "if False:",
     ),
-    Mutation("add is no sum", _SUMS, 'if name in ("sub", "rsub"):'),
-    Mutation("sub is no sum", _SUMS, 'if name in ("add", "rsub"):'),
-    Mutation("rsub is no sum", _SUMS, 'if name in ("add", "sub"):'),
-    Mutation("addcmul is linear", 'if name == "addcmul" and len(operands) == 3:', "if False:"),
+    Mutation("add is no sum", _SUMS, 'if name in operations.SUMS - {"add"}:'),
+    Mutation("sub is no sum", _SUMS, 'if name in operations.SUMS - {"sub"}:'),
+    Mutation("rsub is no sum", _SUMS, 'if name in operations.SUMS - {"rsub"}:'),
+    Mutation("addcmul is linear", 'if name in ("addcmul", "addcdiv") and', 'if name == "" and'),
     Mutation("mul is no product", _PRODUCTS, 'if name in ("div",):'),
     Mutation("div is no product", _PRODUCTS, 'if name in ("mul",):'),
     Mutation("linear operations are any operation", "if name in operations.LINEAR:", "if False:"),
@@ -159,7 +159,7 @@ INTERPRET = (
     ),
     Mutation(
         "a gain may follow a norm and anything",
-        'if entry.op is not Op.LINEAR or entry.name not in ("mul", "div", "add", "sub", "neg"):',
+        "if entry.op is not Op.LINEAR or entry.name not in _AFFINE:",
         "if not entry.parents:",
     ),
     Mutation(
@@ -169,13 +169,13 @@ INTERPRET = (
     ),
     Mutation(
         "a gain may follow a norm and a shuffle",
-        ' or entry.name not in ("mul", "div", "add", "sub", "neg"):',
+        " or entry.name not in _AFFINE:",
         ":",
     ),
     Mutation(
         "a gain does not follow a constant factor",
-        '("mul", "div", "add", "sub", "neg"):',
-        '("div", "add", "sub", "neg"):',
+        '("mul", "div", "add", "sub", "neg")',
+        '("div", "add", "sub", "neg")',
     ),
     Mutation(
         "every gain is the parameter", "offset=expr.offset, kind=kind)", "offset=0.0, kind=kind)"

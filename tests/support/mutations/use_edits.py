@@ -144,29 +144,27 @@ FOLLOW = (
     ),
 )
 
-_BREAK = "if node.op is not Op.LINEAR or len(node.parents) != 1:"
+_WHOLE = 'if node.op is Op.LINEAR and (len(node.parents) == 1 or node.name == "choose"):'
+_PRODUCT = 'if node.op is Op.NONLINEAR and node.name in ("mul", "div"):'
 _ASKS = "elif op not in (Op.WEIGHT, Op.NORM, Op.SOFTMAX, Op.CHOICE) and child not in seen:"
 
 SCALES = (
     Mutation(
-        "layer scales lie on the skip", "current = addition.branch", "current = addition.skip"
+        "layer scales lie on the skip",
+        "_whole(graph, addition.branch, addition.start)",
+        "_whole(graph, addition.skip, addition.start)",
     ),
-    Mutation("only the end of a branch is a layer scale", _BREAK, "if True:"),
-    Mutation("layer scales act before anything", _BREAK, "if len(node.parents) != 1:"),
+    Mutation("only the end of a branch is a layer scale", _WHOLE, "if False:"),
+    Mutation("layer scales act before anything", _WHOLE, "if len(node.parents) == 1:"),
+    Mutation("layer scales act on a part of a branch", _WHOLE, "if node.op is Op.LINEAR:"),
+    Mutation("layer scales act on a first summand", _WHOLE, "if node.op in (Op.LINEAR, Op.ADD):"),
+    Mutation("nothing scales a masked branch", _PRODUCT, "if False:"),
+    Mutation("a divisor scales a branch", 'if node.name == "mul" else node.parents[:1]', ""),
+    Mutation("what scales skip and branch is a gain", "scale.parameter not in mixes:", "True:"),
     Mutation(
-        "layer scales act on a part of a branch",
-        _BREAK,
-        "if node.op is not Op.LINEAR or not node.parents:",
-    ),
-    Mutation(
-        "layer scales act on a first summand",
-        _BREAK,
-        "if node.op not in (Op.LINEAR, Op.ADD) or not node.parents:",
-    ),
-    Mutation(
-        "the last layer scale hides others",
-        "                found.add(current)\n",
-        "                found.add(current)\n                break\n",
+        "what scales the start of a skip is no gain",
+        "        if index <= start:\n            continue\n",
+        "",
     ),
     Mutation(
         "values are keys", "if scores[child]:\n                    return True", "return True"

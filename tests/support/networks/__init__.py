@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from gamma_nlp.gains.category import Category
 
 from .builder import AT_END, INNER, RESIZES, Built, Exit, Sums
-from .forms import BRANCHES, NESTED
+from .forms import BRANCHES, NESTED, NETWORKS
 from .labels import places, queries, unmeasured
 from .parts import HEADS, Part, in_turn
 from .sources import BATCH, TOKENS, make_source
@@ -81,7 +81,7 @@ POOLS = ("pool linear", "norm pool linear", "pool", "norm body", "norm body norm
 MEMORIES = ("", "norm", "move norm")
 PLAIN = ("linear norm act", "linear norm", "body norm", "body norm act", "wide norm")
 PLAIN_TAILS = ("", "act", "linear", "linear act linear", "body")
-WISHES = (*dict.fromkeys(BRANCHES), *NESTED)  # each in turn, so that none stays rare
+WISHES = (*dict.fromkeys(BRANCHES), *NESTED, *NETWORKS)  # each in turn, so that none stays rare
 COUNTED = {"beside", "residual", "parallel", "loop", "long", "streams", "project", "carried"}
 
 

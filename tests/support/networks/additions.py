@@ -16,6 +16,7 @@ from .forms import (
     GATED,
     NAMED,
     NESTED,
+    NETWORKS,
     PARALLELS,
     PROJECTIONS,
     SCALES,
@@ -38,14 +39,20 @@ class Additions(Elements):
         """x + F(x)."""
         counted = sums is not Sums.NONE
         self.depth += 1
-        kinds = kinds or self._branch()
+        kinds = kinds or self._branch(sums)
         wrap = self.pick(WRAPS) if self.flag(0.06) else ""
         fused = self.flag(0.1)
         ends = IN_BRANCH if counted else exit.blurred()
         inside = Sums.SPAN if counted and not fused else Sums.NONE
+        network = kinds in NETWORKS
+        self.networks += network
+        if network:
+            self.kind("outer skip around a network")
+            inside = Sums.TOP
         last = self.weight_matrix(dim) if fused else None
         branch = self.stream(kinds, dim, ends.behind_weight() if fused else ends, inside)
         self.depth -= 1
+        self.networks -= network
         members: list[Any] = [branch.module]
         text = branch.text
         if wrap:
@@ -63,7 +70,8 @@ class Additions(Elements):
             members.append(scale)
             text += " scale"
         elif self.flag(0.15):
-            name = self.pick(GATED)
+            # Gated sums make no trunk, so a network in a branch has none.
+            name = self.pick([name for name in GATED if name != "highway" or not self.networks])
             self.kind(name)
             run = GATED[name]
             members.append(self.weight(dim, dim) if name == "highway" else self.vector(dim))
@@ -79,12 +87,12 @@ class Additions(Elements):
         before = exit.blurred().join(branch.before)
         return Built(self.part(run, *members), before, f"sum({text})")
 
-    def _branch(self) -> str:
-        if self.wish:
+    def _branch(self, sums: Sums) -> str:
+        if self.wish and (sums is Sums.TOP or self.wish not in NETWORKS):
             kinds, self.wish = self.wish, ""
             return kinds
         if self.depth <= 2 and self.budget > 2 and self.flag(0.35):
-            return str(self.pick(NESTED))
+            return str(self.pick(NESTED + NETWORKS if sums is Sums.TOP else NESTED))
         return str(self.pick(BRANCHES))
 
     def weight_matrix(self, dim: int) -> nn.Parameter:
@@ -176,9 +184,8 @@ class Additions(Elements):
 
     def add_long(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
         """x + S(x) where x reaches S(x) over skips: both operands carry x, neither is a branch."""
-        inner = self.stream(
-            self.pick(["residual", "residual residual", "residual act"]), dim, exit.blurred(), sums
-        )
+        rows = ["residual", "residual act"] + ["residual residual"] * (sums is Sums.TOP)
+        inner = self.stream(self.pick(rows), dim, exit.blurred(), sums)
         self.kind("long skip over pre-norm blocks")
         module = self.part(ADDS[self.pick(["x + y", "y + x", "weighted"])], inner.module)
         return Built(module, inner.before.join(exit.blurred()), f"long({inner.text})")

@@ -123,6 +123,7 @@ class Builder:
     def __post_init__(self) -> None:
         self.names = random.Random(self.rng.random())
         self.depth = 0
+        self.networks = 0  # how many outer skips are around
         self._inner: Category | None = None
         self._norms: list[Norm] = []
         self._weights: dict[tuple[int, int, bool], list[nn.Module]] = {}

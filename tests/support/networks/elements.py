@@ -78,9 +78,9 @@ class Elements(Builder):
         return Built(module, exit.behind_weight(), "adapted")
 
     def add_portion(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
-        """A vector times half of the channels: no gain, as it scales no whole branch."""
-        self.kind("vector on half of the channels")
-        return Built(self.part(portion, self.vector(dim // 2)), exit, "portion")
+        """A vector times some of the channels: no gain, as it scales no whole branch."""
+        self.kind("vector on some of the channels")
+        return Built(self.part(portion, self.vector(dim // 4)), exit, "portion")
 
     def add_similar(self, dim: int, out: int, exit: Exit, sums: Sums) -> Built:
         """Tokens mixed by how similar they are, without weight or softmax."""

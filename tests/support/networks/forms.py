@@ -30,23 +30,27 @@ BRANCHES = (
     "body portion",
     "half steered",
 )
-NESTED = (
-    "norm residual norm",
+# Two sums one after the other make their branch a network of its own under an outer skip.
+NETWORKS = (
     "norm residual residual act",
     "residual norm residual norm",
+    "down residual residual up",
+    "down residual norm residual norm up norm",
+    "norm carried norm",
+    "linear residual norm project linear",
+)
+NESTED = (
+    "norm residual norm",
     "norm long norm",
     "norm parallel norm",
     "norm linear residual",
-    "norm body residual norm",
+    "norm linear residual norm",
     "linear residual norm linear",
     "norm parallel linear",
-    "down residual residual up",
-    "down residual norm residual norm up norm",
     "norm project",
     "norm project linear",
     "norm wide norm",
     "norm concat",
-    "norm carried norm",
 )
 NAMED = {
     "norm body": "pre-norm",
@@ -55,7 +59,7 @@ NAMED = {
     "norm": "branch of a norm alone",
     "norm residual norm": "nested branch",
     "residual norm residual norm": "long skip over post-norm blocks",
-    "norm body residual norm": "adapter in a branch",
+    "norm linear residual norm": "adapter in a branch",
     "down residual residual up": "U-shaped skip",
     "down residual norm residual norm up norm": "U-shaped skip",
     "norm project": "projection in a branch",
@@ -181,8 +185,8 @@ def half(m: Part, x: Tensor, env: Env) -> Tensor:
 
 
 def portion(m: Part, x: Tensor, env: Env) -> Tensor:
-    """A vector times half of the channels."""
-    first, second = x.chunk(2, dim=-1)
+    """A vector times a quarter of the channels."""
+    first, second = x.split([x.shape[-1] // 4, x.shape[-1] - x.shape[-1] // 4], dim=-1)
     return torch.cat((m[0] * first, second), dim=-1)
 
 

@@ -1,0 +1,420 @@
+"""Rates, kernels' generators, mixes and gates: learned, and not weights whatever their shape."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from gamma_nlp import categorize
+from tests.support.structures import D, Net, linear, mlp, norm, signal
+
+N, L = 4, 5
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.rand(shape) + 0.5)
+
+
+def roles(net: nn.Module, inputs: object = None) -> dict[str, str]:
+    """The roles of the net's own parameters, not those of its modules."""
+    table = categorize(net, signal() if inputs is None else inputs)
+    return {name: str(role) for name, role in table.roles.items() if "." not in name}
+
+
+def net(branch, **members) -> Net:  # type: ignore[no-untyped-def]
+    """One pre-norm block around ``branch``."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        return m.head(m.last(x + m.out(branch(m, m.pre(x)))))
+
+    return Net(
+        forward, stem=linear(), pre=norm(), out=linear(), last=norm(), head=linear(), **members
+    )
+
+
+def convolve(kernel: Tensor, x: Tensor) -> Tensor:
+    """A long causal convolution of every channel with its kernel of shape (channels, L)."""
+    spectrum = torch.fft.rfft(kernel, n=2 * L) * torch.fft.rfft(x.mT, n=2 * L)
+    return torch.fft.irfft(spectrum, n=2 * L)[..., :L].mT
+
+
+def scan(step, x: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
+    """Run ``state, y = step(state, x_t)`` over time."""
+    state, out = None, []
+    for t in range(x.shape[1]):
+        state, y = step(state, x[:, t])
+        out.append(y)
+    return torch.stack(out, 1)
+
+
+def s4d() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        rate = (-m.log_a.exp() + 1j * m.a_imag) * m.log_dt.exp()[:, None]
+        basis = (rate[..., None] * torch.arange(L)).exp()
+        return convolve(torch.einsum("dn,dnl->dl", torch.view_as_complex(m.c), basis).real, x) + m.d * x
+
+    members = {"log_dt": parameter(D), "log_a": parameter(D, N), "a_imag": parameter(D, N)}
+    wanted = dict.fromkeys((*members, "d"), "other") | {"c": "weight"}
+    return net(branch, **members, c=parameter(D, N, 2), d=parameter(D)), wanted
+
+
+def s4d_as_a_sum() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        basis = torch.exp(-F.softplus(m.rate)[..., None] * torch.arange(L))
+        return convolve((m.c[..., None] * basis).sum(1), x)
+
+    return net(branch, rate=parameter(D, N), c=parameter(D, N)), {"rate": "other", "c": "weight"}
+
+
+def mamba() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        dt = F.softplus(m.dt(x) + m.dt_bias)
+        decay = torch.exp(dt[..., None] * -torch.exp(m.A_log))
+        b = (dt * x)[..., None] * m.b(x)[..., None, :]
+
+        def step(state, t):  # type: ignore[no-untyped-def]
+            state = b[:, t] if state is None else decay[:, t] * state + b[:, t]
+            return state, (state * m.c(x)[:, t, None, :]).sum(-1)
+
+        state, out = None, []
+        for t in range(x.shape[1]):
+            state, y = step(state, t)
+            out.append(y)
+        return torch.stack(out, 1) + m.D * x
+
+    members = {"A_log": parameter(D, N), "D": parameter(D), "dt_bias": parameter(D)}
+    wanted = {"A_log": "other", "D": "other", "dt_bias": "bias"}
+    return net(branch, **members, dt=linear(), b=linear(D, N), c=linear(D, N)), wanted
+
+
+def rwkv4() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        before = F.pad(x, (0, 0, 1, -1))
+        k = m.k(x * m.mix_k + before * (1 - m.mix_k))
+        v = m.v(x * m.mix_v + before * (1 - m.mix_v))
+        rate = -torch.exp(m.time_decay)
+        top = bottom = torch.zeros_like(k[:, 0])
+        out = []
+        for t in range(L):
+            now = torch.exp(k[:, t] + m.time_first)
+            out.append((top + now * v[:, t]) / (bottom + now))
+            top = torch.exp(rate) * top + torch.exp(k[:, t]) * v[:, t]
+            bottom = torch.exp(rate) * bottom + torch.exp(k[:, t])
+        return torch.stack(out, 1)
+
+    names = ("mix_k", "mix_v", "time_decay")
+    members = {name: parameter(D) for name in (*names, "time_first")}
+    wanted = dict.fromkeys(names, "other") | {"time_first": "bias"}
+    return net(branch, **members, k=linear(), v=linear()), wanted
+
+
+def rwkv4_in_log_space() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        k, v, rate = m.k(x), m.v(x), -torch.exp(m.time_decay)
+        peak, top = k[:, 0], v[:, 0]
+        out = [top]
+        for t in range(1, L):
+            higher = torch.maximum(peak + rate, k[:, t])
+            top = torch.exp(peak + rate - higher) * top + torch.exp(k[:, t] - higher) * v[:, t]
+            peak = higher
+            out.append(top)
+        return torch.stack(out, 1)
+
+    return net(branch, time_decay=parameter(D), k=linear(), v=linear()), {"time_decay": "other"}
+
+
+def rwkv5() -> tuple[Net, dict[str, str]]:
+    """Heads: decay and bonus are matrices (heads, head size)."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        r, k, v = (p(x).unflatten(-1, (2, N)) for p in (m.r, m.k, m.v))
+        decay = torch.exp(-torch.exp(m.time_decay))[..., None]
+        state = torch.zeros(2, 2, N, N)
+        out = []
+        for t in range(L):
+            kv = k[:, t, ..., None] * v[:, t, :, None, :]
+            out.append((r[:, t, :, None, :] @ (m.time_faaaa[..., None] * kv + state)).flatten(1))
+            state = decay * state + kv
+        return torch.stack(out, 1)
+
+    members = {"time_decay": parameter(2, N), "time_faaaa": parameter(2, N)}
+    return net(branch, **members, r=linear(), k=linear(), v=linear()), dict.fromkeys(members, "other")
+
+
+def rwkv7() -> tuple[Net, dict[str, str]]:
+    """Vectors shaped (1, 1, channels), and the small matrices of its data-dependent rates."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        w = torch.exp(-0.6 * torch.sigmoid(m.w0 + torch.tanh(x @ m.w1) @ m.w2))
+        k = F.normalize(m.k(x) * m.k_k, dim=-1)
+        return w * k
+
+    members = {"w0": parameter(1, 1, D), "w1": parameter(D, 2), "w2": parameter(2, D)}
+    wanted = {"w0": "bias", "w1": "weight", "w2": "weight", "k_k": "other"}
+    return net(branch, **members, k_k=parameter(1, 1, D), k=linear()), wanted
+
+
+def retention() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        distance = (torch.arange(L)[:, None] - torch.arange(L)).clamp(min=0)
+        decay = torch.sigmoid(m.gamma)[:, None, None] ** distance
+        return (((m.q(x) @ m.k(x).mT)[:, None] * decay).sum(1)) @ x
+
+    return net(branch, gamma=parameter(2), q=linear(), k=linear()), {"gamma": "other"}
+
+
+def alibi() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        distance = torch.arange(L)[:, None] - torch.arange(L)
+        scores = (m.q(x) @ m.k(x).mT)[:, None] - m.slopes * distance
+        return scores.softmax(-1).mean(1) @ x
+
+    return net(branch, slopes=parameter(2, 1, 1), q=linear(), k=linear()), {"slopes": "other"}
+
+
+def rotary() -> tuple[Net, dict[str, str]]:
+    """Learned frequencies, those of every axis and head (RoPE-mixed)."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        rows, columns = torch.arange(L)[:, None] % 2.0, torch.arange(L)[:, None] // 2.0
+        angle = rows @ m.freqs[:1] + columns @ m.freqs[1:]
+        turn = torch.polar(torch.ones_like(angle), angle)
+        q, k = (
+            torch.view_as_real(torch.view_as_complex(p(x).unflatten(-1, (-1, 2))) * turn).flatten(2)
+            for p in (m.q, m.k)
+        )
+        return (q @ k.mT).softmax(-1) @ x
+
+    return net(branch, freqs=parameter(2, D // 2), q=linear(), k=linear()), {"freqs": "other"}
+
+
+def rotary_by_angle() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        angle = torch.arange(L)[:, None] * m.inverse
+        cos, sin = (f(angle).repeat(1, 2) for f in (torch.cos, torch.sin))
+        q, k = (
+            h * cos + torch.cat([-h[..., N:], h[..., :N]], -1) * sin for h in (m.q(x), m.k(x))
+        )
+        return (q @ k.mT).softmax(-1) @ x
+
+    return net(branch, inverse=parameter(N), q=linear(), k=linear()), {"inverse": "other"}
+
+
+def lru() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        rate = torch.exp(-m.nu_log.exp() + 1j * m.theta_log.exp())
+        b = torch.complex(m.b_re, m.b_im) * m.gamma_log.exp()[:, None]
+        drive = x.to(torch.complex64) @ b.mT
+
+        def step(state, u):  # type: ignore[no-untyped-def]
+            state = u if state is None else rate * state + u
+            return state, (state @ torch.view_as_complex(m.c).mT).real
+
+        return scan(step, drive) + m.d * x
+
+    rates = {name: parameter(N) for name in ("nu_log", "theta_log", "gamma_log")}
+    matrices = {"b_re": parameter(N, D), "b_im": parameter(N, D), "c": parameter(D, N, 2)}
+    wanted = dict.fromkeys((*rates, "d"), "other") | dict.fromkeys(matrices, "weight")
+    return net(branch, **rates, **matrices, d=parameter(D)), wanted
+
+
+def s5() -> tuple[Net, dict[str, str]]:
+    def branch(m: Net, x: Tensor) -> Tensor:
+        rate = torch.complex(m.lambda_re, m.lambda_im)
+        held = torch.exp(rate * m.log_step.exp())
+        b = ((held - 1) / rate)[:, None] * torch.view_as_complex(m.b)
+        drive = x.to(torch.complex64) @ b.mT
+
+        def step(state, u):  # type: ignore[no-untyped-def]
+            state = u if state is None else held * state + u
+            return state, 2 * (state @ torch.view_as_complex(m.c).mT).real
+
+        return scan(step, drive)
+
+    rates = {name: parameter(N) for name in ("lambda_re", "lambda_im", "log_step")}
+    matrices = {"b": parameter(N, D, 2), "c": parameter(D, N, 2)}
+    wanted = dict.fromkeys(rates, "other") | dict.fromkeys(matrices, "weight")
+    return net(branch, **rates, **matrices), wanted
+
+
+def dense_state_space() -> tuple[Net, dict[str, str]]:
+    """A dense continuous state matrix, made discrete with a learned step."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        held = torch.matrix_exp(m.a * m.log_step.exp())
+
+        def step(state, u):  # type: ignore[no-untyped-def]
+            state = u @ m.b if state is None else state @ held + u @ m.b
+            return state, state @ m.c
+
+        return scan(step, x)
+
+    members = {"a": parameter(N, N), "log_step": parameter(1)}
+    wanted = dict.fromkeys(members, "other") | {"b": "weight", "c": "weight"}
+    return net(branch, **members, b=parameter(D, N), c=parameter(N, D)), wanted
+
+
+def hyena() -> tuple[Net, dict[str, str]]:
+    """An implicit filter: a network on positions, sine activations, a learned window."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        t = torch.linspace(0, 1, L)[:, None]
+        hidden = torch.sin(m.freq * m.first(m.z))
+        kernel = m.second(hidden) * torch.exp(-t * m.deltas.abs())
+        return convolve(kernel.mT, x) + x * m.skip
+
+    members = {"freq": parameter(1, D), "z": parameter(L, 3), "deltas": parameter(1, D)}
+    wanted = dict.fromkeys((*members, "skip"), "other")
+    return net(branch, **members, skip=parameter(D), first=linear(3, D), second=linear()), wanted
+
+
+def hyper_connections() -> tuple[Net, dict[str, str]]:
+    """Streams mixed by a static and a dynamic matrix."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        streams = torch.stack([x, 2 * x, 3 * x], -2)
+        mixed = (torch.tanh(streams @ m.dynamic) * m.scale + m.static).mT @ streams
+        return mixed.sum(-2)
+
+    members = {"static": parameter(3, N), "scale": parameter(1)}
+    return net(branch, **members, dynamic=parameter(D, N)), {
+        **dict.fromkeys(members, "other"), "dynamic": "weight",
+    }  # fmt: skip
+
+
+def modulations() -> tuple[Net, dict[str, str]]:
+    """PixArt, LTX, Wan: a table is added to what comes of the time step."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        t = m.time(x.mean(1)).unflatten(-1, (3, D))
+        shift, scale, gate = (m.scale_shift_table + t).chunk(3, dim=1)
+        return gate * m.work(m.plain(x) * (1 + scale) + shift)
+
+    plain = nn.LayerNorm(D, elementwise_affine=False)
+    members = {"time": linear(D, 3 * D), "work": mlp(), "plain": plain}
+    return net(branch, **members, scale_shift_table=parameter(3, D)), {"scale_shift_table": "other"}
+
+
+def transformer_xl() -> tuple[Net, dict[str, str]]:
+    """A matrix added to the query alone, as u and v in Transformer-XL and Conformer."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        q = m.q(x).unflatten(-1, (2, N)) + m.pos_bias_u
+        k = m.k(x).unflatten(-1, (2, N))
+        return torch.einsum("bihd,bjhd->bhij", q, k).softmax(-1).mean(1) @ x
+
+    return net(branch, pos_bias_u=parameter(2, N), q=linear(), k=linear()), {"pos_bias_u": "other"}
+
+
+def crf() -> tuple[Net, dict[str, str]]:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        emit = m.emit(m.last(m.stem(x)))
+        score = emit[:, 0] + m.start
+        for t in range(1, L):
+            step = score[:, :, None] + m.transitions + emit[:, t, None]
+            score = torch.logsumexp(step, 1)
+        return torch.logsumexp(score, 1)
+
+    members = {"start": parameter(N), "transitions": parameter(N, N)}
+    wanted = {"start": "bias", "transitions": "other"}
+    return Net(forward, stem=linear(), last=norm(), emit=linear(D, N), **members), wanted
+
+
+def sinks(joined: bool) -> tuple[Net, dict[str, str]]:
+    """Attention sinks, as one more logit, and as a factor that comes to the same."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        scores = (m.q(x) @ m.k(x).mT)[:, None].expand(-1, 2, -1, -1)
+        sink = m.sinks.view(1, -1, 1, 1)
+        if joined:
+            probs = torch.cat([scores, sink.expand(2, -1, L, 1)], -1).softmax(-1)[..., :-1]
+        else:
+            probs = scores.softmax(-1) * (scores.logsumexp(-1, keepdim=True) - sink).sigmoid()
+        return probs.mean(1) @ x
+
+    return net(branch, sinks=parameter(2), q=linear(), k=linear()), {"sinks": "other"}
+
+
+def gates() -> tuple[Net, dict[str, str]]:
+    """A mask that is learned, a temperature, PReLU, IA3, a moving average."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        h = F.linear(x, m.weight * torch.sigmoid(m.mask))
+        h = F.prelu(h.mT, m.slope).mT * m.ia3
+        state = h[:, 0]
+        for t in range(1, L):
+            state = m.ema.sigmoid() * state + (1 - m.ema.sigmoid()) * h[:, t]
+        return h * m.log_scale.exp() + state[:, None]
+
+    vectors = {name: parameter(D) for name in ("slope", "ia3", "ema")}
+    matrices = {"mask": parameter(D, D), "weight": parameter(D, D)}
+    wanted = dict.fromkeys((*vectors, "mask", "log_scale"), "other") | {"weight": "weight"}
+    return net(branch, **vectors, **matrices, log_scale=parameter()), wanted
+
+
+def bayesian() -> tuple[Net, dict[str, str]]:
+    """Sampled weights: the mean is a weight, what spreads it is none."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        return F.linear(x, m.mean + F.softplus(m.rho) * torch.ones(D, D) * m.noise)
+
+    net_ = net(branch, mean=parameter(D, D), rho=parameter(D, D))
+    net_.register_buffer("noise", torch.randn(D, D))
+    return net_, {"mean": "weight", "rho": "other"}
+
+
+def gabor() -> tuple[Net, dict[str, str]]:
+    """Convolution kernels that a few numbers generate."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        t = torch.arange(3) - 1.0
+        kernel = torch.exp(-(t * m.width) ** 2) * torch.cos(t * m.freq)
+        return F.conv1d(x.mT, kernel[:, None], padding=1, groups=D).mT
+
+    return net(branch, width=parameter(D, 1), freq=parameter(D, 1)), {"width": "other", "freq": "other"}
+
+
+def uncertainty() -> tuple[Net, dict[str, str]]:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.last(m.stem(x))
+        return m.head(x) * torch.exp(-m.log_var) / m.sigma.clamp(min=0.1)
+
+    members = {"log_var": parameter(L, D), "sigma": parameter(D)}
+    return Net(forward, stem=linear(), last=norm(), head=linear(), **members), dict.fromkeys(
+        members, "other"
+    )
+
+
+def first_state() -> tuple[Net, dict[str, str]]:
+    """A learned first state of two layers, and what initialises a scan."""
+
+    def branch(m: Net, x: Tensor) -> Tensor:
+        state = (m.h0.expand(-1, 2, -1).contiguous(), m.c0.expand(-1, 2, -1).contiguous())
+        return m.lstm(x, state)[0]
+
+    lstm = nn.LSTM(D, D, 2, batch_first=True)
+    members = {"h0": parameter(2, 1, D), "c0": parameter(2, 1, D)}
+    return net(branch, lstm=lstm, **members), dict.fromkeys(members, "other")
+
+
+STRUCTURES = [
+    s4d, s4d_as_a_sum, mamba, rwkv4, rwkv4_in_log_space, rwkv5, rwkv7, retention, alibi, rotary,
+    rotary_by_angle, lru, s5, dense_state_space, hyena, hyper_connections, modulations,
+    transformer_xl, crf, gates, bayesian, gabor, uncertainty, first_state,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("structure", STRUCTURES, ids=lambda made: made.__name__)
+def test_role_of_every_own_parameter(structure) -> None:  # type: ignore[no-untyped-def]
+    torch.manual_seed(0)
+    model, wanted = structure()
+    assert roles(model) == wanted
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_attention_sinks_have_one_role_in_both_ways_of_writing_them(joined: bool) -> None:
+    model, wanted = sinks(joined)
+    assert roles(model) == wanted
