@@ -27,19 +27,20 @@ def f1(predictions: np.ndarray, references: np.ndarray) -> float:
 
 
 def matthews_correlation(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Return the correlation of two binary vectors; 0 where either is constant."""
-    return pearson(predictions == 1, references == 1)
+    """Return the correlation of two binary vectors; 0 where either is constant, by convention."""
+    found = pearson(predictions == 1, references == 1)
+    return 0.0 if math.isnan(found) else found
 
 
 def pearson(predictions: np.ndarray, references: np.ndarray) -> float:
-    """Return the linear correlation; 0 where either is constant, nan where a value is nan."""
+    """Return the linear correlation; nan where either side is constant or holds nan."""
     x = np.asarray(predictions, dtype=np.float64)
     y = np.asarray(references, dtype=np.float64)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return math.nan
     # Not by the variance: the mean of equal numbers may differ from them by a rounding.
     if not np.ptp(x) or not np.ptp(y):
-        return 0.0
+        return math.nan
     x, y = x - x.mean(), y - y.mean()
     return float(np.sum(x * y) / (np.linalg.norm(x) * np.linalg.norm(y)))
 
@@ -104,6 +105,12 @@ class GlueMetric(_Metric):
         if not np.isfinite(predictions).all():
             raise GammaError(f"{name}: a prediction is not a number (nan), so there is no score")
         if self.task.regression:
+            if not np.ptp(predictions):
+                raise GammaError(
+                    f"{name}: all {len(predictions)} predictions are {predictions[0]:g}, so there "
+                    "is no correlation; if the model was trained, it has collapsed: try a lower "
+                    "learning rate"
+                )
             known = (references >= 0) & (references <= 5)
             what = "a score from 0 to 5"
         else:
