@@ -18,7 +18,6 @@ from gamma_nlp.graph import messages
 from gamma_nlp.graph.nodes import Graph, Op
 from gamma_nlp.wrappers import library_model, library_names, unwrap
 
-
 _IDLE = "its norm normalises a constant, so that it scales nothing"
 
 

@@ -50,7 +50,9 @@ LINEAR = MOVES | _names("""
 """)
 
 # Put other values in some places of the signal.
-FILLS = _names("where masked_scatter index_put scatter copy index_copy slice_scatter select_scatter")
+FILLS = _names("""
+    where masked_scatter index_put scatter copy index_copy slice_scatter select_scatter
+""")
 
 SUMS = _names("add sub rsub")
 PRODUCTS = _names("mul div")
@@ -92,7 +94,6 @@ NORM_KINDS = {
 }
 NO_NORM = _names("linalg_vector_norm norm renorm")
 NORMALISE_TOKENS = _names("native_layer_norm _fused_rms_norm")
-
 
 
 def is_norm(name: str) -> bool:

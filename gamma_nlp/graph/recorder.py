@@ -207,9 +207,9 @@ class Recorder(TorchDispatchMode):
             return _Value(node=self._interpreter.node(Op.SOURCE, name))
         if any(v.node is not None for v in values):
             if name in ("cat", "stack"):
-                rows = {row for v in values for row in _rows(v)}
-                # Positions may be added to a class token too, and do not make it one.
-                self.tokens |= rows - self.graph.weights - self.graph.sums.keys()
+                joined = {row for v in values for row in _rows(v)}
+                # Positions may be added to a class token too, and do not become one.
+                self.tokens |= joined - self.graph.weights - self.graph.sums.keys()
             node = self._interpret(name, tensors, values, outputs)
             self._note_use(name, tensors, values, node, outputs[0])
             return _Value(node=node)
@@ -226,9 +226,8 @@ class Recorder(TorchDispatchMode):
         elif name in operations.NORMALISE_TOKENS:  # of what weights have made of a constant
             source = _Value(node=self._interpreter.node(Op.SOURCE, name))
             return _Value(node=self._interpret(name, tensors, [source, *values[1:]], outputs))
-        elif name in operations.INDEXING and _sides(tensors[0]) == 2 and table is not None:
-            if outputs[0].numel() > tensors[0].numel():  # rows of a table, some more than once
-                self.graph.embeddings |= table.added
+        elif table and name in operations.INDEXING and _repeats_rows(tensors[0], outputs[0]):
+            self.graph.embeddings |= table.added
         return _Value(expr=self._made(name, args, tensors, values, outputs))
 
     def _normalised_rows(self, name: str, values: list[_Value]) -> frozenset[str]:
@@ -407,6 +406,10 @@ def _carries_signal(tensor: torch.Tensor) -> bool:
 
 def _sides(tensor: torch.Tensor) -> int:
     return sum(size > 1 for size in tensor.shape)
+
+
+def _repeats_rows(table: torch.Tensor, picked: torch.Tensor) -> bool:
+    return _sides(table) == 2 and picked.numel() > table.numel()
 
 
 def _rows(value: _Value) -> frozenset[str]:
