@@ -13,7 +13,7 @@ something else::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from torch import nn
 
@@ -171,21 +171,14 @@ class _Roles:
         others = [parent for parent in product.parents if parent != factor]
         if product.name != "mul" or product.op is not Op.NONLINEAR or not others:
             return False
-        before = self._ancestors(total)
-        return any(
-            self.graph.nodes[node].op in (Op.NORM, Op.WEIGHT)
-            for node in self._ancestors(others[0]) - before
-            if total not in self._ancestors(node)
-        )
+        independent = self._ancestors(others[0]) - self._ancestors(total) - self._descendants(total)
+        return any(self.graph.nodes[node].op in (Op.NORM, Op.WEIGHT) for node in independent)
 
     def _ancestors(self, node: int) -> set[int]:
-        found, stack = {node}, [node]
-        while stack:
-            for parent in self.graph.nodes[stack.pop()].parents:
-                if parent not in found:
-                    found.add(parent)
-                    stack.append(parent)
-        return found
+        return _reached(node, lambda current: self.graph.nodes[current].parents)
+
+    def _descendants(self, node: int) -> set[int]:
+        return _reached(node, lambda current: self.below[current])
 
     def _joins_scores(self, token: int | None) -> bool:
         """Return whether a parameter is joined to attention scores: a sink, and no token."""
@@ -202,6 +195,16 @@ class _Roles:
         """Return whether a number is compared with a log-sum of exponents: an attention sink."""
         parents = (parent for node in self._sums(name) for parent in self.graph.nodes[node].parents)
         return any(self.graph.nodes[parent].name == "logsumexp" for parent in parents)
+
+
+def _reached(start: int, step: Callable[[int], Iterable[int]]) -> set[int]:
+    found, stack = {start}, [start]
+    while stack:
+        for other in step(stack.pop()):
+            if other not in found:
+                found.add(other)
+                stack.append(other)
+    return found
 
 
 def _sides(parameter: nn.Parameter) -> list[int]:
