@@ -26,18 +26,26 @@ class Category(enum.Enum):
 
 
 class Role(enum.Enum):
-    """What a parameter that is not a gain does in the model."""
+    """What a parameter that is not a gain does in the model, whatever its name and shape.
+
+    A mark of the model's author (``_no_weight_decay``; :mod:`gamma_nlp.gains.marks`) turns a
+    weight or an embedding into ``other``.
+    """
 
     WEIGHT = "weight"
-    """Contracted with the signal: a matrix product, convolution or einsum."""
+    """Contracted with the signal, itself or what is made of it alone: a matrix product, a
+    convolution, an einsum, a product on a spectrum. So are the factors of a merged LoRA, a weight
+    under weight norm with its scale, quantised, pruned and softmax-normalised weights."""
     EMBEDDING = "embedding"
-    """Looked up by an index."""
+    """Looked up by an index, or a table of positions added to the stream or to attention scores."""
     SHIFT = "shift"
     """The bias of a normalisation (beta)."""
     BIAS = "bias"
-    """Any other bias that is added to the signal."""
+    """Any other vector that is added to the signal, and the biases of a stack of experts."""
     OTHER = "other"
-    """Everything else: state-space constants, mixes, temperatures, token arrays, PReLU slopes."""
+    """Everything else: what generates a kernel, a rate or a position (state-space constants,
+    frequencies, decays), mixes (hyper-connections, tables of modulations), gates, temperatures,
+    sinks, token arrays, PReLU slopes."""
 
     def __str__(self) -> str:
         return self.value

@@ -13,7 +13,7 @@ something else::
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from torch import nn
 
@@ -98,15 +98,20 @@ class _Roles:
     def _is_no_shift(self, name: str) -> bool:
         """Return whether what is added right after a norm is a table: larger than a norm's bias."""
         own = self.parameters[name]
-        return is_matrix(own) and own.shape not in self.gain_shapes and not is_norm(self.owner[name])
+        larger = is_matrix(own) and own.shape not in self.gain_shapes
+        return larger and not is_norm(self.owner[name])
 
     def _added_matrix(self, name: str) -> Role:
         if self._belongs_to_a_stack(name):
             return Role.BIAS
-        sums = [node for other, own in self.named.items() if own == name
-                for node in self.graph.sums.get(other, ())]  # fmt: skip
+        sums = self._sums(name)
         tables = (self._is_on_scores(total) or self._is_on_stream(total) for total in sums)
         return Role.EMBEDDING if not sums or any(tables) else Role.OTHER
+
+    def _sums(self, name: str) -> set[int]:
+        """Return the sums of the signal with a parameter, under all its names."""
+        totals = self.graph.sums.items()
+        return {node for other, nodes in totals if self.named.get(other) == name for node in nodes}
 
     def _belongs_to_a_stack(self, name: str) -> bool:
         """Return whether a matrix holds the biases of a stack of matrices, one of each expert."""
@@ -166,21 +171,14 @@ class _Roles:
         others = [parent for parent in product.parents if parent != factor]
         if product.name != "mul" or product.op is not Op.NONLINEAR or not others:
             return False
-        before = self._ancestors(total)
-        return any(
-            self.graph.nodes[node].op in (Op.NORM, Op.WEIGHT)
-            for node in self._ancestors(others[0]) - before
-            if total not in self._ancestors(node)
-        )
+        independent = self._ancestors(others[0]) - self._ancestors(total) - self._descendants(total)
+        return any(self.graph.nodes[node].op in (Op.NORM, Op.WEIGHT) for node in independent)
 
     def _ancestors(self, node: int) -> set[int]:
-        found, stack = {node}, [node]
-        while stack:
-            for parent in self.graph.nodes[stack.pop()].parents:
-                if parent not in found:
-                    found.add(parent)
-                    stack.append(parent)
-        return found
+        return _reached(node, lambda current: self.graph.nodes[current].parents)
+
+    def _descendants(self, node: int) -> set[int]:
+        return _reached(node, lambda current: self.below[current])
 
     def _joins_scores(self, token: int | None) -> bool:
         """Return whether a parameter is joined to attention scores: a sink, and no token."""
@@ -195,10 +193,18 @@ class _Roles:
 
     def _is_logit(self, name: str) -> bool:
         """Return whether a number is compared with a log-sum of exponents: an attention sink."""
-        sums = [node for other, own in self.named.items() if own == name
-                for node in self.graph.sums.get(other, ())]  # fmt: skip
-        parents = (parent for node in sums for parent in self.graph.nodes[node].parents)
+        parents = (parent for node in self._sums(name) for parent in self.graph.nodes[node].parents)
         return any(self.graph.nodes[parent].name == "logsumexp" for parent in parents)
+
+
+def _reached(start: int, step: Callable[[int], Iterable[int]]) -> set[int]:
+    found, stack = {start}, [start]
+    while stack:
+        for other in step(stack.pop()):
+            if other not in found:
+                found.add(other)
+                stack.append(other)
+    return found
 
 
 def _sides(parameter: nn.Parameter) -> list[int]:

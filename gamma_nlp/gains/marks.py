@@ -27,6 +27,7 @@ from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.wrappers import plain_names
 
+METHODS = ("no_weight_decay", "no_weight_decay_keywords")
 MARKED = "marked by its author as not to be decayed"
 """How the reason of a marked parameter begins."""
 
@@ -80,13 +81,15 @@ def _marks(model: nn.Module) -> dict[str, str]:
     for module in model.modules():
         own = dict(module.named_parameters(remove_duplicate=False))
         plain = plain_names(own)
-        for method in ("no_weight_decay", "no_weight_decay_keywords"):
-            words = _words(module, method)
-            named = [
-                name
-                for name, short in plain.items()
-                if (short in words if method == "no_weight_decay" else any(w in short for w in words))
-            ]
+        words, keywords = (_words(module, method) for method in METHODS)
+        for method, named in zip(
+            METHODS,
+            (
+                [name for name, short in plain.items() if short in words],
+                [name for name, short in plain.items() if any(word in short for word in keywords)],
+            ),
+            strict=True,
+        ):
             how = f"{method} of {type(module).__name__}, {len(named)} of {len(own)} parameters"
             for name in named:
                 if id(own[name]) in first:

@@ -117,7 +117,7 @@ def _combine(
     if name == "neg":
         return _scaled(inner, -1.0)
     if name == "mul" or (name == "div" and first):
-        if other is not None and other != 0:
+        if other is not None and (other != 0 or name == "mul"):
             return _scaled(inner, other if name == "mul" else 1 / other)
         masked = inner.intercept == 0 and other is None
         return replace(inner, uniform=False) if masked else Expr(params, root=inner.root)

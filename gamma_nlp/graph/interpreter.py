@@ -256,9 +256,9 @@ class Interpreter:
                 if self._is_norm(signal, factor):
                     early = self._early(signal, factor)
                     plain = self.graph.nodes[signal].parents[0] if early else signal
-                    kind = "layer_norm" if self._is_centred(plain) else "rms_norm"
-                    scale = replace(early, kind=kind) if early else None
-                    return self.node(Op.NORM, kind, (signal,), scale)
+                    form = "layer_norm" if self._is_centred(plain) else "rms_norm"
+                    scale = replace(early, kind=form) if early else None
+                    return self.node(Op.NORM, form, (signal,), scale)
             return self.node(Op.NONLINEAR, name, nodes)
         factors = frozenset(p for expr in exprs for p in expr.params)
         if any(o.root or (o.expr is not None and o.expr.root) for o in operands):

@@ -78,7 +78,9 @@ _ADDS = ("sum", "add", "mean")
 SQUASHES = _names("tanh erf atan asinh hardtanh clamp")
 
 # Put other values in some places of the signal.
-FILLS = _names("where masked_scatter index_put scatter copy index_copy slice_scatter select_scatter")
+FILLS = _names("""
+    where masked_scatter index_put scatter copy index_copy slice_scatter select_scatter
+""")
 
 PRODUCTS = _names("mul div")
 
@@ -119,7 +121,6 @@ NORM_KINDS = {
 }
 NO_NORM = _names("linalg_vector_norm norm renorm")
 NORMALISE_TOKENS = _names("native_layer_norm _fused_rms_norm")
-
 
 
 def is_norm(name: str) -> bool:

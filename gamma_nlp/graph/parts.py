@@ -104,9 +104,9 @@ def make(
         return _contract(name, operands)
     if name in operations.SUMS or name in operations.PRODUCTS or outer:
         return _join(name, operands, output)
-    if operations.is_norm(name):  # its gain and bias are no rows
-        parts = [own and (own if i == 0 else replace(own, rows=frozenset())) for i, own in enumerate(parts)]
     known = [own for own in parts if own is not None]
+    if operations.is_norm(name):  # its gain and bias are no rows
+        known = [own if own is parts[0] else replace(own, rows=frozenset()) for own in known]
     if name not in operations.UNBENT and "norm" not in name:
         grown = any(p is not None and t.numel() < output.numel() for t, p in operands)
         # A vector that is bent first is a rate, or the shares of a mix.

@@ -270,8 +270,12 @@ class Recorder(TorchDispatchMode):
         for tensor, carried, own in zip(outputs, carries, slices, strict=True):
             value = result if carried else replace(discrete, expr=result.expr)
             if own is not None and not choices:
-                node = own.nodes[0] if len(own.nodes) == 1 else value.node
-                value = replace(value, node=node, join=own if len(own.nodes) > 1 else None)
+                several = len(own.nodes) > 1
+                value = replace(
+                    value,
+                    node=value.node if several else own.nodes[0],
+                    join=own if several else None,
+                )
             self._set(tensor, value)
         for tensor in written:
             self._write(tensor, result)
@@ -311,9 +315,9 @@ class Recorder(TorchDispatchMode):
                 nodes = [v.node for v in values if v.node is not None]
                 return _Value(node=self._interpreter.node(Op.WEIGHT, name, nodes))
             if name in ("cat", "stack"):
-                rows = {row for v in values for row in _rows(v)}
-                # Positions may be added to a class token too, and do not make it one.
-                self.tokens |= rows - self.graph.weights - self.graph.sums.keys()
+                with_signal = {row for v in values for row in _rows(v)}
+                # Positions may be added to a class token too, and do not become one.
+                self.tokens |= with_signal - self.graph.weights - self.graph.sums.keys()
             node = self._interpret(name, tensors, values, outputs, kernel)
             self._note_use(name, tensors, values, node, outputs[0])
             return _Value(node=node, join=joined(name, args, tensors, [v.node for v in values]))
@@ -331,9 +335,8 @@ class Recorder(TorchDispatchMode):
             source = _Value(node=self._interpreter.node(Op.SOURCE, name))
             values = [source, *values[1:]]
             return _Value(node=self._interpret(name, tensors, values, outputs, kernel))
-        elif name in operations.INDEXING and _sides(tensors[0]) == 2 and table is not None:
-            if outputs[0].numel() > tensors[0].numel():  # rows of a table, some more than once
-                self.graph.embeddings |= table.added
+        elif table and name in operations.INDEXING and _repeats_rows(tensors[0], outputs[0]):
+            self.graph.embeddings |= table.added
         expr = self._made(name, args, tensors, values, outputs, kernel)
         if expr is not None:
             return _Value(expr=expr)
@@ -553,6 +556,10 @@ def _statistic(name: str, values: list[_Value]) -> str | None:
 
 def _sides(tensor: torch.Tensor) -> int:
     return sum(size > 1 for size in tensor.shape)
+
+
+def _repeats_rows(table: torch.Tensor, picked: torch.Tensor) -> bool:
+    return _sides(table) == 2 and picked.numel() > table.numel()
 
 
 def _rows(value: _Value) -> frozenset[str]:

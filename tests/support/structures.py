@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -48,6 +48,28 @@ def mlp() -> nn.Module:
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (q @ k.transpose(-1, -2)).softmax(-1) @ v
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.rand(shape) + 0.5)
+
+
+def block(branch: Callable[[Any, Tensor], Tensor], **members: Any) -> Net:
+    """One pre-norm block around ``branch``, whose parameters ``members`` are."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        return m.head(m.last(x + m.out(branch(m, m.pre(x)))))
+
+    return Net(
+        forward, stem=linear(), pre=norm(), out=linear(), last=norm(), head=linear(), **members
+    )
+
+
+def roles(model: nn.Module, names: Iterable[str], inputs: Any = None) -> dict[str, str]:
+    """The roles that the graph gives some parameters, by default on dense inputs."""
+    table = categorize(model, signal() if inputs is None else inputs, method="graph")
+    return {name: str(table.roles[name]) for name in names}
 
 
 def signal(*shape: int) -> Tensor:

@@ -165,7 +165,9 @@ def summary(types: Sequence[Sequence[ClassAudit]]) -> str:
     lines = [
         f"{clean} of {len(found)} types are clean: nothing decayed or spared by accident",
         _kind("gains on a skip or head decayed by accident", [o.decayed_gains for o in found]),
-        _kind("shifts, biases and constants decayed by accident", [o.decayed_others for o in found]),
+        _kind(
+            "shifts, biases and constants decayed by accident", [o.decayed_others for o in found]
+        ),
         _kind("weights and embeddings spared by accident", [one.spared for one in found]),
         _kind("gains in a branch that decay, as under guidelines", [o.in_branch for o in found]),
         _kind("gains stored as 1 + w, pulled to 1 by decay of w", [o.unit_offset for o in found])

@@ -129,7 +129,9 @@ WRONG = ClassAudit(type="x", model="XLMHeadModel", parameters=8, gains=3, decaye
 def test_class_with_most_accidents_stands_for_its_type_and_a_failed_one_is_listed() -> None:
     assert audit_types.worst((FAILED, CLEAN, WRONG)) is WRONG
     assert audit_types.line((FAILED, CLEAN, WRONG), 4).splitlines() == [
-        "x              8      3              3               -               1              1    1",
+        "x              8      3              3               -               1"
+        + 14 * " "
+        + "1    1",
         "  decays layers.{0-2}.gamma x3 (gain, head)",
         "  decays, as under guidelines, scale (gain, branch_last)",
         "  spares norms.proj.weight (weight; its name holds 'norm')",

@@ -1,4 +1,4 @@
-"""Matrices that are weights however they are made, tables, and arrays of tokens."""
+"""Matrices that are weights, however they are made."""
 
 from __future__ import annotations
 
@@ -9,54 +9,42 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from gamma_nlp import categorize
-from gamma_nlp.gains.table import TOKENS
-from tests.support.structures import D, Net, linear, mlp, norm, signal
+from tests.support.structures import D, Net, block, linear, norm, parameter, roles, signal
 
 L, E = 5, 3
-IDS = torch.tensor([[1, 2, 3, 4, 5], [0, 1, 2, 1, 0]])
-
-
-def parameter(*shape: int) -> nn.Parameter:
-    return nn.Parameter(torch.rand(shape) + 0.5)
-
-
-def net(branch, **members) -> Net:  # type: ignore[no-untyped-def]
-    """One pre-norm block around ``branch``."""
-
-    def forward(m: Net, x: Tensor) -> Tensor:
-        x = m.stem(x)
-        return m.head(m.last(x + m.out(branch(m, m.pre(x)))))
-
-    return Net(
-        forward, stem=linear(), pre=norm(), out=linear(), last=norm(), head=linear(), **members
-    )
-
-
-def roles(model: nn.Module, names, inputs: object = None) -> dict[str, str]:  # type: ignore[no-untyped-def]
-    table = categorize(model, signal() if inputs is None else inputs)
-    return {name: str(table.roles[name]) for name in names}
 
 
 # What is contracted in place of a matrix, made of the parameters that follow.
 MADE = {
     "transposed": (lambda m: m.a.mT, {"a": (D, D)}),
-    "normed by hand": (lambda m: m.g * m.a / m.a.norm(dim=1, keepdim=True), {"a": (D, D), "g": (D, 1)}),
+    "normed by hand": (
+        lambda m: m.g * m.a / m.a.norm(dim=1, keepdim=True),
+        {"a": (D, D), "g": (D, 1)},
+    ),
     "standardised": (
         lambda m: (m.a - m.a.mean(1, keepdim=True)) * (m.a.var(1, keepdim=True) + 1e-5).rsqrt(),
         {"a": (D, D)},
     ),
     "of unit rows": (lambda m: F.normalize(m.a, dim=-1), {"a": (D, D)}),
     "divided by its own singular value": (
-        lambda m: m.a / torch.dot(torch.mv(m.a, torch.ones(D)), torch.ones(D)), {"a": (D, D)}),
+        lambda m: m.a / torch.dot(torch.mv(m.a, torch.ones(D)), torch.ones(D)),
+        {"a": (D, D)},
+    ),
     "low rank": (lambda m: m.b @ m.a, {"a": (2, D), "b": (D, 2)}),
     "merged LoRA": (lambda m: m.w + 0.5 * (m.b @ m.a), {"w": (D, D), "a": (2, D), "b": (D, 2)}),
     "merged LoRA of rank 1": (lambda m: m.w + m.b @ m.a, {"w": (D, D), "a": (1, D), "b": (D, 1)}),
-    "merged by addmm": (lambda m: torch.addmm(m.w, m.b, m.a), {"w": (D, D), "a": (2, D), "b": (D, 2)}),
+    "merged by addmm": (
+        lambda m: torch.addmm(m.w, m.b, m.a),
+        {"w": (D, D), "a": (2, D), "b": (D, 2)},
+    ),
     "DoRA": (
         lambda m: m.g * (v := m.w + m.b @ m.a) / v.norm(dim=1, keepdim=True),
         {"w": (D, D), "a": (2, D), "b": (D, 2), "g": (D, 1)},
     ),
-    "LoHa": (lambda m: (m.a @ m.b) * (m.c @ m.d), {"a": (D, 2), "b": (2, D), "c": (D, 2), "d": (2, D)}),
+    "LoHa": (
+        lambda m: (m.a @ m.b) * (m.c @ m.d),
+        {"a": (D, 2), "b": (2, D), "c": (D, 2), "d": (2, D)},
+    ),
     "Kronecker": (lambda m: torch.kron(m.a, m.b), {"a": (2, 2), "b": (4, 4)}),
     "softmax": (lambda m: m.a.softmax(-1), {"a": (D, D)}),
     "softmax by hand": (lambda m: m.a.exp() / m.a.exp().sum(-1, keepdim=True), {"a": (D, D)}),
@@ -70,29 +58,38 @@ MADE = {
     "causal": (lambda m: m.a.tril(), {"a": (D, D)}),
     "masked": (lambda m: m.a.masked_fill(torch.eye(D) > 0, 0.0), {"a": (D, D)}),
     "binarised": (lambda m: m.a.sign() * m.a.abs().mean(), {"a": (D, D)}),
-    "rounded with a learned step": (lambda m: (m.a / m.g).round().clamp(-8, 7) * m.g, {"a": (D, D), "g": (D, 1)}),
+    "rounded with a learned step": (
+        lambda m: (m.a / m.g).round().clamp(-8, 7) * m.g,
+        {"a": (D, D), "g": (D, 1)},
+    ),
     "ternary with straight-through": (
-        lambda m: m.a + ((m.a / m.a.abs().mean()).round().clamp(-1, 1) - m.a).detach(), {"a": (D, D)}),
+        lambda m: m.a + ((m.a / m.a.abs().mean()).round().clamp(-1, 1) - m.a).detach(),
+        {"a": (D, D)},
+    ),
     "complex": (lambda m: torch.view_as_complex(m.a).real, {"a": (D, D, 2)}),
     "real and imaginary": (lambda m: (m.a + 1j * m.b).real, {"a": (D, D), "b": (D, D)}),
     "resampled": (
-        lambda m: F.interpolate(m.a[None, None], size=(D, D), mode="bilinear")[0, 0], {"a": (4, 4)}),
+        lambda m: F.interpolate(m.a[None, None], size=(D, D), mode="bilinear")[0, 0],
+        {"a": (4, 4)},
+    ),
     "joined": (lambda m: torch.cat([m.a, m.b]), {"a": (D // 2, D), "b": (D // 2, D)}),
     "a circulant": (lambda m: m.a[(torch.arange(D)[:, None] - torch.arange(D)) % D], {"a": (D,)}),
     "block-diagonal": (lambda m: torch.block_diag(*m.a), {"a": (2, 4, 4)}),
     "of a tensor train": (
-        lambda m: torch.einsum("iar,rbj->iabj", m.a, m.b).reshape(D, D), {"a": (4, 2, 3), "b": (3, 4, 2)}),
+        lambda m: torch.einsum("iar,rbj->iabj", m.a, m.b).reshape(D, D),
+        {"a": (4, 2, 3), "b": (3, 4, 2)},
+    ),
     "a neural accumulator": (lambda m: m.a.tanh() * m.b.sigmoid(), {"a": (D, D), "b": (D, D)}),
     "an average of two": (lambda m: 0.3 * m.a + 0.7 * m.b, {"a": (D, D), "b": (D, D)}),
     "of constant bases": (lambda m: m.a @ torch.ones(3, D), {"a": (D, 3)}),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("way", MADE)
 def test_what_a_contracted_matrix_is_made_of_are_weights(way: str) -> None:
     made, shapes = MADE[way]
     torch.manual_seed(0)
-    model = net(
+    model = block(
         lambda m, x: x @ made(m), **{name: parameter(*shape) for name, shape in shapes.items()}
     )
     assert roles(model, shapes) == dict.fromkeys(shapes, "weight")
@@ -182,52 +179,15 @@ def long_convolution(m: Net, x: Tensor) -> Tensor:
 
 def splines(m: Net, x: Tensor) -> Tensor:
     bases = torch.exp(-((x[..., None] - torch.linspace(-1, 1, 3)) ** 2)).flatten(2)
-    return F.linear(x.sigmoid(), m.base) + F.linear(bases, (m.spline * m.scaler[..., None]).flatten(1))
+    return F.linear(x.sigmoid(), m.base) + F.linear(
+        bases, (m.spline * m.scaler[..., None]).flatten(1)
+    )
 
 
 def additive_attention(m: Net, x: Tensor) -> Tensor:
     return (torch.tanh(x @ m.w) @ m.v).softmax(1)[..., None] * x
 
 
-def relative_looked_up(m: Net, x: Tensor) -> Tensor:
-    return (x @ x.mT + m.table(DISTANCE).sum(-1)).softmax(-1) @ x
-
-
-def relative_indexed(m: Net, x: Tensor) -> Tensor:
-    bias = m.table[DISTANCE.view(-1)].view(L, L, 2).permute(2, 0, 1)
-    return ((x @ x.mT)[:, None] + bias).softmax(-1).mean(1) @ x
-
-
-def relative_sliced(m: Net, x: Tensor) -> Tensor:
-    return (x @ x.mT + m.table[:L, :L]).softmax(-1) @ x
-
-
-def relative_in_a_kernel(m: Net, x: Tensor) -> Tensor:
-    bias = m.table[DISTANCE.view(-1)].view(L, L, 2).permute(2, 0, 1)[None]
-    heads = x.unflatten(-1, (2, 4)).transpose(1, 2)
-    return F.scaled_dot_product_attention(heads, heads, heads, bias.expand(2, -1, -1, -1)).transpose(1, 2).flatten(2)
-
-
-def relative_to_the_query(m: Net, x: Tensor) -> Tensor:
-    position = torch.einsum("bid,ijd->bij", x, m.table[DISTANCE])
-    return (x @ x.mT + position).softmax(-1) @ x
-
-
-def relative_by_a_network(m: Net, x: Tensor) -> Tensor:
-    bias = m.net(torch.arange(9.0)[:, None] - 4)[DISTANCE]
-    return ((x @ x.mT)[:, None] + bias.permute(2, 0, 1)).softmax(-1).mean(1) @ x
-
-
-def learned_query(m: Net, x: Tensor) -> Tensor:
-    return x + (m.q(m.query) @ m.k(x).mT).softmax(-1) @ x
-
-
-def prompts(m: Net, x: Tensor) -> Tensor:
-    keys = torch.cat([m.prefix.expand(2, -1, -1), x], 1)
-    return (x @ keys.mT).softmax(-1) @ keys
-
-
-DISTANCE = torch.arange(L)[None] - torch.arange(L)[:, None] + L - 1
 BRANCHES = [
     (expert_by_expert, {"w1": (E, D, 6), "b1": (E, 6), "w2": (E, 6, D), "b2": (E, D)},
      {"w1": "weight", "b1": "bias", "w2": "weight", "b2": "bias"}),
@@ -245,11 +205,6 @@ BRANCHES = [
     (long_convolution, {"kernel": (D, L)}, "weight"),
     (splines, {"base": (D, D), "spline": (D, D, 3), "scaler": (D, D)}, "weight"),
     (additive_attention, {"w": (D, D), "v": (D,)}, "weight"),
-    (relative_indexed, {"table": (2 * L - 1, 2)}, "embedding"),
-    (relative_sliced, {"table": (L + 1, L + 1)}, "embedding"),
-    (relative_in_a_kernel, {"table": (2 * L - 1, 2)}, "embedding"),
-    (relative_to_the_query, {"table": (2 * L - 1, D)}, "embedding"),
-    (prompts, {"prefix": (1, 2, D)}, "other"),
 ]  # fmt: skip
 
 
@@ -258,28 +213,9 @@ BRANCHES = [
 )
 def test_role_of_every_own_parameter(branch, shapes, wanted) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)
-    model = net(branch, **{name: parameter(*shape) for name, shape in shapes.items()})
+    model = block(branch, **{name: parameter(*shape) for name, shape in shapes.items()})
     expected = dict.fromkeys(shapes, wanted) if isinstance(wanted, str) else wanted
     assert roles(model, shapes) == expected
-
-
-def test_a_network_on_distances_has_weights_and_a_looked_up_table_is_an_embedding() -> None:
-    made = net(relative_by_a_network, net=nn.Sequential(nn.Linear(1, 4), nn.ReLU(), nn.Linear(4, 2)))
-    assert roles(made, ["net.0.weight", "net.0.bias", "net.2.weight", "net.2.bias"]) == {
-        "net.0.weight": "weight", "net.0.bias": "bias", "net.2.weight": "weight", "net.2.bias": "bias",
-    }  # fmt: skip
-    assert roles(net(relative_looked_up, table=nn.Embedding(2 * L - 1, 2)), ["table.weight"]) == {
-        "table.weight": "embedding"
-    }
-
-
-def test_a_learned_query_is_an_array_of_tokens_and_what_projects_it_has_a_weight_and_a_bias() -> None:
-    model = net(learned_query, q=linear(), k=linear(), query=parameter(3, D))
-    model.run, run = (lambda m, x: m.head(m.last(m.stem(x).mean(1, keepdim=True)
-        + (m.q(m.query) @ m.k(m.pre(m.stem(x))).mT).softmax(-1) @ m.stem(x)))), model.run  # fmt: skip
-    assert roles(model, ["query", "q.weight", "q.bias", "k.bias"]) == {
-        "query": "other", "q.weight": "weight", "q.bias": "bias", "k.bias": "bias",
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -288,7 +224,9 @@ def test_biases_of_recurrent_layers_are_biases(kind: type[nn.Module], bidirectio
     layer = kind(D, D // (1 + bidirectional), 2, batch_first=True, bidirectional=bidirectional)
     model = Net(lambda m, x: m.out(m.n(m.layer(x)[0])), layer=layer, n=norm(), out=linear())
     found = categorize(model, signal()).roles
-    assert {str(role) for name, role in found.items() if "bias" in name and "n." not in name} == {"bias"}
+    assert {str(role) for name, role in found.items() if "bias" in name and "n." not in name} == {
+        "bias"
+    }
     assert {str(role) for name, role in found.items() if "weight" in name} == {"weight"}
 
 
@@ -302,106 +240,6 @@ def test_biases_of_recurrent_cells_are_biases(cell: type[nn.Module]) -> None:
 
     found = categorize(Net(forward, cell=cell(D, D), n=norm(), out=linear()), signal()).roles
     assert {n: str(r) for n, r in found.items() if n.startswith("cell")} == {
-        "cell.weight_ih": "weight", "cell.weight_hh": "weight", "cell.bias_ih": "bias", "cell.bias_hh": "bias",
+        "cell.weight_ih": "weight", "cell.weight_hh": "weight",
+        "cell.bias_ih": "bias", "cell.bias_hh": "bias",
     }  # fmt: skip
-
-
-# How positions meet the stream, and what they are.
-POSITIONS = {
-    "before anything": lambda m, x: m.body(m.embed(x) + m.table),
-    "right after a norm": lambda m, x: m.body(m.first(m.embed(x)) + m.table),
-    "after a norm of its own module": lambda m, x: m.body(F.layer_norm(m.embed(x), (D,), m.g, m.b) + m.table),
-    "in each block": lambda m, x: m.body(m.embed(x).relu() + m.table),
-    "scaled": lambda m, x: m.body(m.embed(x) + m.alpha * m.table),
-    "resampled": lambda m, x: m.body(
-        m.embed(x) + F.interpolate(m.table.mT, size=L, mode="linear").mT),
-    "of two axes": lambda m, x: m.body(
-        m.embed(x) + (m.table[0, :2, None] + m.other[None]).flatten(0, 1)[:L]),
-    "before a weight": lambda m, x: m.out(m.second(m.embed(x) + m.table).relu()),
-    "masked": lambda m, x: m.body((m.embed(x) + m.table) * (x[..., :1] > 0).float()),
-    "dropped out, then added to": lambda m, x: m.body(F.dropout(m.embed(x) + m.table, 0.1) + m.second(x)),
-}  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:.*never reached")
-@pytest.mark.parametrize("way", POSITIONS)
-def test_positions_on_the_stream_are_an_embedding(way: str) -> None:
-    model = Net(
-        POSITIONS[way], embed=linear(), first=norm(), second=linear(), out=linear(),
-        body=nn.TransformerEncoderLayer(D, 2, 16, batch_first=True), table=parameter(1, L, D),
-        other=parameter(L, D), alpha=parameter(), g=parameter(D), b=parameter(D),
-    )  # fmt: skip
-    names = ["table", "other"] if way == "of two axes" else ["table"]
-    assert roles(model, names) == dict.fromkeys(names, "embedding")
-
-
-# How an array of tokens meets the stream.
-ARRAYS = {
-    "class token": lambda m, x: m.body(torch.cat([m.tokens[:, :1].expand(2, -1, -1), x], 1)),
-    "registers": lambda m, x: m.body(torch.cat([x, m.tokens.expand(2, -1, -1)], 1)),
-    "mask token": lambda m, x: m.body(torch.where(x[..., :1] > 0, x, m.tokens[:, :1])),
-    "latents": lambda m, x: m.body(m.read(m.first(m.tokens.expand(2, -1, -1)), x, x)[0]),
-}
-
-
-@pytest.mark.filterwarnings("ignore:.*never reached")
-@pytest.mark.parametrize("way", ARRAYS)
-def test_arrays_of_tokens_are_other(way: str) -> None:
-    model = Net(
-        ARRAYS[way], first=norm(), read=nn.MultiheadAttention(D, 2, batch_first=True),
-        body=nn.TransformerEncoderLayer(D, 2, 16, batch_first=True), tokens=parameter(1, 2, D),
-    )  # fmt: skip
-    table = categorize(model, signal())
-    assert str(table.roles["tokens"]) == "other"
-    assert way == "mask token" or table.reasons["tokens"] == TOKENS
-
-
-def test_looked_up_tables_are_embeddings() -> None:
-    class Tables(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.bag, self.hashed = nn.EmbeddingBag(9, D), parameter(9, D)
-            self.importance, self.head = nn.Embedding(9, 1), linear(D, 9)
-            self.body, self.last = mlp(), norm()
-            self.tied = nn.Embedding(9, D)
-            self.head.weight = self.tied.weight
-
-        def forward(self, ids: Tensor) -> Tensor:
-            x = self.tied(ids) + self.bag(ids)[:, None] + self.hashed[ids] * self.importance(ids)
-            return self.head(self.last(x + self.body(x)))
-
-    found = categorize(Tables(), IDS).roles
-    names = ("bag.weight", "hashed", "importance.weight", "tied.weight")
-    assert {name: str(found.get(name)) for name in names if name in found} == {
-        name: "embedding" for name in names if name in found
-    }
-    assert "tied.weight" in found or "head.weight" in found
-
-
-def test_learned_queries_on_zero_targets_leave_weights_weights() -> None:
-    def forward(m: Net, memory: Tensor, pre: bool) -> Tensor:
-        query = m.query.weight.expand(2, -1, -1)
-        target = torch.zeros_like(query)
-        if pre:
-            h = m.n1(target)
-            target = target + m.own(h + query, h + query, h)[0]
-            target = target + m.cross(m.n2(target) + query, memory, memory)[0]
-        else:
-            target = m.n1(target + m.own(target + query, target + query, target)[0])
-            target = m.n2(target + m.cross(target + query, memory, memory)[0])
-        return m.out(m.last(target + m.work(target)))
-
-    for pre in (True, False):
-        attention = [nn.MultiheadAttention(D, 2, batch_first=True) for _ in range(2)]
-        model = Net(
-            forward, query=nn.Embedding(3, D), own=attention[0], cross=attention[1], n1=norm(),
-            n2=norm(), work=mlp(), last=norm(), out=linear(),
-        )  # fmt: skip
-        table = categorize(model, (signal(), pre))
-        weights = {n: str(r) for n, r in table.roles.items() if "weight" in n and "query" not in n}
-        assert set(weights.values()) == {"weight"}
-        biases = {n: str(r) for n, r in table.roles.items() if n.startswith(("own", "cross")) and "bias" in n}
-        assert set(biases.values()) == {"bias"}
-        first = table["n1.weight"]
-        assert (first.category is None) == pre
-        assert ("constant" in first.reason) == pre
