@@ -14,19 +14,22 @@ from gamma_nlp.graph import messages
 TOKENS = 8
 
 
-def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(
+    model: nn.Module, given: Any, function: str = "categorize"
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the positional and keyword arguments of one forward pass.
 
     Args:
         model: The model, unwrapped.
         given: A tensor, a tuple of positional or a mapping of keyword arguments; ``None`` is
             enough for models of transformers.
+        function: What the user called and will call again.
 
     Raises:
         GammaError: It is something else, or ``None`` for a model whose inputs are unknown.
     """
     if given is None:
-        return (), random_inputs(model)
+        return (), random_inputs(model, function)
     if isinstance(given, torch.Tensor):
         return (given,), {}
     if isinstance(given, Mapping):
@@ -39,7 +42,7 @@ def arguments(model: nn.Module, given: Any) -> tuple[tuple[Any, ...], dict[str, 
     )
 
 
-def random_inputs(model: nn.Module) -> dict[str, Any]:
+def random_inputs(model: nn.Module, function: str = "categorize") -> dict[str, Any]:
     """Return random inputs for a model of transformers: eight token ids, or an image.
 
     Raises:
@@ -48,7 +51,7 @@ def random_inputs(model: nn.Module) -> dict[str, Any]:
     config = getattr(model, "config", None)
     main = getattr(model, "main_input_name", None)
     if config is None or main is None:
-        raise GammaError(messages.unknown_inputs(model))
+        raise GammaError(messages.unknown_inputs(model, function))
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
     inputs: dict[str, Any] = {}
@@ -64,7 +67,7 @@ def random_inputs(model: nn.Module) -> dict[str, Any]:
     else:
         raise GammaError(
             f"{type(model).__name__} reads {main!r}, which has no random inputs; pass it: "
-            f"categorize(model, inputs={{{main!r}: x}})"
+            f"{function}(model, inputs={{{main!r}: x}})"
         )
     if hasattr(config, "use_cache"):
         inputs["use_cache"] = False

@@ -20,11 +20,11 @@ EXAMPLES = {
 TAKES = 8  # how many optional arguments of a forward pass are listed
 
 
-def unknown_inputs(model: nn.Module) -> str:
+def unknown_inputs(model: nn.Module, function: str = "categorize") -> str:
     """Say that a model needs inputs from the user."""
     return (
         f"{type(model).__name__} has no name table, and its inputs are not known; pass some, so "
-        f"that its graph can be traced: {smallest_call(model)}, where {_run(model)} runs "
+        f"that its graph can be traced: {smallest_call(model, function)}, where {_run(model)} runs "
         "(make_optimizer, param_groups and the trainers take inputs= too)"
     )
 
@@ -159,6 +159,15 @@ def higher_order(place: str, name: str) -> str:
     )
 
 
+def forward_mode(place: str) -> str:
+    """Say that a pass takes derivatives in forward mode."""
+    return (
+        f"{_module(place)} takes derivatives in forward mode (torch.func.jvp), whose operations "
+        "cannot be told from the model's own; take them with torch.autograd.grad, or leave them "
+        f"out for the trace{_copy(place)}"
+    )
+
+
 def left_torch(place: str, method: str) -> str:
     """Say that the signal left PyTorch, and that something which may hold it came back."""
     return (
@@ -167,11 +176,57 @@ def left_torch(place: str, method: str) -> str:
     )
 
 
-def scripted(place: str) -> str:
+def scripted(place: str, function: str = "categorize") -> str:
     """Say that a module is TorchScript, which runs where no operation is seen."""
     return (
-        f"{_module(place)} is TorchScript, and the trace cannot see into it; categorize the Python "
+        f"{_module(place)} is TorchScript, and the trace cannot see into it; {function} the Python "
         "model that it was made from"
+    )
+
+
+def sharded(name: str, how: str, function: str = "categorize") -> str:
+    """Say that a parameter was cut into shards before its table was made."""
+    return (
+        f"{name!r} is sharded ({how}), and the forward pass of a shard shows no gain's place; make "
+        "the table first, then shard: table = categorize(model, inputs); shard the model; "
+        "make_optimizer(OPTIMIZER, model, table=table)"
+        + ("" if function == "categorize" else f". Call {function} before sharding too")
+    )
+
+
+def uninitialised(name: str, function: str = "categorize") -> str:
+    """Say that a lazy module has no parameters yet."""
+    return (
+        f"{name!r} has no shape yet: its lazy module makes it in the first forward pass. Run the "
+        f"model once, model(x), and then {function}(model, inputs)"
+    )
+
+
+def grows(names: Sequence[str], function: str = "categorize") -> str:
+    """Say that a model makes parameters in its forward pass, which no optimizer has yet."""
+    return (
+        f"the forward pass makes parameters that the model did not have: {listed(names, 3)}. "
+        f"Run the model once, model(x), so that they are there, and then {function}(model, inputs)"
+    )
+
+
+def no_forward(model: nn.Module, methods: Sequence[str], function: str = "categorize") -> str:
+    """Say that a model has no forward pass, only methods of other names."""
+    method = next((name for name in methods if "encode" in name), None)
+    method = method or next((name for name in methods if "loss" not in name), "METHOD")
+    has = f" (it has {listed(methods)})" if methods else ""
+    return (
+        f"{type(model).__name__} defines no forward pass{has}; say which method is to run: "
+        f"model.forward = model.{method}; {function}(model, inputs)"
+    )
+
+
+def no_tensors(model: nn.Module, given: Sequence[Any], function: str = "categorize") -> str:
+    """Say that the inputs hold nothing that a signal could start from."""
+    what = ", ".join(_describe(value) for value in given)
+    return (
+        f"no tensor was found among the inputs ({what}), so no signal can be followed; pass "
+        f"tensors, or what holds them: {smallest_call(model, function)}"
     )
 
 

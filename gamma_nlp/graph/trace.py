@@ -1,7 +1,8 @@
 """Run a model once, leave it as it was, and return its residual graph.
 
-The pass runs in eval mode under ``no_grad``. Afterwards mode, gradients, random states, buffers
-and configuration are as before: a buffer that the pass overwrites is copied first.
+The pass runs in eval mode under ``no_grad``. Afterwards everything is as before: what the model and
+its inputs hold (:mod:`gamma_nlp.graph.as_found`), and the memory of every tensor that the pass
+wrote to, of which the recorder keeps a copy.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import Any
 
 import torch
@@ -17,9 +18,13 @@ from torch import nn
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import messages
+from gamma_nlp.graph.as_found import AsFound, tensors_in
 from gamma_nlp.graph.escapes import Escapes
+from gamma_nlp.graph.eval_mode import to_eval
+from gamma_nlp.graph.gradients import Gradients, NeedsGradientsError
 from gamma_nlp.graph.inputs import arguments
-from gamma_nlp.graph.nodes import Graph
+from gamma_nlp.graph.nodes import Graph, Op
+from gamma_nlp.graph.obstacles import refuse_obstacles
 from gamma_nlp.graph.recorder import Recorder
 from gamma_nlp.wrappers import unwrap
 
@@ -37,138 +42,173 @@ def trace(model: nn.Module, inputs: Any = None) -> Graph:
             is enough for models of transformers: eight random tokens.
 
     Raises:
-        GammaError: No inputs are known for this model, or its forward pass failed.
+        GammaError: No inputs are known for this model, its forward pass failed, or it is in a form
+            whose operations cannot be seen (sharded, TorchScript).
     """
+    refuse_obstacles(model)
     inner = unwrap(model)
-    for name, module in inner.named_modules():
-        if isinstance(module, torch.jit.ScriptModule):
-            raise GammaError(messages.scripted(name))
-    args, kwargs = arguments(inner, inputs)
+    call = arguments(inner, inputs)
     tokens: set[str] = set()
+    gradients = own_eval = False
     while True:
-        recorder = _run(model, inner, args, kwargs, tokens)
-        if recorder.tokens == tokens:
-            return recorder.graph
-        tokens = recorder.tokens  # the pass shows only at its end which they are: run it again
-
-
-def _run(
-    model: nn.Module,
-    inner: nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    tokens: set[str],
-) -> Recorder:
-    running: list[str] = []
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    # Some quantised layers keep their matrices in integer buffers.
-    packed = {
-        name: buffer
-        for name, buffer in model.named_buffers()
-        if buffer.dim() >= 2 and not buffer.is_floating_point() and buffer.dtype is not torch.bool
-    }
-    recorder = Recorder(
-        {**packed, **parameters},
-        list(_tensors((args, kwargs))),
-        tokens,
-        lambda: running[-1] if running else "",
-    )
-    recorder.protect(_constants(model))
-    with _as_found(inner, running), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        one = _Pass(model, inner, call, tokens, gradients, own_eval)
         try:
-            with (
-                torch.no_grad(),
-                torch.compiler.set_stance("force_eager"),
-                recorder,
-                Escapes(recorder.leave),
-            ):
-                inner(*args, **kwargs)
+            recorder = one.run()
+        except NeedsGradientsError:
+            gradients = True
         except GammaError:
-            raise
-        except Exception as error:
-            place = running[-1] if running else ""
-            raise GammaError(messages.forward_failed(inner, place, error, args, kwargs)) from error
+            if not one.left_out_eval:
+                raise
+            own_eval = True  # it may make what the pass needs
+        else:
+            if recorder.tokens == tokens:
+                return recorder.graph
+            tokens = recorder.tokens  # the pass shows only at its end which they are
+
+
+class _Pass:
+    """One run of the model.
+
+    Args:
+        model: The model as the user has it; its names count.
+        inner: The model without wrappers; it is what runs.
+        call: Positional and keyword arguments.
+        tokens: The parameters that are used as tokens.
+        gradients: Whether the pass takes gradients itself and needs them switched on.
+        own_eval: Whether to call an ``eval()`` of the model's own that computes with parameters.
+
+    Attributes:
+        left_out_eval: Whether such an ``eval()`` was left out.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inner: nn.Module,
+        call: tuple[tuple[Any, ...], dict[str, Any]],
+        tokens: set[str],
+        gradients: bool,
+        own_eval: bool,
+    ) -> None:
+        self._model, self._inner, self._call = model, inner, call
+        self._tokens, self._gradients, self._own_eval = tokens, gradients, own_eval
+        self._running: list[str] = []
+        self.left_out_eval = False
+
+    def run(self) -> Recorder:
+        """Run the model, and leave it as it was.
+
+        Raises:
+            GammaError: The pass failed, or cannot be followed.
+            NeedsGradientsError: It takes gradients itself, and has to be run with ``gradients``.
+        """
+        known = {id(parameter) for parameter in self._model.parameters()}
+        with AsFound(self._model, self._call) as found, contextlib.ExitStack() as undo:
+            for _ in range(2):
+                recorder = self._recorder(found)
+                undo.callback(recorder.undo)
+                self._run(recorder)
+                if not recorder.initialised:
+                    break  # else it has set itself up from its first batch: run it as it is now
+            self._check(recorder, known)
+        return recorder
+
+    def _recorder(self, found: AsFound) -> Recorder:
+        parameters = dict(self._model.named_parameters(remove_duplicate=False))
+        # Some quantised layers keep their matrices in integer buffers.
+        packed = {
+            name: buffer
+            for name, buffer in self._model.named_buffers()
+            if buffer.dim() >= 2
+            and not buffer.is_floating_point()
+            and buffer.dtype is not torch.bool
+        }
+        inputs = tensors_in(self._call)
+        recorder = Recorder({**packed, **parameters}, inputs, self._tokens, self._where)
+        known = {id(tensor) for tensor in inputs}
+        recorder.own(tensor for tensor in found.tensors if id(tensor) not in known)
+        return recorder
+
+    def _run(self, recorder: Recorder) -> None:
+        args, kwargs = self._call
+        gradients = Gradients(recorder.take_gradients, self._where, switched_on=self._gradients)
+        with _plain_kernels(self._inner), self._watched(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if not self._own_eval:
+                self.left_out_eval |= to_eval(self._inner)
+            try:
+                with (
+                    torch.set_grad_enabled(self._gradients),
+                    torch.compiler.set_stance("force_eager"),
+                    recorder,
+                    Escapes(recorder.leave),
+                    gradients,
+                ):
+                    if self._own_eval:
+                        self._inner.eval()
+                    self._inner(*args, **kwargs)
+            except GammaError:
+                raise
+            except Exception as error:
+                message = messages.forward_failed(self._inner, self._where(), error, args, kwargs)
+                raise GammaError(message) from error
+
+    def _check(self, recorder: Recorder, known: Container[int]) -> None:
+        new = [name for name, p in self._model.named_parameters() if id(p) not in known]
+        new = [name for name in new if name not in recorder.parameters]
+        if new:
+            raise GammaError(messages.grows(new))
+        args, kwargs = self._call
+        given = [*args, *kwargs.values()]
+        silent = all(node.op is not Op.SOURCE for node in recorder.graph.nodes)
+        if silent and given and not tensors_in(given):
+            raise GammaError(messages.no_tensors(self._inner, given))
+
+    def _where(self) -> str:
+        return self._running[-1] if self._running else ""
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Keep a list of the modules that are running."""
+        names = {id(module): name for name, module in self._inner.named_modules()}
+        here = threading.get_ident()
+
+        def enter(module: nn.Module, args: Any) -> None:
+            if (
+                threading.get_ident() == here
+            ):  # the hooks are global: they see other threads' models
+                self._running.append(names.get(id(module), self._where()))
+            elif id(module) in names:
+                raise GammaError(messages.other_thread(names[id(module)]))
+
+        def leave(module: nn.Module, args: Any, output: Any) -> None:
+            if threading.get_ident() == here:
+                self._running.pop()
+
+        hooks = [
+            nn.modules.module.register_module_forward_pre_hook(enter),
+            nn.modules.module.register_module_forward_hook(leave),
+        ]
+        try:
+            yield
         finally:
-            with torch.no_grad():
-                for tensor, before in recorder.undo:
-                    tensor.copy_(before)
-    return recorder
-
-
-def _constants(model: nn.Module) -> Iterator[torch.Tensor]:
-    """Yield buffers, and tensors that modules hold as plain attributes."""
-    for module in model.modules():
-        for value in (*module._buffers.values(), *vars(module).values()):
-            if isinstance(value, torch.Tensor):
-                yield value
-
-
-def _tensors(values: Any) -> Iterator[torch.Tensor]:
-    for leaf in torch.utils._pytree.tree_leaves(values):
-        if isinstance(leaf, torch.Tensor):
-            yield leaf
+            for hook in hooks:
+                hook.remove()
 
 
 @contextlib.contextmanager
-def _as_found(model: nn.Module, running: list[str]) -> Iterator[None]:
-    """Switch to eval mode and plain kernels, keep a list of running modules, restore everything."""
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(module, dict(module._buffers)) for module in model.modules()]
-    names = {id(module): name for name, module in model.named_modules()}
-    attention = _eager(model)
-    packing = [m for m in model.modules() if getattr(m, _REPACKS, False)]
-
-    here = threading.get_ident()
-
-    def enter(module: nn.Module, args: Any) -> None:
-        if threading.get_ident() == here:  # the hooks are global: they see other threads' models
-            running.append(names.get(id(module), running[-1] if running else ""))
-        elif id(module) in names:
-            raise GammaError(messages.other_thread(names[id(module)]))
-
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        if threading.get_ident() == here:
-            running.pop()
-
-    devices = sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
-    hooks = [
-        nn.modules.module.register_module_forward_pre_hook(enter),
-        nn.modules.module.register_module_forward_hook(leave),
-    ]
+def _plain_kernels(model: nn.Module) -> Iterator[None]:
+    """Switch off kernels that hide their operations; what modules hold is restored by others."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # one kernel for a whole block, norms too
-        for module in packing:
-            setattr(module, _REPACKS, False)
-        with torch.random.fork_rng(devices=devices):
-            model.eval()
-            yield
+        for module in model.modules():
+            if getattr(module, _REPACKS, False):
+                setattr(module, _REPACKS, False)
+            config: Any = getattr(module, "config", None)
+            kernel = getattr(config, "_attn_implementation_internal", None)
+            if kernel not in (None, "eager", "sdpa"):
+                config._attn_implementation_internal = "eager"
+        yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)
-        for hook in hooks:
-            hook.remove()
-        for module in packing:
-            setattr(module, _REPACKS, True)
-        for module, training in modes:
-            module.training = training
-        for module, held in buffers:
-            module._buffers.clear()
-            module._buffers.update(held)
-        for config, implementation in attention:
-            config._attn_implementation_internal = implementation
-
-
-def _eager(model: nn.Module) -> list[tuple[Any, Any]]:
-    """Switch attention kernels that hide their operations to eager; return what to put back."""
-    changed = []
-    seen = set()
-    for module in model.modules():
-        config = getattr(module, "config", None)
-        kernel = getattr(config, "_attn_implementation_internal", None)
-        if config is None or id(config) in seen or kernel in (None, "eager", "sdpa"):
-            continue
-        seen.add(id(config))
-        changed.append((config, kernel))
-        config._attn_implementation_internal = "eager"
-    return changed

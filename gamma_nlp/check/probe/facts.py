@@ -7,10 +7,11 @@ product is a norm is measured: its output stays the same when what it normalises
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from gamma_nlp.check.probe.tape import HUGE, Key, Play, Ref, Step, Tape
 
@@ -27,6 +28,12 @@ NOT_NORMS = _names("linalg_vector_norm norm renorm _weight_norm linalg_norm")
 LOOKUPS = _names("embedding embedding_bag _embedding_bag index index_select gather")
 TOKEN_NORMS = _names("native_layer_norm _fused_rms_norm")
 """Whatever these normalise is tokens, even a parameter."""
+WEIGHS = ("mm", "linear", "matmul", "conv", "dot")
+"""Parts of the names of foreign kernels that contract with a matrix of numbers."""
+SHAPES = _names(
+    "zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones"
+)
+"""Take the shape of their operand and none of its values."""
 SUMS = _names("add sub rsub index_add scatter_add index_put scatter_reduce")
 BACK = 14
 """How many steps back from a product a statistic and its signal may meet."""
@@ -39,6 +46,7 @@ class Facts:
     Attributes:
         active: Versions of memory blocks that depend on the signal.
         origin: For all other versions, the parameters that they are made of.
+        held: Of these, the constant matrices that the model holds, and what is made of them alone.
         weights: Steps that contract the signal with a parameter.
         contractions: Steps that contract the signal with itself, as attention does.
         norms: Steps whose output is a normalised signal.
@@ -50,6 +58,7 @@ class Facts:
 
     active: set[Key] = field(default_factory=set)
     origin: dict[Key, frozenset[str]] = field(default_factory=dict)
+    held: set[Key] = field(default_factory=set)
     weights: set[int] = field(default_factory=set)
     contractions: set[int] = field(default_factory=set)
     norms: set[int] = field(default_factory=set)
@@ -59,19 +68,23 @@ class Facts:
     active_steps: set[int] = field(default_factory=set)
 
 
-def examine(tape: Tape, names: Mapping[Key, str], inputs: Iterable[Key]) -> Facts:
+def examine(
+    tape: Tape, names: Mapping[Key, str], inputs: Iterable[Key], held: Set[Key] = frozenset()
+) -> Facts:
     """Classify the steps of a tape.
 
     Args:
         tape: A recorded forward pass.
         names: The parameters, by the memory that they are in.
         inputs: The memory of the inputs that carry a signal.
+        held: The memory of other matrices that the model holds, as buffers or attributes.
+            Contracted with the signal these are weights too; what the pass makes of shapes is none.
     """
     # A parameter turns out to stand for tokens only where it is used, as when a latent query is
     # normalised. Then read the tape again with it active, until no more are found.
     tokens: set[str] = set()
     while True:
-        facts, found = _read(tape, names, set(inputs), tokens)
+        facts, found = _read(tape, names, set(inputs), held, tokens)
         if found <= tokens:
             break
         tokens |= found
@@ -80,9 +93,13 @@ def examine(tape: Tape, names: Mapping[Key, str], inputs: Iterable[Key]) -> Fact
 
 
 def _read(
-    tape: Tape, names: Mapping[Key, str], inputs: set[Key], tokens: set[str]
+    tape: Tape,
+    names: Mapping[Key, str],
+    inputs: set[Key],
+    held: Set[Key],
+    tokens: set[str],
 ) -> tuple[Facts, set[str]]:
-    facts = Facts(active=set(inputs))
+    facts = Facts(active=set(inputs), held=set(held) - inputs - names.keys())
     found: set[str] = set()
     for key, name in names.items():
         if name in tokens:
@@ -90,8 +107,9 @@ def _read(
         else:
             facts.origin[key] = frozenset([name])
     for step in tape.steps:
-        signal = [r.key in facts.active and r.is_float for r in step.reads]
-        origins = [facts.origin.get(r.key, frozenset()) for r in step.reads]
+        reads = () if step.name in SHAPES else step.reads
+        signal = [r.key in facts.active and r.is_float for r in reads]
+        origins = [facts.origin.get(r.key, frozenset()) for r in reads]
         active = any(signal)
         if step.name in LOOKUPS and any(origins) and not step.reads[-1].is_float:
             active = True
@@ -113,7 +131,7 @@ def _read(
             second = len(step.reads) - 1
             if second > 0 and signal[0] and signal[second]:
                 facts.sums[step.index] = (0, second)
-        elif active and _unknown_kernel(step, signal, origins):
+        elif active and _unknown_kernel(facts, step, signal, origins):
             facts.weights.add(step.index)
         for ref in step.writes:
             facts.maker[ref.key] = step
@@ -125,6 +143,8 @@ def _read(
                 facts.origin[ref.key] = frozenset().union(
                     *origins, facts.origin.get(before, frozenset())
                 )
+                if any(r.key in facts.held for r in step.reads):
+                    facts.held.add(ref.key)
     return facts, found
 
 
@@ -138,23 +158,46 @@ def _contraction(
     """Note a weight or contraction; return whether a product of constants starts a signal."""
     if step.name == "bmm" and step.reads[0].size[-1] == 1:
         return False  # nothing is summed: einsum writes a plain product like this
-    factors = range(2 if "rnn" not in step.name else len(step.reads))
-    if any(signal[i] for i in factors) and any(not signal[i] and origins[i] for i in factors):
+    factors = range(2 if "rnn" not in step.name else len(step.reads))[: len(step.reads)]
+    sparse = any(isinstance(leaf, Tensor) for leaf in step.leaves)
+    if any(signal[i] for i in factors) and (
+        sparse or any(not signal[i] and (origins[i] or _is_held(facts, step, i)) for i in factors)
+    ):
         facts.weights.add(step.index)
     elif all(signal[i] for i in factors):
         facts.contractions.add(step.index)
+    if sparse and not any(signal):
+        return any(origins)  # a sparse input
     # A sinusoid or a one-hot vector times a matrix is a lookup; two parameters are not.
     return not any(signal) and [bool(origins[i]) for i in factors] == [False, True]
 
 
-def _unknown_kernel(step: Step, signal: list[bool], origins: list[frozenset[str]]) -> bool:
+def _is_held(facts: Facts, step: Step, position: int) -> bool:
+    """Return whether a factor is a matrix that the model holds, and mixes channels.
+
+    One filter for each channel, such as a blur before a stride, only pools.
+    """
+    ref = step.reads[position]
+    if ref.key not in facts.held or sum(n > 1 for n in ref.size) < 2:
+        return False
+    size = step.reads[0].size
+    filters = "conv" in step.name and len(size) == len(ref.size) >= 3
+    return not (filters and ref.size[1] == 1 and size[1] == ref.size[0])
+
+
+def _unknown_kernel(
+    facts: Facts, step: Step, signal: list[bool], origins: list[frozenset[str]]
+) -> bool:
     """Return whether a step from outside PyTorch holds a matrix; if so it counts as a weight."""
+    if any(isinstance(leaf, torch.ScriptObject) for leaf in step.leaves):
+        return "c10d" not in step.func.namespace  # a packed matrix, not a group of processes
     if not step.foreign:
         return False
-    if any(isinstance(leaf, torch.ScriptObject) for leaf in step.leaves):
-        return True  # a packed matrix
+    weighs = any(word in step.name for word in WEIGHS)
     return any(
-        origin and not active and sum(n > 1 for n in ref.size) >= 2
+        (origin or (ref.key in facts.held and (weighs or not ref.is_float)))
+        and not active
+        and sum(n > 1 for n in ref.size) >= 2
         for ref, active, origin in zip(step.reads, signal, origins, strict=True)
     )
 

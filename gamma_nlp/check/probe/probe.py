@@ -11,19 +11,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from gamma_nlp.check.probe.additions import additions
 from gamma_nlp.check.probe.facts import examine
-from gamma_nlp.check.probe.model_copy import (
-    carries_signal,
-    cast,
-    duplicate,
-    is_silent,
-    randomise,
-    refuse_silence,
-    run,
-)
+from gamma_nlp.check.probe.model_copy import is_silent, record_pass, refuse_silence
 from gamma_nlp.check.probe.noise import Signals
 from gamma_nlp.check.probe.report import Finding, ProbeReport
 from gamma_nlp.check.probe.verdicts import Judge
@@ -31,6 +22,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.graph.inputs import arguments
+from gamma_nlp.graph.obstacles import refuse_obstacles
 from gamma_nlp.wrappers import unwrap
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-6}
@@ -53,6 +45,7 @@ def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) 
         GammaError: The forward pass fails, the model cannot be copied or has no values, the
             inputs carry no signal, or the table belongs to another model.
     """
+    refuse_obstacles(model, "probe")
     if table is None:
         table = categorize(model, inputs)
     own = dict(model.named_parameters())
@@ -62,7 +55,7 @@ def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) 
             f"the table belongs to another model: this one has no parameter {unknown[0]!r}; make "
             "a table of this model: categorize(model, inputs)"
         )
-    call = arguments(unwrap(model), inputs)
+    call = arguments(unwrap(model), inputs, "probe")
     refuse_silence(call)
     findings, found, dtype = _examine(model, call, table, noisy=False)
     unsettled = [f.name for f in findings.values() if f.verdict == "inconclusive"]
@@ -93,32 +86,21 @@ def _examine(
     size = sum(p.numel() for p in model.parameters())
     dtypes = [torch.float32] if size > LARGE else [torch.float64, torch.float32]
     for dtype in dtypes:
-        inner, names = duplicate(model, dtype)
-        if noisy:
-            randomise(inner)
-        inputs = cast(call, dtype)
-        # Noted before the pass, in which a model may replace the data of its parameters.
-        memory = {name: p.untyped_storage() for name, p in names.items()}
         try:
-            tape = run(inner, unwrap(model), inputs, dtype)
+            recording = record_pass(model, call, dtype, noisy=noisy)
         except GammaError:
             if dtype is dtypes[-1]:  # some kernels have no float64
                 raise
             continue
+        tape = recording.tape
         if all(bool(tape.value(ref).isfinite().any()) for ref in tape.outputs):
             break  # masks can overflow in float64 alone
-    places = {name: tape.key_of(storage) for name, storage in memory.items()}
-    sources = [tape.key_of(t.untyped_storage()) for t in tree_leaves(inputs) if carries_signal(t)]
-    facts = examine(
-        tape,
-        {key: name for name, key in places.items() if key is not None},
-        [key for key in sources if key is not None],
-    )
+    facts = examine(tape, recording.parameters, recording.sources, recording.held)
     signals = Signals(tape, facts, TOLERANCE[dtype])
     counted, mute = additions(signals)
     judge = Judge(signals, counted, mute, dtype)
     return (
-        {gain.name: judge.judge(gain, places.get(gain.name)) for gain in table},
+        {gain.name: judge.judge(gain, recording.gains.get(gain.name)) for gain in table},
         len(counted),
         dtype,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from gamma_nlp.check.probe.tape import Ref, Step, Tape
 from gamma_nlp.errors import GammaError
+from gamma_nlp.graph.as_found import tensors_in
+from gamma_nlp.graph.gradients import Gradients, innermost
+from gamma_nlp.graph.memory import is_wrapper, memory_of
 
 
 def record(
@@ -19,6 +22,7 @@ def record(
     where: Callable[[], str],
     dtype: torch.dtype = torch.float32,
     forbidden: Iterable[Tensor] = (),
+    gradients: bool = False,
 ) -> Tape:
     """Record a forward pass.
 
@@ -27,21 +31,27 @@ def record(
         where: Returns the name of the module that is running.
         dtype: The lowest precision; casts to a lower one give this one instead.
         forbidden: Tensors that the pass must not use.
+        gradients: Whether to switch gradients on, for a pass that takes some itself. These are not
+            recorded; what they are taken of counts as an output.
 
     Raises:
         GammaError: A tensor has no memory of its own (meta, sparse) and cannot be replayed, or a
             forbidden tensor was used.
+        NeedsGradientsError: The pass takes gradients, and ``gradients`` is off.
     """
     recorder = _Recorder(where, {low: dtype for low in LOW[dtype]}, forbidden)
     default = torch.get_default_dtype()
     try:
         torch.set_default_dtype(dtype)
-        with torch.no_grad(), recorder:
+        takes = Gradients(recorder.take_gradients, where, switched_on=gradients)
+        with torch.set_grad_enabled(gradients), recorder, takes:
             output = run()
     finally:
         torch.set_default_dtype(default)
-    recorder.tape.outputs = tuple(
-        recorder.ref(leaf) for leaf in _tensors(output) if leaf.is_floating_point()
+    found = [leaf for leaf in tensors_in(output) if leaf.is_floating_point()]
+    recorder.tape.outputs = (
+        *(recorder.ref(leaf) for leaf in found if not recorder.is_opaque(leaf)),
+        *recorder.differentiated,
     )
     return recorder.tape
 
@@ -59,7 +69,9 @@ class _Recorder(TorchDispatchMode):
         forbidden: Iterable[Tensor],
     ) -> None:
         super().__init__()
-        self._forbidden = {tensor.untyped_storage()._cdata for tensor in forbidden}
+        self._forbidden = {memory_of(tensor) for tensor in forbidden} - {None}
+        self._unseen = False
+        self.differentiated: list[Ref] = []
         self.tape = Tape()
         self._raised = raised
         self._where = where
@@ -73,6 +85,10 @@ class _Recorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = dict(kwargs or {})
+        if self._unseen:
+            return func(*args, **kwargs)
+        if any(map(is_wrapper, _tensors((args, kwargs)))):
+            return NotImplemented  # what it does comes here as operations on its parts
         if kwargs.get("dtype") in self._raised:
             kwargs["dtype"] = self._raised[kwargs["dtype"]]
         name = func.overloadpacket.__name__.rstrip("_")
@@ -81,7 +97,10 @@ class _Recorder(TorchDispatchMode):
                 return _in_parts(func, name, args, kwargs)
         flat = not kwargs and not any(isinstance(arg, (list, tuple, dict)) for arg in args)
         leaves, spec = (list(args), None) if flat else tree_flatten((args, kwargs))
-        seen = [self.ref(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        seen = [
+            self.ref(leaf) if isinstance(leaf, Tensor) and not self.is_opaque(leaf) else leaf
+            for leaf in leaves
+        ]
         written = _written(func, args, kwargs)
         # An operation in place: what is there now moves into a copy, which becomes the old
         # version, and the memory itself holds the new one.
@@ -101,7 +120,7 @@ class _Recorder(TorchDispatchMode):
             writes.append(self.ref(tensor))
             results.append(None)
         for place, leaf in enumerate(tree_flatten(output)[0]):
-            if isinstance(leaf, Tensor):
+            if isinstance(leaf, Tensor) and not self._is_constant(leaf, seen):
                 ref = self.ref(leaf)
                 if ref.key[0] >= known:  # else a view of memory that the tape has already
                     writes.append(ref)
@@ -126,6 +145,52 @@ class _Recorder(TorchDispatchMode):
                 )
             )
         return output
+
+    def take_gradients(
+        self, run: Callable[[], Any], outputs: Sequence[Tensor], inputs: Sequence[Tensor]
+    ) -> Any:
+        """Take gradients unseen. What they are taken of is an output of the pass.
+
+        Played again, a gradient with respect to an activation moves with what it is taken of.
+        """
+        reads = [self.ref(tensor) for tensor in outputs]
+        self.differentiated += reads
+        self._unseen = True
+        try:
+            found = run()
+        finally:
+            self._unseen = False
+        wanted = [
+            innermost(gradient)
+            for gradient, tensor in zip(found or (), inputs, strict=False)
+            if gradient is not None and not isinstance(tensor, nn.Parameter)
+        ]
+        if wanted:
+            writes = tuple(self.ref(gradient) for gradient in wanted)
+            self.tape.add(
+                Step(
+                    index=len(self.tape.steps),
+                    name="gradient",
+                    foreign=False,
+                    reads=tuple(reads),
+                    writes=writes,
+                    replaces=(),
+                    module=self._where(),
+                    func=_stand_in(self.tape, reads, writes),
+                    leaves=tuple(reads),
+                    spec=None,
+                    results=tuple(range(len(writes))),
+                    random=False,
+                )
+            )
+        return found
+
+    def is_opaque(self, tensor: Tensor) -> bool:
+        """Return whether a tensor has no memory of its own, and is a constant."""
+        return tensor.layout is not torch.strided and not tensor.is_meta
+
+    def _is_constant(self, tensor: Tensor, read: Iterable[Any]) -> bool:
+        return self.is_opaque(tensor) and not any(isinstance(leaf, Ref) for leaf in read)
 
     def ref(self, tensor: Tensor) -> Ref:
         if tensor.is_meta or tensor.layout is not torch.strided:
@@ -154,6 +219,19 @@ class _Recorder(TorchDispatchMode):
             stride=tensor.stride(),
             offset=int(tensor.storage_offset()),
         )
+
+
+def _stand_in(
+    tape: Tape, reads: Iterable[Ref], writes: Iterable[Ref]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """Return what gives the recorded gradients, larger by as much as the outputs have moved."""
+
+    def play(*outputs: Tensor) -> tuple[Tensor, ...]:
+        pairs = [(tape.value(ref), now) for ref, now in zip(reads, outputs, strict=True)]
+        moved = [(now - before).abs().max() / before.abs().max() for before, now in pairs]
+        return tuple(tape.value(ref) * (1 + sum(moved)) for ref in writes)
+
+    return play
 
 
 def _sum_and_product(product: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -68,7 +68,8 @@ class Step:
         replaces: The versions that it overwrote.
         module: The module that was running.
         func: The operation itself.
-        leaves: All its arguments, flat, with tensors as windows.
+        leaves: All its arguments, flat, with tensors as windows; constants without memory of
+            their own, such as sparse matrices, as they are.
         spec: How to put the leaves back together; ``None`` if they are all positional.
         results: For each of ``writes``, its position in the output; ``None`` if overwritten.
         random: Whether it draws random numbers. Such a step is never played again.
@@ -116,6 +117,10 @@ class Tape:
         """Return the first version of a block of memory; ``None`` if the model did not use it."""
         block = self.blocks.get(storage._cdata)
         return None if block is None else (block, 0)
+
+    def overwritten(self, key: Key) -> bool:
+        """Return whether the pass wrote to a block of memory."""
+        return len(self.memory[key[0]]) > 1
 
     def whole(self, key: Key, dtype: torch.dtype) -> Tensor:
         """Return all of one version of a block as a row. Do not write to it."""
