@@ -14,26 +14,32 @@ all weights and norms held, once with nothing held. ::
         └─────────────────── other      moves     moves
 
 A sum is a residual addition if some c gives the first pattern; the latest such c is where its
-branch starts. The further conditions of the rule (attention scores, sums inside a branch,
-projection shortcuts) are measured in the same way.
+branch starts. The further conditions of the rule (attention scores, losses, sums inside a branch,
+skips through a norm or a projection, outer skips) are measured in the same way.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 
+from gamma_nlp.check.probe.losses import Losses
 from gamma_nlp.check.probe.noise import Signals
 from gamma_nlp.check.probe.tape import Key, Ref, Step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sum:
-    """A residual addition: the step that adds, its operands, and the start of its branch."""
+    """A residual addition: the step that adds, its operands, and the start of its branch.
+
+    ``identity`` says whether its skip is free of weights and norms.
+    """
 
     step: int
     skip: Ref
     branch: Ref
     start: Key
+    identity: bool = True
 
 
 def additions(signals: Signals) -> tuple[list[Sum], list[int]]:
@@ -43,57 +49,147 @@ def additions(signals: Signals) -> tuple[list[Sum], list[int]]:
     branch ends in zeros. What comes before it looks like what comes after the last
     addition.
     """
-    tape, facts = signals.tape, signals.facts
-    skips, unmoved = _identities(signals)
-    counted: list[Sum] = []
-    mute: list[int] = []
-    for index in sorted(facts.sums, reverse=True):  # outer additions before those inside them
-        step = tape.steps[index]
-        if _is_score(signals, step):
-            continue
-        around = [outer for outer in counted if _inside(signals, step, outer)]
-        found = skips.get(index)
-        if found is None and not around:
-            found = _projection(signals, step)
-        candidate = found or unmoved.get(index)
-        if candidate is None or not all(_spans(signals, candidate, outer) for outer in around):
-            continue
-        if found is not None:
-            counted.append(found)
-        elif _matters(signals, step):
-            mute.append(index)
-    return counted[::-1], mute[::-1]
+    return _Finder(signals).find()
 
 
-def _identities(signals: Signals) -> tuple[dict[int, Sum], dict[int, Sum]]:
-    """Return for each sum the latest value that reaches one operand freely and not the other.
+class _Finder:
+    def __init__(self, signals: Signals) -> None:
+        self.signals, self.losses = signals, Losses(signals)
+        self.skips, self.unmoved = _identities(signals)
+        self._alone: dict[int, list[Sum]] = {}
+        self._around: dict[tuple[int, Key, Key], bool] = {}
+
+    def find(self) -> tuple[list[Sum], list[int]]:
+        counted: list[Sum] = []
+        mute: list[int] = []
+        within: list[Sum] = []  # those that swallow what is inside them
+        for index in sorted(self.signals.facts.sums, reverse=True):  # outer ones first
+            around = [outer for outer in within if self._inside(index, outer)]
+            found = self.skips.get(index, []) if around else self.alone(index)
+            if around and not self._settled(index):
+                found = [s for s in found if not self.losses.made_by(s.step, s.skip, s.start)]
+            elif around:
+                found = []
+            if found and all(self._spans(found[0], outer) for outer in around):
+                counted += found[::-1]
+                within += [] if self._holds_a_trunk(found[0]) else found[:1]
+            elif not found and (mute_sum := self.unmoved.get(index)) and not self._settled(index):
+                step = self.signals.tape.steps[index]
+                if all(self._spans(mute_sum, outer) for outer in around):
+                    mute += [index] if _matters(self.signals, step) else []
+        return counted[::-1], mute[::-1]
+
+    def alone(self, index: int) -> list[Sum]:
+        """Return the additions that a sum is as far as nothing is around it.
+
+        A sum of several signals is one for each of its branches.
+        """
+        if index not in self._alone:
+            self._alone[index] = []
+            if not self._settled(index):
+                step = self.signals.tape.steps[index]
+                found = (
+                    self.skips.get(index)
+                    or _norm_shortcut(self.signals, step)
+                    or _projection(self.signals, step)
+                )
+                made_by = self.losses.made_by
+                self._alone[index] = [s for s in found if not made_by(s.step, s.skip, s.start)]
+        return self._alone[index]
+
+    def _settled(self, index: int) -> bool:
+        """Return whether a sum makes attention scores or a loss, whatever its operands are."""
+        step = self.signals.tape.steps[index]
+        return _is_score(self.signals, step) or self.losses.settled(step)
+
+    def _inside(self, index: int, outer: Sum) -> bool:
+        """Return whether a sum is part of the branch of an addition."""
+        signals = self.signals
+        total = signals.tape.steps[index].writes[0]
+        place = (index, outer.start, outer.branch.key)
+        if place not in self._around:
+            self._around[place] = (
+                total.key != outer.start
+                and signals.made(outer.start) < index < outer.step
+                and signals.reaches("all", total, outer.branch)
+                and signals.reaches("all", signals.window(outer.start), total)
+            )
+        return self._around[place]
+
+    def _spans(self, inner: Sum, outer: Sum) -> bool:
+        """Return whether the skip of a sum runs through the outer branch without a weight."""
+        signals = self.signals
+        total = signals.tape.steps[inner.step].writes[0]
+        return (
+            inner.identity
+            and signals.reaches("weightless", signals.window(outer.start), inner.skip)
+            and signals.reaches("weightless", total, outer.branch)
+        )
+
+    def _holds_a_trunk(self, outer: Sum) -> bool:
+        """Return whether two additions follow each other in a branch: a network of its own.
+
+        Neither the skips of a trunk nor what lies between its sums is gated, nor its sums at once:
+        a recurrent cell, which gates its state, makes none.
+        """
+        signals = self.signals
+        inner = [i for i in signals.facts.sums if signals.made(outer.start) < i < outer.step]
+        firsts: list[Ref] = []
+        for index in sorted(inner):
+            if not self._inside(index, outer):
+                continue
+            for found in self.alone(index)[:1]:
+                start = signals.window(found.start)
+                total = signals.tape.steps[index].writes[0]
+                if not signals.reaches("straight", start, found.skip):
+                    continue
+                if not self._leads_on(total, outer.branch):
+                    continue
+                if any(signals.reaches("ungated", first, start) for first in firsts):
+                    return True
+                firsts.append(total)
+        return False
+
+    def _leads_on(self, total: Ref, end: Ref) -> bool:
+        """Return whether a value comes to a weight, or to the end of a branch, without a gate."""
+        signals = self.signals
+        if signals.reaches("ungated", total, end):
+            return True
+        play = signals.noise_from("ungated", total, signals.made(end.key))
+        reads = [ref for i in signals.facts.weights for ref in signals.tape.steps[i].reads]
+        return any(ref.key == total.key or signals.moves(play, ref) for ref in reads)
+
+
+def _identities(signals: Signals) -> tuple[dict[int, list[Sum]], dict[int, Sum]]:
+    """Return for each sum the latest value that reaches one operand freely and not another.
 
     Second, the same for sums whose other operand is made of that value but does not move.
     """
-    found: dict[int, Sum] = {}
+    found: dict[int, list[Sum]] = {}
     unmoved: dict[int, Sum] = {}
     for start in signals.forks:
         free = signals.noise_from("free", start, signals.last)
         for index in signals.facts.sums:
             if index in found or index <= signals.made(start.key):
                 continue
-            one, two = signals.operands(signals.tape.steps[index])
-            moved = [start.key == ref.key or signals.moves(free, ref) for ref in (one, two)]
-            if moved[0] == moved[1]:
+            operands = signals.operands(signals.tape.steps[index])
+            moved = [start.key == ref.key or signals.moves(free, ref) for ref in operands]
+            if all(moved) or not any(moved):
                 continue
-            skip, branch = (one, two) if moved[0] else (two, one)
-            candidate = Sum(step=index, skip=skip, branch=branch, start=start.key)
-            if signals.reaches("all", start, branch):
-                found[index] = candidate
-            elif branch.key in signals.noise_from("all", start, signals.made(branch.key)).live:
-                unmoved.setdefault(index, candidate)
+            skip = operands[moved.index(True)]
+            for branch in (ref for ref, moves in zip(operands, moved, strict=True) if not moves):
+                candidate = Sum(step=index, skip=skip, branch=branch, start=start.key)
+                if signals.reaches("all", start, branch):
+                    found.setdefault(index, []).append(candidate)
+                elif start.key in signals.sources(branch.key):
+                    unmoved.setdefault(index, candidate)
     return found, unmoved
 
 
 def _matters(signals: Signals, step: Step) -> bool:
     """Return whether a sum moves an output; the last state of a recurrence may not."""
     total = step.writes[0]
-    play = signals.tape.play({total.key: signals.noise(total)})
+    play = signals.tape.play({total.key: signals.noise(total)}, renew=signals.renew)
     return any(signals.moves(play, ref) for ref in signals.tape.outputs)
 
 
@@ -107,36 +203,53 @@ def _is_score(signals: Signals, step: Step) -> bool:
     )
 
 
-def _inside(signals: Signals, step: Step, outer: Sum) -> bool:
-    """Return whether a sum is part of the branch of an addition."""
-    total = step.writes[0]
-    if total.key == outer.start or signals.made(outer.start) >= step.index:
-        return False
-    start = signals.window(outer.start)
-    return signals.reaches("all", start, total) and signals.reaches("all", total, outer.branch)
+# Skips that are not free ------------------------------------------------------------------------
 
 
-def _spans(signals: Signals, inner: Sum, outer: Sum) -> bool:
-    """Return whether the skip of a sum runs through the outer branch without a weight."""
-    total = signals.tape.steps[inner.step].writes[0]
-    return signals.reaches(
-        "weightless", signals.window(outer.start), inner.skip
-    ) and signals.reaches("weightless", total, outer.branch)
+def _norm_shortcut(signals: Signals, step: Step) -> list[Sum]:
+    """Return the addition of a skip through norms and a branch through weights.
 
-
-# Projection shortcuts ---------------------------------------------------------------------------
-
-
-def _projection(signals: Signals, step: Step) -> Sum | None:
-    """Return the addition of a skip through one weight and a branch that bends between two."""
+    It starts behind all that both operands carry past the weights.
+    """
     operands = signals.operands(step)
     for start in signals.forks:
+        if signals.made(start.key) >= step.index:
+            continue
+        carried = [signals.reaches("weightless", start, ref) for ref in operands]
+        if all(carried):
+            return []
+        if not any(carried):
+            continue
+        skip = operands[carried.index(True)]
+        found = [
+            Sum(step=step.index, skip=skip, branch=ref, start=start.key, identity=False)
+            for ref, carries in zip(operands, carried, strict=True)
+            if not carries and signals.reaches("all", start, ref)
+        ]
+        if found:
+            return found
+    return []
+
+
+def _projection(signals: Signals, step: Step) -> list[Sum]:
+    """Return the addition of a skip through one weight and a branch that bends between two."""
+    operands = signals.operands(step)
+    nearest = [signals.nearest_weights(ref) for ref in operands]
+    # A weight next to both operands is the one weight on a path to the branch, too.
+    pairs = [
+        (operands[i], operands[j])
+        for i, j in permutations(range(len(operands)), 2)
+        if nearest[i] - nearest[j]
+    ]
+    for start in signals.forks if pairs else ():
         if signals.made(start.key) >= step.index:
             continue
         if not all(signals.reaches("all", start, ref) for ref in operands):
             continue
         paths = signals.paths(start)
-        for skip, branch in (operands, operands[::-1]):
+        for skip, branch in pairs:
             if paths.cross_one_weight(skip) and paths.bend_between_weights(branch):
-                return Sum(step=step.index, skip=skip, branch=branch, start=start.key)
-    return None
+                return [
+                    Sum(step=step.index, skip=skip, branch=branch, start=start.key, identity=False)
+                ]
+    return []

@@ -1,19 +1,19 @@
 """Classify the steps of a tape: weights, norms, and sums of two signals.
 
 A value is *active* if it depends on the signal: an input, an embedding lookup, or a parameter that
-stands for tokens. Operations are known by their kind, not by module names. Whether a hand-written
-product is a norm is measured: its output stays the same when what it normalises grows.
+stands for tokens. Operations are known by their kind, not by module names. Norms that are written
+out are found by :mod:`gamma_nlp.check.probe.norms`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from gamma_nlp.check.probe.tape import HUGE, Key, Play, Ref, Step, Tape
+from gamma_nlp.check.probe.tape import HUGE, Key, Ref, Step, Tape
 
 
 def _names(text: str) -> frozenset[str]:
@@ -35,8 +35,6 @@ SHAPES = _names(
 )
 """Take the shape of their operand and none of its values."""
 SUMS = _names("add sub rsub index_add scatter_add index_put scatter_reduce")
-BACK = 14
-"""How many steps back from a product a statistic and its signal may meet."""
 
 
 @dataclass(kw_only=True)
@@ -50,7 +48,7 @@ class Facts:
         weights: Steps that contract the signal with a parameter.
         contractions: Steps that contract the signal with itself, as attention does.
         norms: Steps whose output is a normalised signal.
-        sums: Steps that add two signals, with the positions of the two in their reads.
+        sums: Steps that add signals, and these signals.
         scores: Inputs of a softmax.
         maker: The step that made each version of a block.
         active_steps: Steps whose result is active.
@@ -62,14 +60,17 @@ class Facts:
     weights: set[int] = field(default_factory=set)
     contractions: set[int] = field(default_factory=set)
     norms: set[int] = field(default_factory=set)
-    sums: dict[int, tuple[int, int]] = field(default_factory=dict)
+    sums: dict[int, tuple[Ref, ...]] = field(default_factory=dict)
     scores: list[Ref] = field(default_factory=list)
     maker: dict[Key, Step] = field(default_factory=dict)
     active_steps: set[int] = field(default_factory=set)
 
 
 def examine(
-    tape: Tape, names: Mapping[Key, str], inputs: Iterable[Key], held: Set[Key] = frozenset()
+    tape: Tape,
+    names: Mapping[Key, str],
+    inputs: Iterable[Key],
+    held: Set[Key] = frozenset(),
 ) -> Facts:
     """Classify the steps of a tape.
 
@@ -88,7 +89,6 @@ def examine(
         if found <= tokens:
             break
         tokens |= found
-    facts.norms |= {step.index for step in tape.steps if _normalises(tape, facts, step)}
     return facts
 
 
@@ -128,9 +128,11 @@ def _read(
             facts.scores += [r for r in step.reads[3:4] if r.is_float]
             facts.contractions.add(step.index)
         elif step.name in SUMS:
-            second = len(step.reads) - 1
-            if second > 0 and signal[0] and signal[second]:
-                facts.sums[step.index] = (0, second)
+            if len(step.reads) > 1 and signal[0] and signal[-1] and _adds(step):
+                facts.sums[step.index] = (step.reads[0], step.reads[-1])
+        elif step.name in ("sum", "mean") and signal[:1] == [True]:
+            if layers := _layers(facts, step):
+                facts.sums[step.index] = layers
         elif active and _unknown_kernel(facts, step, signal, origins):
             facts.weights.add(step.index)
         for ref in step.writes:
@@ -146,6 +148,41 @@ def _read(
                 if any(r.key in facts.held for r in step.reads):
                     facts.held.add(ref.key)
     return facts, found
+
+
+def _adds(step: Step) -> bool:
+    """Return whether a step that writes into places adds to what is there."""
+    if step.name == "index_put":
+        return True in step.leaves
+    return step.name != "scatter_reduce" or "sum" in step.leaves
+
+
+def _layers(facts: Facts, step: Step) -> tuple[Ref, ...]:
+    """Return the signals that a step adds up as the layers of a stack, () if they are none."""
+    ref, out = step.reads[0], step.writes[0]
+    dims = [leaf for leaf in step.leaves[1:] if type(leaf) is int]
+    if len(dims) != 1 or out.numel == 1:
+        return ()
+    dim = dims[0] % len(ref.size)
+    before: Ref | None = ref
+    while before is not None and before.key in facts.maker:
+        maker = facts.maker[before.key]
+        signals = [r for r in maker.reads if r.is_float and r.key in facts.active]
+        if maker.name in ("cat", "stack"):
+            if len(signals) != ref.size[dim] or len(signals) < 2:
+                return ()
+            size, stride = list(ref.size), list(ref.stride)
+            del size[dim]
+            step_over = stride.pop(dim)
+            return tuple(
+                ref._replace(
+                    size=tuple(size), stride=tuple(stride), offset=ref.offset + i * step_over
+                )
+                for i in range(len(signals))
+            )
+        plain = maker.name in ("mul", "div", "clone", "_to_copy") and len(signals) == 1
+        before = signals[0] if plain else None
+    return ()
 
 
 def _contracts(step: Step) -> bool:
@@ -202,49 +239,6 @@ def _unknown_kernel(
     )
 
 
-# Hand-written norms -----------------------------------------------------------------------------
-#
-#     root ──┬───────────────────────────────── * ── out      a statistic has fewer elements than
-#            └─ pow ─ mean ─ + eps ─ rsqrt ─────┘             the signal that it is taken of
-#
-# With the root 100, 10,000 and -10,000 times as large, a norm gives out, out and -out (the eps no
-# longer counts). A gate gives something else, and so does a share of a sum: it keeps its sign.
-
-
-def _normalises(tape: Tape, facts: Facts, step: Step) -> bool:
-    """Return whether a product of a signal with a statistic of it normalises the signal."""
-    if step.name not in ("mul", "div") or len(step.reads) != 2 or not step.writes[0].is_float:
-        return False
-    first, second = step.reads
-    if first.key not in facts.active or second.key not in facts.active:
-        return False
-    if first.numel <= second.numel and (step.name == "div" or first.numel == second.numel):
-        return False
-    signal, factor = (first, second) if first.numel > second.numel else (second, first)
-    # On its way to the statistic the root crosses no weight; on its way to the signal it may.
-    shared = _before(facts, signal.key) & _before(facts, factor.key, stop=facts.weights)
-    made = {key: facts.maker[key].index if key in facts.maker else -1 for key in shared}
-    for root in sorted(shared, key=made.__getitem__, reverse=True)[:2]:
-        if _invariant(tape, step, window_on(tape, facts, root)):
-            return True
-    return False
-
-
-def _before(facts: Facts, key: Key, stop: Container[int] = ()) -> set[Key]:
-    """Return the active values that a value is made of, at most ``BACK`` steps back."""
-    found, edge = {key}, [key]
-    for _ in range(BACK):
-        edge = [
-            ref.key
-            for known in edge
-            if known in facts.maker and facts.maker[known].index not in stop
-            for ref in facts.maker[known].reads
-            if ref.key in facts.active and ref.is_float and ref.key not in found
-        ]
-        found |= set(edge)
-    return found
-
-
 def window_on(tape: Tape, facts: Facts, key: Key) -> Ref:
     """Return a window that some step has on this version of a block."""
     maker = facts.maker.get(key)
@@ -253,29 +247,19 @@ def window_on(tape: Tape, facts: Facts, key: Key) -> Ref:
     return next(ref for ref in refs if ref.key == key)
 
 
-def _invariant(tape: Tape, step: Step, root: Ref) -> bool:
-    out = step.writes[0]
-    results = []
-    for factor in (1e2, 1e4, -1e4):
-        grown = flat(tape, root) * factor
-        play = tape.play({root.key: grown.untyped_storage()}, until=step.index)
-        if out.key not in play.live or not bool(play.value(out).isfinite().all()):
-            return False
-        results.append(play.value(out))
-    size = float(results[0].abs().max())
-    changes = (results[0] - results[1], results[1] + results[2])
-    return size > 0 and all(float(change.abs().max()) <= 1e-3 * size for change in changes)
-
-
-def flat(tape: Tape, ref: Ref, play: Play | None = None) -> torch.Tensor:
+def flat(tape: Tape, ref: Ref) -> torch.Tensor:
     """Return a copy of the whole block behind a window, as one row of the window's dtype."""
-    return (play or tape).whole(ref.key, ref.dtype).clone()
+    return tape.whole(ref.key, ref.dtype).clone()
 
 
 def with_noise(tape: Tape, ref: Ref) -> torch.UntypedStorage:
-    """Return the block behind a window with noise of a tenth of its values added."""
-    values = flat(tape, ref)
-    generator = torch.Generator().manual_seed(0)
+    """Return the block behind a window with noise on it."""
+    return noisy(flat(tape, ref), 0).untyped_storage()
+
+
+def noisy(values: Tensor, seed: int) -> Tensor:
+    """Return values with noise of a tenth of their size added."""
+    generator = torch.Generator().manual_seed(seed)
     real = torch.float64 if not values.is_complex() else values.real.dtype
     noise = torch.randn(2, *values.shape, generator=generator, dtype=real)
     noise = noise.to(device=values.device)
@@ -284,4 +268,4 @@ def with_noise(tape: Tape, ref: Ref) -> torch.UntypedStorage:
     usable = usable if bool(usable.any()) else size.isfinite()
     middle = size[usable].median() if bool(usable.any()) else size.new_ones(())
     step = 0.1 * (values * noise[0] + torch.clamp_min(middle, 1e-3) * noise[1])
-    return torch.where(usable, values + step, values).to(values.dtype).untyped_storage()
+    return torch.where(usable, values + step, values).to(values.dtype)

@@ -1,16 +1,32 @@
 """Follow noise through a tape: past weights and norms, through one weight, through several.
 
-Each experiment runs once; its result is cached.
+Noise is renewed at each step: whatever a step moves gets fresh noise of the size of its values. So
+noise neither fades on its way through small weights nor cancels, as it does in the deviation of a
+signal to which the same number is added everywhere; and what it does not move stays still to the
+last bit. Each experiment runs once; its result is cached.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import cached_property
 
 import torch
+from torch import Tensor
 
-from gamma_nlp.check.probe.facts import Facts, flat, window_on, with_noise
+from gamma_nlp.check.probe.facts import Facts, noisy, window_on, with_noise
+from gamma_nlp.check.probe.shapes import Shapes
 from gamma_nlp.check.probe.tape import Key, Play, Ref, Step, Tape
+
+
+class _Either:
+    """Steps that are in one container or in the other."""
+
+    def __init__(self, *parts: Container[int]) -> None:
+        self.parts = parts
+
+    def __contains__(self, index: object) -> bool:
+        return any(index in part for part in self.parts)
 
 
 class Signals:
@@ -24,7 +40,10 @@ class Signals:
 
     def __init__(self, tape: Tape, facts: Facts, tolerance: float) -> None:
         self.tape, self.facts, self.tolerance = tape, facts, tolerance
+        self.shapes = Shapes(tape, facts)
         self._plays: dict[tuple[str, Key], tuple[int, Play]] = {}
+        self._fresh: dict[Ref, tuple[Tensor, Tensor]] = {}
+        self._sources: dict[Key, set[Key]] = {}
         self._noise: dict[Key, torch.UntypedStorage] = {}
         self._paths: dict[Key, Paths] = {}
         self.last = max(facts.sums, default=-1)
@@ -32,10 +51,12 @@ class Signals:
         for index in facts.weights | facts.sums.keys():
             step = tape.steps[index]
             self.keep |= {ref.key for ref in (*step.reads, *step.writes)}
-        self._holds = {
+        self._holds: dict[str, Container[int]] = {
             "free": facts.weights | facts.norms,
             "weightless": facts.weights,
             "score": facts.weights | facts.norms | facts.contractions,
+            "straight": _Either(self.shapes.bends, self.shapes.reductions),
+            "ungated": self.shapes.gates,
             "all": set[int](),
         }
 
@@ -51,6 +72,8 @@ class Signals:
         ``free``        weights and norms: what is left is what a skip connection does
         ``weightless``  weights
         ``score``       weights, norms and attention
+        ``straight``    nonlinearities and reductions
+        ``ungated``     products of two signals
         ``all``         nothing
         ==============  ===============================================================
         """
@@ -59,9 +82,30 @@ class Signals:
             if how != "all" or known is not None:
                 until = max(until, self.last)  # cheap, or it was asked for before
             noise = {ref.key: self.noise(ref)}
-            known = self.tape.play(noise, hold=self._holds[how], until=until, keep=self.keep)
+            known = self.play(noise, hold=self._holds[how], until=until)
             self._plays[how, ref.key] = until, known
         return known
+
+    def play(
+        self,
+        noise: dict[Key, torch.UntypedStorage],
+        hold: Container[int] = (),
+        until: int | None = None,
+    ) -> Play:
+        """Play noise, renewed at each step, and keep what sums, weights and scores read."""
+        return self.tape.play(noise, hold=hold, until=until, keep=self.keep, renew=self.renew)
+
+    def renew(self, ref: Ref, before: Tensor, after: Tensor) -> Tensor | None:
+        """Return fresh noise where a result has moved; ``None`` where it has not."""
+        if ref not in self._fresh:
+            size = before.abs().nan_to_num_(0.0, 0.0, 0.0).max() if before.numel() else before.sum()
+            fresh = noisy(before, 1 + ref.key[0] * 1_000 + ref.key[1])
+            self._fresh[ref] = fresh, 16 * torch.finfo(before.dtype).eps * size.real
+        fresh, rounding = self._fresh[ref]
+        moved = ~((after - before).abs() <= rounding)
+        if not bool(moved.any()):
+            return None
+        return torch.where(moved, fresh, before)
 
     def noise(self, ref: Ref) -> torch.UntypedStorage:
         """Return the block behind ``ref`` with noise on it, the same at every call."""
@@ -81,16 +125,27 @@ class Signals:
             self.noise_from(how, start, self.made(end.key)), end
         )
 
-    def _twice(self, key: Key) -> bool:
-        return len(self.tape.readers(key)) > 1
+    def nearest_weights(self, ref: Ref) -> set[int]:
+        """Return the weights from which a path without a further one leads to a value."""
+        return {
+            index
+            for index in self.facts.weights
+            if index <= self.made(ref.key)
+            and self.reaches("weightless", self.tape.steps[index].writes[0], ref)
+        }
 
     @cached_property
     def forks(self) -> list[Ref]:
-        """Return a window on every active value that two steps or more read, latest first."""
+        """Return a window on every active value that two steps or more read, latest first.
+
+        Parts of a concatenation count too: its slices are these parts again.
+        """
         found: dict[Key, Ref] = {}
-        for ref in (ref for step in self.tape.steps for ref in step.reads):
-            if ref.is_float and ref.key in self.facts.active and self._twice(ref.key):
-                found.setdefault(ref.key, ref)
+        for step in self.tape.steps:
+            for ref in step.reads:
+                several = len(self.tape.readers(ref.key)) > 1 or step.name in ("cat", "stack")
+                if ref.is_float and ref.key in self.facts.active and several:
+                    found.setdefault(ref.key, ref)
         return sorted(found.values(), key=lambda ref: self.made(ref.key), reverse=True)
 
     def made(self, key: Key) -> int:
@@ -98,10 +153,21 @@ class Signals:
         maker = self.facts.maker.get(key)
         return -1 if maker is None else maker.index
 
-    def operands(self, step: Step) -> tuple[Ref, Ref]:
-        """Return the two signals that a step adds."""
-        first, second = self.facts.sums[step.index]
-        return step.reads[first], step.reads[second]
+    def operands(self, step: Step) -> tuple[Ref, ...]:
+        """Return the signals that a step adds."""
+        return self.facts.sums[step.index]
+
+    def sources(self, key: Key) -> set[Key]:
+        """Return all that a value is made of, whether or not it moves with it."""
+        if key not in self._sources:
+            found, edge = {key}, [key]
+            while edge:
+                maker = self.facts.maker.get(edge.pop())
+                reads = [ref.key for ref in maker.reads] + [*maker.replaces] if maker else []
+                edge += [new for new in reads if new not in found]
+                found.update(reads)
+            self._sources[key] = found
+        return self._sources[key]
 
     def window(self, key: Key) -> Ref:
         """Return some window on a version of a block."""
@@ -115,81 +181,59 @@ class Paths:
 
         start ──┬── weight ──────────────────────────────┐     crosses one weight
                 └── weight ── nonlinearity ── weight ────+     bends between weights
-                    `first`                   the last before the operand
+                    `first`                   `second`
+
+    Noise on what the first weights make, with all weights held, shows which operands are one weight
+    away, and noise on what later weights make, which are two or more. With the nonlinearities held
+    instead, it shows which weights follow another without one; norms are none.
     """
 
     def __init__(self, signals: Signals, start: Ref) -> None:
         self.signals, self.start = signals, start
         self.tape, self.weights = signals.tape, signals.facts.weights
         near = signals.noise_from("weightless", start, signals.last)
-        self.first = {
+        first = {
             index
             for index in self.weights
             if any(near.moved(ref) or ref.key == start.key for ref in self.tape.steps[index].reads)
         }
-        noise = {start.key: signals.noise(start)}
-        self.one = self.tape.play(
-            noise, hold=self.weights - self.first, until=signals.last, keep=signals.keep
-        )
+        self.one = self._from(first, self.weights)
+        self.second = self._read_by(self._from(first, ()))
+        self.unbent = self._read_by(self._from(first, signals.shapes.bends))
 
     def cross_one_weight(self, end: Ref) -> bool:
-        """Return whether every path crosses exactly one weight.
-
-        Then nothing moves with all weights held, and the movement is the same whether or not
-        weights after the first are held.
-        """
-        if self.signals.reaches("weightless", self.start, end):
-            return False
-        if not self.signals.moves(self.one, end):
-            return False
-        every = self.signals.noise_from("all", self.start, self.signals.made(end.key))
-        difference = (self.one.value(end) - every.value(end)).abs().max()
-        size = self.tape.value(end).abs().max()
-        return bool(difference <= self.signals.tolerance * size)
+        """Return whether every path crosses exactly one weight."""
+        return (
+            not self.signals.reaches("weightless", self.start, end)
+            and self.signals.moves(self.one, end)
+            and not self._reaches(self.second, end)
+        )
 
     def bend_between_weights(self, end: Ref) -> bool:
         """Return whether every path crosses two weights or more, with a nonlinearity between."""
-        signals, tape = self.signals, self.tape
-        if signals.reaches("weightless", self.start, end) or signals.moves(self.one, end):
-            return False
-        plays = self._after_first
-        last = [
-            ref
-            for index in self.weights - self.first
-            if index <= signals.made(end.key)
-            and signals.reaches("weightless", tape.steps[index].writes[0], end)
-            for ref in tape.steps[index].reads
-            if ref.key in plays[0].live
-        ]
-        return bool(last) and not any(self._is_linear(ref) for ref in last)
+        return (
+            not self.signals.reaches("weightless", self.start, end)
+            and not self.signals.moves(self.one, end)
+            and self._reaches(self.second, end)
+            and not self._reaches(self.unbent, end)
+        )
 
-    @cached_property
-    def _after_first(self) -> list[Play]:
-        """Play the change that the first weights make, once as it is and once doubled.
+    def _from(self, weights: set[int], hold: Container[int]) -> Play:
+        outs = [self.tape.steps[index].writes[0] for index in weights]
+        noise = {ref.key: self.signals.noise(ref) for ref in outs}
+        return self.signals.play(noise, hold=hold, until=self.signals.last)
 
-        Where no nonlinearity follows, twice the change moves everything twice as far. Norms pass
-        changes on as they are, since the rule does not count them as nonlinearities.
-        """
-        changed = self.signals.noise_from("all", self.start, self.signals.last)
-        plays = []
-        for factor in (1.0, 2.0):
-            values = {}
-            for index in self.first:
-                out = self.tape.steps[index].writes[0]
-                before, after = flat(self.tape, out), flat(self.tape, out, changed)
-                values[out.key] = (before + factor * (after - before)).untyped_storage()
-            plays.append(
-                self.tape.play(
-                    values,
-                    hold=self.first,
-                    straight=self.signals.facts.norms,
-                    until=self.signals.last,
-                    keep=self.signals.keep,
-                )
-            )
-        return plays
+    def _read_by(self, play: Play) -> set[int]:
+        """Return the weights whose operands move."""
+        return {
+            index
+            for index in self.weights
+            if any(self.signals.moves(play, ref) for ref in self.tape.steps[index].reads)
+        }
 
-    def _is_linear(self, ref: Ref) -> bool:
-        base = self.tape.value(ref)
-        one, two = (play.value(ref) - base for play in self._after_first)
-        return float((two - 2 * one).abs().max()) <= 1e-6 * float(two.abs().max())
+    def _reaches(self, weights: set[int], end: Ref) -> bool:
+        return any(
+            self.signals.reaches("weightless", self.tape.steps[index].writes[0], end)
+            for index in weights
+            if index <= self.signals.made(end.key)
+        )

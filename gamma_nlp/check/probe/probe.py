@@ -16,6 +16,7 @@ from gamma_nlp.check.probe.additions import additions
 from gamma_nlp.check.probe.facts import examine
 from gamma_nlp.check.probe.model_copy import is_silent, refuse_silence
 from gamma_nlp.check.probe.noise import Signals
+from gamma_nlp.check.probe.norms import written_out
 from gamma_nlp.check.probe.recording import record_pass
 from gamma_nlp.check.probe.report import Finding, ProbeReport
 from gamma_nlp.check.probe.verdicts import Judge
@@ -97,11 +98,12 @@ def _examine(
         if all(bool(tape.value(ref).isfinite().any()) for ref in tape.outputs):
             break  # masks can overflow in float64 alone
     facts = examine(tape, recording.parameters, recording.sources, recording.held)
+    facts.norms |= written_out(tape, facts, recording.vectors)
     signals = Signals(tape, facts, TOLERANCE[dtype])
     counted, mute = additions(signals)
     judge = Judge(signals, counted, mute, dtype)
     return (
         {gain.name: judge.judge(gain, recording.gains.get(gain.name)) for gain in table},
-        len(counted),
+        len({addition.step for addition in counted}),
         dtype,
     )

@@ -32,6 +32,7 @@ class Recording:
         parameters: The parameter that each piece of memory belongs to; a wrapper has several.
         sources: The memory of the inputs that carry a signal.
         held: The memory of other matrices that the model holds.
+        vectors: The memory of vectors that it holds, such as a batch norm's statistics.
     """
 
     tape: Tape
@@ -39,6 +40,7 @@ class Recording:
     parameters: dict[Key, str]
     sources: list[Key]
     held: set[Key]
+    vectors: set[Key]
 
 
 def record_pass(model: nn.Module, call: Any, dtype: torch.dtype, *, noisy: bool) -> Recording:
@@ -83,6 +85,7 @@ def _recording(
         own = {name: [p, *inner_tensors(p)] for name, p in names.items()}
         memory = {name: [t.untyped_storage() for t in parts] for name, parts in own.items()}
         held = [t.untyped_storage() for t in tensors_of(model) if _is_matrix(t)]
+        vectors = [t.untyped_storage() for t in model.buffers() if _is_vector(t)]
         given = [t for t in tensors_in(inputs) if t.layout is torch.strided]
         sources = [t.untyped_storage() for t in given if carries_signal(t)]
         tape = run(model, original, inputs, dtype, gradients)
@@ -98,7 +101,13 @@ def _recording(
         parameters={key: name for name, found in keys.items() for key in found},
         sources=[key for s in sources if (key := tape.key_of(s)) is not None],
         held={key for s in held if (key := tape.key_of(s)) is not None},
+        vectors={key for s in vectors if (key := tape.key_of(s)) is not None},
     )
+
+
+def _is_vector(tensor: Tensor) -> bool:
+    wide = sum(size > 1 for size in tensor.shape)
+    return tensor.layout is torch.strided and wide == 1 and tensor.is_floating_point()
 
 
 def _is_matrix(tensor: Tensor) -> bool:

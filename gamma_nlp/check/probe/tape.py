@@ -21,7 +21,7 @@ there. To hold all weights and norms is to ask what still gets through without t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -31,6 +31,10 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 Key = tuple[int, int]
 """The number of a memory block, and its version."""
+
+Renew = Callable[["Ref", Tensor, Tensor], Tensor | None]
+"""What to put in place of a new result, given its window, what was recorded and what came out;
+``None`` to leave it as recorded."""
 
 
 class Ref(NamedTuple):
@@ -45,6 +49,13 @@ class Ref(NamedTuple):
     @property
     def is_float(self) -> bool:
         return self.dtype.is_floating_point or self.dtype.is_complex
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every element has memory of its own."""
+        return all(
+            stride != 0 or size <= 1 for size, stride in zip(self.size, self.stride, strict=True)
+        )
 
     @property
     def numel(self) -> int:
@@ -132,7 +143,7 @@ class Tape:
         operands: Mapping[tuple[int, int], Tensor] | None = None,
         *,
         hold: Container[int] = (),
-        straight: Container[int] = (),
+        renew: Renew | None = None,
         until: int | None = None,
         choices: bool = False,
         keep: Set[Key] | None = None,
@@ -144,7 +155,7 @@ class Tape:
             operands: New tensor arguments, by step and position in its reads: they change one use
                 of a value, where ``values`` changes all its uses.
             hold: Steps whose results stay as recorded.
-            straight: Steps that pass the change of their signal on as it is.
+            renew: What to put in place of each result; as it came out by default.
             until: The last step to run.
             choices: Whether indices and masks follow the change too. By default they stay as
                 recorded: a change must not be able to send tokens to other experts.
@@ -164,10 +175,7 @@ class Tape:
                 break
             if step.index in hold or step.random:
                 continue
-            if step.index in straight:
-                made = self._hand_on(step, live)
-            else:
-                made = self._run(step, live, operands, choices, keep)
+            made = self._run(step, live, operands, choices, keep, renew)
             for key in made:
                 for reader in self.readers(key):
                     if reader not in queued:
@@ -184,10 +192,12 @@ class Tape:
         operands: Mapping[tuple[int, int], Tensor],
         choices: bool,
         keep: Set[Key] | None,
+        renew: Renew | None,
     ) -> list[Key]:
         # What the step overwrites must not change in the recording, nor for other readers of the
         # same version: it gets a copy to write to, unless this is the version's last use.
         overwritten: dict[int, torch.UntypedStorage] = {}
+        carried = {key[0] for key in step.replaces if key in live}
         for key in step.replaces:
             block, version = key
             last = keep is not None and key not in keep and self._readers[key][-1] <= step.index
@@ -226,18 +236,14 @@ class Tape:
             if storage is None:
                 assert place is not None
                 storage = _stored(outputs[place], ref)
+            if renew is not None and ref.is_float and ref.is_whole:
+                fresh = renew(ref, self.value(ref), _window(storage, ref))
+                if fresh is None and ref.key[0] not in carried:
+                    continue
+                _window(storage, ref).copy_(self.value(ref) if fresh is None else fresh)
             live[ref.key] = storage
             made.append(ref.key)
         return made
-
-    def _hand_on(self, step: Step, live: dict[Key, torch.UntypedStorage]) -> list[Key]:
-        out = step.writes[0]
-        signal = max((r for r in step.reads if r.is_float), key=lambda ref: ref.numel)
-        if signal.key not in live:
-            return []
-        change = _window(live[signal.key], signal) - self.value(signal)
-        live[out.key] = _stored(self.value(out) + change.reshape(out.size), out)
-        return [out.key]
 
     def _same_choice(
         self, step: Step, args: Sequence[Any], kwargs: dict[str, Any], outputs: list[Any]

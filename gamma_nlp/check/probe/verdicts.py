@@ -45,6 +45,8 @@ class _Use:
     why: str
     where: str = ""
     """The addition that decides, as the end of a reason."""
+    decides: tuple[Ref, ...] = ()
+    """The operand or outputs that decide."""
     route: frozenset[tuple[str, str]] | None = None
     """The modules and operations that the change reaches; ``None`` if the use always counts."""
 
@@ -129,6 +131,10 @@ class Judge:
         changed = {place: self._operand(gain, key, place, factors)}
         play = self._play(changed, hold=self.totals)
         found = self._settle(play, changed)
+        if found is not None and found.decides:  # say how far the change itself moves it
+            plain = self._play(changed, hold=self.totals, renewed=False)
+            movement = max(plain.moved(ref) for ref in found.decides)
+            found = replace(found, deviation=movement)
         if found is None:
             found = self._change_more(changed) or self._muted(play) or self._dropped(play)
         if found is None:
@@ -137,8 +143,13 @@ class Judge:
             return found
         elif found.category is Category.BRANCH_LAST:
             found = self._check_zero(gain, key, place, found)
-        makers = (self.facts.maker[key] for key in play.live)
-        return replace(found, route=frozenset((step.module, step.name) for step in makers))
+        return replace(found, route=self._route(play))
+
+    def _route(self, play: Play) -> frozenset[tuple[str, str]]:
+        """Return the modules and operations that a change reaches, and those where it ends."""
+        steps = [self.facts.maker[key] for key in play.live]
+        steps += [self.tape.steps[i] for key in play.live for i in self.tape.readers(key)]
+        return frozenset((step.module, step.name) for step in steps)
 
     def _settle(
         self, play: Play, changed: dict[tuple[int, int], Tensor] | None = None
@@ -168,9 +179,14 @@ class Judge:
         if not self.counted and (self._renormalised(play) if changed else self._reaches_norm(play)):
             what = "weight" if changed else "choice"
             why = f"no addition in the model; a {what} and a norm follow"
-            return _Use(category=Category.BRANCH_INNER, deviation=outputs, why=why)
+            return _Use(
+                category=Category.BRANCH_INNER,
+                deviation=outputs,
+                why=why,
+                decides=self.tape.outputs,
+            )
         why = f"the output moves{by} and no addition does"
-        return _Use(category=Category.HEAD, deviation=outputs, why=why)
+        return _Use(category=Category.HEAD, deviation=outputs, why=why, decides=self.tape.outputs)
 
     def _change_more(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
         """Change the gain more strongly, signs included, then let choices follow it.
@@ -190,7 +206,7 @@ class Judge:
                     return found
                 continue  # something moves without a choice, too little to tell what
             try:
-                play = self._play(stronger, hold=self.totals, choices=True)
+                play = self._play(stronger, hold=self.totals, choices=True, renewed=False)
             except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
                 continue
             if found := self._settle(play):
@@ -222,23 +238,25 @@ class Judge:
         why = "no addition and no output uses it"
         return _Use(category=Category.HEAD, deviation=max(moved), why=why)
 
-    def _moved(self, play: Play, operands: list[tuple[Sum, Ref]]) -> list[tuple[Sum, float]]:
-        moved = [(addition, play.moved(ref)) for addition, ref in operands]
-        return [(a, movement) for a, movement in moved if movement > self.signals.tolerance]
+    def _moved(self, play: Play, operands: list[tuple[Sum, Ref]]) -> list[tuple[Sum, Ref, float]]:
+        moved = [(addition, ref, play.moved(ref)) for addition, ref in operands]
+        return [found for found in moved if found[2] > self.signals.tolerance]
 
-    def _moving(self, category: Category, what: str, moved: list[tuple[Sum, float]]) -> _Use:
-        addition, movement = moved[0]
+    def _moving(self, category: Category, what: str, moved: list[tuple[Sum, Ref, float]]) -> _Use:
+        addition, ref, movement = moved[0]
         module = self.tape.steps[addition.step].module
         where = f" at the addition in {module!r}" if module else ""
-        return _Use(category=category, deviation=movement, why=what + where, where=where)
+        return _Use(
+            category=category, deviation=movement, why=what + where, where=where, decides=(ref,)
+        )
 
     def _check_zero(self, gain: Gain, key: Key, place: tuple[int, int], found: _Use) -> _Use:
         """Add to the reason whether the branch is 0 with the gain and later shifts at 0."""
         zero = {place: self._operand(gain, key, place, 0.0)}
         hold = self.totals | self.facts.weights
-        near = self._play(zero, hold=hold)
+        near = self._play(zero, hold=hold, renewed=False)
         zero |= self._shifts(near, place)
-        play = self._play(zero, hold=hold)
+        play = self._play(zero, hold=hold, renewed=False)
         left = []
         for addition in self.counted:
             if near.moved(addition.branch) > self.signals.tolerance:
@@ -272,7 +290,7 @@ class Judge:
         for index in reached:
             key = self.tape.steps[index].writes[0].key
             values[key] = play.live[key]
-        further = self.tape.play(values, hold=reached)
+        further = self.tape.play(values, hold=reached, renew=self.signals.renew)
         return self._reaches_norm(further)
 
     def _largest(self, play: Play) -> float:
@@ -292,8 +310,11 @@ class Judge:
         operands: dict[tuple[int, int], Tensor],
         hold: set[int],
         choices: bool = False,
+        renewed: bool = True,
     ) -> Play:
-        return self.tape.play(operands=operands, hold=hold, choices=choices)
+        """Play a change, by default renewed at each step: so it neither fades nor cancels."""
+        renew = self.signals.renew if renewed else None
+        return self.tape.play(operands=operands, hold=hold, choices=choices, renew=renew)
 
     def _factors(self, key: Key) -> Tensor:
         """Return a factor for each channel, between 0.5 and 2 and never near 1."""

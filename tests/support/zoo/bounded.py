@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -151,3 +153,38 @@ def weight_standardised_convolution() -> Structure:
         model=model, inputs=image(), shortcut="blocks.0.n1", inner="blocks.1.n1 blocks.*.n2",
         head="final",
     )  # fmt: skip
+
+
+def chain(make: Callable[[], nn.Module], gain: str) -> Structure:
+    """A network without additions: what a later norm renormalises is inner, the last is a head."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        for f, n in zip(m.f, m.n, strict=True):
+            x = n(f(x)).relu()
+        return m.out(x)
+
+    model = Net(forward, f=repeat(3, linear), n=repeat(3, make), out=linear())
+    return Structure(
+        model=model, inputs=signal(), inner=f"n.0.{gain} n.1.{gain}", head=f"n.2.{gain}"
+    )
+
+
+@structure
+def dynamic_tanh_without_additions() -> Structure:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        return m.g * torch.tanh(m.alpha * x)
+
+    return chain(lambda: named("DyT", forward, g=ones, alpha=lambda: ones(1)), "g")
+
+
+@structure
+def folded_batch_norm_without_additions() -> Structure:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        return x * (m.g * torch.rsqrt(m.variance + 1e-5))
+
+    def make() -> nn.Module:
+        net = named("Folded", forward, g=ones)
+        net.register_buffer("variance", torch.rand(D) + 0.5)
+        return net
+
+    return chain(make, "g")

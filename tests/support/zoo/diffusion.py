@@ -129,6 +129,7 @@ def mmdit() -> Structure:
     )  # fmt: skip
     return Structure(
         model=model, inputs=(signal(), signal(2, 4, D)), inner="blocks.*.n?? blocks.*.?n_?",
+        silent="blocks.1.qn_y",
         head="final",
     )  # fmt: skip
 

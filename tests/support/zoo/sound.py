@@ -113,3 +113,62 @@ def wav2vec() -> Structure:
         model=model, inputs=signal(1, 1, 40), head="layers.1.n2",
         shortcut="n_front n_project n_encoder layers.?.n1 layers.0.n2",
     )  # fmt: skip
+
+
+@structure
+def gated_cell_by_hand() -> Structure:
+    """A GRU written out in a branch, its inputs projected for all steps at once, from zeros.
+
+    Its sums of inputs and states follow each other, but a gated state is no trunk.
+    """
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        r, z, n = m.enter(m.n1(x)).chunk(3, -1)
+        state, states = torch.zeros_like(x[:, 0]), []
+        for t in range(x.shape[1]):
+            back_r, back_z, back_n = m.back(state).chunk(3, -1)
+            reset, update = (r[:, t] + back_r).sigmoid(), (z[:, t] + back_z).sigmoid()
+            new = (n[:, t] + reset * back_n).tanh()
+            state = new + update * (state - new)
+            states.append(state)
+        return x + m.n2(torch.stack(states, 1))
+
+    make = lambda: Net(forward, n1=norm(), n2=norm(), enter=linear(D, 3 * D), back=linear(D, 3 * D))
+    return Structure(
+        model=lm([make(), make()], norm()), inputs=tokens(4), inner="blocks.*.n1",
+        last="blocks.*.n2", head="final",
+    )  # fmt: skip
+
+
+@structure
+def layer_norm_recurrence() -> Structure:
+    """A recurrence that normalises its state, of zeros at first, and adds to it."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        state = torch.zeros_like(x[:, 0])
+        for t in range(x.shape[1]):
+            state = state + m.mlp(m.n(state) + m.enter(x[:, t]))
+        return m.out(m.final(state))
+
+    model = Net(forward, n=norm(), mlp=mlp(), enter=linear(), final=norm(), out=linear())
+    return Structure(model=model, inputs=signal(), inner="n", head="final")
+
+
+@structure
+def signals_that_fade() -> Structure:
+    """Small weights at the start, deep branches: what moves ends far below rounding."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = x + m.deep(m.n1(x))
+        return x + 1e-3 * m.post(x) * m.deep2(m.n2(x)).sigmoid()
+
+    def deep() -> nn.Module:
+        net = nn.Sequential(*(layer for _ in range(4) for layer in (linear(), nn.SiLU())))
+        for layer in net[::2]:
+            nn.init.normal_(layer.weight, std=1e-4)
+        return net
+
+    make = lambda: Net(forward, n1=norm(), n2=norm(), post=mlp(), deep=deep(), deep2=deep())
+    return Structure(
+        model=lm([make(), make()], norm()), inputs=tokens(), inner="blocks.*.n?", head="final"
+    )

@@ -30,7 +30,7 @@ class Structure:
         unused: Gains that the forward pass never reaches.
         other: Parameters that look like gains and are none: their role is ``other``.
         unsure: Parameters on which the definitions are silent.
-        silent: Gains in ``inner`` to ``head`` on which the probe may be inconclusive.
+        silent: Gains whose change moves nothing, so that the probe is inconclusive.
     """
 
     model: nn.Module
