@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -18,15 +18,18 @@ from typing import Any
 from gamma_nlp import workers
 from gamma_nlp.workers import Answer
 
+Call = tuple[str, str]
+"""A model type and a class."""
+
 
 def answered(
     function: str,
-    calls: Sequence[tuple[str, str]],
+    calls: Sequence[Call],
     seconds: float,
     jobs: int | None,
     resume: Path | None,
 ) -> Iterator[Answer]:
-    """Yield the answers in the order of the calls, those in ``resume`` without a call.
+    """Return the answers in the order of the calls, those in ``resume`` without a call.
 
     Args:
         function: What a worker calls: ``module:function``.
@@ -36,29 +39,35 @@ def answered(
         resume: The file; ``None`` keeps nothing. What was cut off is not kept.
     """
     if resume is None:
-        yield from workers.call_all(function, calls, jobs=jobs, seconds=seconds)
-        return
+        return workers.call_all(function, calls, jobs=jobs, seconds=seconds)
     header = _header(function)
     known = _read(resume, header)
     todo = [call for call in calls if call not in known]
-    early: dict[tuple[str, str], Answer] = {}
-    with (
-        contextlib.closing(workers.call_each(function, todo, jobs=jobs, seconds=seconds)) as fresh,
-        resume.open("w", encoding="utf-8") as file,
-    ):
-        for row in (header, *({"call": c, "answer": asdict(a)} for c, a in known.items())):
-            print(json.dumps(row), file=file, flush=True)
+    fresh = workers.call_each(function, todo, jobs=jobs, seconds=seconds)
+    rows = [header, *({"call": c, "answer": asdict(a)} for c, a in known.items())]
+    resume.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return _merged(calls, todo, known, fresh, resume)
+
+
+def _merged(
+    calls: Sequence[Call],
+    todo: Sequence[Call],
+    known: dict[Call, Answer],
+    fresh: Generator[tuple[int, Answer], None, None],
+    path: Path,
+) -> Iterator[Answer]:
+    with contextlib.closing(fresh), path.open("a", encoding="utf-8") as file:
         for call in calls:
-            while call not in known and call not in early:
+            while call not in known:
                 number, answer = next(fresh)
-                early[todo[number]] = answer
+                known[todo[number]] = answer
                 if not answer.cut:
                     row = {"call": todo[number], "answer": asdict(answer)}
                     print(json.dumps(row), file=file, flush=True)
-            yield known[call] if call in known else early[call]
+            yield known[call]
 
 
-def _read(path: Path, header: dict[str, str]) -> dict[tuple[str, str], Answer]:
+def _read(path: Path, header: dict[str, str]) -> dict[Call, Answer]:
     """Return the answers of a file that belongs to this check; half a last line is left out."""
     if not path.exists():
         return {}

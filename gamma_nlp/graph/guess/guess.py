@@ -28,7 +28,7 @@ def guess(model: nn.Module) -> dict[str, Any]:
     if pictures:
         found |= images.image_inputs(reader, pictures)
     sound = _sound(reader)
-    if sound & reader.required and towers.tower(reader.model, "audio") is None:
+    if sound & reader.required and not reader.pairs:
         found.pop("input_ids", None)  # sound takes the place of text
     if "input_features" in sound:
         found |= audio.spectrogram_inputs(reader)

@@ -60,6 +60,13 @@ class Reader:
         inner = [config.model_type for _, config in _nested(self.config)]
         return [str(self.config.model_type), *map(str, inner)]
 
+    @property
+    def pairs(self) -> bool:
+        """Whether the model reads a text and something else: one in the other, or side by side."""
+        if any(tower(self.model, kind) for kind in ("image", "audio")):
+            return True
+        return any(hasattr(module, "get_text_features") for module in self.model.modules())
+
     def needs(self, name: str) -> bool:
         """Whether the forward pass or a tower asks for an argument."""
         return name in self.required | self.handed_on
