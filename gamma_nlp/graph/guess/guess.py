@@ -28,7 +28,8 @@ def guess(model: nn.Module) -> dict[str, Any]:
     if pictures:
         found |= images.image_inputs(reader, pictures)
     sound = _sound(reader)
-    if sound & reader.required and not reader.pairs:
+    required = arguments(model.forward)[1]
+    if sound & reader.required and not reader.pairs and "input_ids" not in required:
         found.pop("input_ids", None)  # sound takes the place of text
     if "input_features" in sound:
         found |= audio.spectrogram_inputs(reader)
@@ -44,7 +45,7 @@ def guess(model: nn.Module) -> dict[str, Any]:
     reads_text = not found.keys().isdisjoint(("input_ids", "decoder_input_ids"))
     if reads_text and hasattr(reader.config, "use_cache"):
         found["use_cache"] = False
-    unknown = sorted(arguments(model.forward)[1] - found.keys())
+    unknown = sorted(required - found.keys())
     if unknown:
         raise LookupError(f"nothing describes {listed(unknown)}")
     device = reader.device
