@@ -22,7 +22,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
@@ -73,12 +73,14 @@ class Answer:
         value: What the function returned, as JSON carries it; ``None`` if there is a problem.
         problem: Why there is no value; empty if there is one.
         missing: Whether the problem is a package that is not installed.
+        cut: Whether the call was cut off: it took too long, or its process died.
         seconds: How long the call took.
     """
 
     value: Any = None
     problem: str = ""
     missing: bool = False
+    cut: bool = False
     seconds: float = 0.0
 
 
@@ -114,7 +116,7 @@ def call_each(
     *,
     jobs: int | None = None,
     seconds: float = SECONDS,
-) -> Iterator[tuple[int, Answer]]:
+) -> Generator[tuple[int, Answer], None, None]:
     """Yield the number of each call with its answer, as the answers come in.
 
     Arguments and errors are those of :func:`call_all`.
@@ -127,7 +129,7 @@ def call_each(
     return _as_they_come([Worker(function) for _ in range(min(jobs, len(calls)))], calls, seconds)
 
 
-def _in_order(answers: Iterator[tuple[int, Answer]]) -> Iterator[Answer]:
+def _in_order(answers: Generator[tuple[int, Answer], None, None]) -> Iterator[Answer]:
     early: dict[int, Answer] = {}
     turn = 0
     try:
@@ -137,12 +139,12 @@ def _in_order(answers: Iterator[tuple[int, Answer]]) -> Iterator[Answer]:
                 yield early.pop(turn)
                 turn += 1
     finally:
-        answers.close()  # type: ignore[attr-defined]
+        answers.close()
 
 
 def _as_they_come(
     workers: Sequence[Worker], calls: Sequence[Sequence[Any]], seconds: float
-) -> Iterator[tuple[int, Answer]]:
+) -> Generator[tuple[int, Answer], None, None]:
     """Let a thread per worker take calls from one queue until none is left."""
     todo = collections.deque(enumerate(calls))
     done: queue.SimpleQueue[tuple[int, Answer | Exception]] = queue.SimpleQueue()
@@ -210,7 +212,7 @@ class Worker:
             return Answer(**json.loads(line))
         self.stop()
         problem = f"took more than {seconds:g} s" if expired.is_set() else "its process died"
-        return Answer(problem=problem, seconds=round(time.monotonic() - start, 2))
+        return Answer(problem=problem, cut=True, seconds=round(time.monotonic() - start, 2))
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""``gamma-nlp audit``: the stock Trainer's rule, over one model or every text model type."""
+"""``gamma-nlp audit``: the stock Trainer's rule, over one model or every model type."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import asdict
 from typing import Any
 
 from gamma_nlp.cli.common import (
+    CONTRADICTED,
     add_command,
     add_model_arguments,
     add_sweep_arguments,
-    chosen_types,
     load_table,
     need_transformers,
     print_json,
+    sweep_options,
+    with_progress,
 )
 from gamma_nlp.errors import GammaError
 
@@ -33,7 +35,7 @@ def add_parser(commands: Any) -> None:
     group = parser.add_argument_group("all models")
     group.add_argument(
         "--all", action="store_true",
-        help="in place of MODEL: every text model type of transformers, each built small",
+        help="in place of MODEL: every model type of transformers, each built small",
     )  # fmt: skip
     add_sweep_arguments(group)
 
@@ -81,14 +83,14 @@ def _run_all(arguments: argparse.Namespace) -> int:
     from gamma_nlp.check.sweep import audit_types, small_models
 
     version = str(transformers.__version__)
-    types = chosen_types(arguments)
-    sweep = audit_types.sweep(types, arguments.seconds, arguments.jobs)
+    options = sweep_options(arguments)
+    sweep = with_progress(audit_types.sweep(**options))
     if arguments.json:
         found = [one for classes in sweep for one in classes]
         data = [{**asdict(one), "clean": not one.problem and not one.accidents} for one in found]
         print_json({"transformers": version, "models": data})
-        return 0
-    width = max(map(len, types or small_models.text_types()))
+        return CONTRADICTED if any(one.cut for one in found) else 0
+    width = max(map(len, options["types"] or small_models.types_of(arguments.kind)))
     print(f"# transformers {version}: gamma-nlp audit --all")
     print(audit_types.head(width))
     done = []
@@ -96,4 +98,4 @@ def _run_all(arguments: argparse.Namespace) -> int:
         done.append(classes)
         print(audit_types.line(classes, width), flush=True)
     print(audit_types.summary(done))
-    return 0
+    return CONTRADICTED if any(one.cut for classes in done for one in classes) else 0

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gamma_nlp.errors import need_installed
 from gamma_nlp.tasks.run.parser import Parser
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gamma_nlp.gains.table import GainTable
+
+T = TypeVar("T")
 
 COMMANDS = {
     "table": "What is each gain of a model, and how far will decay pull it?",
@@ -90,8 +94,13 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
     """Add the options of a sweep over model types: which, how many at a time, for how long."""
     from gamma_nlp import workers
+    from gamma_nlp.check.sweep.small_models import KINDS
 
     parser.add_argument("--types", metavar="A,B", help="these model types only")
+    parser.add_argument(
+        "--kind", choices=KINDS, default="all",
+        help="types that read text alone, the others (images, audio, series), or all (%(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--jobs", metavar="N", type=int, default=workers.default_jobs(),
         help="models to build at a time, each in its own process (2, or 1 on one CPU)",
@@ -100,6 +109,30 @@ def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
         "--seconds", metavar="S", type=float, default=workers.SECONDS,
         help="time limit of a model class (%(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--resume", metavar="FILE", type=Path,
+        help="keep the answers in FILE, and go on from there if it has some",
+    )  # fmt: skip
+
+
+def sweep_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of a sweep that its command line gives."""
+    return {
+        "types": arguments.types.split(",") if arguments.types is not None else None,
+        "seconds": arguments.seconds,
+        "jobs": arguments.jobs,
+        "kind": arguments.kind,
+        "resume": arguments.resume,
+    }
+
+
+def with_progress(results: Iterator[T], every: int = 25) -> Iterator[T]:
+    """Tell on a terminal how many results there are, where they themselves go elsewhere."""
+    start = time.monotonic()
+    for count, result in enumerate(results, 1):
+        yield result
+        if count % every == 0 and sys.stderr.isatty() and not sys.stdout.isatty():
+            print(f"{count} after {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 def chosen_types(arguments: argparse.Namespace) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""``gamma-nlp coverage``: which text model types of transformers are placed, and where."""
+"""``gamma-nlp coverage``: which model types of transformers are placed, and where."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from gamma_nlp.cli.common import (
     CONTRADICTED,
     add_command,
     add_sweep_arguments,
-    chosen_types,
     need_transformers,
     print_json,
+    sweep_options,
+    with_progress,
 )
 
 EXAMPLES = """\
   gamma-nlp coverage --types bert,llama
+  gamma-nlp coverage --kind other --resume answers.jsonl
   gamma-nlp coverage --jobs 4 --json"""
 
 
@@ -25,8 +27,8 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(
         commands, "coverage", run=run, examples=EXAMPLES,
-        description="Builds every text model type of transformers small, places its gains and\n"
-        "probes them. Exits with 1 if two sources contradict each other.",
+        description="Builds every model type of transformers small, places its gains and probes\n"
+        "them. Exits with 1 if two sources contradict each other, or if a class was cut off.",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON, every gain included")
     add_sweep_arguments(parser)
@@ -39,9 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from gamma_nlp.check.sweep import coverage
 
-    types = chosen_types(arguments)
     results = []
-    sweep = coverage.sweep(types, arguments.seconds, arguments.jobs)
+    sweep = with_progress(coverage.sweep(**sweep_options(arguments)))
     if not arguments.json:
         print(f"# transformers {transformers.__version__}: gamma-nlp coverage")
     for result in sweep:
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json([{**asdict(result), "covered": result.covered} for result in results])
     else:
         print(summary(results))
-    return CONTRADICTED if any(result.contradicted for result in results) else 0
+    return CONTRADICTED if any(r.contradicted or r.cut for r in results) else 0
 
 
 def summary(results: list[Any]) -> str:
@@ -65,11 +66,16 @@ def summary(results: list[Any]) -> str:
     gains: Counter[str] = Counter()
     for result in results:
         gains.update(str(row[1] or "unused") for row in result.gains)
+    refused = sum(bool(result.problem) for result in results)
+    agreed = sum(result.covered for result in results)
+    silent = sum(not r.problem and not r.covered and not r.contradicted for r in results)
     lines = [
         f"# {len(covered)} of {len(by_type)} types covered by graph and probe, "
         f"{len(tables)} of them by table too",
         f"# {sum(gains.values())} gains in {len(results)} model classes: "
         + ", ".join(f"{what} {count}" for what, count in sorted(gains.items())),
+        f"# {agreed} classes covered, {silent} with a gain that the probe cannot settle, "
+        f"{sum(r.contradicted for r in results)} contradicted, {refused} not placed",
     ]
     absent = sorted({r.type for r in results if r.missing})
     if absent:

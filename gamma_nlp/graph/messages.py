@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +16,6 @@ EXAMPLES = {
     "input_ids": "torch.randint(1, 100, (1, 8))",
     "decoder_input_ids": "torch.randint(1, 100, (1, 8))",
     "attention_mask": "torch.ones(1, 8)",
-    "pixel_values": "torch.rand(1, 3, 224, 224)",
 }
 TAKES = 8  # how many optional arguments of a forward pass are listed
 
@@ -26,6 +26,15 @@ def unknown_inputs(model: nn.Module, function: str = "categorize") -> str:
         f"{type(model).__name__} has no name table, and its inputs are not known; pass some, so "
         f"that its graph can be traced: {smallest_call(model, function)}, where {_run(model)} runs "
         "(make_optimizer, param_groups and the trainers take inputs= too)"
+    )
+
+
+def unguessed(model: nn.Module, error: Exception, function: str = "categorize") -> str:
+    """Say that no inputs could be made after a model's config."""
+    return (
+        f"the config of {type(model).__name__} does not say what its inputs look like "
+        f"({type(error).__name__}: {one_line(error, most=160).rstrip('.!')}); pass some that its "
+        f"processor makes: {smallest_call(model, function)}"
     )
 
 
@@ -90,15 +99,28 @@ def _on_cpu(model: nn.Module, function: str) -> str:
 def smallest_call(model: nn.Module, function: str = "categorize") -> str:
     """Return the shortest call that gives a model what its forward pass asks for."""
     names, required = _arguments(model)
-    if required and not any(name in EXAMPLES for name in required):
+    main: Any = getattr(model, "main_input_name", None) or ()
+    mains = [main] if isinstance(main, str) else list(main)
+    if required and not mains and not any(name in EXAMPLES for name in required):
         return f"{function}(model, inputs={_tuple(required)})"
-    wanted = required or [name for name in ("input_ids", "pixel_values") if name in names][:1]
+    wanted = [name for name in names if name in required or name in mains]
+    wanted = wanted or [name for name in names if name in ("input_ids", "pixel_values")][:1]
     if not wanted:
         return f"{function}(model, inputs=(x,))"
     pairs = ", ".join(f"{name!r}: {EXAMPLES.get(name, name)}" for name in wanted)
     call = f"{function}(model, inputs={{{pairs}}})"
+    known = [f"{name} {_shape(model, name)}" for name in wanted if name not in EXAMPLES]
+    shapes = ", ".join(text for text in known if text.endswith(")"))
+    call += f" with {shapes}" if shapes else ""
     others = [name for name in names if name not in wanted]
     return f"{call}; its forward also takes {listed(others, TAKES)}" if others else call
+
+
+def _shape(model: nn.Module, name: str) -> str:
+    """Return the shape that the documentation of a forward pass gives an argument, if it does."""
+    documented = inspect.getdoc(model.forward) or ""
+    found = re.search(rf"^ *{name} \(.*of shape `?(\([^`()]+\))", documented, re.MULTILINE)
+    return found[1] if found and "{" not in found[1] else ""
 
 
 def _run(model: nn.Module) -> str:
@@ -211,7 +233,14 @@ def grows(names: Sequence[str], function: str = "categorize") -> str:
 
 
 def no_forward(model: nn.Module, methods: Sequence[str], function: str = "categorize") -> str:
-    """Say that a model has no forward pass, only methods of other names."""
+    """Say that a model has no forward pass, only parts that have one or methods of other names."""
+    parts = [name for name, child in model.named_children() if hasattr(child, "main_input_name")]
+    if parts:
+        calls = listed([f"{function}(model.{name})" for name in parts], 4)
+        return (
+            f"{type(model).__name__} has no forward pass of its own; place the gains of its "
+            f"parts: {calls}"
+        )
     method = next((name for name in methods if "encode" in name), None)
     method = method or next((name for name in methods if "loss" not in name), "METHOD")
     has = f" (it has {listed(methods)})" if methods else ""

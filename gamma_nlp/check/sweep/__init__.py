@@ -1,1 +1,1 @@
-"""Places, probes and audits every text model type of the installed transformers."""
+"""Places, probes and audits every model type of the installed transformers."""

@@ -1,4 +1,4 @@
-"""Compare the stock Trainer's rule with what the parameters of every text model type are.
+"""Compare the stock Trainer's rule with what the parameters of every model type are.
 
 Each model class is built small from its config in a worker process and audited there. The rule
 reads names and module types, never sizes, and the small model keeps every kind of layer: the result
@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from gamma_nlp import workers
@@ -71,12 +72,17 @@ def sweep(
     types: Iterable[str] | None = None,
     seconds: float = workers.SECONDS,
     jobs: int | None = None,
+    *,
+    kind: str = "all",
+    resume: Path | None = None,
 ) -> Iterator[tuple[ClassAudit, ...]]:
     """Audit the classes of these types, by default of all: one tuple per type, in order.
 
     Arguments and errors are those of :func:`gamma_nlp.check.sweep.run.sweep`.
     """
-    found = run.sweep(ClassAudit, audit_class, _fields, types, seconds, jobs)
+    found = run.sweep(
+        ClassAudit, audit_class, _fields, types, seconds, jobs, kind=kind, resume=resume
+    )
     return (tuple(group) for _, group in itertools.groupby(found, lambda one: one.type))
 
 
@@ -179,6 +185,9 @@ def summary(types: Sequence[Sequence[ClassAudit]]) -> str:
         names = ", ".join(f"{one.type} {one.model}" for one in failed)
         count = "1 class" if len(failed) == 1 else f"{len(failed)} classes"
         lines.append(f"{count} not audited, so nothing is known of them: {names}")
+    cut = [f"{one.type} {one.model}" for one in failed if one.cut]
+    if cut:
+        lines.append(f"cut off, so the audit is not complete: {len(cut)} ({', '.join(cut)})")
     return "\n".join(f"# {text}" for text in lines)
 
 

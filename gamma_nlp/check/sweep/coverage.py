@@ -1,14 +1,17 @@
-"""Place the gains of every text model type of transformers, each on a small model.
+"""Place the gains of every model type of transformers, each on a small model.
 
-The types are the keys of the causal-LM, sequence-to-sequence, masked-LM and classification
-mappings. Graph, name table and probe place the gains independently and are compared.
+The types of the kind ``text`` are the keys of the causal-LM, sequence-to-sequence, masked-LM and
+classification mappings, those of the kind ``other`` are all others. Graph, name table and probe
+place the gains independently and are compared.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from gamma_nlp import workers
@@ -32,13 +35,15 @@ class Result(run.ClassResult):
         source: ``graph`` or ``table+graph``, with ``+probe`` if the probe agrees.
         table: ``agrees``, ``none`` (no table for this model), or where they differ.
         probe: ``agrees``, or the gain that is ``inconclusive`` or ``contradicts`` and the reason.
-        seconds: How long it took.
+        graph_seconds: How long the graph took.
+        seconds: How long everything took.
     """
 
     gains: list[tuple[str, str | None, str, float]] = field(default_factory=list)
     source: str = ""
     table: str = ""
     probe: str = ""
+    graph_seconds: float = 0.0
     seconds: float = 0.0
 
     @property
@@ -77,11 +82,13 @@ def cover(model_type: str, class_name: str) -> dict[str, Any]:
     """Build one small model, place its gains by every source, and compare them.
 
     Returns:
-        The fields of :class:`Result` up to ``probe``, as plain data that a worker can send.
+        The fields of :class:`Result` up to ``graph_seconds``, as plain data that a worker can send.
     """
     model = small_models.build(model_type, class_name)
     inputs = small_inputs.inputs(model_type, model)
+    start = time.monotonic()
     graph = categorize(model, inputs, method="graph")
+    graph_seconds = round(time.monotonic() - start, 2)
     try:
         by_table = categorize(model, method="table")
     except GammaError:
@@ -94,6 +101,7 @@ def cover(model_type: str, class_name: str) -> dict[str, Any]:
         "source": f"{source}+probe" if verdict == AGREES else source,
         "table": agreement,
         "probe": verdict,
+        "graph_seconds": graph_seconds,
     }
 
 
@@ -117,12 +125,15 @@ def sweep(
     types: Iterable[str] | None = None,
     seconds: float = workers.SECONDS,
     jobs: int | None = None,
+    *,
+    kind: str = "all",
+    resume: Path | None = None,
 ) -> Iterator[Result]:
     """Cover the classes of these types, by default of all, in order as results come in.
 
     Arguments and errors are those of :func:`gamma_nlp.check.sweep.run.sweep`.
     """
-    return run.sweep(Result, cover, _fields, types, seconds, jobs)
+    return run.sweep(Result, cover, _fields, types, seconds, jobs, kind=kind, resume=resume)
 
 
 def _fields(answer: workers.Answer) -> dict[str, Any]:

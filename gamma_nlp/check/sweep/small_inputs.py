@@ -1,9 +1,9 @@
-"""Make the inputs of the small models: token ids, and images or audio for their towers.
+"""Make the inputs of the small models: random ones, or what ``small_models.yaml`` says.
 
-``small_models.yaml`` says what a type needs besides token ids. Below ``inputs``, each argument has
-the shape of a random tensor, or a mapping that :func:`_tensor` reads. Below ``placeholders``, each
-config field that holds a token id says how often this token occurs among the token ids: the model
-replaces it by a tower's output.
+Most come from :func:`gamma_nlp.graph.inputs.random_inputs`, which every user has. Below ``inputs``,
+each argument has the shape of a random tensor, or a mapping that :func:`_tensor` reads. Below
+``placeholders``, each config field that holds a token id says how often this token occurs among the
+token ids: the model replaces it by a tower's output.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import torch
 from torch import nn
 
 from gamma_nlp.check.sweep import small_models
+from gamma_nlp.graph.guess.reader import Reader
+from gamma_nlp.graph.guess.text import token_ids
 from gamma_nlp.graph.inputs import random_inputs
 
 ENCODED = 6
@@ -29,9 +31,14 @@ def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
     wanted = inspect.signature(model.forward).parameters
     own = {name: value for name, value in options.get("inputs", {}).items() if name in wanted}
     generator = torch.Generator().manual_seed(0)
-    found = {} if "inputs_embeds" in own or "inputs" in own else random_inputs(model)
-    if set(own) & _TOWERS:
-        _insert(found, config, options.get("placeholders", {}))
+    placeholders = options.get("placeholders", {})
+    if "inputs_embeds" in own or "inputs" in own:
+        found = {}
+    elif placeholders and set(own) & _TOWERS:
+        found = {"input_ids": token_ids(Reader.of(model))}
+        _insert(found, config, placeholders)
+    else:
+        found = random_inputs(model)
     for name, value in own.items():
         found[name] = _tensor(value, generator)
     if "encoder_hidden_states" in wanted and _reads_an_encoder(model):

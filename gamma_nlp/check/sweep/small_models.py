@@ -9,7 +9,7 @@ in the file.
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -20,7 +20,33 @@ from torch import nn
 from gamma_nlp.errors import GammaError, close_to
 
 MAPPINGS = ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM", "MASKED_LM", "SEQUENCE_CLASSIFICATION")
+OTHERS = (
+    *(
+        f"MODEL_FOR_{task}_MAPPING_NAMES"
+        for task in (
+            "IMAGE_TEXT_TO_TEXT", "MULTIMODAL_LM", "SPEECH_SEQ_2_SEQ", "CTC", "RNNT", "TDT",
+            "OBJECT_DETECTION", "ZERO_SHOT_OBJECT_DETECTION", "UNIVERSAL_SEGMENTATION",
+            "SEMANTIC_SEGMENTATION", "DEPTH_ESTIMATION", "IMAGE_CLASSIFICATION",
+            "VIDEO_CLASSIFICATION", "AUDIO_CLASSIFICATION", "VISUAL_QUESTION_ANSWERING",
+            "ZERO_SHOT_IMAGE_CLASSIFICATION", "IMAGE_TO_IMAGE", "IMAGE_MATTING", "POSE_ESTIMATION",
+            "TIME_SERIES_PREDICTION", "TIME_SERIES_CLASSIFICATION",
+        )
+    ),
+    "MODEL_MAPPING_NAMES",
+    *(
+        f"MODEL_FOR_{task}_MAPPING_NAMES"
+        for task in (
+            "KEYPOINT_MATCHING", "KEYPOINT_DETECTION", "TEXT_TO_WAVEFORM", "TEXT_RECOGNITION",
+            "TABLE_RECOGNITION", "INSTANCE_SEGMENTATION", "DECISION", "RETRIEVAL", "BACKBONE",
+            "PRETRAINING",
+        )
+    ),
+)  # fmt: skip
+"""Where to look up the class of a type without text: a head first, which holds its base."""
+KINDS = ("text", "other", "all")
 VOCABULARY = 128
+STAGE = 2
+"""Blocks in a stage of a hierarchical model."""
 
 
 def text_types() -> dict[str, list[str]]:
@@ -38,20 +64,42 @@ def text_types() -> dict[str, list[str]]:
     return dict(sorted(found.items()))
 
 
-def text_classes(types: Iterable[str] | None = None) -> list[tuple[str, str]]:
-    """Return type and class of every model of these types, by default of all.
+def other_types() -> dict[str, list[str]]:
+    """Return the types without text, or with more than text, each with the class to build."""
+    from transformers.models.auto import modeling_auto
+
+    text = text_types()
+    found: dict[str, list[str]] = {}
+    for mapping in OTHERS:
+        for model_type, entry in getattr(modeling_auto, mapping).items():
+            if model_type not in text:
+                name = entry if isinstance(entry, str) else entry[0]
+                found.setdefault(model_type, [name])
+    return dict(sorted(found.items()))
+
+
+def types_of(kind: str) -> dict[str, list[str]]:
+    """Return the model types of a kind of :data:`KINDS`, each with its classes."""
+    text = text_types() if kind != "other" else {}
+    other = other_types() if kind != "text" else {}
+    return dict(sorted((text | other).items()))
+
+
+def classes(types: Iterable[str] | None = None, kind: str = "all") -> list[tuple[str, str]]:
+    """Return type and class of every model of these types, by default of all of a kind.
 
     Raises:
         GammaError: transformers does not list a type.
     """
-    known = text_types()
+    known = types_of(kind)
     chosen = list(dict.fromkeys(known if types is None else types))
     for model_type in chosen:
         if model_type not in known:
+            what = "" if kind == "all" else f" of the kind {kind!r}"
             raise GammaError(
-                f"{model_type!r} is not a text model type of this transformers"
+                f"{model_type!r} is not a model type{what} of this transformers"
                 f"{close_to(model_type, known) or '.'} To list them in Python: from "
-                "gamma_nlp.check.sweep.small_models import text_types; print(*text_types())"
+                f"gamma_nlp.check.sweep.small_models import types_of; print(*types_of({kind!r}))"
             )
     return [(model_type, name) for model_type in chosen for name in known[model_type]]
 
@@ -120,25 +168,54 @@ class _TokenIds:
         return self.moved.setdefault(value, VOCABULARY - 1 - len(self.moved))
 
 
-def _fields(cls: Any, token_ids: _TokenIds, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments that make a small config of class ``cls``."""
+def _fields(
+    cls: Any, token_ids: _TokenIds, overrides: Mapping[str, Any], outer: Any = None
+) -> dict[str, Any]:
+    """Return the arguments that make a small config of class ``cls``.
+
+    Args:
+        cls: The class.
+        token_ids: Moves the special tokens.
+        overrides: What ``small_models.yaml`` says, which wins.
+        outer: The config of this class that an outer config has by default, if there is one.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
     try:
-        defaults = cls()
+        plain = cls()
     except Exception:  # some types have no valid defaults
-        defaults = cls(**overrides)
+        plain = cls(**overrides)
+    defaults = plain if outer is None else outer
     nested = getattr(cls, "sub_configs", {})
-    fields = _small_values(defaults, nested, token_ids)
+    fields = _differences(defaults, plain, nested)
+    fields |= _small_values(defaults, nested, token_ids)
     _cut_layers(defaults, fields)
+    _cut_stages(defaults, fields)
     for name, sub in nested.items():
         inner = overrides.get(name, {})
         found = getattr(defaults, name, None)
         if found is None and not inner:
             continue
-        if found is not None and not isinstance(found, dict):
+        if "model_type" in inner:
+            sub = CONFIG_MAPPING[inner["model_type"]]
+        elif found is not None and not isinstance(found, dict):
             sub = type(found)
-        fields[name] = {**_fields(sub, token_ids, inner), "model_type": sub.model_type}
+        given = found if isinstance(found, sub) else None
+        small = _fields(sub, token_ids, inner, given)
+        fields[name] = {**small, "model_type": sub.model_type}
     own = {name: value for name, value in overrides.items() if name not in nested}
     return {**fields, **own}
+
+
+def _differences(config: Any, plain: Any, nested: Collection[str]) -> dict[str, Any]:
+    """Return the fields that an outer config sets otherwise than their class does by default."""
+    usual = plain.to_dict()
+    skip = {*nested, "model_type", "id2label", "label2id", "stage_names"}
+    return {
+        name: value
+        for name, value in config.to_dict().items()
+        if name not in skip and name in usual and value != usual[name]
+    }
 
 
 def _small_values(defaults: Any, nested: Container[str], token_ids: _TokenIds) -> dict[str, Any]:
@@ -160,7 +237,20 @@ def _small_values(defaults: Any, nested: Container[str], token_ids: _TokenIds) -
             moved = token_ids(value)
             if moved != value:
                 fields[name] = moved
+        elif isinstance(value, dict) and "mrope_section" in value:
+            fields[name] = _cut_sections(value, sizes["head_dim"])
+        elif name == "deepstack_visual_indexes" and isinstance(value, list):
+            fields[name] = list(range(min(len(value), sizes["depth"])))
+        elif name == "depths" and isinstance(value, list):
+            fields[name] = [min(depth, STAGE) for depth in value]
     return fields
+
+
+def _cut_sections(rope: Mapping[str, Any], width: int) -> dict[str, Any]:
+    """Share half of a head's rotary width out among time, height and width."""
+    half = int(width * rope.get("partial_rotary_factor", 1)) // 2
+    third = half // 3
+    return {**rope, "mrope_section": [half - 2 * third, third, third]}
 
 
 def _heads(config: Any) -> Any:
@@ -176,6 +266,9 @@ def _cut_layers(defaults: Any, fields: dict[str, Any]) -> None:
     name = next((n for n in ("num_hidden_layers", *_DEPTHS) if n in fields), None)
     depth = getattr(defaults, name, None) if name else None
     if name is None or not isinstance(depth, int):
+        return
+    if len(fields.get("depths", ())) == depth:  # stages, whose widths and heads are lists
+        del fields[name]
         return
     lists = {
         key: value
@@ -200,6 +293,17 @@ def _cut_layers(defaults: Any, fields: dict[str, Any]) -> None:
         fields[key] = [value[i] for i in sorted(chosen)]
 
 
+def _cut_stages(defaults: Any, fields: dict[str, Any]) -> None:
+    """Take what a backbone hands on from the last layers that are left."""
+    stages = getattr(defaults, "out_indices", None)
+    if "num_hidden_layers" not in fields or not stages or "depths" in fields:
+        return
+    count = len(stages)
+    depth = fields["num_hidden_layers"] = max(fields["num_hidden_layers"], count)
+    fields["out_indices"] = list(range(depth - count + 1, depth + 1))
+    fields["out_features"] = [f"stage{index}" for index in fields["out_indices"]]
+
+
 _DEPTHS = ("num_layers", "n_layer", "n_layers", "depth", "num_blocks", "decoder_layers")
 
 
@@ -207,5 +311,8 @@ _DEPTHS = ("num_layers", "n_layer", "n_layers", "depth", "num_blocks", "decoder_
 def _file() -> dict[str, Any]:
     import yaml
 
-    text = resources.files(__package__).joinpath("small_models.yaml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+    found: dict[str, Any] = {}
+    for name in ("small_models.yaml", "small_others.yaml"):
+        text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
+        found |= yaml.safe_load(text)
+    return found

@@ -156,12 +156,13 @@ def test_summary_counts_types_and_parameters_per_kind_of_accident() -> None:
 
 
 def test_class_that_takes_too_long_is_listed_with_the_reason(capsys: Capture) -> None:
-    assert main.main(["audit", "--all", "--types", "gpt2", "--seconds", "0.001"]) == 0
+    assert main.main(["audit", "--all", "--types", "gpt2", "--seconds", "0.001"]) == 1
     text = capsys.readouterr().out
     assert "\ngpt2 GPT2LMHeadModel: not audited: took more than 0.001 s\n" in text
+    names = "gpt2 GPT2LMHeadModel, gpt2 GPT2ForSequenceClassification"
     assert text.endswith(
-        "# 2 classes not audited, so nothing is known of them: gpt2 GPT2LMHeadModel, "
-        "gpt2 GPT2ForSequenceClassification\n"
+        "# 2 classes not audited, so nothing is known of them: "
+        f"{names}\n# cut off, so the audit is not complete: 2 ({names})\n"
     )
 
 
@@ -183,8 +184,9 @@ def test_json_holds_every_class_with_its_accidents(capsys: Capture) -> None:
         (["gpt2", "--jobs", "7"], "--jobs goes with --all only"),
         (["--all", "--dtype", "bfloat16"], "--dtype goes with a MODEL only"),
         (["--all", "--trust-remote-code"], "--trust-remote-code goes with a MODEL only"),
-        (["--all", "--types", "nope"], "'nope' is not a text model type"),
-        (["--all", "--types", ""], "'' is not a text model type"),
+        (["--all", "--types", "nope"], "'nope' is not a model type of this transformers"),
+        (["--all", "--types", ""], "'' is not a model type of this transformers"),
+        (["--all", "--types", "vit", "--kind", "text"], "not a model type of the kind 'text'"),
         (["--all", "--jobs", "0"], "--jobs must be at least 1"),
     ],
 )

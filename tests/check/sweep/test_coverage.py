@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -31,6 +32,17 @@ def as_installed() -> bool:
     return transformers.__version__ in (GOLDEN / "coverage.txt").read_text().splitlines()[0]
 
 
+# Pictures, frames, convolutions, patches in a grid, waveforms, spectrograms, series, a picture in a
+# text, text beside a picture, an encoder of sound with a decoder of text.
+OTHERS = ("clip", "llava", "patchtst", "qwen2_vl", "resnet", "speech_to_text", "timesformer", "vit",
+          "wav2vec2")  # fmt: skip
+
+
+def other_golden() -> str:
+    path = GOLDEN / "coverage_other.txt"
+    return path.read_text() if path.exists() else ""
+
+
 needs_version = pytest.mark.skipif(not as_installed(), reason="golden file of another version")
 
 
@@ -46,8 +58,44 @@ def test_sample_of_types_is_placed_as_the_golden_file_says() -> None:
 def test_all_types_are_placed_as_the_golden_file_says(capsys: pytest.CaptureFixture[str]) -> None:
     commands = argparse.ArgumentParser()
     cli_coverage.add_parser(commands.add_subparsers())
-    cli_coverage.run(commands.parse_args(["coverage"]))
+    cli_coverage.run(commands.parse_args(["coverage", "--kind", "text"]))
     assert capsys.readouterr().out == (GOLDEN / "coverage.txt").read_text()
+
+
+def test_types_of_images_audio_and_series_are_covered() -> None:
+    results = list(coverage.sweep(OTHERS, jobs=2))
+    assert [result.type for result in results] == list(OTHERS)
+    assert [str(result) for result in results if not result.covered] == []
+    assert all(result.gains for result in results)
+
+
+@pytest.mark.slow
+@needs_version
+def test_all_other_types_are_placed_as_the_golden_file_says() -> None:
+    results = list(coverage.sweep(kind="other"))
+    lines = [line for line in other_golden().splitlines() if not line.startswith("#")]
+    assert [str(result) for result in results] == lines
+    assert [result.type for result in results if result.graph_seconds > 20] == []
+
+
+def test_sweep_that_was_stopped_goes_on_where_it_ended(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    first = next(coverage.sweep(["vit", "resnet"], jobs=1, resume=file))
+    text = file.read_text()
+    assert len(text.splitlines()) == 2  # what the answers depend on, and the answer
+    changed = text.replace('"probe": "agrees"', '"probe": "from the file"')
+    file.write_text(changed + '{"call": ["res')  # half a line, as a full disk leaves it
+    again = list(coverage.sweep(["vit", "resnet"], jobs=1, resume=file))
+    assert [result.probe for result in again] == ["from the file", "agrees"]
+    assert again[0].gains == first.gains
+    file.write_text(text.replace('"sources": "', '"sources": "another'))
+    assert [r.probe for r in coverage.sweep(["vit"], jobs=1, resume=file)] == ["agrees"]
+
+
+def test_answer_that_was_cut_off_is_not_kept(tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    (result,) = coverage.sweep(["vit"], seconds=0.001, resume=file)
+    assert result.cut and len(file.read_text().splitlines()) == 1
 
 
 def test_every_class_of_the_mappings_is_listed() -> None:
@@ -57,7 +105,7 @@ def test_every_class_of_the_mappings_is_listed() -> None:
 
 
 def test_unknown_type_is_named() -> None:
-    with pytest.raises(GammaError, match="'no_such_type' is not a text model type"):
+    with pytest.raises(GammaError, match="'no_such_type' is not a model type of this"):
         list(coverage.sweep(["no_such_type"]))
 
 
@@ -88,6 +136,7 @@ def test_type_that_needs_an_absent_package_is_counted_not_covered() -> None:
     assert text.splitlines()[0] == (
         "# 1 of 5 types covered by graph and probe, 0 of them by table too"
     )
+    assert "# 1 classes covered, 1 with a gain that the probe cannot settle, 2 contrad" in text
     assert text.splitlines()[-1] == "# need a package that is not installed: x"
 
 

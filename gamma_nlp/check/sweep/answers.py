@@ -1,0 +1,100 @@
+"""Keep the answers of a sweep in a file, so that one that was stopped goes on where it ended.
+
+The first line says what the answers depend on: the check, the version of transformers, and every
+source file of this package. A file with another first line is begun anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from gamma_nlp import workers
+from gamma_nlp.workers import Answer
+
+Call = tuple[str, str]
+"""A model type and a class."""
+
+
+def answered(
+    function: str,
+    calls: Sequence[Call],
+    seconds: float,
+    jobs: int | None,
+    resume: Path | None,
+) -> Iterator[Answer]:
+    """Return the answers in the order of the calls, those in ``resume`` without a call.
+
+    Args:
+        function: What a worker calls: ``module:function``.
+        calls: Model types and classes.
+        seconds: Time limit for one call.
+        jobs: Number of worker processes.
+        resume: The file; ``None`` keeps nothing. What was cut off is not kept.
+    """
+    if resume is None:
+        return workers.call_all(function, calls, jobs=jobs, seconds=seconds)
+    header = _header(function)
+    known = _read(resume, header)
+    todo = [call for call in calls if call not in known]
+    fresh = workers.call_each(function, todo, jobs=jobs, seconds=seconds)
+    rows = [header, *({"call": c, "answer": asdict(a)} for c, a in known.items())]
+    resume.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    return _merged(calls, todo, known, fresh, resume)
+
+
+def _merged(
+    calls: Sequence[Call],
+    todo: Sequence[Call],
+    known: dict[Call, Answer],
+    fresh: Generator[tuple[int, Answer], None, None],
+    path: Path,
+) -> Iterator[Answer]:
+    with contextlib.closing(fresh), path.open("a", encoding="utf-8") as file:
+        for call in calls:
+            while call not in known:
+                number, answer = next(fresh)
+                known[todo[number]] = answer
+                if not answer.cut:
+                    row = {"call": todo[number], "answer": asdict(answer)}
+                    print(json.dumps(row), file=file, flush=True)
+            yield known[call]
+
+
+def _read(path: Path, header: dict[str, str]) -> dict[Call, Answer]:
+    """Return the answers of a file that belongs to this check; half a last line is left out."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(_row, lines) if row is not None]
+    if not rows or rows[0] != header:
+        return {}
+    return {tuple(row["call"]): Answer(**row["answer"]) for row in rows[1:]}
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None
+
+
+def _header(function: str) -> dict[str, str]:
+    import transformers
+
+    digest = hashlib.sha256()
+    package = Path(str(resources.files("gamma_nlp")))
+    for path in sorted(package.rglob("*")):
+        if path.suffix in (".py", ".ini", ".yaml"):
+            digest.update(path.read_bytes())
+    return {
+        "check": function,
+        "transformers": str(transformers.__version__),
+        "sources": digest.hexdigest()[:16],
+    }

@@ -1,0 +1,1 @@
+"""Random inputs for models of transformers, made after what their configs say."""
