@@ -241,8 +241,10 @@ def _projection(signals: Signals, step: Step) -> list[Sum]:
         for i, j in permutations(range(len(operands)), 2)
         if nearest[i] - nearest[j]
     ]
+    reads = [ref for i in set().union(*nearest) for ref in signals.tape.steps[i].reads]
+    one_away = set().union(*(signals.before("weightless", ref.key) for ref in reads))
     for start in signals.forks if pairs else ():
-        if signals.made(start.key) >= step.index:
+        if start.key not in one_away or signals.made(start.key) >= step.index:
             continue
         if not all(signals.reaches("all", start, ref) for ref in operands):
             continue
