@@ -24,10 +24,11 @@ from gamma_nlp.graph.affine import Expr, combine
 from gamma_nlp.graph.escapes import Outside
 from gamma_nlp.graph.gradients import innermost
 from gamma_nlp.graph.held import HELD, Kernel, is_matrix, is_quantised
-from gamma_nlp.graph.interpreter import Interpreter, Operand
+from gamma_nlp.graph.interpreter import Interpreter
 from gamma_nlp.graph.joins import Join, cut, joined
 from gamma_nlp.graph.memory import Memory, inner_tensors, memory_of, same_memory
 from gamma_nlp.graph.nodes import Graph, Op
+from gamma_nlp.graph.operands import Operand
 from gamma_nlp.graph.reached import tensors_in
 
 
