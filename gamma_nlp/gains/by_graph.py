@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping
 from torch import nn
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.gains import name_tables, rule
+from gamma_nlp.gains import messages, name_tables, rule
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.graph_roles import graph_roles
 from gamma_nlp.gains.roles import kind, norm_weights, owners
 from gamma_nlp.gains.rule import factors_before_norms
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
-from gamma_nlp.graph import messages
 from gamma_nlp.graph.nodes import Graph, Op
 from gamma_nlp.wrappers import library_model, library_names, unwrap
 

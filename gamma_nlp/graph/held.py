@@ -68,7 +68,12 @@ class Kernel:
 
 def is_matrix(tensor: Tensor) -> bool:
     """Return whether a tensor extends in two dimensions or more."""
-    return sum(size > 1 for size in tensor.shape) >= 2
+    return sides(tensor) >= 2
+
+
+def sides(tensor: Tensor) -> int:
+    """Return in how many dimensions a tensor extends."""
+    return sum(size > 1 for size in tensor.shape)
 
 
 def is_quantised(tensor: Tensor) -> bool:

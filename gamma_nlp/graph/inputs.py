@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph import messages
+from gamma_nlp.graph import input_messages
 from gamma_nlp.graph.guess.guess import guess
 
 
@@ -53,11 +53,11 @@ def random_inputs(model: nn.Module, function: str = "categorize") -> dict[str, A
             config does not describe.
     """
     if getattr(model, "config", None) is None or not hasattr(model, "main_input_name"):
-        raise GammaError(messages.unknown_inputs(model, function))
+        raise GammaError(input_messages.unknown_inputs(model, function))
     try:
         found = guess(model)
     except Exception as error:  # a config that its model contradicts, or a tower that fails
-        raise GammaError(messages.unguessed(model, error, function)) from error
+        raise GammaError(input_messages.unguessed(model, error, function)) from error
     if not found:
-        raise GammaError(messages.unknown_inputs(model, function))
+        raise GammaError(input_messages.unknown_inputs(model, function))
     return found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,3 +71,16 @@ def inner_tensors(tensor: Tensor) -> Iterator[Tensor]:
     """Yield the tensors that a wrapper holds, such as the integers and scales of a matrix."""
     if is_wrapper(tensor):
         yield from tensors_in(vars(tensor))
+
+
+@functools.cache
+def overwritten(func: Any) -> tuple[int, ...]:
+    """Return the positions of the arguments that an operation overwrites."""
+    schema = getattr(func, "_schema", None)
+    return tuple(
+        position
+        for position, argument in enumerate(schema.arguments if schema else ())
+        if not argument.kwarg_only
+        and argument.alias_info is not None
+        and argument.alias_info.is_write
+    )

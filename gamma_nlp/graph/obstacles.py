@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph import messages
+from gamma_nlp.graph import input_messages, messages
 from gamma_nlp.wrappers import unwrap
 
 # The second wraps no module: `fully_shard` makes it a base of the class of the user's own.
@@ -47,7 +47,7 @@ def refuse_obstacles(model: nn.Module, function: str = "categorize") -> None:
             raise GammaError(messages.sharded(name, how, function))
     inner = unwrap(model)
     if type(inner).forward is nn.Module.forward and "forward" not in vars(inner):
-        raise GammaError(messages.no_forward(inner, _methods(inner), function))
+        raise GammaError(input_messages.no_forward(inner, _methods(inner), function))
 
 
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:

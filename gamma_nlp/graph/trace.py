@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph import messages
+from gamma_nlp.graph import input_messages, messages
 from gamma_nlp.graph.as_found import AsFound
 from gamma_nlp.graph.escapes import Escapes
 from gamma_nlp.graph.eval_mode import to_eval
@@ -155,7 +155,9 @@ class _Pass:
             except GammaError:
                 raise
             except Exception as error:
-                message = messages.forward_failed(self._inner, self._where(), error, args, kwargs)
+                message = input_messages.forward_failed(
+                    self._inner, self._where(), error, args, kwargs
+                )
                 raise GammaError(message) from error
 
     def _check(self, recorder: Recorder, known: Container[int]) -> None:
@@ -169,7 +171,7 @@ class _Pass:
         starts = [n.name for n in recorder.graph.nodes if n.op is Op.SOURCE]
         silent = all(name in parameters for name in starts)
         if silent and given and not tensors_in(given):
-            raise GammaError(messages.no_tensors(self._inner, given))
+            raise GammaError(input_messages.no_tensors(self._inner, given))
 
     def _where(self) -> str:
         return self._running[-1] if self._running else ""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gamma_nlp import GammaError, categorize, param_groups
 from gamma_nlp.cli import main
-from gamma_nlp.graph import messages
+from gamma_nlp.graph import input_messages
 from tests.support.broken import Block, Model, refused
 from tests.support.structures import INNER, D, norm, placed, signal
 
@@ -59,7 +59,7 @@ def test_wrong_arguments_are_answered_with_the_right_ones(given: Any) -> None:
 
 def test_the_call_to_type_next_is_of_the_function_that_was_called() -> None:
     for device in ("cpu", "meta"):
-        text = messages.forward_failed(
+        text = input_messages.forward_failed(
             Model().to(device), "", RuntimeError(f"no {device} tensors"), function="probe"
         )
         assert text.endswith("probe(model, inputs=(x,))")

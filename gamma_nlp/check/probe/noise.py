@@ -14,7 +14,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gamma_nlp.check.probe.facts import Facts, noisy, window_on, with_noise
+from gamma_nlp.check.probe.blocks import noisy, window_on, with_noise
+from gamma_nlp.check.probe.facts import Facts
 from gamma_nlp.check.probe.shapes import Shapes
 from gamma_nlp.check.probe.tape import Key, Play, Ref, Step, Tape
 

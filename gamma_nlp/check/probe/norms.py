@@ -20,7 +20,8 @@ from collections.abc import Container, Set
 
 import torch
 
-from gamma_nlp.check.probe.facts import Facts, flat, window_on
+from gamma_nlp.check.probe.blocks import flat, window_on
+from gamma_nlp.check.probe.facts import Facts
 from gamma_nlp.check.probe.tape import Key, Ref, Step, Tape
 
 BACK = 14

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
+from gamma_nlp.check.probe.fused_sums import FUSED_SUMS, in_parts
 from gamma_nlp.check.probe.tape import Ref, Step, Tape
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph.gradients import Gradients, innermost
@@ -93,9 +94,9 @@ class _Recorder(TorchDispatchMode):
         if low and not any(isinstance(a, torch.ScriptObject) for a in tree_flatten(args)[0]):
             kwargs["dtype"] = self._raised[kwargs["dtype"]]
         name = func.overloadpacket.__name__.rstrip("_")
-        if name in _SPLIT:
+        if name in FUSED_SUMS:
             with self:
-                return _in_parts(func, name, args, kwargs)
+                return in_parts(func, name, args, kwargs)
         flat = not kwargs and not any(isinstance(arg, (list, tuple, dict)) for arg in args)
         leaves, spec = (list(args), None) if flat else tree_flatten((args, kwargs))
         seen = [
@@ -233,53 +234,6 @@ def _stand_in(
         return tuple(tape.value(ref) * (1 + sum(moved)) for ref in writes)
 
     return play
-
-
-def _sum_and_product(product: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    def split(bias: Tensor, one: Tensor, two: Tensor, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
-        result = product(one, two)
-        result = result if alpha == 1 else result * alpha
-        return bias + result if beta == 1 else bias * beta + result
-
-    return split
-
-
-def _addcmul(start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
-    return start + (one * two if value == 1 else value * one * two)
-
-
-def _addcdiv(start: Tensor, one: Tensor, two: Tensor, *, value: Any = 1) -> Tensor:
-    return start + (one / two if value == 1 else value * one / two)
-
-
-def _lerp(start: Tensor, end: Tensor, weight: Any) -> Tensor:
-    return (1 - weight) * start + weight * end
-
-
-# Operations that are a sum and a product at once are split, so that each part can be held.
-_SPLIT: dict[str, Callable[..., Tensor]] = {
-    "addmm": _sum_and_product(torch.mm),
-    "_sparse_addmm": _sum_and_product(torch.mm),
-    "baddbmm": _sum_and_product(torch.bmm),
-    "addbmm": _sum_and_product(lambda one, two: torch.bmm(one, two).sum(0)),
-    "addmv": _sum_and_product(torch.mv),
-    "addr": _sum_and_product(torch.outer),
-    "addcmul": _addcmul,
-    "addcdiv": _addcdiv,
-    "lerp": _lerp,
-}
-
-
-def _in_parts(func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """Return the same result, written where the operation would have written it."""
-    out = kwargs.pop("out", args[0] if func._schema.is_mutable else None)
-    result = _SPLIT[name](*args, **kwargs)
-    if out is None:
-        return result
-    if out.shape != result.shape:
-        out.resize_(result.shape)
-    written: Tensor = out.copy_(result)
-    return written
 
 
 def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:

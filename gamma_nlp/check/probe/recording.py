@@ -13,7 +13,7 @@ from gamma_nlp.check.probe.model_copy import carries_signal, cast, duplicate, ow
 from gamma_nlp.check.probe.recorder import record
 from gamma_nlp.check.probe.tape import Key, Tape
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph import messages
+from gamma_nlp.graph import input_messages
 from gamma_nlp.graph.as_found import AsFound
 from gamma_nlp.graph.eval_mode import has_own_eval
 from gamma_nlp.graph.gradients import NeedsGradientsError
@@ -160,7 +160,7 @@ def run(
         raise
     except Exception as error:
         raise GammaError(
-            messages.forward_failed(model, where(), error, args, kwargs, function="probe")
+            input_messages.forward_failed(model, where(), error, args, kwargs, function="probe")
         ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.check.probe.additions import Sum
+from gamma_nlp.check.probe.changes import Changes
 from gamma_nlp.check.probe.noise import Signals
 from gamma_nlp.check.probe.report import Finding, Verdict
 from gamma_nlp.check.probe.tape import Key, Play, Ref, Step
@@ -76,11 +77,11 @@ class Judge:
         self.signals, self.counted, self.mute = signals, counted, mute
         self.tape, self.facts = signals.tape, signals.facts
         self.totals = {addition.step for addition in counted}
-        self.dtype = dtype
+        self.changes = Changes(signals, counted, dtype)
 
     def judge(self, gain: Gain, key: Key | None) -> Finding:
         """Compare one row of a gain table with what the gain does."""
-        uses = [] if key is None else self._reads(gain.name, key)
+        uses = [] if key is None else self.changes.reads(gain.name, key)
         if not uses:
             verdict: Verdict = "agrees" if gain.category is None else "inconclusive"
             return self._finding(gain, None, verdict, 0.0, "no operation reads it")
@@ -114,27 +115,17 @@ class Judge:
             why=why,
         )
 
-    def _reads(self, name: str, key: Key) -> list[tuple[Step, int]]:
-        """Return where the signal meets the gain, or something made of the gain alone."""
-        return [
-            (step, position)
-            for step in self.tape.steps
-            if step.index in self.facts.active_steps
-            for position, ref in enumerate(step.reads)
-            if ref.key not in self.facts.active and name in self.facts.origin.get(ref.key, ())
-        ]
-
     def _use(self, gain: Gain, key: Key, step: Step, position: int) -> _Use:
         """Change the gain where one step reads it, and see what moves."""
         place = (step.index, position)
-        factors = self._factors(key)
-        changed = {place: self._operand(gain, key, place, factors)}
-        play = self._play(changed, hold=self.totals)
+        factors = self.changes.factors(key)
+        changed = {place: self.changes.operand(gain, key, place, factors)}
+        play = self.changes.play(changed, hold=self.totals)
         found = self._settle(play, changed)
         if found is not None and found.category is Category.HEAD and self._steers(play):
             found = self._steered(changed) or found
         if found is not None and found.decides:  # say how far the change itself moves it
-            plain = self._play(changed, hold=self.totals, renewed=False)
+            plain = self.changes.play(changed, hold=self.totals, renewed=False)
             movement = max(plain.moved(ref) for ref in found.decides)
             found = replace(found, deviation=movement)
         if found is None:
@@ -145,13 +136,7 @@ class Judge:
             return found
         elif found.category is Category.BRANCH_LAST:
             found = self._check_zero(gain, key, place, found)
-        return replace(found, route=self._route(play))
-
-    def _route(self, play: Play) -> frozenset[tuple[str, str]]:
-        """Return the modules and operations that a change reaches, and those where it ends."""
-        steps = [self.facts.maker[key] for key in play.live]
-        steps += [self.tape.steps[i] for key in play.live for i in self.tape.readers(key)]
-        return frozenset((step.module, step.name) for step in steps)
+        return replace(found, route=self.changes.route(play))
 
     def _settle(
         self, play: Play, changed: dict[tuple[int, int], Tensor] | None = None
@@ -161,15 +146,15 @@ class Judge:
         Without ``changed`` the play let choices follow the gain, and these count as weights.
         """
         by = "" if changed else " by a choice"
-        skips = self._moved(play, [(a, a.skip) for a in self.counted])
+        skips = self.changes.moved(play, [(a, a.skip) for a in self.counted])
         if skips:
             return self._moving(Category.SHORTCUT, f"the skip moves{by}", skips)
         if muted := self._muted(play):
             return muted
-        branches = self._moved(play, [(a, a.branch) for a in self.counted])
+        branches = self.changes.moved(play, [(a, a.branch) for a in self.counted])
         if branches and changed:
-            near = self._play(changed, hold=self.totals | self.facts.weights)
-            straight = self._moved(near, [(a, a.branch) for a in self.counted])
+            near = self.changes.play(changed, hold=self.totals | self.facts.weights)
+            straight = self.changes.moved(near, [(a, a.branch) for a in self.counted])
             if straight:
                 return self._moving(Category.BRANCH_LAST, "the branch moves", straight)
         if branches:
@@ -178,7 +163,9 @@ class Judge:
         outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
         if outputs <= self.signals.tolerance:
             return None
-        if not self.counted and (self._renormalised(play) if changed else self._reaches_norm(play)):
+        if not self.counted and (
+            self.changes.renormalised(play) if changed else self.changes.reaches_norm(play)
+        ):
             what = "weight" if changed else "choice"
             why = f"no addition in the model; a {what} and a norm follow"
             return _Use(
@@ -201,14 +188,14 @@ class Judge:
                 place: strength * torch.randn(old.shape, generator=generator).to(old) * old
                 for place, old in changed.items()
             }
-            held = self._play(stronger, hold=self.totals)
-            if movement := self._largest(held):
+            held = self.changes.play(stronger, hold=self.totals)
+            if movement := self.changes.largest(held):
                 found = self._settle(held, stronger) if movement > CLEAR else None
                 if found is not None:
                     return found
                 continue  # something moves without a choice, too little to tell what
             try:
-                play = self._play(stronger, hold=self.totals, choices=True, renewed=False)
+                play = self.changes.play(stronger, hold=self.totals, choices=True, renewed=False)
             except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
                 continue
             if found := self._settle(play):
@@ -266,10 +253,6 @@ class Judge:
         why = "no addition and no output uses it"
         return _Use(category=Category.HEAD, deviation=max(moved), why=why)
 
-    def _moved(self, play: Play, operands: list[tuple[Sum, Ref]]) -> list[tuple[Sum, Ref, float]]:
-        moved = [(addition, ref, play.moved(ref)) for addition, ref in operands]
-        return [found for found in moved if found[2] > self.signals.tolerance]
-
     def _moving(self, category: Category, what: str, moved: list[tuple[Sum, Ref, float]]) -> _Use:
         addition, ref, movement = moved[0]
         module = self.tape.steps[addition.step].module
@@ -280,11 +263,11 @@ class Judge:
 
     def _check_zero(self, gain: Gain, key: Key, place: tuple[int, int], found: _Use) -> _Use:
         """Add to the reason whether the branch is 0 with the gain and later shifts at 0."""
-        zero = {place: self._operand(gain, key, place, 0.0)}
+        zero = {place: self.changes.operand(gain, key, place, 0.0)}
         hold = self.totals | self.facts.weights
-        near = self._play(zero, hold=hold, renewed=False)
-        zero |= self._shifts(near, place)
-        play = self._play(zero, hold=hold, renewed=False)
+        near = self.changes.play(zero, hold=hold, renewed=False)
+        zero |= self.changes.shifts(near, place)
+        play = self.changes.play(zero, hold=hold, renewed=False)
         left = []
         for addition in self.counted:
             if near.moved(addition.branch) > self.signals.tolerance:
@@ -296,66 +279,3 @@ class Judge:
         return replace(
             found, why=f"the branch moves without a weight, beside other parts,{found.where}"
         )
-
-    def _shifts(self, near: Play, place: tuple[int, int]) -> dict[tuple[int, int], Tensor]:
-        """Return zeros for what parameters add to the signal after the gain."""
-        found = {}
-        for step in self.tape.steps:
-            reached = step.index == place[0] or any(ref.key in near.live for ref in step.reads)
-            fused = step.index in self.facts.norms and step.index == place[0]
-            if not reached or not (fused or step.name in ("add", "sub")):
-                continue
-            for position, ref in enumerate(step.reads):
-                constant = ref.key not in self.facts.active and self.facts.origin.get(ref.key)
-                if constant and (step.index, position) != place:
-                    found[step.index, position] = torch.zeros_like(self.tape.value(ref))
-        return found
-
-    def _renormalised(self, play: Play) -> bool:
-        """Return whether a norm follows a weight that the gain moves."""
-        values = {}
-        reached = {i for i in self.facts.weights if self.tape.steps[i].writes[0].key in play.live}
-        for index in reached:
-            key = self.tape.steps[index].writes[0].key
-            values[key] = play.live[key]
-        further = self.tape.play(values, hold=reached, renew=self.signals.renew)
-        return self._reaches_norm(further)
-
-    def _largest(self, play: Play) -> float:
-        """Return the largest movement of an operand of an addition or of an output."""
-        refs = [ref for addition in self.counted for ref in (addition.skip, addition.branch)]
-        return max((play.moved(ref) for ref in (*refs, *self.tape.outputs)), default=0.0)
-
-    def _reaches_norm(self, play: Play) -> bool:
-        return any(
-            self.signals.moves(play, ref)
-            for index in self.facts.norms
-            for ref in self.tape.steps[index].reads
-        )
-
-    def _play(
-        self,
-        operands: dict[tuple[int, int], Tensor],
-        hold: set[int],
-        choices: bool = False,
-        renewed: bool = True,
-    ) -> Play:
-        """Play a change, by default renewed at each step: so it neither fades nor cancels."""
-        renew = self.signals.renew if renewed else None
-        return self.tape.play(operands=operands, hold=hold, choices=choices, renew=renew)
-
-    def _factors(self, key: Key) -> Tensor:
-        """Return a factor for each channel, between 0.5 and 2 and never near 1."""
-        row = self.tape.whole(key, self.dtype)
-        generator = torch.Generator().manual_seed(1)
-        draws = torch.rand(row.shape, generator=generator).to(row)
-        return torch.where(draws < 0.5, 0.5 + 0.6 * draws, 0.6 + 1.4 * draws)
-
-    def _operand(
-        self, gain: Gain, key: Key, place: tuple[int, int], factors: Tensor | float
-    ) -> Tensor:
-        """Return the operand at a place, computed from (offset + gain) times the factors."""
-        weight = self.tape.whole(key, self.dtype)
-        changed = (gain.offset + weight) * factors - gain.offset
-        play = self.tape.play({key: changed.untyped_storage()}, hold=self.facts.active_steps)
-        return play.value(self.tape.steps[place[0]].reads[place[1]])

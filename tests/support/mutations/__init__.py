@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -26,3 +27,25 @@ def mutant(module: ModuleType, mutation: Mutation | None) -> ModuleType:
     fresh = ModuleType(module.__name__)  # dataclasses look their module up by its name
     exec(compile(source, f"<{mutation.name if mutation else 'unchanged'}>", "exec"), vars(fresh))
     return fresh
+
+
+def remade(
+    modules: Sequence[ModuleType],
+    changed: ModuleType | None = None,
+    mutation: Mutation | None = None,
+) -> ModuleType:
+    """The last of some modules, all made again from their source, one of them changed.
+
+    Each module stands after those that it takes names from, and takes them from the fresh ones.
+    """
+    fresh: dict[str, ModuleType] = {}
+    for module in modules:
+        made = mutant(module, mutation if module is changed else None)
+        for name, value in list(vars(made).items()):
+            home = fresh.get(getattr(value, "__module__", None) or "")
+            if isinstance(value, ModuleType):
+                setattr(made, name, fresh.get(value.__name__, value))
+            elif home is not None and name in vars(home):
+                setattr(made, name, vars(home)[name])
+        fresh[module.__name__] = made
+    return made

@@ -7,6 +7,7 @@ rule: its category, its kind, and the addition that settles it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from gamma_nlp.gains.category import Category
 from gamma_nlp.graph.nodes import Graph, Op, Scale
@@ -23,8 +24,8 @@ class Draft:
     def __init__(self) -> None:
         self.graph = Graph()
 
-    def op(self, op: Op, *parents: int) -> int:
-        return self.graph.add(op, op.value, parents)
+    def op(self, op: Op, *parents: int, name: str = "") -> int:
+        return self.graph.add(op, name or op.value, parents)
 
     def source(self) -> int:
         return self.op(Op.SOURCE)
@@ -38,13 +39,22 @@ class Draft:
     def add(self, x: int, y: int) -> int:
         return self.op(Op.ADD, x, y)
 
+    def subtract(self, x: int, y: int) -> int:
+        return self.op(Op.ADD, x, y, name="sub")
+
+    def total(self, x: int) -> int:
+        """One number, the mean of x."""
+        index = self.op(Op.LINEAR, x, name="mean")
+        self.graph.nodes[index] = replace(self.graph.nodes[index], total=True)
+        return index
+
     def norm(self, x: int, gain: str) -> int:
         scale = Scale(parameter=gain, offset=0, kind="layer_norm")
         return self.graph.add(Op.NORM, "layer_norm", (x,), scale=scale)
 
     def vector(self, x: int, name: str) -> int:
         scale = Scale(parameter=name, offset=0, kind=None)
-        return self.graph.add(Op.LINEAR, "mul", (x,), scale=scale)
+        return self.graph.add(Op.LINEAR, "mul", (x,), scale=scale, factors=frozenset([name]))
 
     def attention(self, query: int, key: int) -> int:
         return self.op(Op.CONTRACT, self.op(Op.SOFTMAX, self.op(Op.CONTRACT, query, key)), key)
@@ -137,6 +147,70 @@ def two_layer_scales(draft: Draft) -> Places:
     return {name: (LAST, "layer_scale", total) for name in ("first", "second")}
 
 
+def divisor_of_a_branch(draft: Draft) -> Places:
+    """x + F(x) / (w G(x)): w scales no branch."""
+    x = draft.source()
+    divisor = draft.vector(draft.weight(x), "divisor")
+    draft.add(x, draft.op(Op.NONLINEAR, draft.weight(x), divisor, name="div"))
+    return {}
+
+
+def layer_scale_of_the_start_and_the_branch(draft: Draft) -> Places:
+    """y + w F(y), where y = w x: what comes before the start mixes nothing."""
+    start = draft.vector(draft.weight(draft.source()), "scale")
+    total = draft.add(start, draft.vector(draft.weight(start), "scale"))
+    return {"scale": (LAST, "layer_scale", total)}
+
+
+def projections_beside_bent_branches(draft: Draft) -> Places:
+    """W x + F(x), where F has two weights and one of these between them."""
+    places: Places = {}
+    for op, parents in ((Op.NONLINEAR, 1), (Op.SOFTMAX, 1), (Op.CONTRACT, 2)):
+        x = draft.source()
+        between = draft.op(op, *[draft.weight(x)] * parents)
+        total = draft.add(draft.norm(draft.weight(x), op.value), draft.weight(between))
+        places[op.value] = (SHORTCUT, "layer_norm", total)
+    return places
+
+
+def projection_beside_a_free_path(draft: Draft) -> Places:
+    """What also reaches the skip without a weight is no start of a projection."""
+    x, shared = draft.source(), draft.source()
+    skip = draft.op(Op.NONLINEAR, draft.norm(x, "beside"), draft.weight(x), shared)
+    draft.add(skip, draft.op(Op.NONLINEAR, draft.mlp(x), shared))
+    return {"beside": (HEAD, "layer_norm", None)}
+
+
+def trunk_beside_a_branch(draft: Draft) -> Places:
+    """Two additions of another stream, which run between start and sum, make no outer skip."""
+    x, other = draft.source(), draft.source()
+    start = draft.weight(x)
+    inner = draft.add(start, draft.weight(draft.norm(start, "inside")))
+    for _ in range(2):
+        other = draft.add(other, draft.weight(other))
+    return {"inside": (INNER, "layer_norm", draft.add(x, draft.weight(inner)))}
+
+
+def trunk_with_a_square(draft: Draft) -> Places:
+    """A product of a signal with itself is no gate."""
+    x = draft.source()
+    start = draft.weight(x)
+    first = draft.add(start, draft.weight(draft.norm(start, "first")))
+    square = draft.op(Op.NONLINEAR, first, first, name="mul")
+    second = draft.add(square, draft.weight(draft.norm(square, "second")))
+    draft.add(x, draft.weight(second))
+    return {"first": (INNER, "layer_norm", first), "second": (INNER, "layer_norm", second)}
+
+
+def sum_behind_a_choice(draft: Draft) -> Places:
+    """A sum that chooses what a softmax reads is no score."""
+    x = draft.source()
+    total = draft.add(x, draft.weight(draft.norm(x, "before")))
+    chosen = draft.op(Op.LINEAR, draft.weight(x), draft.op(Op.CHOICE, total))
+    draft.op(Op.SOFTMAX, chosen)
+    return {"before": (INNER, "layer_norm", total)}
+
+
 def gains_of_several_branches(draft: Draft) -> Places:
     """A table names the first of the additions that settle a gain's category."""
     x = draft.source()
@@ -180,10 +254,17 @@ GRAPHS: tuple[Callable[[Draft], Places], ...] = (
     later_of_two_skips_is_the_first_operand,
     later_of_two_projections_is_the_second_operand,
     later_of_two_projections_is_the_first_operand,
+    projections_beside_bent_branches,
+    projection_beside_a_free_path,
+    trunk_beside_a_branch,
+    trunk_with_a_square,
     norm_beside_a_branch,
     skips_that_cross_no_weight,
     norm_of_a_norm,
     two_layer_scales,
+    divisor_of_a_branch,
+    layer_scale_of_the_start_and_the_branch,
     gains_of_several_branches,
     queries_and_what_is_none,
+    sum_behind_a_choice,
 )

@@ -31,6 +31,7 @@ LOSSES = (
     Mutation(
         "norms lead to a loss", "Op.WEIGHT, Op.NORM, Op.CONTRACT})", "Op.WEIGHT, Op.CONTRACT})"
     ),
+    Mutation("contractions lead to a loss", ", Op.CONTRACT})\n", "})\n"),
     Mutation("linear readings are losses", _ENDS, _ENDS.replace("self._bent[index] and ", "")),
     Mutation(
         "what also leads elsewhere is a loss",

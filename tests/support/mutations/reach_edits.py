@@ -58,11 +58,6 @@ REACH = (
     Mutation("softmaxes bend no path", _BENDS, _BENDS.replace("Op.SOFTMAX, ", "")),
     Mutation("contractions bend no path", _BENDS, _BENDS.replace(", Op.CONTRACT", "")),
     Mutation("norms bend a path", _BENDS, _BENDS.replace("})", ", Op.NORM})")),
-    Mutation(
-        "a nonlinearity bends a path with no weight before it",
-        "opened | weighted\n",
-        "opened | weighted | weightless\n",
-    ),
     Mutation("a second nonlinearity unbends", "opened | weighted\n", "weighted\n"),
     Mutation(
         "a bent path is not flat",

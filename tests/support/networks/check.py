@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 
+from gamma_nlp import GammaError
 from gamma_nlp.gains.by_graph import from_graph
 from gamma_nlp.graph.nodes import Graph
 from gamma_nlp.graph.trace import trace
@@ -39,3 +40,13 @@ def wrong(seed: int) -> str | None:
     if not lines:
         return None
     return "\n".join([f"seed {seed}: {network.description}", *lines])
+
+
+def misplaces(seed: int) -> bool:
+    """Whether changed source places some gain otherwise; an error for source that does not run."""
+    try:
+        return wrong(seed) is not None
+    except GammaError as error:
+        if error.__cause__ is not None:
+            raise  # the mutation does not run
+        return True  # a norm whose gain is not found
