@@ -180,7 +180,7 @@ POLICY = Edits(
         M("unused gains decay", "if what.category is None:", "if False:"),
         M(
             "multipliers above 1 are refused",
-            "if not math.isfinite(value) or value < 0:",
+            "if not 0 <= value <= sys.float_info.max:",
             "if not 0 <= value <= 1:",
         ),
         M(
