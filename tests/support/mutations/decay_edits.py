@@ -430,7 +430,7 @@ UNTRAINED = Edits(
 
 ANNOUNCE = Edits(
     "decay/announce.py",
-    ("tests/decay/test_plan.py", "tests/hf/test_trainer.py"),
+    ("tests/decay/test_announce.py",),
     (
         M(
             "norms of the parameter",
