@@ -36,37 +36,6 @@ def curve(
 SPLIT = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize(("make", "data"), [(tiny_bert, classified), (tiny_gpt2, texts)])
-def test_accumulated_batches_train_like_one_double_batch(
-    tmp_path: Path, make: Any, data: Any, smoothing: float
-) -> None:
-    changes = {"label_smoothing_factor": smoothing}
-    whole = curve(tmp_path, GammaTrainer, make(), data(), **changes)
-    split = curve(tmp_path, GammaTrainer, make(), data(), **SPLIT, **changes)
-    torch.testing.assert_close(split, whole, rtol=2e-4, atol=1e-5)
-
-
-def test_the_stock_trainer_doubles_what_this_one_does_not(tmp_path: Path) -> None:
-    """If this fails, transformers has mended it and the probe may go."""
-    whole = curve(tmp_path, Trainer, tiny_bert(), classified(), max_steps=1)
-    split = curve(tmp_path, Trainer, tiny_bert(), classified(), max_steps=1, **SPLIT)
-    assert split[0][0] == pytest.approx(2 * whole[0][0], rel=1e-3)
-
-
-def test_a_custom_loss_that_ignores_the_count_is_averaged_too(tmp_path: Path) -> None:
-    class Weighted(GammaTrainer):
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            logits = model(input_ids=inputs["input_ids"]).logits
-            return nn.functional.cross_entropy(
-                logits, inputs["labels"], weight=torch.tensor([1.0, 1.0])
-            )
-
-    whole = curve(tmp_path, Weighted, tiny_bert(), classified())
-    split = curve(tmp_path, Weighted, tiny_bert(), classified(), **SPLIT)
-    torch.testing.assert_close(split, whole, rtol=2e-4, atol=1e-5)
-
-
 def trainer_of(folder: Path, model: nn.Module, data: Any, **kwargs: Any) -> GammaTrainer:
     return GammaTrainer(
         model=model,
@@ -120,6 +89,37 @@ def test_a_batch_without_targets_leaves_the_question_open(tmp_path: Path) -> Non
     trainer._get_num_items_in_batch([batch_of(texts())], torch.device("cpu"))
     assert not trainer._loss_in_doubt()
     assert trainer.model_accepts_loss_kwargs
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("make", "data"), [(tiny_bert, classified), (tiny_gpt2, texts)])
+def test_accumulated_batches_train_like_one_double_batch(
+    tmp_path: Path, make: Any, data: Any, smoothing: float
+) -> None:
+    changes = {"label_smoothing_factor": smoothing}
+    whole = curve(tmp_path, GammaTrainer, make(), data(), **changes)
+    split = curve(tmp_path, GammaTrainer, make(), data(), **SPLIT, **changes)
+    torch.testing.assert_close(split, whole, rtol=2e-4, atol=1e-5)
+
+
+def test_the_stock_trainer_doubles_what_this_one_does_not(tmp_path: Path) -> None:
+    """If this fails, transformers has mended it and the probe may go."""
+    whole = curve(tmp_path, Trainer, tiny_bert(), classified(), max_steps=1)
+    split = curve(tmp_path, Trainer, tiny_bert(), classified(), max_steps=1, **SPLIT)
+    assert split[0][0] == pytest.approx(2 * whole[0][0], rel=1e-3)
+
+
+def test_a_custom_loss_that_ignores_the_count_is_averaged_too(tmp_path: Path) -> None:
+    class Weighted(GammaTrainer):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            logits = model(input_ids=inputs["input_ids"]).logits
+            return nn.functional.cross_entropy(
+                logits, inputs["labels"], weight=torch.tensor([1.0, 1.0])
+            )
+
+    whole = curve(tmp_path, Weighted, tiny_bert(), classified())
+    split = curve(tmp_path, Weighted, tiny_bert(), classified(), **SPLIT)
+    torch.testing.assert_close(split, whole, rtol=2e-4, atol=1e-5)
 
 
 def summed(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
