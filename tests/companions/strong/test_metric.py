@@ -47,9 +47,12 @@ def test_a_lasting_gradient_takes_its_rate_times_the_factor(cls: Any, settings: 
     torch.testing.assert_close(2 * (before - w.detach()), far * gradient, rtol=5e-3, atol=0)
 
 
-def test_a_weight_without_any_gradient_becomes_zero_and_the_others_do_not_notice() -> None:
+@pytest.mark.parametrize("eps", [1e-20, 1e-40])  # 1 / 1e-40 is beyond float32
+def test_a_weight_without_any_gradient_becomes_zero_and_the_others_do_not_notice(
+    eps: float,
+) -> None:
     w = nn.Parameter(torch.ones(3))
-    optimizer = OPTIM.Adam([w], lr=1e-3, eps=1e-20)
+    optimizer = OPTIM.Adam([w], lr=1e-3, eps=eps)
     how: Any = {"rule": "magnitude", "ratio": 5e3, "metric": "preconditioner"}
     strong = StrongRegularizer(optimizer, names=["0.0"], l1=1e-3, l2=1e-3, **how)
     w.grad = torch.tensor([1.0, 0.0, 1.0])
@@ -64,6 +67,13 @@ def test_an_optimizer_whose_metric_is_unknown_is_refused(cls: Any) -> None:
         StrongRegularizer(optimizer, names=["0.0"], l1=1.0, metric="preconditioner")
     with pytest.raises(GammaError, match="metric must be one of 'euclidean', 'preconditioner'"):
         StrongRegularizer(optimizer, names=["0.0"], l1=1.0, metric="adam")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_reaches_are_not_rounded_to_the_weights_precision(dtype: torch.dtype) -> None:
+    w = nn.Parameter(torch.ones(2, dtype=dtype))
+    (far,) = reaches(OPTIM.SGD([w], lr=0.5, momentum=0.7), [(0, 0)], [0.5])
+    assert far.item() == pytest.approx(0.5 / (1 - 0.7), rel=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

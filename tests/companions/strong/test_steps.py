@@ -24,6 +24,12 @@ class Foreign(OPTIM.Adam):
     __module__ = "elsewhere"
 
 
+class Future(OPTIM.Adam):
+    """One that a later torch may bring."""
+
+    __module__ = "torch.optim.future"
+
+
 @pytest.mark.parametrize(
     ("cls", "settings", "apart"),
     [
@@ -33,6 +39,7 @@ class Foreign(OPTIM.Adam):
         (OPTIM.Adam, {}, False),
         (OPTIM.Adam, {"decoupled_weight_decay": True}, True),
         (Foreign, {"decoupled_weight_decay": True}, False),
+        (Future, {"decoupled_weight_decay": True}, False),
     ],
 )
 @pytest.mark.parametrize(("l1", "l2"), [(0.3, 0.0), (0.0, 0.7), (0.3, 0.7)])
