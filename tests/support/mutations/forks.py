@@ -15,7 +15,7 @@ import hypothesis  # noqa: F401
 import pytest
 import transformers.trainer  # noqa: F401
 
-LONGEST = 300
+LONGEST = 600
 """Seconds that a run may take: a mutant may never end."""
 
 
