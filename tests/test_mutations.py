@@ -7,6 +7,7 @@ mutation fails until it is rewritten.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.support.mutations import Mutation
 from tests.support.mutations.companion_edits import COMPANIONS
 from tests.support.mutations.decay_edits import DECAY
-from tests.support.mutations.files import Edits, copy_tree, edited, run_tests
+from tests.support.mutations.files import Edits, Run, copy_tree, edited, runner
 from tests.support.mutations.hf_edits import HF
 
 ALL = (*DECAY, *HF, *COMPANIONS)
@@ -31,13 +32,21 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_tree(tmp_path_factory.mktemp("tree"))
 
 
-def test_the_copy_passes_as_it_is(tree: Path) -> None:
-    done = run_tests(tree, tuple(sorted({test for edits in ALL for test in edits.tests})))
-    assert done.returncode == 0, done.stdout[-2000:]
+@pytest.fixture(scope="module")
+def run(tree: Path) -> Iterator[Run]:
+    with runner(tree) as run:
+        yield run
+
+
+def test_the_copy_passes_as_it_is(run: Run) -> None:
+    done = run(tuple(sorted({test for edits in ALL for test in edits.tests})))
+    assert done.code == 0, done.output
 
 
 @pytest.mark.parametrize(("edits", "mutation"), EACH)
-def test_a_changed_meaning_is_noticed(tree: Path, edits: Edits, mutation: Mutation) -> None:
+def test_a_changed_meaning_is_noticed(
+    tree: Path, run: Run, edits: Edits, mutation: Mutation
+) -> None:
     with edited(tree, edits, mutation):
-        done = run_tests(tree, edits.tests)
-    assert done.returncode == 1, done.stdout[-2000:]  # a test failed; 2: the mutant does not load
+        done = run(edits.tests)
+    assert done.code == 1, done.output  # a test failed; 2: the mutant does not load

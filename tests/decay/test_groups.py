@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
-from gamma_nlp.decay.groups import Decay, assign, param_groups
-from gamma_nlp.decay.policy import PRESETS, DecayPolicy
+from gamma_nlp.decay.groups import Decay, assign, merged_groups, param_groups
+from gamma_nlp.decay.policy import PRESETS, DecayPolicy, Mode
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.gains.table import GainTable
@@ -164,3 +165,23 @@ def test_groups_name_parameters_without_their_wrappers() -> None:
         groups = param_groups(model, weight_decay=0.1, policy="none", table=toy_table())
         names = [name for group in groups for name in group["param_names"]]
         assert sorted(names) == sorted(name for name, _ in Toy().named_parameters())
+
+
+@pytest.mark.parametrize("native", ["decoupled", "coupled"])
+def test_the_hook_decays_what_the_optimizer_cannot(native: Mode) -> None:
+    """In another mode, and gains toward a value other than 0: the groups say which."""
+    table = toy_table()  # last is stored as 1 + weight
+    for mode in get_args(Mode):
+        policy = DecayPolicy(mode=mode, branch_inner=0.5)
+        decays = assign(table, policy, 0.1)
+        groups = merged_groups(dict(Toy().named_parameters()), decays, native=native)
+        found = {name: group for group in groups for name in group["param_names"]}
+        last, inner = found["last"], found["inner"]
+        assert (last["weight_decay"], last["gamma_decay"], last["gamma_offset"]) == (0.0, 0.1, 1.0)
+        assert last["gamma_mode"] == mode
+        if mode == native:
+            assert inner["weight_decay"] == 0.05 and "gamma_decay" not in inner
+        else:
+            assert (inner["weight_decay"], inner["gamma_decay"]) == (0.0, 0.05)
+            assert inner["gamma_offset"] == 0.0
+        assert found["trunk"]["weight_decay"] == 0.0 and "gamma_mode" not in found["trunk"]

@@ -17,7 +17,6 @@ from torch.optim.lr_scheduler import (
 from transformers import get_scheduler
 
 from gamma_nlp import GammaError, categorize, make_optimizer
-from gamma_nlp.decay.announce import gain_norms
 from gamma_nlp.decay.plan import GRID, plan_decay, rates_of_scheduler
 
 STEPS = 7
@@ -100,22 +99,6 @@ def test_a_step_that_decays_everything_is_refused() -> None:
     )
     with pytest.raises(GammaError, match="more than the whole gain"):
         plan_decay(own, [[0.1]] * len(own.param_groups))
-
-
-def test_norms_are_root_mean_squares_of_the_effective_gain() -> None:
-    class Offset(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.norm = nn.Linear(4, 4), nn.RMSNorm(4, elementwise_affine=False)
-            self.gain = nn.Parameter(torch.tensor([1.0, 2.0, -1.0, 0.0]))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.norm(self.inner(x)) * (1 + self.gain)
-
-    model = Offset()
-    table = categorize(model, torch.randn(3, 4))
-    assert gain_norms(model, table) == {"head": pytest.approx(math.sqrt((4 + 9 + 0 + 1) / 4))}
-    assert gain_norms(block(), table) == {}
 
 
 def test_groups_with_other_rates_and_frozen_gains_have_their_own_doses() -> None:

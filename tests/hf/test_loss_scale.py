@@ -36,37 +36,6 @@ def curve(
 SPLIT = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize(("make", "data"), [(tiny_bert, classified), (tiny_gpt2, texts)])
-def test_accumulated_batches_train_like_one_double_batch(
-    tmp_path: Path, make: Any, data: Any, smoothing: float
-) -> None:
-    changes = {"label_smoothing_factor": smoothing}
-    whole = curve(tmp_path, GammaTrainer, make(), data(), **changes)
-    split = curve(tmp_path, GammaTrainer, make(), data(), **SPLIT, **changes)
-    torch.testing.assert_close(split, whole, rtol=2e-4, atol=1e-5)
-
-
-def test_the_stock_trainer_doubles_what_this_one_does_not(tmp_path: Path) -> None:
-    """If this fails, transformers has mended it and the probe may go."""
-    whole = curve(tmp_path, Trainer, tiny_bert(), classified(), max_steps=1)
-    split = curve(tmp_path, Trainer, tiny_bert(), classified(), max_steps=1, **SPLIT)
-    assert split[0][0] == pytest.approx(2 * whole[0][0], rel=1e-3)
-
-
-def test_a_custom_loss_that_ignores_the_count_is_averaged_too(tmp_path: Path) -> None:
-    class Weighted(GammaTrainer):
-        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            logits = model(input_ids=inputs["input_ids"]).logits
-            return nn.functional.cross_entropy(
-                logits, inputs["labels"], weight=torch.tensor([1.0, 1.0])
-            )
-
-    whole = curve(tmp_path, Weighted, tiny_bert(), classified())
-    split = curve(tmp_path, Weighted, tiny_bert(), classified(), **SPLIT)
-    torch.testing.assert_close(split, whole, rtol=2e-4, atol=1e-5)
-
-
 def trainer_of(folder: Path, model: nn.Module, data: Any, **kwargs: Any) -> GammaTrainer:
     return GammaTrainer(
         model=model,
@@ -139,16 +108,6 @@ def rooted(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Any:
     return 2 * summed(outputs, labels, num_items_in_batch).sqrt()
 
 
-@pytest.mark.parametrize("function", [summed, averaged, penalised])
-def test_a_loss_function_of_the_user_is_averaged_where_it_ignores_the_count(
-    tmp_path: Path, function: Any
-) -> None:
-    split = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
-    whole = curve(tmp_path, GammaTrainer, tiny_bert(), classified(), loss=function)
-    parts = curve(tmp_path, GammaTrainer, tiny_bert(), classified(), loss=function, **split)
-    torch.testing.assert_close(parts, whole, rtol=2e-4, atol=1e-5)
-
-
 class Outer(GammaTrainer):
     """Adds a mean to the stock loss, as the distance to another model is added."""
 
@@ -178,22 +137,6 @@ def inner(now: float) -> nn.Module:
     model.now = now
     model.register_buffer("start", model.lm_head.weight.detach().clone(), persistent=False)
     return model
-
-
-@pytest.mark.parametrize(
-    ("kind", "make"),
-    [(Outer, tiny_gpt2), (GammaTrainer, lambda: inner(1.0)), (GammaTrainer, lambda: inner(0.0))],
-    ids=["in the trainer", "in the model", "later"],
-)
-def test_a_penalty_beside_the_stock_loss_is_averaged(
-    tmp_path: Path, kind: Any, make: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    split = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
-    whole = curve(tmp_path, kind, make(), texts())
-    with caplog.at_level("INFO", logger="gamma_nlp"):
-        parts = curve(tmp_path, kind, make(), texts(), **split)
-    torch.testing.assert_close(parts, whole, rtol=2e-4, atol=1e-5)
-    assert caplog.text.count("a part of the loss of") == 1
 
 
 def test_a_loss_that_follows_the_count_is_asked_less_and_less(
@@ -244,3 +187,60 @@ def test_what_the_user_declares_is_not_asked(tmp_path: Path, declared: bool) -> 
     trainer.train()
     assert trainer.loss_is_scaled_for_ga is declared
     assert trainer._loss_scale is LossScale.UNKNOWN
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize(("make", "data"), [(tiny_bert, classified), (tiny_gpt2, texts)])
+def test_accumulated_batches_train_like_one_double_batch(
+    tmp_path: Path, make: Any, data: Any, smoothing: float
+) -> None:
+    changes = {"label_smoothing_factor": smoothing}
+    whole = curve(tmp_path, GammaTrainer, make(), data(), **changes)
+    split = curve(tmp_path, GammaTrainer, make(), data(), **SPLIT, **changes)
+    torch.testing.assert_close(split, whole, rtol=2e-4, atol=1e-5)
+
+
+def test_the_stock_trainer_doubles_what_this_one_does_not(tmp_path: Path) -> None:
+    """If this fails, transformers has mended it and the probe may go."""
+    whole = curve(tmp_path, Trainer, tiny_bert(), classified(), max_steps=1)
+    split = curve(tmp_path, Trainer, tiny_bert(), classified(), max_steps=1, **SPLIT)
+    assert split[0][0] == pytest.approx(2 * whole[0][0], rel=1e-3)
+
+
+def test_a_custom_loss_that_ignores_the_count_is_averaged_too(tmp_path: Path) -> None:
+    class Weighted(GammaTrainer):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            logits = model(input_ids=inputs["input_ids"]).logits
+            return nn.functional.cross_entropy(
+                logits, inputs["labels"], weight=torch.tensor([1.0, 1.0])
+            )
+
+    whole = curve(tmp_path, Weighted, tiny_bert(), classified())
+    split = curve(tmp_path, Weighted, tiny_bert(), classified(), **SPLIT)
+    torch.testing.assert_close(split, whole, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [summed, averaged, penalised])
+def test_a_loss_function_of_the_user_is_averaged_where_it_ignores_the_count(
+    tmp_path: Path, function: Any
+) -> None:
+    split = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+    whole = curve(tmp_path, GammaTrainer, tiny_bert(), classified(), loss=function)
+    parts = curve(tmp_path, GammaTrainer, tiny_bert(), classified(), loss=function, **split)
+    torch.testing.assert_close(parts, whole, rtol=2e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [(Outer, tiny_gpt2), (GammaTrainer, lambda: inner(1.0)), (GammaTrainer, lambda: inner(0.0))],
+    ids=["in the trainer", "in the model", "later"],
+)
+def test_a_penalty_beside_the_stock_loss_is_averaged(
+    tmp_path: Path, kind: Any, make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    split = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}
+    whole = curve(tmp_path, kind, make(), texts())
+    with caplog.at_level("INFO", logger="gamma_nlp"):
+        parts = curve(tmp_path, kind, make(), texts(), **split)
+    torch.testing.assert_close(parts, whole, rtol=2e-4, atol=1e-5)
+    assert caplog.text.count("a part of the loss of") == 1

@@ -11,7 +11,7 @@ from gamma_nlp import GammaError, make_optimizer
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import decay_groups
 from gamma_nlp.gains.table import GainTable
-from gamma_nlp.hf.optimizer import fit_groups, group_names, made_here, refuse_deepspeed
+from gamma_nlp.hf.optimizer import fit_groups, group_names, made_here, refuse_deepspeed, refuse_name
 from gamma_nlp.hf.resume import decays, fitted_loading, reapply, with_names
 
 
@@ -61,6 +61,20 @@ def test_deepspeed_may_not_make_the_optimizer_or_hide_shapes() -> None:
         refuse_deepspeed(deepspeed({"optimizer": {"type": "AdamW"}}, stage=2))
     with pytest.raises(GammaError, match="stage 3"):
         refuse_deepspeed(deepspeed({}, stage=3))
+
+
+@pytest.mark.parametrize(
+    ("optim", "why"),
+    [
+        ("galore_adamw_layerwise", "it chooses its own parameter groups"),
+        ("newer_adamw_layerwise", "it is one optimizer per parameter"),
+        ("adalomo", "it updates parameters during the backward pass"),
+    ],
+)
+def test_optimizers_without_groups_are_refused_by_their_name(optim: str, why: str) -> None:
+    with pytest.raises(GammaError, match=f"optim='{optim}' cannot take a decay policy: {why}"):
+        refuse_name(optim)
+    refuse_name("adamw_torch_fused")
 
 
 def test_only_optimizers_of_this_library_count_as_made_here() -> None:

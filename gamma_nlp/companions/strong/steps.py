@@ -17,7 +17,10 @@ from gamma_nlp.companions.strong.metric import reaches
 from gamma_nlp.companions.strong.rules import StrongSettings
 from gamma_nlp.companions.strong.shrink import bundles, proximal
 from gamma_nlp.companions.strong.targets import vector
-from gamma_nlp.decay.known_optimizers import NATIVE, native_mode
+from gamma_nlp.decay.known_optimizers import NATIVE, native_mode, qualified
+
+MUON = "torch.optim.Muon"
+"""Decays apart too; no gain can be in it, so policies know nothing of it."""
 
 
 def compare(
@@ -65,8 +68,8 @@ def less_decay(w: Tensor, optimizer: Optimizer, group: Mapping[str, Any]) -> Ten
     cls = type(optimizer)
     if not decay or not cls.__module__.startswith("torch.optim"):
         return w
-    known = f"{cls.__module__}.{cls.__qualname__}" in NATIVE
-    apart = known and native_mode(cls, group) == "decoupled"
+    name = qualified(cls)
+    apart = name == MUON or (name in NATIVE and native_mode(cls, group) == "decoupled")
     if cls is torch.optim.SGD:
         apart = not group["momentum"]
     return w * (1 - group["lr"] * decay) if apart else w

@@ -135,3 +135,30 @@ def test_multipliers_need_no_gradients_around_them(mode: Any) -> None:
     expected = multipliers(net, loss_fn, [x])["1"]
     with mode():
         assert torch.equal(multipliers(net, loss_fn, [x])["1"], expected)
+
+
+def squares(net: nn.Module, batch: Any) -> Tensor:
+    """A loss that calls the net as often as a batch says."""
+    x, y, calls = batch
+    outputs = [net(x.roll(call, 1)) for call in range(calls)]
+    return (torch.stack(outputs).prod(0) - y).square().mean()
+
+
+def test_a_batch_that_is_called_twice_counts_no_more_than_others() -> None:
+    norm = nn.BatchNorm1d(3).double()
+    norm.bias.data.fill_(0.5)  # the mean of the output has no part in mu
+    net = nn.Sequential(norm)
+    batches = [(normal(20, 3), normal(20, 3, seed=1), 2), (normal(5, 3), normal(5, 3, seed=2), 1)]
+    found = multipliers(net.eval(), squares, batches)["0"]  # uses the batch in any mode
+    net.train()
+    whole = torch.stack([squares(net, one) * len(one[0]) / 25 for one in batches]).sum()
+    (slope,) = torch.autograd.grad(whole, [norm.weight])
+    torch.testing.assert_close(found, -slope, rtol=1e-3, atol=1e-6)  # at gain 1, up to eps
+
+
+def test_a_unit_that_does_not_vary_has_no_multiplier() -> None:
+    x = normal(16, 3)
+    x[:, 1] = 2.0
+    net = nn.Sequential(nn.BatchNorm1d(3).double())
+    found = multipliers(net, squares, [(x, normal(16, 3, seed=1), 1)])["0"]
+    assert found.isnan().tolist() == [False, True, False]

@@ -48,6 +48,26 @@ def test_rates_are_those_of_the_optimizer() -> None:
     assert one(ADAMW([w], lr=torch.tensor(0.8))).rate == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"dampening": 0.25}, {"nesterov": True}], ids=["plain", "dampened", "nesterov"]
+)
+def test_rate_and_angle_are_those_of_all_steps_that_one_gradient_makes(settings: Any) -> None:
+    w = torch.zeros(1, requires_grad=True)
+    optimizer, steps = SGD([w], lr=1.0, momentum=0.75, **settings), []
+    for step in range(60):
+        before = w.item()
+        w.grad = torch.full((1,), float(step == 1))  # the first one would go undampened
+        optimizer.step()
+        steps.append(before - w.item())
+    w.data.fill_(2.0)
+    w.grad = torch.ones(1)  # 2 at norm 1
+    optimizer.param_groups[0]["weight_decay"] = 0.01
+    found = one(optimizer)
+    assert found.rate == pytest.approx(sum(steps) / 2**2)
+    turned = math.sqrt(sum(step**2 for step in steps)) * 2 / found.equilibrium_norm**2
+    assert found.equilibrium_angle == pytest.approx(turned)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("make", [SGD, ADAM, ADAMW, torch.optim.RMSprop])
 def test_every_precision_has_the_same_rates(make: Any, dtype: torch.dtype) -> None:

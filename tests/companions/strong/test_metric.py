@@ -9,12 +9,89 @@ import torch
 from torch import Tensor, nn
 
 from gamma_nlp import GammaError
+from gamma_nlp.companions.strong.metric import reaches
 from gamma_nlp.companions.strong.regularizer import StrongRegularizer
 
 CURVATURE = torch.tensor([1e4, 20.0, 2.0, 0.5])
 LASSO = torch.tensor([0.9999, 0.95, 0.5, 0.0])
 """Where h (w - 1)**2 / 2 + |w| is least: 1 - 1 / h, but not below 0."""
 OPTIM = torch.optim
+
+
+@pytest.mark.parametrize(
+    ("cls", "settings"),
+    [
+        (OPTIM.SGD, {}),
+        (OPTIM.SGD, {"dampening": 0.25}),
+        (OPTIM.SGD, {"momentum": 0.5}),
+        (OPTIM.SGD, {"momentum": 0.5, "dampening": 0.25}),
+        (OPTIM.Adam, {"betas": (0.5, 0.999), "eps": 0.5}),
+        (OPTIM.Adam, {"betas": (0.5, 0.75), "eps": 0.5, "amsgrad": True}),
+        (OPTIM.AdamW, {"betas": (0.5, 0.999), "weight_decay": 0.0}),
+        (OPTIM.NAdam, {"betas": (0.5, 0.999)}),
+        (OPTIM.Adamax, {"eps": 0.5}),
+        (OPTIM.RMSprop, {"alpha": 0.75, "eps": 0.5}),
+        (OPTIM.RMSprop, {"alpha": 0.75, "eps": 0.5, "centered": True}),
+        (OPTIM.RMSprop, {"alpha": 0.75, "momentum": 0.5}),
+        (OPTIM.Adagrad, {"eps": 0.5, "lr_decay": 0.5}),
+    ],
+)
+def test_a_lasting_gradient_takes_its_rate_times_the_factor(cls: Any, settings: Any) -> None:
+    w, gradient = nn.Parameter(torch.zeros(3).double()), torch.tensor([2.0, -0.5, 0.125]).double()
+    optimizer = cls([w], lr=0.01, **settings)
+    for step in range(60):
+        before = w.detach().clone()
+        w.grad = gradient * (8 if step < 3 else 1)
+        optimizer.step()
+    (far,) = reaches(optimizer, [(0, 0)], [0.02])
+    torch.testing.assert_close(2 * (before - w.detach()), far * gradient, rtol=5e-3, atol=0)
+
+
+@pytest.mark.parametrize("eps", [1e-20, 1e-40])  # 1 / 1e-40 is beyond float32
+def test_a_weight_without_any_gradient_becomes_zero_and_the_others_do_not_notice(
+    eps: float,
+) -> None:
+    w = nn.Parameter(torch.ones(3))
+    optimizer = OPTIM.Adam([w], lr=1e-3, eps=eps)
+    how: Any = {"rule": "magnitude", "ratio": 5e3, "metric": "preconditioner"}
+    strong = StrongRegularizer(optimizer, names=["0.0"], l1=1e-3, l2=1e-3, **how)
+    w.grad = torch.tensor([1.0, 0.0, 1.0])
+    optimizer.step()
+    assert w[1] == 0 and bool((w[[0, 2]] > 0.99).all()) and strong.report().acted == 1
+
+
+@pytest.mark.parametrize("cls", [OPTIM.RAdam, OPTIM.ASGD, OPTIM.Adafactor])
+def test_an_optimizer_whose_metric_is_unknown_is_refused(cls: Any) -> None:
+    optimizer = cls([nn.Parameter(torch.ones(2))])
+    with pytest.raises(GammaError, match=f"not known for {cls.__name__}; use one of torch.optim's"):
+        StrongRegularizer(optimizer, names=["0.0"], l1=1.0, metric="preconditioner")
+    with pytest.raises(GammaError, match="metric must be one of 'euclidean', 'preconditioner'"):
+        StrongRegularizer(optimizer, names=["0.0"], l1=1.0, metric="adam")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_reaches_are_not_rounded_to_the_weights_precision(dtype: torch.dtype) -> None:
+    w = nn.Parameter(torch.ones(2, dtype=dtype))
+    (far,) = reaches(OPTIM.SGD([w], lr=0.5, momentum=0.7), [(0, 0)], [0.5])
+    assert far.item() == pytest.approx(0.5 / (1 - 0.7), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_holds_what_a_tiny_gradient_is_divided_by(dtype: torch.dtype) -> None:
+    w = nn.Parameter(torch.tensor([1.0, 2.0, -1.0], dtype=dtype))
+    optimizer = OPTIM.SGD([w], lr=0.5, momentum=0.0)
+    strong = StrongRegularizer(
+        optimizer, names=["0.0"], l1=0.25, l2=0.0, rule="always", metric="preconditioner"
+    )
+    w.grad = torch.zeros_like(w)
+    optimizer.step()
+    assert w.tolist() == [0.875, 1.875, -0.875]
+    adam = OPTIM.Adam([w], lr=0.125, eps=1e-4)
+    strong.remove()
+    StrongRegularizer(adam, names=["0.0"], l1=0.1, rule="always", metric="preconditioner")
+    w.grad = torch.tensor([1.0, 0.0, 3e-5], dtype=dtype)
+    adam.step()
+    assert w[1] == 0 and w[2] == 0 and 0.7 < w[0].item() < 0.9
 
 
 def solved(
@@ -76,40 +153,3 @@ def test_l1_and_l2_end_at_the_elastic_nets_solution() -> None:
 def test_the_euclidean_step_after_adam_is_not_the_lasso() -> None:
     found = solved(OPTIM.AdamW, lr=0.02, weight_decay=0.0, l1=0.5, metric="euclidean")
     torch.testing.assert_close(found, torch.ones(4), rtol=0, atol=0.1)
-
-
-def test_a_weight_without_any_gradient_becomes_zero_and_the_others_do_not_notice() -> None:
-    w = nn.Parameter(torch.ones(3))
-    optimizer = OPTIM.Adam([w], lr=1e-3, eps=1e-20)
-    how: Any = {"rule": "magnitude", "ratio": 5e3, "metric": "preconditioner"}
-    strong = StrongRegularizer(optimizer, names=["0.0"], l1=1e-3, l2=1e-3, **how)
-    w.grad = torch.tensor([1.0, 0.0, 1.0])
-    optimizer.step()
-    assert w[1] == 0 and bool((w[[0, 2]] > 0.99).all()) and strong.report().acted == 1
-
-
-@pytest.mark.parametrize("cls", [OPTIM.RAdam, OPTIM.ASGD, OPTIM.Adafactor])
-def test_an_optimizer_whose_metric_is_unknown_is_refused(cls: Any) -> None:
-    optimizer = cls([nn.Parameter(torch.ones(2))])
-    with pytest.raises(GammaError, match=f"not known for {cls.__name__}; use one of torch.optim's"):
-        StrongRegularizer(optimizer, names=["0.0"], l1=1.0, metric="preconditioner")
-    with pytest.raises(GammaError, match="metric must be one of 'euclidean', 'preconditioner'"):
-        StrongRegularizer(optimizer, names=["0.0"], l1=1.0, metric="adam")  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_holds_what_a_tiny_gradient_is_divided_by(dtype: torch.dtype) -> None:
-    w = nn.Parameter(torch.tensor([1.0, 2.0, -1.0], dtype=dtype))
-    optimizer = OPTIM.SGD([w], lr=0.5, momentum=0.0)
-    strong = StrongRegularizer(
-        optimizer, names=["0.0"], l1=0.25, l2=0.0, rule="always", metric="preconditioner"
-    )
-    w.grad = torch.zeros_like(w)
-    optimizer.step()
-    assert w.tolist() == [0.875, 1.875, -0.875]
-    adam = OPTIM.Adam([w], lr=0.125, eps=1e-4)
-    strong.remove()
-    StrongRegularizer(adam, names=["0.0"], l1=0.1, rule="always", metric="preconditioner")
-    w.grad = torch.tensor([1.0, 0.0, 3e-5], dtype=dtype)
-    adam.step()
-    assert w[1] == 0 and w[2] == 0 and 0.7 < w[0].item() < 0.9

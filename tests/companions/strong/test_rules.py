@@ -1,4 +1,4 @@
-"""What the rules measure and decide, and the two ways to shrink weights."""
+"""What the rules measure and decide."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from gamma_nlp.companions.strong.rules import StrongSettings, decide
-from gamma_nlp.companions.strong.shrink import shrink_at_once, shrink_unseen
 from gamma_nlp.companions.strong.steps import measure
+from gamma_nlp.errors import GammaError
 from tests.support.regularized import backward, network, weights
 
 
@@ -25,6 +25,12 @@ def test_what_is_measured_is_accurate_in_every_precision(dtype: torch.dtype) -> 
         assert own == pytest.approx(float((r * r).sum()), rel=1e-4)
 
 
+def test_long_sums_are_wider_than_half_precision() -> None:
+    ones = [torch.ones(257, dtype=torch.bfloat16)]  # 257 is no bfloat16
+    assert measure(ones, ones, l1=0.0, l2=1.0).tolist() == [[257.0, 257.0, 257.0]]
+    assert measure(ones, ones, l1=1.0, l2=0.0).tolist() == [[257.0, 257.0, 257.0]]
+
+
 def test_direction_is_magnitude_where_the_penalty_has_nothing_to_do_with_the_loss() -> None:
     sizes = torch.linspace(0.1, 6.0, 40)
     found = torch.stack([torch.ones(40), torch.zeros(40), sizes**2], dim=1)
@@ -36,21 +42,16 @@ def test_direction_is_magnitude_where_the_penalty_has_nothing_to_do_with_the_los
         assert torch.equal(acts, same) and 0 < int(acts.sum()) < 40
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_both_ways_to_shrink_do_the_same(dtype: torch.dtype) -> None:
-    generator = torch.Generator().manual_seed(0)
-    first = [torch.randn(size, generator=generator).to(dtype) for size in (5, 40, 7, 300)]
-    second = [w.clone() for w in first]
-    zeros = [[torch.zeros_like(w, dtype=torch.bool) for w in first] for _ in range(2)]
-    doses = torch.tensor([0.5, 0.25, 0.125, 0.0625])
-    for turn, acts in enumerate([[1, 1, 0, 1], [0, 1, 0, 0], [1, 1, 1, 1]]):
-        chosen = torch.tensor(acts, dtype=torch.bool)
-        for w, other in zip(first, second, strict=True):
-            noise = torch.randn(w.shape, generator=generator).to(dtype)
-            w.add_(noise, alpha=0.1)
-            other.add_(noise, alpha=0.1)
-        shrink_at_once(first, doses, 0.5, 0.25 * turn, chosen, zeros[0])
-        shrink_unseen(second, doses, 0.5, 0.25 * turn, chosen, zeros[1])
-        for a, b in zip([*first, *zeros[0]], [*second, *zeros[1]], strict=True):
-            torch.testing.assert_close(a, b)
-    assert sum(int((w == 0).sum()) for w in first) > 10
+def test_where_the_loss_takes_nothing_nothing_is_coherent() -> None:
+    found = torch.tensor([[0.0, 0.0, 4.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    acts, coherence = decide(found, StrongSettings(l1=1.0, scope="tensor"), True)
+    assert acts.tolist() == [False, False, True]
+    early, _ = decide(found, StrongSettings(l1=1.0, scope="tensor"), False)
+    assert not bool(early.any())
+    assert coherence[:3].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_the_delayed_rule_needs_a_delay() -> None:
+    with pytest.raises(GammaError, match="'delayed' needs delay_steps"):
+        StrongSettings(l1=1.0, rule="delayed")
+    assert StrongSettings(l1=1.0, rule="delayed", delay_steps=1).delay_steps == 1

@@ -11,52 +11,77 @@ from torch import Tensor, nn
 
 from gamma_nlp import GammaError
 from gamma_nlp.companions.strong.regularizer import StrongRegularizer
+from gamma_nlp.companions.strong.rules import StrongSettings
+from gamma_nlp.companions.strong.steps import compare
 from tests.support.regularized import NAMES, backward, network, weights
 
 OPTIM = torch.optim
-ADAPTIVE = [
-    (OPTIM.Adam, {"lr": 0.01}),
-    (OPTIM.Adam, {"lr": 0.01, "amsgrad": True, "foreach": True}),
-    (OPTIM.AdamW, {"lr": 0.01, "fused": True, "weight_decay": 0.1}),
-    (OPTIM.NAdam, {"lr": 0.01, "decoupled_weight_decay": True, "weight_decay": 0.1}),
-    (OPTIM.Adamax, {"lr": 0.01}),
-    (OPTIM.RMSprop, {"lr": 0.01, "alpha": 0.5}),
-    (OPTIM.Adagrad, {"lr": 0.05}),
-    (OPTIM.Adafactor, {"lr": 0.01}),
-]
 
 
-def shares(cls: Any, settings: Any, scale: float, **how: Any) -> tuple[float, float]:
-    model = network(dtype=torch.float64)
-    optimizer = cls(model.named_parameters(), **settings)
-    strong = StrongRegularizer(optimizer, names=NAMES, **how)
-    for step in range(25):
-        backward(model, step)
-        for p in model.parameters():
-            p.grad.mul_(scale)
-        optimizer.step()
-    return strong.report().acted, strong.report().coherence
+class Foreign(OPTIM.Adam):
+    """One that this package knows nothing of."""
+
+    __module__ = "elsewhere"
 
 
-@pytest.mark.parametrize(("cls", "settings"), ADAPTIVE)
+class Future(OPTIM.Adam):
+    """One that a later torch may bring."""
+
+    __module__ = "torch.optim.future"
+
+
 @pytest.mark.parametrize(
-    ("rule", "limit", "tried"),
+    ("cls", "settings", "apart"),
     [
-        ("direction", "threshold", (0.2, 0.5, 0.8)),
-        ("magnitude", "ratio", (0.3, 0.6, 0.9, 1.5, 4.0)),
+        (OPTIM.AdamW, {}, True),
+        (OPTIM.SGD, {}, True),
+        (OPTIM.SGD, {"momentum": 0.5}, False),
+        (OPTIM.Adam, {}, False),
+        (OPTIM.Adam, {"decoupled_weight_decay": True}, True),
+        (Foreign, {"decoupled_weight_decay": True}, False),
+        (Future, {"decoupled_weight_decay": True}, False),
     ],
 )
-def test_the_scale_of_the_loss_changes_nothing_where_it_does_not_change_the_steps(
-    cls: Any, settings: Any, rule: Any, limit: str, tried: tuple[float, ...]
+@pytest.mark.parametrize(("l1", "l2"), [(0.3, 0.0), (0.0, 0.7), (0.3, 0.7)])
+def test_both_steps_are_lengths_in_the_weights(
+    cls: Any, settings: Any, apart: bool, l1: float, l2: float
 ) -> None:
-    settings = {**settings, "eps": (1e-30, 1e-3) if cls is OPTIM.Adafactor else 1e-30}
+    """Each under its own learning rate, without decoupled decay; L1 sees no weight that is 0."""
+    torch.manual_seed(0)
+    before = [torch.randn(size, dtype=torch.float64) for size in (5, 3)]
+    before[0][1] = 0.0
+    rates, steps = [0.1, 0.02], [torch.randn_like(w) for w in before]
+    groups = [{"params": [nn.Parameter(w)], "lr": lr} for w, lr in zip(before, rates, strict=True)]
+    optimizer = cls(groups, weight_decay=0.5, **settings)
+    after = [w * (1 - lr * 0.5) - g for w, lr, g in zip(before, rates, steps, strict=True)]
+    how = StrongSettings(l1=l1, l2=l2)
+    found = compare(optimizer, [(0, 0), (1, 0)], before, after, how)
+    for row, w, lr, g in zip(found, before, rates, steps, strict=True):
+        g = (g if apart else g + lr * 0.5 * w) * ((w != 0) | (l1 == 0))
+        r = lr * (l1 * w.sign() + l2 * w)
+        torch.testing.assert_close(row.double(), torch.stack([g @ g, g @ r, r @ r]))
 
-    def found(scale: float, at: float) -> tuple[float, float]:
-        return shares(cls, settings, scale, l1=0.6, rule=rule, scope="tensor", **{limit: at})
 
-    at, first = next((at, one) for at in tried if 0 < (one := found(1.0, at))[0] < 1)
-    for scale in (1e-3, 1e3):
-        assert found(scale, at) == pytest.approx(first, rel=1e-3)
+@pytest.mark.parametrize(("l1", "l2"), [(0.3, 0.0), (0.0, 0.7), (0.3, 0.7)])
+def test_in_a_metric_the_penalty_takes_the_proximal_step(l1: float, l2: float) -> None:
+    before = [torch.tensor([1.0, 0.0, -2.0, 0.125], dtype=torch.float64)]
+    w, g = before[0], torch.tensor([0.25, 0.5, -1.0, 2.0], dtype=torch.float64)
+    optimizer = OPTIM.SGD([nn.Parameter(w)], lr=0.5, momentum=0.5)  # which doubles a gradient
+    how = StrongSettings(l1=l1, l2=l2, metric="preconditioner")
+    (found,) = compare(optimizer, [(0, 0)], before, [w - g], how)
+    r = w - w.sign() * (w.abs() - l1).clamp(min=0) / (1 + l2)
+    g = g * ((w != 0) | (l1 == 0))
+    torch.testing.assert_close(found.double(), torch.stack([g @ g, g @ r, r @ r]))
+
+
+@pytest.mark.skipif(not hasattr(OPTIM, "Muon"), reason="torch is older than Muon")
+def test_muons_own_decay_is_no_step_of_the_loss() -> None:
+    w = nn.Parameter(torch.randn(4, 3, dtype=torch.float64))
+    optimizer = OPTIM.Muon([w], lr=0.1, weight_decay=0.5)
+    before, w.grad = w.detach().clone(), torch.zeros_like(w)
+    optimizer.step()
+    found = compare(optimizer, [(0, 0)], [before], [w.detach()], StrongSettings(l2=1.0))
+    assert found[0, 0] == pytest.approx(0.0, abs=1e-20)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.3])
@@ -196,3 +221,48 @@ def test_what_has_no_sign_or_no_rate_is_refused() -> None:
     relative.param_groups[0]["lr"] = None
     with pytest.raises(GammaError, match=r"group of '0\.0' has no lr"):
         StrongRegularizer(relative, names=["0.0"], l1=1.0)
+
+
+ADAPTIVE = [
+    (OPTIM.Adam, {"lr": 0.01}),
+    (OPTIM.Adam, {"lr": 0.01, "amsgrad": True, "foreach": True}),
+    (OPTIM.AdamW, {"lr": 0.01, "fused": True, "weight_decay": 0.1}),
+    (OPTIM.NAdam, {"lr": 0.01, "decoupled_weight_decay": True, "weight_decay": 0.1}),
+    (OPTIM.Adamax, {"lr": 0.01}),
+    (OPTIM.RMSprop, {"lr": 0.01, "alpha": 0.5}),
+    (OPTIM.Adagrad, {"lr": 0.05}),
+    (OPTIM.Adafactor, {"lr": 0.01}),
+]
+
+
+def shares(cls: Any, settings: Any, scale: float, **how: Any) -> tuple[float, float]:
+    model = network(dtype=torch.float64)
+    optimizer = cls(model.named_parameters(), **settings)
+    strong = StrongRegularizer(optimizer, names=NAMES, **how)
+    for step in range(25):
+        backward(model, step)
+        for p in model.parameters():
+            p.grad.mul_(scale)
+        optimizer.step()
+    return strong.report().acted, strong.report().coherence
+
+
+@pytest.mark.parametrize(("cls", "settings"), ADAPTIVE)
+@pytest.mark.parametrize(
+    ("rule", "limit", "tried"),
+    [
+        ("direction", "threshold", (0.2, 0.5, 0.8)),
+        ("magnitude", "ratio", (0.3, 0.6, 0.9, 1.5, 4.0)),
+    ],
+)
+def test_the_scale_of_the_loss_changes_nothing_where_it_does_not_change_the_steps(
+    cls: Any, settings: Any, rule: Any, limit: str, tried: tuple[float, ...]
+) -> None:
+    settings = {**settings, "eps": (1e-30, 1e-3) if cls is OPTIM.Adafactor else 1e-30}
+
+    def found(scale: float, at: float) -> tuple[float, float]:
+        return shares(cls, settings, scale, l1=0.6, rule=rule, scope="tensor", **{limit: at})
+
+    at, first = next((at, one) for at in tried if 0 < (one := found(1.0, at))[0] < 1)
+    for scale in (1e-3, 1e3):
+        assert found(scale, at) == pytest.approx(first, rel=1e-3)

@@ -180,7 +180,7 @@ POLICY = Edits(
         M("unused gains decay", "if what.category is None:", "if False:"),
         M(
             "multipliers above 1 are refused",
-            "if not math.isfinite(value) or value < 0:",
+            "if not 0 <= value <= sys.float_info.max:",
             "if not 0 <= value <= 1:",
         ),
         M(
@@ -430,7 +430,7 @@ UNTRAINED = Edits(
 
 ANNOUNCE = Edits(
     "decay/announce.py",
-    ("tests/decay/test_plan.py", "tests/hf/test_trainer.py"),
+    ("tests/decay/test_announce.py",),
     (
         M(
             "norms of the parameter",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import compileall
+import json
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +17,8 @@ from typing import NamedTuple
 from tests.support.paths import ROOT
 
 from . import Mutation
+
+OUTPUT = "output.txt"
 
 
 class Edits(NamedTuple):
@@ -24,11 +29,24 @@ class Edits(NamedTuple):
     mutations: tuple[Mutation, ...]
 
 
+class Done(NamedTuple):
+    """How a run of tests ended: pytest's exit code, and the end of what it printed."""
+
+    code: int
+    output: str
+
+
+Run = Callable[[tuple[str, ...]], Done]
+
+
 def copy_tree(folder: Path) -> Path:
     """Copy package, recipes and tests, to be changed there."""
     for name in ("gamma_nlp", "recipes", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
+    # Bytecode that goes by times would hide a change within a second.
+    by_hash = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(folder, quiet=1, invalidation_mode=by_hash)
     return folder
 
 
@@ -47,16 +65,33 @@ def edited(tree: Path, edits: Edits, mutation: Mutation) -> Iterator[None]:
         path.write_text(source, encoding="utf-8")
 
 
-def run_tests(tree: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+@contextmanager
+def runner(tree: Path) -> Iterator[Run]:
     """Run test files of ``tree`` on its own package, up to the first failure."""
-    # No bytecode: a change within a second could otherwise go unseen.
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    words = ["-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *words],
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(tree),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
+    forks = subprocess.Popen(
+        [sys.executable, "-m", "tests.support.mutations.forks"],
         cwd=tree,
         env=environment,
-        capture_output=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        timeout=600,
     )
+    assert forks.stdin is not None and forks.stdout is not None
+    options = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-m", "not slow"]
+    to, answers = forks.stdin, forks.stdout
+
+    def run(tests: tuple[str, ...]) -> Done:
+        to.write(json.dumps([[*options, *tests], str(tree / OUTPUT)]) + "\n")
+        to.flush()
+        code = int(answers.readline())
+        return Done(code, (tree / OUTPUT).read_text(encoding="utf-8")[-2000:])
+
+    with forks:
+        yield run
+        to.close()
