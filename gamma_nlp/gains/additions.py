@@ -24,7 +24,7 @@ A sum does not count
   its end without a weight (a norm or a projection shortcut never does).
 
 The last point has an exception. An addition whose branch holds a *trunk*, that is two additions one
-after the other, is an **outer skip** around a network. It counts, and what is inside it is counted
+after the other with no weight between them, is an **outer skip** around a network. It counts, and what is inside it is counted
 as if it were not there::
 
     x ──┬──────────────────────────────────────────────┐        image restoration, box refinement,
@@ -128,7 +128,7 @@ class _Trunks:
         inner = [a for a in self.plain[first:last] if _inside(a.node, outer, self.reach)]
         sums = 0
         for addition in inner:
-            if sums & self.reach.ungated[addition.start]:
+            if sums & self.reach.ungated[addition.start] & self.reach.weightless[addition.start]:
                 return True
             sums |= 1 << addition.node
         return False

@@ -93,7 +93,10 @@ def test_audit_prints_and_dumps(model: str, capsys: Capture) -> None:
         ),
         (["table", "MODEL", "--weight-decay", "nan"], "--weight-decay must be a number >= 0"),
         (["table", "MODEL", "--weight-decay", "inf"], "--weight-decay must be a number >= 0"),
-        (["table", "MODEL", "--weight-decay", "0"], "--weight-decay is 0"),
+        (
+            ["table", "MODEL", "--policy", "all", "--weight-decay", "0"],
+            "--weight-decay is 0",
+        ),
         (["table", "MODEL", "--warmup", "5"], "--warmup goes with --lr and --steps"),
         (["table", "MODEL", "--warmup", "0"], "--warmup goes with --lr and --steps"),
         (["table", "MODEL", "--schedule", "cosine"], "--schedule goes with --lr and --steps"),

@@ -129,6 +129,7 @@ class _Finder:
     def _holds_a_trunk(self, outer: Sum) -> bool:
         """Return whether two additions follow each other in a branch: a network of its own.
 
+        No weight lies between them: a skip in a key and one after the attention make none.
         Neither the skips of a trunk nor what lies between its sums is gated, nor its sums at once:
         a recurrent cell, which gates its state, makes none.
         """
@@ -145,7 +146,11 @@ class _Finder:
                     continue
                 if not self._leads_on(total, outer.branch):
                     continue
-                if any(signals.reaches("ungated", first, start) for first in firsts):
+                if any(
+                    signals.reaches("ungated", first, start)
+                    and signals.reaches("weightless", first, start)
+                    for first in firsts
+                ):
                     return True
                 firsts.append(total)
         return False
@@ -241,8 +246,10 @@ def _projection(signals: Signals, step: Step) -> list[Sum]:
         for i, j in permutations(range(len(operands)), 2)
         if nearest[i] - nearest[j]
     ]
+    reads = [ref for i in set().union(*nearest) for ref in signals.tape.steps[i].reads]
+    one_away = set().union(*(signals.before("weightless", ref.key) for ref in reads))
     for start in signals.forks if pairs else ():
-        if signals.made(start.key) >= step.index:
+        if start.key not in one_away or signals.made(start.key) >= step.index:
             continue
         if not all(signals.reaches("all", start, ref) for ref in operands):
             continue

@@ -44,7 +44,7 @@ class Signals:
         self.shapes = Shapes(tape, facts)
         self._plays: dict[tuple[str, Key], tuple[int, Play]] = {}
         self._fresh: dict[Ref, tuple[Tensor, Tensor]] = {}
-        self._sources: dict[Key, set[Key]] = {}
+        self._ancestors: dict[tuple[str, Key], set[Key]] = {}
         self._noise: dict[Key, torch.UntypedStorage] = {}
         self._paths: dict[Key, Paths] = {}
         self.last = max(facts.sums, default=-1)
@@ -122,9 +122,26 @@ class Signals:
 
     def reaches(self, how: str, start: Ref, end: Ref) -> bool:
         """Return whether noise on one value moves another; see :meth:`noise_from` for ``how``."""
+        if start.key not in self.before(how, end.key):
+            return False  # nothing leads there, so that there is nothing to play
         return start.key == end.key or self.moves(
             self.noise_from(how, start, self.made(end.key)), end
         )
+
+    def before(self, how: str, key: Key) -> set[Key]:
+        """Return all that a value is made of past what is held, whether or not it moves with it."""
+        if (how, key) not in self._ancestors:
+            held = self._holds[how]
+            found, edge = {key}, [key]
+            while edge:
+                maker = self.facts.maker.get(edge.pop())
+                if maker is None or maker.index in held:
+                    continue
+                reads = [ref.key for ref in maker.reads] + [*maker.replaces]
+                edge += [new for new in reads if new not in found]
+                found.update(reads)
+            self._ancestors[how, key] = found
+        return self._ancestors[how, key]
 
     def nearest_weights(self, ref: Ref) -> set[int]:
         """Return the weights from which a path without a further one leads to a value."""
@@ -160,15 +177,7 @@ class Signals:
 
     def sources(self, key: Key) -> set[Key]:
         """Return all that a value is made of, whether or not it moves with it."""
-        if key not in self._sources:
-            found, edge = {key}, [key]
-            while edge:
-                maker = self.facts.maker.get(edge.pop())
-                reads = [ref.key for ref in maker.reads] + [*maker.replaces] if maker else []
-                edge += [new for new in reads if new not in found]
-                found.update(reads)
-            self._sources[key] = found
-        return self._sources[key]
+        return self.before("all", key)
 
     def window(self, key: Key) -> Ref:
         """Return some window on a version of a block."""

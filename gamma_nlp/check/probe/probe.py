@@ -59,6 +59,8 @@ def probe(model: nn.Module, inputs: Any = None, table: GainTable | None = None) 
         )
     call = arguments(unwrap(model), inputs, "probe")
     refuse_silence(call)
+    if not table.gains:
+        return ProbeReport(model=type(unwrap(model)).__name__, additions=0, dtype="", findings=())
     findings, found, dtype = _examine(model, call, table, noisy=False)
     unsettled = [f.name for f in findings.values() if f.verdict == "inconclusive"]
     if unsettled and any(is_silent(p) for p in model.parameters()):

@@ -122,6 +122,8 @@ class Judge:
         changed = {place: self.changes.operand(gain, key, place, factors)}
         play = self.changes.play(changed, hold=self.totals)
         found = self._settle(play, changed)
+        if found is not None and found.category is Category.HEAD and self._steers(play):
+            found = self._steered(changed) or found
         if found is not None and found.decides:  # say how far the change itself moves it
             plain = self.changes.play(changed, hold=self.totals, renewed=False)
             movement = max(plain.moved(ref) for ref in found.decides)
@@ -197,6 +199,32 @@ class Judge:
             except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
                 continue
             if found := self._settle(play):
+                return found
+        return None
+
+    def _steers(self, play: Play) -> bool:
+        """Return whether indices or masks are made of what a change moves."""
+        return any(
+            not ref.is_float
+            for key in play.live
+            for index in self.tape.readers(key)
+            for ref in self.tape.steps[index].writes
+        )
+
+    def _steered(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
+        """Return the use of a gain that moves an output itself and a branch by a choice."""
+        generator = torch.Generator().manual_seed(2)
+        for strength in TRIES:
+            stronger = {
+                place: strength * torch.randn(old.shape, generator=generator).to(old) * old
+                for place, old in changed.items()
+            }
+            try:
+                play = self._play(stronger, hold=self.totals, choices=True)
+            except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
+                continue
+            found = self._settle(play)
+            if found is not None and found.category is not Category.HEAD:
                 return found
         return None
 

@@ -9,7 +9,7 @@ _AROUND = "around = [outer for outer in within if _inside(addition.node, outer, 
 _SPANS = "if all(_spans(addition, outer, reach) for outer in around):"
 _SKIP = "return has(reach.weightless[inner.skip], outer.start) and has("
 _INSIDE = "inner = [a for a in self.plain[first:last] if _inside(a.node, outer, self.reach)]"
-_CHAIN = "if sums & self.reach.ungated[addition.start]:"
+_CHAIN = "if sums & self.reach.ungated[addition.start] & self.reach.weightless[addition.start]:"
 
 ADDITIONS = (
     Mutation(
@@ -108,5 +108,6 @@ ADDITIONS = (
     Mutation("one sum is a trunk", _CHAIN, "if True:"),
     Mutation("two sums side by side are a trunk", _CHAIN, "if sums:"),
     Mutation("sums behind a gate are a trunk", _CHAIN, _CHAIN.replace("ungated", "all")),
-    Mutation("sums behind a norm are no trunk", _CHAIN, _CHAIN.replace("ungated", "free")),
+    Mutation("sums behind a weight are a trunk", _CHAIN, _CHAIN.replace("weightless", "all")),
+    Mutation("sums behind a norm are no trunk", _CHAIN, _CHAIN.replace("weightless", "free")),
 )
