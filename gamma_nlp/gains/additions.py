@@ -24,8 +24,8 @@ A sum does not count
   its end without a weight (a norm or a projection shortcut never does).
 
 The last point has an exception. An addition whose branch holds a *trunk*, that is two additions one
-after the other with no weight between them, is an **outer skip** around a network. It counts, and what is inside it is counted
-as if it were not there::
+after the other with no weight between them, is an **outer skip** around a network. It counts, and
+what is inside it is counted as if it were not there::
 
     x ──┬──────────────────────────────────────────────┐        image restoration, box refinement,
         └─ weight ─ (+ f) ─ norm ─ (+ g) ─ norm ─ weight ─+ ──▶  forecasters that add the mean back

@@ -13,6 +13,7 @@ is the category::
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -59,6 +60,16 @@ def _may_be_ignored(use: _Use, settled: list[_Use]) -> bool:
     """
     route = use.route
     return route is not None and any(route <= other.route for other in settled if other.route)
+
+
+def _stronger(changed: dict[tuple[int, int], Tensor]) -> Iterator[dict[tuple[int, int], Tensor]]:
+    """Yield stronger and stronger changes, signs included."""
+    generator = torch.Generator().manual_seed(2)
+    for strength in TRIES:
+        yield {
+            place: strength * torch.randn(old.shape, generator=generator).to(old) * old
+            for place, old in changed.items()
+        }
 
 
 class Judge:
@@ -182,25 +193,24 @@ class Judge:
 
         A norm undoes a change of size alone, and indices and masks change only now and then.
         """
-        generator = torch.Generator().manual_seed(2)
-        for strength in TRIES:
-            stronger = {
-                place: strength * torch.randn(old.shape, generator=generator).to(old) * old
-                for place, old in changed.items()
-            }
+        for stronger in _stronger(changed):
             held = self.changes.play(stronger, hold=self.totals)
             if movement := self.changes.largest(held):
                 found = self._settle(held, stronger) if movement > CLEAR else None
                 if found is not None:
                     return found
                 continue  # something moves without a choice, too little to tell what
-            try:
-                play = self.changes.play(stronger, hold=self.totals, choices=True, renewed=False)
-            except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
-                continue
-            if found := self._settle(play):
+            if found := self._by_choice(stronger):
                 return found
         return None
+
+    def _by_choice(self, stronger: dict[tuple[int, int], Tensor]) -> _Use | None:
+        """Let choices follow a change, and see what moves."""
+        try:
+            play = self.changes.play(stronger, hold=self.totals, choices=True, renewed=False)
+        except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
+            return None
+        return self._settle(play)
 
     def _steers(self, play: Play) -> bool:
         """Return whether indices or masks are made of what a change moves."""
@@ -213,20 +223,8 @@ class Judge:
 
     def _steered(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
         """Return the use of a gain that moves an output itself and a branch by a choice."""
-        generator = torch.Generator().manual_seed(2)
-        for strength in TRIES:
-            stronger = {
-                place: strength * torch.randn(old.shape, generator=generator).to(old) * old
-                for place, old in changed.items()
-            }
-            try:
-                play = self._play(stronger, hold=self.totals, choices=True)
-            except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
-                continue
-            found = self._settle(play)
-            if found is not None and found.category is not Category.HEAD:
-                return found
-        return None
+        found = map(self._by_choice, _stronger(changed))
+        return next((use for use in found if use and use.category is not Category.HEAD), None)
 
     def _muted(self, play: Play) -> _Use | None:
         """Return a use without a category if the change moves a mute sum."""

@@ -70,7 +70,10 @@ def test_a_score_that_is_nan_beside_finite_ones_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "STS-B").mkdir()
-    rows = [STSB.split(), *([str(i), *"gfyoss", "a b", f"c {chr(97 + i)}", str(i % 5)] for i in range(16))]
+    rows = [
+        STSB.split(),
+        *([str(i), *"gfyoss", "a b", f"c {chr(97 + i)}", str(i % 5)] for i in range(16)),
+    ]
     for name in ("train", "dev"):
         text = "".join("\t".join(row) + "\n" for row in rows)
         (tmp_path / "STS-B" / f"{name}.tsv").write_text(text)
