@@ -119,7 +119,9 @@ class Judge:
         changed = {place: self.changes.operand(gain, key, place, factors)}
         play = self.changes.play(changed, hold=self.totals)
         found = self._settle(play, changed)
-        if found is not None and found.category is Category.HEAD and self.changes.steers(play):
+        head = found is not None and found.category is Category.HEAD
+        # Without additions, norms that it reaches by itself would look as if a choice led there.
+        if head and self.counted and self.changes.steers(play):
             found = self._steered(changed) or found
         if found is not None and found.decides:  # say how far the change itself moves it
             plain = self.changes.play(changed, hold=self.totals, renewed=False)
