@@ -18,7 +18,8 @@ from gamma_nlp.graph.nodes import Graph
 from gamma_nlp.graph.trace import trace
 from tests.support.mutations import Mutation, mutant, remade
 from tests.support.mutations.addition_edits import ADDITIONS
-from tests.support.mutations.graphs import GRAPHS, Draft
+from tests.support.mutations.draft import Draft
+from tests.support.mutations.graphs import GRAPHS
 from tests.support.mutations.loss_edits import LOSSES
 from tests.support.mutations.loss_graphs import LOSS_GRAPHS
 from tests.support.mutations.reach_edits import REACH

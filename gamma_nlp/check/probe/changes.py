@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,9 @@ from gamma_nlp.check.probe.additions import Sum
 from gamma_nlp.check.probe.noise import Signals
 from gamma_nlp.check.probe.tape import Key, Play, Ref, Step
 from gamma_nlp.gains.table import Gain
+
+TRIES = (1.0, 1.0, 4.0, 4.0, 1e2, 1e2, 1e4, 1e4)
+"""How strongly to change a gain so that a choice changes, such as the experts of a router."""
 
 
 class Changes:
@@ -108,3 +113,22 @@ class Changes:
         steps = [self.facts.maker[key] for key in play.live]
         steps += [self.tape.steps[i] for key in play.live for i in self.tape.readers(key)]
         return frozenset((step.module, step.name) for step in steps)
+
+    def steers(self, play: Play) -> bool:
+        """Return whether indices or masks are made of what a change moves."""
+        return any(
+            not ref.is_float
+            for key in play.live
+            for index in self.tape.readers(key)
+            for ref in self.tape.steps[index].writes
+        )
+
+
+def stronger(changed: dict[tuple[int, int], Tensor]) -> Iterator[dict[tuple[int, int], Tensor]]:
+    """Yield stronger and stronger changes, signs included."""
+    generator = torch.Generator().manual_seed(2)
+    for strength in TRIES:
+        yield {
+            place: strength * torch.randn(old.shape, generator=generator).to(old) * old
+            for place, old in changed.items()
+        }

@@ -13,14 +13,13 @@ is the category::
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from gamma_nlp.check.probe.additions import Sum
-from gamma_nlp.check.probe.changes import Changes
+from gamma_nlp.check.probe.changes import Changes, stronger
 from gamma_nlp.check.probe.noise import Signals
 from gamma_nlp.check.probe.report import Finding, Verdict
 from gamma_nlp.check.probe.tape import Key, Play, Ref, Step
@@ -29,9 +28,6 @@ from gamma_nlp.gains.table import Gain
 
 CAUTION = (Category.SHORTCUT, Category.HEAD, Category.BRANCH_LAST, Category.BRANCH_INNER)
 """Of the categories of several uses, the first in this order decides."""
-
-TRIES = (1.0, 1.0, 4.0, 4.0, 1e2, 1e2, 1e4, 1e4)
-"""How strongly to change a gain so that a choice changes, such as the experts of a router."""
 
 CLEAR = 1e-3
 """A strong change must move something by more than this; tiny weights may hide other paths."""
@@ -60,16 +56,6 @@ def _may_be_ignored(use: _Use, settled: list[_Use]) -> bool:
     """
     route = use.route
     return route is not None and any(route <= other.route for other in settled if other.route)
-
-
-def _stronger(changed: dict[tuple[int, int], Tensor]) -> Iterator[dict[tuple[int, int], Tensor]]:
-    """Yield stronger and stronger changes, signs included."""
-    generator = torch.Generator().manual_seed(2)
-    for strength in TRIES:
-        yield {
-            place: strength * torch.randn(old.shape, generator=generator).to(old) * old
-            for place, old in changed.items()
-        }
 
 
 class Judge:
@@ -133,7 +119,9 @@ class Judge:
         changed = {place: self.changes.operand(gain, key, place, factors)}
         play = self.changes.play(changed, hold=self.totals)
         found = self._settle(play, changed)
-        if found is not None and found.category is Category.HEAD and self._steers(play):
+        head = found is not None and found.category is Category.HEAD
+        # Without additions, norms that it reaches by itself would look as if a choice led there.
+        if head and self.counted and self.changes.steers(play):
             found = self._steered(changed) or found
         if found is not None and found.decides:  # say how far the change itself moves it
             plain = self.changes.play(changed, hold=self.totals, renewed=False)
@@ -193,37 +181,28 @@ class Judge:
 
         A norm undoes a change of size alone, and indices and masks change only now and then.
         """
-        for stronger in _stronger(changed):
-            held = self.changes.play(stronger, hold=self.totals)
+        for larger in stronger(changed):
+            held = self.changes.play(larger, hold=self.totals)
             if movement := self.changes.largest(held):
-                found = self._settle(held, stronger) if movement > CLEAR else None
+                found = self._settle(held, larger) if movement > CLEAR else None
                 if found is not None:
                     return found
                 continue  # something moves without a choice, too little to tell what
-            if found := self._by_choice(stronger):
+            if found := self._by_choice(larger):
                 return found
         return None
 
-    def _by_choice(self, stronger: dict[tuple[int, int], Tensor]) -> _Use | None:
+    def _by_choice(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
         """Let choices follow a change, and see what moves."""
         try:
-            play = self.changes.play(stronger, hold=self.totals, choices=True, renewed=False)
+            play = self.changes.play(changed, hold=self.totals, choices=True, renewed=False)
         except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
             return None
         return self._settle(play)
 
-    def _steers(self, play: Play) -> bool:
-        """Return whether indices or masks are made of what a change moves."""
-        return any(
-            not ref.is_float
-            for key in play.live
-            for index in self.tape.readers(key)
-            for ref in self.tape.steps[index].writes
-        )
-
     def _steered(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
         """Return the use of a gain that moves an output itself and a branch by a choice."""
-        found = map(self._by_choice, _stronger(changed))
+        found = map(self._by_choice, stronger(changed))
         return next((use for use in found if use and use.category is not Category.HEAD), None)
 
     def _muted(self, play: Play) -> _Use | None:

@@ -7,57 +7,10 @@ rule: its category, its kind, and the addition that settles it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
-from gamma_nlp.gains.category import Category
-from gamma_nlp.graph.nodes import Graph, Op, Scale
+from gamma_nlp.graph.nodes import Op
 
-SHORTCUT, HEAD = Category.SHORTCUT, Category.HEAD
-LAST, INNER = Category.BRANCH_LAST, Category.BRANCH_INNER
-
-Places = dict[str, tuple[Category, str, int | None]]
-
-
-class Draft:
-    """Adds nodes to a graph; every method takes and returns nodes."""
-
-    def __init__(self) -> None:
-        self.graph = Graph()
-
-    def op(self, op: Op, *parents: int, name: str = "") -> int:
-        return self.graph.add(op, name or op.value, parents)
-
-    def source(self) -> int:
-        return self.op(Op.SOURCE)
-
-    def weight(self, x: int) -> int:
-        return self.op(Op.WEIGHT, x)
-
-    def mlp(self, x: int) -> int:
-        return self.weight(self.op(Op.NONLINEAR, self.weight(x)))
-
-    def add(self, x: int, y: int) -> int:
-        return self.op(Op.ADD, x, y)
-
-    def subtract(self, x: int, y: int) -> int:
-        return self.op(Op.ADD, x, y, name="sub")
-
-    def total(self, x: int) -> int:
-        """One number, the mean of x."""
-        index = self.op(Op.LINEAR, x, name="mean")
-        self.graph.nodes[index] = replace(self.graph.nodes[index], total=True)
-        return index
-
-    def norm(self, x: int, gain: str) -> int:
-        scale = Scale(parameter=gain, offset=0, kind="layer_norm")
-        return self.graph.add(Op.NORM, "layer_norm", (x,), scale=scale)
-
-    def vector(self, x: int, name: str) -> int:
-        scale = Scale(parameter=name, offset=0, kind=None)
-        return self.graph.add(Op.LINEAR, "mul", (x,), scale=scale, factors=frozenset([name]))
-
-    def attention(self, query: int, key: int) -> int:
-        return self.op(Op.CONTRACT, self.op(Op.SOFTMAX, self.op(Op.CONTRACT, query, key)), key)
+from .draft import HEAD, INNER, LAST, SHORTCUT, Draft, Places
 
 
 def sum_inside_two_branches(draft: Draft) -> Places:
@@ -202,6 +155,17 @@ def trunk_with_a_square(draft: Draft) -> Places:
     return {"first": (INNER, "layer_norm", first), "second": (INNER, "layer_norm", second)}
 
 
+def sums_with_a_weight_between(draft: Draft) -> Places:
+    """Two additions are no trunk if a weight lies between them."""
+    x = draft.source()
+    start = draft.weight(x)
+    first = draft.add(start, draft.weight(draft.norm(start, "first")))
+    between = draft.weight(first)
+    second = draft.add(between, draft.weight(draft.norm(between, "second")))
+    total = draft.add(x, draft.weight(second))
+    return {name: (INNER, "layer_norm", total) for name in ("first", "second")}
+
+
 def sum_behind_a_choice(draft: Draft) -> Places:
     """A sum that chooses what a softmax reads is no score."""
     x = draft.source()
@@ -258,6 +222,7 @@ GRAPHS: tuple[Callable[[Draft], Places], ...] = (
     projection_beside_a_free_path,
     trunk_beside_a_branch,
     trunk_with_a_square,
+    sums_with_a_weight_between,
     norm_beside_a_branch,
     skips_that_cross_no_weight,
     norm_of_a_norm,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from gamma_nlp.graph.nodes import Op
 
-from .graphs import HEAD, INNER, Draft, Places
+from .draft import HEAD, INNER, Draft, Places
 
 
 def _difference(draft: Draft, gain: str = "gain") -> int:
