@@ -302,11 +302,11 @@ class Interpreter:
             seen.add(current)
             node = self.graph.nodes[current]
             rooted = rooted or node.name in operations.ROOTS
-            if node.name in operations.REDUCTIONS and any(
+            if node.name in operations.TOTALS and any(
                 origin & self._pointwise_origin(parent) for parent in node.parents
             ):
                 reduced = True
-            elif node.name in operations.STATISTIC | operations.REDUCTIONS and current != signal:
+            elif node.name in operations.STATISTIC | operations.TOTALS and current != signal:
                 stack.extend(node.parents)
             else:
                 return False
