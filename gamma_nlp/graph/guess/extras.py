@@ -89,6 +89,13 @@ MAKERS: Mapping[str, Callable[[Reader], Any]] = {
     "speaker_embeddings": lambda r: random(1, r.number("speaker_embedding_dim", default=512)),
     "audio_mel": lambda r: random(1, 64, r.number("input_feat_size", of=AUDIO)),
     "audio_mel_mask": lambda r: torch.zeros(1, 64, dtype=torch.bool),
+    "noise_embeds": lambda r: random(1, r.number("block_size", default=STEPS), _width(r)),
+    "context_hidden_states": lambda r: random(
+        1, STEPS, _width(r) * len(r.get("target_layer_ids", default=[0]))
+    ),
+    "marks": lambda r: torch.full((1, 1), TOKENS // 2),
+    "num_options": lambda r: torch.full((1, 1), 2),
+    "question_type_ids": lambda r: torch.zeros(1, 1, dtype=torch.long),
     "bool_masked_pos": lambda r: torch.arange(_positions(r))[None] % 2 == 0,
 }
 """How to make each argument."""
