@@ -236,9 +236,7 @@ def _projection(signals: Signals, step: Step) -> list[Sum]:
     operands = signals.operands(step)
     nearest = [signals.nearest_weights(ref) for ref in operands]
     # A weight next to both operands is the one weight on a path to the branch, too.
-    pairs = [
-        (i, j) for i, j in permutations(range(len(operands)), 2) if nearest[i] - nearest[j]
-    ]
+    pairs = [(i, j) for i, j in permutations(range(len(operands)), 2) if nearest[i] - nearest[j]]
     for start in signals.forks if pairs else ():
         if signals.made(start.key) >= step.index:
             continue

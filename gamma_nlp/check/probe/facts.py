@@ -116,7 +116,9 @@ def _read(
         if _contracts(step):
             active = _contraction(facts, step, signal, origins) or active
             if not active and all(origins[:2]) and not set.intersection(*map(set, origins[:2])):
-                found |= _normalised(tape, names, step, 0, origins[0])  # a weight reads tokens
+                found |= _normalised(
+                    tape, facts, names, step, 0, origins[0]
+                )  # a weight reads tokens
         elif "norm" in step.name and step.name not in NOT_NORMS and step.reads:
             if not signal[0] and step.name in TOKEN_NORMS and origins[0]:
                 found |= origins[0]
@@ -124,7 +126,7 @@ def _read(
             facts.norms.add(step.index)
         elif step.name in ("cat", "stack") and active:
             for position, own in enumerate(origins):  # joined to tokens, so tokens themselves
-                found |= _normalised(tape, names, step, position, own) or own
+                found |= _normalised(tape, facts, names, step, position, own) or own
         elif "softmax" in step.name and "log" not in step.name:
             facts.scores += step.reads[:1]
         elif "attention" in step.name:
@@ -154,7 +156,12 @@ def _read(
 
 
 def _normalised(
-    tape: Tape, names: Mapping[Key, str], step: Step, position: int, own: Set[str]
+    tape: Tape,
+    facts: Facts,
+    names: Mapping[Key, str],
+    step: Step,
+    position: int,
+    own: Set[str],
 ) -> set[str]:
     """Return which parameters an operand made of several holds normalised: their size is lost.
 
@@ -165,12 +172,12 @@ def _normalised(
     before = tape.value(step.reads[position])
     lost = set()
     for key, name in names.items():
-        if name not in own or not before.is_floating_point():
+        if name not in own or not before.is_floating_point() or not tape.readers(key):
             continue
-        ref = next((r for i in tape.readers(key) for r in tape.steps[i].reads if r.key == key), None)
-        if ref is None or not ref.is_float:
+        ref = window_on(tape, facts, key)
+        if not ref.is_float:
             continue
-        grown = (tape.whole(key, ref.dtype) * 100).untyped_storage()
+        grown = (flat(tape, ref) * 100).untyped_storage()
         after = tape.play({key: grown}, until=step.index - 1).value(step.reads[position])
         if after.isfinite().all() and torch.allclose(after, before, rtol=1e-3, atol=1e-6):
             lost.add(name)
