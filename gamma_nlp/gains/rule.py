@@ -136,7 +136,7 @@ def factors_before_norms(graph: Graph) -> set[str]:
 
     The norm divides their size out again: they are no gains, only their ratios act.
     """
-    below = graph.children()
+    below = _read(graph)
     found: dict[str, bool] = {}
     for index, node in enumerate(graph.nodes):
         if node.scale is not None:
@@ -144,6 +144,18 @@ def factors_before_norms(graph: Graph) -> set[str]:
             name = node.scale.parameter
             found[name] = found.get(name, True) and early
     return {name for name, early in found.items() if early}
+
+
+def _read(graph: Graph) -> list[list[int]]:
+    """Return, for each node, the nodes that read it and from which a path leads to the output.
+
+    Nothing does from the statistic of a norm that is written out: the norm stands for it.
+    """
+    below = graph.children()
+    if graph.outputs:
+        for index in range(len(graph.nodes) - 1, -1, -1):
+            below[index] = [c for c in below[index] if below[c] or c in graph.outputs]
+    return below
 
 
 def _only_feeds_norms(graph: Graph, index: int, below: list[list[int]]) -> bool:

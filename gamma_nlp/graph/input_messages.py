@@ -16,6 +16,7 @@ EXAMPLES = {
     "input_ids": "torch.randint(1, 100, (1, 8))",
     "decoder_input_ids": "torch.randint(1, 100, (1, 8))",
     "attention_mask": "torch.ones(1, 8)",
+    "frame_idx": "0",
 }
 TAKES = 8  # how many optional arguments of a forward pass are listed
 
@@ -31,21 +32,30 @@ def unknown_inputs(model: nn.Module, function: str = "categorize") -> str:
 
 def unguessed(model: nn.Module, error: Exception, function: str = "categorize") -> str:
     """Say that no inputs could be made after a model's config."""
+    _, required = _arguments(model)
+    session = next((name for name in required if name.endswith("session")), None)
+    how = (
+        f". Make it by {session} = processor.init_video_session(video=frames), and give it a "
+        "point, a box or a text to follow"
+        if session
+        else ""
+    )
+    parts = _parts(model)
+    way_out = f". Or place the gains of its parts: {_calls(parts, function)}" if parts else ""
     return (
         f"the config of {type(model).__name__} does not say what its inputs look like "
         f"({type(error).__name__}: {one_line(error, most=160).rstrip('.!')}); pass some that its "
-        f"processor makes: {smallest_call(model, function)}"
+        f"processor makes: {smallest_call(model, function)}{how}{way_out}"
     )
 
 
 def no_forward(model: nn.Module, methods: Sequence[str], function: str = "categorize") -> str:
     """Say that a model has no forward pass, only parts that have one or methods of other names."""
-    parts = [name for name, child in model.named_children() if hasattr(child, "main_input_name")]
+    parts = _parts(model)
     if parts:
-        calls = listed([f"{function}(model.{name})" for name in parts], 4)
         return (
             f"{type(model).__name__} has no forward pass of its own; place the gains of its "
-            f"parts: {calls}"
+            f"parts: {_calls(parts, function)}"
         )
     method = next((name for name in methods if "encode" in name), None)
     method = method or next((name for name in methods if "loss" not in name), "METHOD")
@@ -54,6 +64,15 @@ def no_forward(model: nn.Module, methods: Sequence[str], function: str = "catego
         f"{type(model).__name__} defines no forward pass{has}; say which method is to run: "
         f"model.forward = model.{method}; {function}(model, inputs)"
     )
+
+
+def _parts(model: nn.Module) -> list[str]:
+    """Return the parts of a model that are models of transformers with inputs of their own."""
+    return [name for name, child in model.named_children() if hasattr(child, "main_input_name")]
+
+
+def _calls(parts: Sequence[str], function: str) -> str:
+    return listed([f"{function}(model.{name})" for name in parts], 4)
 
 
 def no_tensors(model: nn.Module, given: Sequence[Any], function: str = "categorize") -> str:
@@ -132,6 +151,8 @@ def smallest_call(model: nn.Module, function: str = "categorize") -> str:
         return f"{function}(model, inputs={_tuple(required)})"
     wanted = [name for name in names if name in required or name in mains]
     wanted = wanted or [name for name in names if name in ("input_ids", "pixel_values")][:1]
+    if any(name.endswith("session") for name in wanted):
+        wanted += [name for name in names if name == "frame_idx" and name not in wanted]
     if not wanted:
         return f"{function}(model, inputs=(x,))"
     pairs = ", ".join(f"{name!r}: {EXAMPLES.get(name, name)}" for name in wanted)

@@ -105,8 +105,9 @@ INDEXING = _names("index index_select gather take_along_dim")
 #             POINTWISE    REDUCTIONS    STATISTIC, with one of the ROOTS
 #
 # From the divisor back to the reduction there are only STATISTIC operations, from the reduction
-# back to the signal only POINTWISE ones.
+# back to the signal only POINTWISE ones. A causal norm sums what came before: TOTALS.
 REDUCTIONS = _names("mean sum var std var_mean std_mean linalg_vector_norm norm")
+TOTALS = REDUCTIONS | {"cumsum"}
 ROOTS = _names("rsqrt sqrt pow std std_mean linalg_vector_norm norm")
 STATISTIC = _names("rsqrt sqrt pow reciprocal add sub mul div clamp clamp_min maximum abs")
 POINTWISE = _names("pow mul sub add abs square div real imag neg")

@@ -51,12 +51,17 @@ class Parts:
         rows: The parameters that stand in the value as rows: tokens, if it turns out to hold some.
         product: Whether the value comes out of a contraction.
         reduced: Whether the value is a statistic, such as a mean.
+        normed: Whether the value was divided by its own statistic. Vectors that scale and shift it
+            are a norm's gain and bias, and no rows.
+        scaled: Whether such a vector has scaled it.
     """
 
     of: Mapping[str, Part] = field(default_factory=dict)
     rows: frozenset[str] = frozenset()
     product: bool = False
     reduced: bool = False
+    normed: bool = False
+    scaled: bool = False
 
     @property
     def contracted(self) -> frozenset[str]:
@@ -112,7 +117,7 @@ def make(
         # A vector that is bent first is a rate, or the shares of a mix.
         known = [_bent(own, alone=not grown and not _is_vector(output)) for own in known]
     made = _union(known)
-    return Made(parts=replace(made, reduced=made.reduced or name in operations.REDUCTIONS))
+    return Made(parts=replace(made, reduced=made.reduced or name in operations.TOTALS))
 
 
 def normalised(parts: Sequence[Parts | None]) -> frozenset[str]:
@@ -128,6 +133,17 @@ def normalised(parts: Sequence[Parts | None]) -> frozenset[str]:
     return value.rows if value.product and projected & statistic.of.keys() else frozenset()
 
 
+def read_as_rows(name: str, parts: Sequence[Parts | None]) -> frozenset[str]:
+    """Return the rows that a contraction with a weight reads behind a norm with its gain.
+
+    A weight that is normalised and scaled is contracted with the signal instead.
+    """
+    factors = parts[1:] if name in operations.BIAS_FIRST else parts[:2]
+    first, second = (*factors, None, None)[:2]
+    scaled = first is not None and first.scaled and second is not None and second.contracted
+    return first.rows if first is not None and scaled else frozenset()
+
+
 def _join(
     name: str, operands: Sequence[tuple[torch.Tensor, Parts | None]], output: torch.Tensor
 ) -> Made:
@@ -135,6 +151,7 @@ def _join(
     product = name not in operations.SUMS
     biases: frozenset[str] = frozenset()
     found = []
+    scaled = False
     for index, (tensor, own) in enumerate(operands):
         if own is None:
             continue
@@ -158,8 +175,22 @@ def _join(
             own = _changed(own, Part.JOINED, bent=Part.DONE if gate else Part.BENT)
         if product and not own.product and any(p.product for p in others):
             own = replace(own, rows=frozenset())  # a factor of rows
+        if not own.normed and _is_row(tensor) and any(p.normed for p in others):
+            own = replace(own, rows=frozenset())  # the gain or bias of a norm
+            scaled = scaled or product
         found.append(own)
-    return Made(parts=_project(_union(found), biases), biases=biases)
+    made = _union(found)
+    normed = made.normed or (product and _is_by_statistic([p for _, p in operands]))
+    made = replace(made, normed=normed, scaled=scaled or made.scaled)
+    return Made(parts=_project(made, biases), biases=biases)
+
+
+def _is_by_statistic(parts: Sequence[Parts | None]) -> bool:
+    """Return whether a value meets a statistic of itself."""
+    known = [own for own in parts if own is not None]
+    if len(known) != 2 or known[0].reduced == known[1].reduced:
+        return False
+    return not known[0].of.keys().isdisjoint(known[1].of)
 
 
 def _contract(name: str, operands: Sequence[tuple[torch.Tensor, Parts | None]]) -> Made:
@@ -206,8 +237,14 @@ def _union(several: Iterable[Parts]) -> Parts:
             of[name] = min(part, of.get(name, part))
         rows |= parts.rows
     product = any(parts.product for parts in every)
-    reduced = bool(every) and all(parts.reduced for parts in every)
-    return Parts(of=of, rows=rows, product=product, reduced=reduced)
+    return Parts(
+        of=of,
+        rows=rows,
+        product=product,
+        reduced=bool(every) and all(parts.reduced for parts in every),
+        normed=any(parts.normed for parts in every),
+        scaled=any(parts.scaled for parts in every),
+    )
 
 
 def _bent(own: Parts, alone: bool) -> Parts:
@@ -246,6 +283,11 @@ def _has_bias(name: str) -> bool:
 
 def _is_vector(tensor: torch.Tensor) -> bool:
     return sum(size > 1 for size in tensor.shape) <= 1
+
+
+def _is_row(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is a vector along the last dimension, as gains and biases are."""
+    return _is_vector(tensor) and tensor.dim() > 0 and tensor.shape[-1] > 1
 
 
 def _is_spread(tensor: torch.Tensor, output: torch.Tensor) -> bool:

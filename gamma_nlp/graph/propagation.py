@@ -163,8 +163,11 @@ class Propagation:
         """Return the parameters that an operation on parameters alone normalises as tokens."""
         if name in operations.NORMALISE_TOKENS:
             return values[0].rows
+        known = [v.expr.parts if v.expr else None for v in values]
         if name in operations.PRODUCTS:
-            return parts.normalised([v.expr.parts if v.expr else None for v in values])
+            return parts.normalised(known)
+        if name in operations.CONTRACTIONS:
+            return parts.read_as_rows(name, known)
         return frozenset()
 
     def _interpret(

@@ -33,11 +33,11 @@ def is_norm(graph: Graph, signal: int, factor: int) -> bool:
         seen.add(current)
         node = graph.nodes[current]
         rooted = rooted or node.name in operations.ROOTS
-        if node.name in operations.REDUCTIONS and any(
+        if node.name in operations.TOTALS and any(
             origin & _pointwise_origin(graph, parent) for parent in node.parents
         ):
             reduced = True
-        elif node.name in operations.STATISTIC | operations.REDUCTIONS and current != signal:
+        elif node.name in operations.STATISTIC | operations.TOTALS and current != signal:
             stack.extend(node.parents)
         else:
             return False

@@ -175,3 +175,33 @@ def test_model_that_only_holds_others_names_its_parts() -> None:
 
     with pytest.raises(GammaError, match=r"no forward pass of its own.*categorize\(model.right\)"):
         categorize(Pair(hf.ViTConfig(**PICTURES)))
+
+
+def test_model_that_reads_a_session_says_how_to_make_one_and_names_its_parts() -> None:
+    class Tracker(hf.PreTrainedModel):  # type: ignore[misc]
+        config_class = hf.ViTConfig
+
+        def __init__(self, config: hf.ViTConfig) -> None:
+            super().__init__(config)
+            self.vision_encoder = hf.ViTModel(config)
+
+        def forward(self, inference_session: Any, frame_idx: int | None = None) -> Any:
+            """Forward."""
+            return self.vision_encoder(inference_session.frames[frame_idx])
+
+    model = Tracker(hf.ViTConfig(**PICTURES))
+    with pytest.raises(GammaError) as error:
+        categorize(model)
+    call = "categorize(model, inputs={'inference_session': inference_session, 'frame_idx': 0})"
+    assert call in str(error.value)
+    assert "processor.init_video_session(video=frames)" in str(error.value)
+    assert "categorize(model.vision_encoder)" in str(error.value)
+
+
+def test_frames_as_wide_as_the_model_take_the_place_of_its_tokens() -> None:
+    config = hf.Pop2PianoConfig(
+        d_model=16, d_ff=16, d_kv=8, num_layers=1, num_heads=2, vocab_size=60, use_cache=False
+    )
+    found = shapes(hf.Pop2PianoForConditionalGeneration(config))
+    assert "input_ids" not in found
+    assert found["input_features"][-1] == 16

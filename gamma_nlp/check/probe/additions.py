@@ -241,21 +241,23 @@ def _projection(signals: Signals, step: Step) -> list[Sum]:
     operands = signals.operands(step)
     nearest = [signals.nearest_weights(ref) for ref in operands]
     # A weight next to both operands is the one weight on a path to the branch, too.
-    pairs = [
-        (operands[i], operands[j])
-        for i, j in permutations(range(len(operands)), 2)
-        if nearest[i] - nearest[j]
-    ]
+    pairs = [(i, j) for i, j in permutations(range(len(operands)), 2) if nearest[i] - nearest[j]]
     reads = [ref for i in set().union(*nearest) for ref in signals.tape.steps[i].reads]
     one_away = set().union(*(signals.before("weightless", ref.key) for ref in reads))
     for start in signals.forks if pairs else ():
         if start.key not in one_away or signals.made(start.key) >= step.index:
             continue
-        if not all(signals.reaches("all", start, ref) for ref in operands):
-            continue
-        paths = signals.paths(start)
-        for skip, branch in pairs:
-            if paths.cross_one_weight(skip) and paths.bend_between_weights(branch):
+        # Most values are too far from the skip, or too near the branch: that is cheap to see.
+        first = signals.first_weights(start)
+        close = [
+            (operands[i], operands[j])
+            for i, j in pairs
+            if first & nearest[i] and not first & nearest[j]
+        ]
+        for skip, branch in close:
+            paths = signals.paths(start)
+            fits = paths.cross_one_weight(skip) and paths.bend_between_weights(branch)
+            if fits and all(signals.reaches("all", start, ref) for ref in operands):
                 return [
                     Sum(step=step.index, skip=skip, branch=branch, start=start.key, identity=False)
                 ]

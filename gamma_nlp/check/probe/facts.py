@@ -115,13 +115,18 @@ def _read(
             active = True
         if _contracts(step):
             active = _contraction(facts, step, signal, origins) or active
+            if not active and all(origins[:2]) and not set.intersection(*map(set, origins[:2])):
+                found |= _normalised(
+                    tape, facts, names, step, 0, origins[0]
+                )  # a weight reads tokens
         elif "norm" in step.name and step.name not in NOT_NORMS and step.reads:
             if not signal[0] and step.name in TOKEN_NORMS and origins[0]:
                 found |= origins[0]
                 active = True
             facts.norms.add(step.index)
         elif step.name in ("cat", "stack") and active:
-            found |= frozenset().union(*origins)  # joined to tokens, so tokens themselves
+            for position, own in enumerate(origins):  # joined to tokens, so tokens themselves
+                found |= _normalised(tape, facts, names, step, position, own) or own
         elif "softmax" in step.name and "log" not in step.name:
             facts.scores += step.reads[:1]
         elif "attention" in step.name:
@@ -148,6 +153,35 @@ def _read(
                 if any(r.key in facts.held for r in step.reads):
                     facts.held.add(ref.key)
     return facts, found
+
+
+def _normalised(
+    tape: Tape,
+    facts: Facts,
+    names: Mapping[Key, str],
+    step: Step,
+    position: int,
+    own: Set[str],
+) -> set[str]:
+    """Return which parameters an operand made of several holds normalised: their size is lost.
+
+    What else is in it is the gain and the bias of the norm.
+    """
+    if len(own) < 2:
+        return set()
+    before = tape.value(step.reads[position])
+    lost = set()
+    for key, name in names.items():
+        if name not in own or not before.is_floating_point() or not tape.readers(key):
+            continue
+        ref = window_on(tape, facts, key)
+        if not ref.is_float:
+            continue
+        grown = (flat(tape, ref) * 100).untyped_storage()
+        after = tape.play({key: grown}, until=step.index - 1).value(step.reads[position])
+        if after.isfinite().all() and torch.allclose(after, before, rtol=1e-3, atol=1e-6):
+            lost.add(name)
+    return lost
 
 
 def _adds(step: Step) -> bool:

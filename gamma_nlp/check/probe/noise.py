@@ -47,6 +47,7 @@ class Signals:
         self._ancestors: dict[tuple[str, Key], set[Key]] = {}
         self._noise: dict[Key, torch.UntypedStorage] = {}
         self._paths: dict[Key, Paths] = {}
+        self._first: dict[Key, set[int]] = {}
         self.last = max(facts.sums, default=-1)
         self.keep = {ref.key for ref in facts.scores}
         for index in facts.weights | facts.sums.keys():
@@ -152,6 +153,18 @@ class Signals:
             and self.reaches("weightless", self.tape.steps[index].writes[0], ref)
         }
 
+    def first_weights(self, start: Ref) -> set[int]:
+        """Return the weights to which a path without another one leads from a value."""
+        if start.key not in self._first:
+            near = self.noise_from("weightless", start, self.last)
+            self._first[start.key] = {
+                index
+                for index in self.facts.weights
+                for ref in self.tape.steps[index].reads
+                if near.moved(ref) or ref.key == start.key
+            }
+        return self._first[start.key]
+
     @cached_property
     def forks(self) -> list[Ref]:
         """Return a window on every active value that two steps or more read, latest first.
@@ -201,15 +214,19 @@ class Paths:
     def __init__(self, signals: Signals, start: Ref) -> None:
         self.signals, self.start = signals, start
         self.tape, self.weights = signals.tape, signals.facts.weights
-        near = signals.noise_from("weightless", start, signals.last)
-        first = {
-            index
-            for index in self.weights
-            if any(near.moved(ref) or ref.key == start.key for ref in self.tape.steps[index].reads)
-        }
-        self.one = self._from(first, self.weights)
-        self.second = self._read_by(self._from(first, ()))
-        self.unbent = self._read_by(self._from(first, signals.shapes.bends))
+        self.first = signals.first_weights(start)
+
+    @cached_property
+    def one(self) -> Play:
+        return self._from(self.first, self.weights)
+
+    @cached_property
+    def second(self) -> set[int]:
+        return self._read_by(self._from(self.first, ()))
+
+    @cached_property
+    def unbent(self) -> set[int]:
+        return self._read_by(self._from(self.first, self.signals.shapes.bends))
 
     def cross_one_weight(self, end: Ref) -> bool:
         """Return whether every path crosses exactly one weight."""

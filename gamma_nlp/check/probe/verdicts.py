@@ -58,6 +58,9 @@ def _may_be_ignored(use: _Use, settled: list[_Use]) -> bool:
     return route is not None and any(route <= other.route for other in settled if other.route)
 
 
+STILL = "nothing moves when the gain changes"
+
+
 class Judge:
     """Experiments on the gains of one tape.
 
@@ -85,6 +88,8 @@ class Judge:
         assert key is not None
         found = [self._use(gain, key, step, position) for step, position in uses]
         settled = [use for use in found if use.category is not None]
+        if gain.category is None and all(use.why == STILL for use in found):
+            return self._finding(gain, None, "agrees", 0.0, STILL)
         if not any(use.category is CAUTION[0] for use in settled):
             for use in found:
                 if use.category is None and not _may_be_ignored(use, settled):
@@ -130,7 +135,7 @@ class Judge:
         if found is None:
             found = self._change_more(changed) or self._muted(play) or self._dropped(play)
         if found is None:
-            found = _Use(category=None, deviation=0.0, why="nothing moves when the gain changes")
+            found = _Use(category=None, deviation=0.0, why=STILL)
         elif found.category is None:
             return found
         elif found.category is Category.BRANCH_LAST:

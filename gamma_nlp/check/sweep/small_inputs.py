@@ -19,6 +19,7 @@ from gamma_nlp.check.sweep import small_models
 from gamma_nlp.graph.guess.reader import Reader
 from gamma_nlp.graph.guess.text import token_ids
 from gamma_nlp.graph.inputs import random_inputs
+from gamma_nlp.graph.obstacles import refuse_obstacles
 
 ENCODED = 6
 """Number of encoder states for a decoder that runs without its encoder."""
@@ -26,6 +27,7 @@ ENCODED = 6
 
 def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
     """Return the keyword arguments of one forward pass, random but the same at every call."""
+    refuse_obstacles(model)
     config: Any = model.config
     options = small_models.options(model_type, type(model).__name__)
     wanted = inspect.signature(model.forward).parameters

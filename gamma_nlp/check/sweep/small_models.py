@@ -9,6 +9,7 @@ in the file.
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Collection, Container, Iterable, Mapping
 from functools import cache
 from importlib import resources
@@ -110,15 +111,24 @@ def build(model_type: str, class_name: str) -> nn.Module:
     Raises:
         Exception: Whatever transformers raises if a type cannot be built.
     """
-    import transformers
-
-    cls = getattr(transformers, class_name)
+    cls = _class(model_type, class_name)
     config = small_config(model_type, class_name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = cls(config)
         randomise(model)
     return model.eval()
+
+
+def _class(model_type: str, class_name: str) -> Any:
+    """Return a class of transformers; some are listed, but not exported."""
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    if hasattr(transformers, class_name):
+        return getattr(transformers, class_name)
+    module = CONFIG_MAPPING[model_type].__module__.replace(".configuration_", ".modeling_")
+    return getattr(importlib.import_module(module), class_name)
 
 
 def randomise(model: nn.Module) -> None:
@@ -133,14 +143,13 @@ def randomise(model: nn.Module) -> None:
 
 def small_config(model_type: str, class_name: str) -> Any:
     """Return the small config that a class of this type takes."""
-    import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     cls = CONFIG_MAPPING[model_type]
     overrides = options(model_type, class_name)
     for key in ("inputs", "placeholders"):
         overrides.pop(key, None)
-    wanted = getattr(getattr(transformers, class_name), "config_class", None)
+    wanted = getattr(_class(model_type, class_name), "config_class", None)
     for name, sub in getattr(cls, "sub_configs", {}).items():
         if sub is wanted:  # the mapping names the text model inside a larger one
             cls, overrides = sub, overrides.get(name, {})

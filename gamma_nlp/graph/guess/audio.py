@@ -26,6 +26,7 @@ _MASKS = ("input_features_mask", "feature_attention_mask")
 FLAT = ("moonshine", "muse_spark")  # waveforms of (batch, samples), without a channel
 BINS = {"gemma4_audio": 128}
 UNMASKED = {"granite_speech", "granite_speech_plus"}  # their mask is of the projector's vectors
+EMBEDDED = {"pop2piano"}  # frames as wide as the model, in place of token ids
 STACKED, STACKED_IN = 4, {"granite_speech5_encoder"}  # frames beside each other
 
 
@@ -49,6 +50,8 @@ def spectrogram_inputs(reader: Reader) -> dict[str, Any]:
     known = next((BINS[kind] for kind in reader.kinds if kind in BINS), 80)
     stacked = STACKED if STACKED_IN & set(reader.kinds) else 1
     bins = reader.number(*_BINS, of=AUDIO, default=known)
+    if EMBEDDED & set(reader.kinds):
+        bins = reader.number("d_model")
     bins *= reader.number("num_stacked_frames", of=AUDIO, default=stacked)
     frames = FRAMES
     picture = reader.number("spec_size", of=AUDIO)

@@ -19,6 +19,8 @@ def extra_inputs(reader: Reader) -> dict[str, Any]:
     wanted = [n for n in MAKERS if reader.needs(n) or (n in OFTEN and reader.takes(n))]
     if "query_embeds" in wanted:  # queries read an encoder
         wanted.append("encoder_hidden_states")
+    if "context_hidden_states" in wanted:  # as long as both together
+        wanted.append("attention_mask")
     return {name: MAKERS[name](reader) for name in wanted if name not in reader.found}
 
 
@@ -67,7 +69,9 @@ MAKERS: Mapping[str, Callable[[Reader], Any]] = {
     "visual_pos": lambda r: random(1, STEPS, r.number("visual_pos_dim")),
     "visual_embeds": lambda r: random(1, STEPS, r.number("visual_embedding_dim")),
     "states": _states,
-    "actions": lambda r: random(1, STEPS, r.number("act_dim")),
+    "actions": lambda r: random(
+        1, r.number("chunk_size", default=STEPS), r.number("act_dim", "max_action_dim")
+    ),
     "rewards": lambda r: random(1, STEPS, 1),
     "returns_to_go": lambda r: random(1, STEPS, 1),
     "timesteps": lambda r: torch.arange(STEPS)[None],
@@ -89,6 +93,14 @@ MAKERS: Mapping[str, Callable[[Reader], Any]] = {
     "speaker_embeddings": lambda r: random(1, r.number("speaker_embedding_dim", default=512)),
     "audio_mel": lambda r: random(1, 64, r.number("input_feat_size", of=AUDIO)),
     "audio_mel_mask": lambda r: torch.zeros(1, 64, dtype=torch.bool),
+    "noise_embeds": lambda r: random(1, r.number("block_size", default=STEPS), _width(r)),
+    "context_hidden_states": lambda r: random(
+        1, STEPS, _width(r) * len(r.get("target_layer_ids", default=[0]))
+    ),
+    "attention_mask": lambda r: ones(1, STEPS + r.number("block_size", default=STEPS)),
+    "marks": lambda r: torch.full((1, 1), TOKENS // 2),
+    "num_options": lambda r: torch.full((1, 1), 2),
+    "question_type_ids": lambda r: torch.zeros(1, 1, dtype=torch.long),
     "bool_masked_pos": lambda r: torch.arange(_positions(r))[None] % 2 == 0,
 }
 """How to make each argument."""

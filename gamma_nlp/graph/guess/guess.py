@@ -29,7 +29,8 @@ def guess(model: nn.Module) -> dict[str, Any]:
         found |= images.image_inputs(reader, pictures)
     sound = _sound(reader)
     required = arguments(model.forward)[1]
-    if sound & reader.required and not reader.pairs and "input_ids" not in required:
+    instead = sound if reader.config.model_type in audio.EMBEDDED else sound & reader.required
+    if instead and not reader.pairs and "input_ids" not in required:
         found.pop("input_ids", None)  # sound takes the place of text
     if "input_features" in sound:
         found |= audio.spectrogram_inputs(reader)

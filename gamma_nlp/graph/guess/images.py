@@ -101,6 +101,8 @@ def _grid(reader: Reader, name: str, grid: str) -> dict[str, Any]:
         shape = (1, *shape)
     sides = [side, side] if grid.endswith("_hw") else [1, side, side]
     found = {name: random(*shape), grid: torch.tensor([sides])}
+    if reader.takes("images_per_sample"):  # the last grid is that of the picture to be drawn
+        found |= {grid: torch.tensor([sides, sides]), "images_per_sample": torch.tensor([2])}
     sizes = reader.first("merge_sizes", "image_merge_sizes")
     return found if sizes is None else {**found, sizes: torch.tensor([merge])}
 

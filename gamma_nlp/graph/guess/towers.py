@@ -16,7 +16,7 @@ PLACEHOLDERS = {
     "image": ("image_token_id", "image_token_index", "media_placeholder_token_id"),
     "audio": ("audio_token_id", "audio_token_index"),
 }
-
+CAMERAS = {"pi0"}  # a picture from each camera, which the tower reads as a batch
 
 INPUTS = {
     "image": (
@@ -72,13 +72,16 @@ def _count(reader: Reader, method: Callable[..., Any]) -> int:
     """Return how many vectors a tower gives for the inputs found so far."""
     wanted = inspect.signature(method).parameters
     given = {name: value for name, value in reader.found.items() if name in wanted}
+    if reader.config.model_type in CAMERAS:
+        given["pixel_values"] = given["pixel_values"].flatten(0, 1)
     with _quiet(reader.model):
         answer = method(**given)
     vectors: Any = getattr(answer, "pooler_output", None)
     if vectors is None:
         vectors = getattr(answer, "last_hidden_state", answer)
     leaves = torch.utils._pytree.tree_leaves(vectors)
-    return sum(t.numel() // t.shape[-1] for t in leaves if isinstance(t, torch.Tensor))
+    width = -3 if "images_per_sample" in reader.found else -1  # vectors, or still a picture
+    return sum(t.numel() // t.shape[width] for t in leaves if isinstance(t, torch.Tensor))
 
 
 @contextlib.contextmanager

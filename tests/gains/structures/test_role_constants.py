@@ -394,6 +394,7 @@ STRUCTURES = [
 ]  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:'k_k'.*before a norm")
 @pytest.mark.parametrize("structure", STRUCTURES, ids=lambda made: made.__name__)
 def test_role_of_every_own_parameter(structure) -> None:  # type: ignore[no-untyped-def]
     torch.manual_seed(0)

@@ -34,12 +34,12 @@ NORMS = (
     ),
     Mutation(
         "a divisor is the root of a reduction at once",
-        "elif node.name in operations.STATISTIC | operations.REDUCTIONS and current != signal:",
+        "elif node.name in operations.STATISTIC | operations.TOTALS and current != signal:",
         "elif node.name in operations.ROOTS and current != signal:",
     ),
     Mutation(
         "a divisor is made of no other reduction",
-        "operations.STATISTIC | operations.REDUCTIONS and current",
+        "operations.STATISTIC | operations.TOTALS and current",
         "operations.STATISTIC and current",
     ),
     Mutation(

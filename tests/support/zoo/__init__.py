@@ -33,6 +33,7 @@ FAMILIES = (
     "sparse",
     "unets",
     "vision",
+    "written_norms",
 )
 
 for family in FAMILIES:
