@@ -131,8 +131,8 @@ class Judge:
         changed = {place: self._operand(gain, key, place, factors)}
         play = self._play(changed, hold=self.totals)
         found = self._settle(play, changed)
-        if found is not None and found.category is Category.HEAD and self._steers(play):
-            found = self._steered(changed) or found
+        if found is not None and self._steers(play):
+            found = self._steered(changed, found, self._leads_to_a_skip(play))
         if found is not None and found.decides:  # say how far the change itself moves it
             plain = self._play(changed, hold=self.totals, renewed=False)
             movement = max(plain.moved(ref) for ref in found.decides)
@@ -224,22 +224,47 @@ class Judge:
             for ref in self.tape.steps[index].writes
         )
 
-    def _steered(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
-        """Return the use of a gain that moves an output itself and a branch by a choice."""
+    def _leads_to_a_skip(self, play: Play) -> bool:
+        """Return whether a skip is made of what a change moves, even if it stays still."""
+        edge = [*play.live]
+        seen = {*edge}
+        while edge:
+            for index in self.tape.readers(edge.pop()):
+                if index not in self.totals:
+                    new = {ref.key for ref in self.tape.steps[index].writes} - seen
+                    edge += new
+                    seen |= new
+        return any(addition.skip.key in seen for addition in self.counted)
+
+    def _steered(
+        self, changed: dict[tuple[int, int], Tensor], found: _Use, skip_ahead: bool
+    ) -> _Use:
+        """Return the use of a gain once choices follow it, ``found`` if they change nothing.
+
+        They can lead it to a branch, where it moved an output alone, and to a skip: of some
+        tokens the recorded pass may have chosen none.
+        """
+        better = {*CAUTION[:1]} if skip_ahead else set()
+        if found.category is Category.HEAD:
+            better = {*CAUTION} - {Category.HEAD}
+        if found.category in (None, Category.SHORTCUT) or not better:
+            return found
         generator = torch.Generator().manual_seed(2)
-        for strength in TRIES:
+        for turn, strength in enumerate(TRIES):
             stronger = {
                 place: strength * torch.randn(old.shape, generator=generator).to(old) * old
                 for place, old in changed.items()
             }
             try:
-                play = self._play(stronger, hold=self.totals, choices=True)
+                # Renewed noise has the size of the recorded values, however strong the change.
+                renewed = turn % 2 == 1
+                play = self._play(stronger, hold=self.totals, choices=True, renewed=renewed)
             except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
                 continue
-            found = self._settle(play)
-            if found is not None and found.category is not Category.HEAD:
-                return found
-        return None
+            use = self._settle(play)
+            if use is not None and use.category in better:
+                return use
+        return found
 
     def _muted(self, play: Play) -> _Use | None:
         """Return a use without a category if the change moves a mute sum."""

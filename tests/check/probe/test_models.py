@@ -103,6 +103,21 @@ def test_skip_decides_for_a_shared_norm_whatever_its_silent_uses_are() -> None:
     assert verdicts(model, norm=SHORTCUT) == {"norm": "agrees"}
 
 
+def test_choice_that_took_no_token_of_a_gain_does_not_hide_its_skip() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        tokens = torch.cat([m.first(x), m.second(m.down(x))], dim=1)
+        best = m.score(tokens).amax(dim=-1).topk(2, dim=1).indices
+        assert bool((best < x.shape[1]).all())  # of the first level alone
+        chosen = tokens.gather(1, best.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        return m.out(m.final(chosen + m.value(tokens).mean(dim=1, keepdim=True)))
+
+    parts = {name: linear() for name in ("down", "score", "value", "out")}
+    model = Net(forward, first=norm(), second=norm(), final=norm(), **parts)
+    model.first.weight.data *= 4
+    places = {"first": SHORTCUT, "second": SHORTCUT, "final": HEAD}
+    assert verdicts(model, **places) == agreed(*places)
+
+
 # Weights and values -----------------------------------------------------------------------------
 
 
