@@ -75,7 +75,8 @@ class Judge:
     ) -> None:
         self.signals, self.counted, self.mute = signals, counted, mute
         self.tape, self.facts = signals.tape, signals.facts
-        self.totals = {addition.step for addition in counted}
+        # What comes after a mute sum would look like what comes after no addition: stop there too.
+        self.totals = {addition.step for addition in counted} | {*mute}
         self.dtype = dtype
 
     def judge(self, gain: Gain, key: Key | None) -> Finding:
@@ -284,7 +285,9 @@ class Judge:
                 step = self.tape.steps[index]
                 if not all(ref.is_float for ref in step.writes):
                     return None  # a choice uses it
-                moved.append(max(play.moved(ref) for ref in step.writes))
+                # Of a fused attention its statistic may move, which nothing reads.
+                used = [ref for ref in step.writes if self.tape.readers(ref.key)]
+                moved.append(max(play.moved(ref) for ref in used or step.writes))
         moved += [max(play.moved(r) for r in self.facts.maker[k].writes) for k in play.live]
         if not moved or min(moved) <= self.signals.tolerance:
             return None

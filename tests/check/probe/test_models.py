@@ -85,6 +85,26 @@ def test_gain_before_a_branch_that_stays_silent_is_inconclusive() -> None:
     assert verdicts(model, final=HEAD) == {"final": "agrees"}
 
 
+def test_attention_to_a_single_key_is_inconclusive() -> None:
+    def forward(m: Net, x: Tensor, memory: Tensor) -> Tensor:
+        x, key = m.stem(x), m.key(m.memory(memory))
+        attended = F.scaled_dot_product_attention(
+            *(t.unsqueeze(1) for t in (m.query(m.norm(x)), key, m.value(key)))
+        )
+        x = x + m.up(attended.squeeze(1))
+        return m.out(m.final(x + m.down(x).relu()))
+
+    norms = {name: norm() for name in ("stem", "memory", "norm", "final")}
+    parts = {name: linear() for name in ("query", "key", "value", "up", "down", "out")}
+    model = Net(forward, **norms, **parts)
+    places = {"norm": INNER, "memory": INNER, "stem": SHORTCUT}
+    several = signal(), signal().flip(0)
+    assert verdicts(model, several, **places) == agreed(*places)
+    single = several[0], several[1][:, :1]
+    silent = dict.fromkeys(places, "inconclusive")
+    assert verdicts(model, single, **places) == silent
+
+
 def test_silent_use_of_a_shared_norm_is_not_overlooked() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = x + m.up(m.norm(x))
