@@ -141,6 +141,22 @@ def test_choice_that_took_no_token_of_a_gain_does_not_hide_its_skip() -> None:
 # Weights and values -----------------------------------------------------------------------------
 
 
+def test_grid_times_a_matrix_is_a_table_of_positions() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        grid = torch.linspace(-1, 1, 2 * x.shape[1]).view(-1, 2)
+        places = (grid @ m.table).sin()
+        x = m.norm(m.up(m.stem(x) + places))
+        return m.out(m.final(m.down(x + places)))
+
+    table = nn.Parameter(torch.randn(2, D))
+    norms = {name: norm() for name in ("stem", "norm", "final")}
+    parts = {name: linear() for name in ("up", "down", "out")}
+    model = Net(forward, table=table, **norms, **parts)
+    places = {"stem": INNER, "norm": INNER, "final": HEAD}
+    assert verdicts(model, **places) == agreed(*places)
+    assert probe(model, signal(), claim(model, **places)).additions == 0
+
+
 def test_matrix_of_integers_in_a_buffer_is_a_weight() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         return x + F.linear(m.norm(x), m.packed.to(x.dtype) * 0.01)
