@@ -105,6 +105,22 @@ def test_attention_to_a_single_key_is_inconclusive() -> None:
     assert verdicts(model, single, **places) == silent
 
 
+def test_mask_of_huge_numbers_does_not_hide_what_moves_beside_it() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        mask = torch.full((x.shape[1],) * 2, torch.finfo(x.dtype).min).triu(1)
+        key = m.key(m.norm(x))
+        key = key + m.mix(key)  # a skip inside the branch
+        scores = m.query(x) @ key.transpose(1, 2) + mask
+        return m.out(m.final(x + m.up(scores.softmax(dim=-1) @ m.value(x))))
+
+    norms = {name: norm() for name in ("stem", "norm", "final")}
+    parts = {name: linear() for name in ("query", "key", "mix", "value", "up", "out")}
+    model = Net(forward, **norms, **parts)
+    places = {"stem": SHORTCUT, "norm": INNER, "final": HEAD}
+    assert verdicts(model, **places) == agreed(*places)
+
+
 def test_silent_use_of_a_shared_norm_is_not_overlooked() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = x + m.up(m.norm(x))
