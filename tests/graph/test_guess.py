@@ -114,6 +114,16 @@ def test_text_holds_as_many_image_tokens_as_the_tower_gives_vectors() -> None:
     assert placed(model) == 11
 
 
+def test_text_holds_as_many_video_tokens_as_the_tower_of_videos_gives_vectors() -> None:
+    qformer = {**SMALL, "vocab_size": 60, "encoder_hidden_size": 16}
+    config = hf.InstructBlipVideoConfig(
+        vision_config=PICTURES, qformer_config=qformer, num_query_tokens=3, video_token_index=50,
+        text_config={**SMALL, "model_type": "llama", "vocab_size": 60},
+    )  # fmt: skip
+    found = random_inputs(hf.InstructBlipVideoForConditionalGeneration(config))
+    assert int((found["input_ids"] == 50).sum()) == 3 * found["pixel_values"].shape[1]
+
+
 def test_text_and_picture_that_are_compared_are_both_read() -> None:
     text = {**SMALL, "vocab_size": 60, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = hf.CLIPConfig(text_config=text, vision_config=PICTURES, projection_dim=8)

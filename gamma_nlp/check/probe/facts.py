@@ -45,6 +45,7 @@ class Facts:
         active: Versions of memory blocks that depend on the signal.
         origin: For all other versions, the parameters that they are made of.
         held: Of these, the constant matrices that the model holds, and what is made of them alone.
+        varying: What is made of inputs, be they indices or masks, or of random numbers.
         weights: Steps that contract the signal with a parameter.
         contractions: Steps that contract the signal with itself, as attention does.
         norms: Steps whose output is a normalised signal.
@@ -57,6 +58,7 @@ class Facts:
     active: set[Key] = field(default_factory=set)
     origin: dict[Key, frozenset[str]] = field(default_factory=dict)
     held: set[Key] = field(default_factory=set)
+    varying: set[Key] = field(default_factory=set)
     weights: set[int] = field(default_factory=set)
     contractions: set[int] = field(default_factory=set)
     norms: set[int] = field(default_factory=set)
@@ -71,6 +73,7 @@ def examine(
     names: Mapping[Key, str],
     inputs: Iterable[Key],
     held: Set[Key] = frozenset(),
+    given: Set[Key] = frozenset(),
 ) -> Facts:
     """Classify the steps of a tape.
 
@@ -80,12 +83,13 @@ def examine(
         inputs: The memory of the inputs that carry a signal.
         held: The memory of other matrices that the model holds, as buffers or attributes.
             Contracted with the signal these are weights too; what the pass makes of shapes is none.
+        given: The memory of all inputs, indices and masks included.
     """
     # A parameter turns out to stand for tokens only where it is used, as when a latent query is
     # normalised. Then read the tape again with it active, until no more are found.
     tokens: set[str] = set()
     while True:
-        facts, found = _read(tape, names, set(inputs), held, tokens)
+        facts, found = _read(tape, names, set(inputs), held, given, tokens)
         if found <= tokens:
             break
         tokens |= found
@@ -97,9 +101,11 @@ def _read(
     names: Mapping[Key, str],
     inputs: set[Key],
     held: Set[Key],
+    given: Set[Key],
     tokens: set[str],
 ) -> tuple[Facts, set[str]]:
     facts = Facts(active=set(inputs), held=set(held) - inputs - names.keys())
+    facts.varying = inputs | given
     found: set[str] = set()
     for key, name in names.items():
         if name in tokens:
@@ -140,8 +146,11 @@ def _read(
                 facts.sums[step.index] = layers
         elif active and _unknown_kernel(facts, step, signal, origins):
             facts.weights.add(step.index)
+        varies = step.random or any(r.key in facts.varying for r in reads)
         for ref in step.writes:
             facts.maker[ref.key] = step
+            if varies or (ref.key[0], ref.key[1] - 1) in facts.varying:
+                facts.varying.add(ref.key)
             before = (ref.key[0], ref.key[1] - 1)
             if active or before in facts.active:
                 facts.active.add(ref.key)
@@ -239,8 +248,10 @@ def _contraction(
         facts.contractions.add(step.index)
     if sparse and not any(signal):
         return any(origins)  # a sparse input
-    # A sinusoid or a one-hot vector times a matrix is a lookup; two parameters are not.
-    return not any(signal) and [bool(origins[i]) for i in factors] == [False, True]
+    # What an input picks or a sinusoid of it, times a matrix, is a lookup. Two parameters are none,
+    # nor is a grid times a matrix, which is a table of positions.
+    looked_up = [bool(origins[i]) for i in factors] == [False, True]
+    return not any(signal) and looked_up and step.reads[0].key in facts.varying
 
 
 def _is_held(facts: Facts, step: Step, position: int) -> bool:

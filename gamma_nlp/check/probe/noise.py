@@ -17,7 +17,7 @@ from torch import Tensor
 from gamma_nlp.check.probe.blocks import noisy, window_on, with_noise
 from gamma_nlp.check.probe.facts import Facts
 from gamma_nlp.check.probe.shapes import Shapes
-from gamma_nlp.check.probe.tape import Key, Play, Ref, Step, Tape
+from gamma_nlp.check.probe.tape import HUGE, Key, Play, Ref, Step, Tape
 
 
 class _Either:
@@ -100,9 +100,8 @@ class Signals:
     def renew(self, ref: Ref, before: Tensor, after: Tensor) -> Tensor | None:
         """Return fresh noise where a result has moved; ``None`` where it has not."""
         if ref not in self._fresh:
-            size = before.abs().nan_to_num_(0.0, 0.0, 0.0).max() if before.numel() else before.sum()
             fresh = noisy(before, 1 + ref.key[0] * 1_000 + ref.key[1])
-            self._fresh[ref] = fresh, 16 * torch.finfo(before.dtype).eps * size.real
+            self._fresh[ref] = fresh, 16 * torch.finfo(before.dtype).eps * _scale(before)
         fresh, rounding = self._fresh[ref]
         moved = ~((after - before).abs() <= rounding)
         if not bool(moved.any()):
@@ -195,6 +194,13 @@ class Signals:
     def window(self, key: Key) -> Ref:
         """Return some window on a version of a block."""
         return window_on(self.tape, self.facts, key)
+
+
+def _scale(values: Tensor) -> Tensor:
+    """Return the size of the values around each value, where masks do not count for others."""
+    size = values.abs().nan_to_num_(0.0, 0.0, 0.0)
+    usual = torch.where(size < HUGE, size, 0)
+    return torch.maximum(size, usual.max()) if size.numel() else size
 
 
 class Paths:

@@ -99,7 +99,9 @@ def _examine(
         tape = recording.tape
         if all(bool(tape.value(ref).isfinite().any()) for ref in tape.outputs):
             break  # masks can overflow in float64 alone
-    facts = examine(tape, recording.parameters, recording.sources, recording.held)
+    facts = examine(
+        tape, recording.parameters, recording.sources, recording.held, given=recording.given
+    )
     facts.norms |= written_out(tape, facts, recording.vectors)
     signals = Signals(tape, facts, TOLERANCE[dtype])
     counted, mute = additions(signals)

@@ -31,6 +31,7 @@ class Recording:
         gains: The memory of each parameter.
         parameters: The parameter that each piece of memory belongs to; a wrapper has several.
         sources: The memory of the inputs that carry a signal.
+        given: The memory of all inputs, masks and indices included.
         held: The memory of other matrices that the model holds.
         vectors: The memory of vectors that it holds, such as a batch norm's statistics.
     """
@@ -39,6 +40,7 @@ class Recording:
     gains: dict[str, Key]
     parameters: dict[Key, str]
     sources: list[Key]
+    given: set[Key]
     held: set[Key]
     vectors: set[Key]
 
@@ -88,6 +90,7 @@ def _recording(
         vectors = [t.untyped_storage() for t in model.buffers() if _is_vector(t)]
         given = [t for t in tensors_in(inputs) if t.layout is torch.strided]
         sources = [t.untyped_storage() for t in given if carries_signal(t)]
+        inputs_at = [t.untyped_storage() for t in given]
         tape = run(model, original, inputs, dtype, gradients)
         keys = {
             name: [key for s in storages if (key := tape.key_of(s)) is not None]
@@ -100,6 +103,7 @@ def _recording(
         gains={name: found[0] for name, found in keys.items() if found},
         parameters={key: name for name, found in keys.items() for key in found},
         sources=[key for s in sources if (key := tape.key_of(s)) is not None],
+        given={key for s in inputs_at if (key := tape.key_of(s)) is not None},
         held={key for s in held if (key := tape.key_of(s)) is not None},
         vectors={key for s in vectors if (key := tape.key_of(s)) is not None},
     )

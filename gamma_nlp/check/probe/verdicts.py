@@ -76,7 +76,8 @@ class Judge:
     ) -> None:
         self.signals, self.counted, self.mute = signals, counted, mute
         self.tape, self.facts = signals.tape, signals.facts
-        self.totals = {addition.step for addition in counted}
+        # What comes after a mute sum would look like what comes after no addition: stop there too.
+        self.totals = {addition.step for addition in counted} | {*mute}
         self.changes = Changes(signals, counted, dtype)
 
     def judge(self, gain: Gain, key: Key | None) -> Finding:
@@ -124,10 +125,9 @@ class Judge:
         changed = {place: self.changes.operand(gain, key, place, factors)}
         play = self.changes.play(changed, hold=self.totals)
         found = self._settle(play, changed)
-        head = found is not None and found.category is Category.HEAD
         # Without additions, norms that it reaches by itself would look as if a choice led there.
-        if head and self.counted and self.changes.steers(play):
-            found = self._steered(changed) or found
+        if found is not None and self.counted and self.changes.steers(play):
+            found = self._steered(changed, found, self._leads_to_a_skip(play))
         if found is not None and found.decides:  # say how far the change itself moves it
             plain = self.changes.play(changed, hold=self.totals, renewed=False)
             movement = max(plain.moved(ref) for ref in found.decides)
@@ -197,18 +197,47 @@ class Judge:
                 return found
         return None
 
-    def _by_choice(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
+    def _by_choice(
+        self, changed: dict[tuple[int, int], Tensor], *, renewed: bool = False
+    ) -> _Use | None:
         """Let choices follow a change, and see what moves."""
         try:
-            play = self.changes.play(changed, hold=self.totals, choices=True, renewed=False)
+            play = self.changes.play(changed, hold=self.totals, choices=True, renewed=renewed)
         except (RuntimeError, IndexError):  # the choice changes the shapes of what follows
             return None
         return self._settle(play)
 
-    def _steered(self, changed: dict[tuple[int, int], Tensor]) -> _Use | None:
-        """Return the use of a gain that moves an output itself and a branch by a choice."""
-        found = map(self._by_choice, stronger(changed))
-        return next((use for use in found if use and use.category is not Category.HEAD), None)
+    def _leads_to_a_skip(self, play: Play) -> bool:
+        """Return whether a skip is made of what a change moves, even if it stays still."""
+        edge = [*play.live]
+        seen = {*edge}
+        while edge:
+            for index in self.tape.readers(edge.pop()):
+                if index not in self.totals:
+                    new = {ref.key for ref in self.tape.steps[index].writes} - seen
+                    edge += new
+                    seen |= new
+        return any(addition.skip.key in seen for addition in self.counted)
+
+    def _steered(
+        self, changed: dict[tuple[int, int], Tensor], found: _Use, skip_ahead: bool
+    ) -> _Use:
+        """Return the use of a gain once choices follow it, ``found`` if they change nothing.
+
+        They can lead it to a branch, where it moved an output alone, and to a skip: of some
+        tokens the recorded pass may have chosen none.
+        """
+        better = {*CAUTION[:1]} if skip_ahead else set()
+        if found.category is Category.HEAD:
+            better = {*CAUTION} - {Category.HEAD}
+        if found.category in (None, Category.SHORTCUT) or not better:
+            return found
+        for turn, larger in enumerate(stronger(changed)):
+            # Renewed noise has the size of the recorded values, however strong the change.
+            use = self._by_choice(larger, renewed=turn % 2 == 1)
+            if use is not None and use.category in better:
+                return use
+        return found
 
     def _muted(self, play: Play) -> _Use | None:
         """Return a use without a category if the change moves a mute sum."""
@@ -228,7 +257,9 @@ class Judge:
                 step = self.tape.steps[index]
                 if not all(ref.is_float for ref in step.writes):
                     return None  # a choice uses it
-                moved.append(max(play.moved(ref) for ref in step.writes))
+                # Of a fused attention its statistic may move, which nothing reads.
+                used = [ref for ref in step.writes if self.tape.readers(ref.key)]
+                moved.append(max(play.moved(ref) for ref in used or step.writes))
         moved += [max(play.moved(r) for r in self.facts.maker[k].writes) for k in play.live]
         if not moved or min(moved) <= self.signals.tolerance:
             return None

@@ -9,7 +9,7 @@ from torch import nn
 
 from gamma_nlp.errors import listed
 from gamma_nlp.graph.guess import audio, extras, images, series, text, towers
-from gamma_nlp.graph.guess.reader import Reader, arguments
+from gamma_nlp.graph.guess.reader import Reader, arguments, tower
 
 
 def guess(model: nn.Module) -> dict[str, Any]:
@@ -39,7 +39,8 @@ def guess(model: nn.Module) -> dict[str, Any]:
     found |= extras.extra_inputs(reader)
     if "input_ids" in found:
         if pictures:
-            towers.insert(reader, "image")
+            films = tower(model, "image") is None and tower(model, "video")
+            towers.insert(reader, "video" if films else "image")
         if sound:
             towers.insert(reader, "audio")
     found |= text.decoder_inputs(reader)

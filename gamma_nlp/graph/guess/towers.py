@@ -1,4 +1,4 @@
-"""Put images and audio into a text: as many placeholder tokens as the towers give vectors."""
+"""Put images, videos and audio into a text: as many placeholder tokens as the towers give vectors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from gamma_nlp.graph.guess.reader import ANY, Reader, tower
 
 PLACEHOLDERS = {
     "image": ("image_token_id", "image_token_index", "media_placeholder_token_id"),
+    "video": ("video_token_id", "video_token_index"),
     "audio": ("audio_token_id", "audio_token_index"),
 }
 CAMERAS = {"pi0"}  # a picture from each camera, which the tower reads as a batch
@@ -23,6 +24,7 @@ INPUTS = {
         "pixel_values", "image_grid_thw", "image_grid_hw", "image_sizes", "image_merge_sizes",
         "target_sizes", "image_position_ids", "spatial_shapes", "pixel_attention_mask",
     ),
+    "video": ("pixel_values", "pixel_values_videos", "video_grid_thw"),
     "audio": (
         "input_features", "input_values", "input_features_mask", "feature_attention_mask",
         "padding_mask",

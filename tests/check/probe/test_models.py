@@ -85,6 +85,42 @@ def test_gain_before_a_branch_that_stays_silent_is_inconclusive() -> None:
     assert verdicts(model, final=HEAD) == {"final": "agrees"}
 
 
+def test_attention_to_a_single_key_is_inconclusive() -> None:
+    def forward(m: Net, x: Tensor, memory: Tensor) -> Tensor:
+        x, key = m.stem(x), m.key(m.memory(memory))
+        attended = F.scaled_dot_product_attention(
+            *(t.unsqueeze(1) for t in (m.query(m.norm(x)), key, m.value(key)))
+        )
+        x = x + m.up(attended.squeeze(1))
+        return m.out(m.final(x + m.down(x).relu()))
+
+    norms = {name: norm() for name in ("stem", "memory", "norm", "final")}
+    parts = {name: linear() for name in ("query", "key", "value", "up", "down", "out")}
+    model = Net(forward, **norms, **parts)
+    places = {"norm": INNER, "memory": INNER, "stem": SHORTCUT}
+    several = signal(), signal().flip(0)
+    assert verdicts(model, several, **places) == agreed(*places)
+    single = several[0], several[1][:, :1]
+    silent = dict.fromkeys(places, "inconclusive")
+    assert verdicts(model, single, **places) == silent
+
+
+def test_mask_of_huge_numbers_does_not_hide_what_moves_beside_it() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        x = m.stem(x)
+        mask = torch.full((x.shape[1],) * 2, torch.finfo(x.dtype).min).triu(1)
+        key = m.key(m.norm(x))
+        key = key + m.mix(key)  # a skip inside the branch
+        scores = m.query(x) @ key.transpose(1, 2) + mask
+        return m.out(m.final(x + m.up(scores.softmax(dim=-1) @ m.value(x))))
+
+    norms = {name: norm() for name in ("stem", "norm", "final")}
+    parts = {name: linear() for name in ("query", "key", "mix", "value", "up", "out")}
+    model = Net(forward, **norms, **parts)
+    places = {"stem": SHORTCUT, "norm": INNER, "final": HEAD}
+    assert verdicts(model, **places) == agreed(*places)
+
+
 def test_silent_use_of_a_shared_norm_is_not_overlooked() -> None:
     def forward(m: Net, x: Tensor) -> Tensor:
         x = x + m.up(m.norm(x))
@@ -103,7 +139,38 @@ def test_skip_decides_for_a_shared_norm_whatever_its_silent_uses_are() -> None:
     assert verdicts(model, norm=SHORTCUT) == {"norm": "agrees"}
 
 
+def test_choice_that_took_no_token_of_a_gain_does_not_hide_its_skip() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        tokens = torch.cat([m.first(x), m.second(m.down(x))], dim=1)
+        best = m.score(tokens).amax(dim=-1).topk(2, dim=1).indices
+        assert bool((best < x.shape[1]).all())  # of the first level alone
+        chosen = tokens.gather(1, best.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+        return m.out(m.final(chosen + m.value(tokens).mean(dim=1, keepdim=True)))
+
+    parts = {name: linear() for name in ("down", "score", "value", "out")}
+    model = Net(forward, first=norm(), second=norm(), final=norm(), **parts)
+    model.first.weight.data *= 4
+    places = {"first": SHORTCUT, "second": SHORTCUT, "final": HEAD}
+    assert verdicts(model, **places) == agreed(*places)
+
+
 # Weights and values -----------------------------------------------------------------------------
+
+
+def test_grid_times_a_matrix_is_a_table_of_positions() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        grid = torch.linspace(-1, 1, 2 * x.shape[1]).view(-1, 2)
+        places = (grid @ m.table).sin()
+        x = m.norm(m.up(m.stem(x) + places))
+        return m.out(m.final(m.down(x + places)))
+
+    table = nn.Parameter(torch.randn(2, D))
+    norms = {name: norm() for name in ("stem", "norm", "final")}
+    parts = {name: linear() for name in ("up", "down", "out")}
+    model = Net(forward, table=table, **norms, **parts)
+    places = {"stem": INNER, "norm": INNER, "final": HEAD}
+    assert verdicts(model, **places) == agreed(*places)
+    assert probe(model, signal(), claim(model, **places)).additions == 0
 
 
 def test_matrix_of_integers_in_a_buffer_is_a_weight() -> None:
