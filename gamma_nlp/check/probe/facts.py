@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from gamma_nlp.check.probe.blocks import flat, window_on
 from gamma_nlp.check.probe.tape import Key, Ref, Step, Tape
 
 

@@ -1,4 +1,4 @@
-"""Put images, videos and audio into a text: as many placeholder tokens as the towers give vectors."""
+"""Put images, videos and audio into a text: a placeholder for each vector that a tower gives."""
 
 from __future__ import annotations
 
