@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
-from gamma_nlp.check.probe.facts import Facts
-from gamma_nlp.check.probe.tape import HUGE, Key, Ref, Tape
+from gamma_nlp.check.probe.tape import HUGE, Key, Ref, Step, Tape
 
 
-def window_on(tape: Tape, facts: Facts, key: Key) -> Ref:
-    """Return a window that some step has on this version of a block."""
-    maker = facts.maker.get(key)
+def window_on(tape: Tape, makers: Mapping[Key, Step], key: Key) -> Ref:
+    """Return a window that some step has on this version of a block.
+
+    Args:
+        tape: The tape.
+        makers: The step that made each version of a block.
+        key: The version.
+    """
+    maker = makers.get(key)
     refs = list(maker.writes) if maker else []
     refs += [ref for index in tape.readers(key)[:1] for ref in tape.steps[index].reads]
     return next(ref for ref in refs if ref.key == key)

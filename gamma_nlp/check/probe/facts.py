@@ -184,7 +184,7 @@ def _normalised(
     for key, name in names.items():
         if name not in own or not before.is_floating_point() or not tape.readers(key):
             continue
-        ref = window_on(tape, facts, key)
+        ref = window_on(tape, facts.maker, key)
         if not ref.is_float:
             continue
         grown = (flat(tape, ref) * 100).untyped_storage()

@@ -193,7 +193,7 @@ class Signals:
 
     def window(self, key: Key) -> Ref:
         """Return some window on a version of a block."""
-        return window_on(self.tape, self.facts, key)
+        return window_on(self.tape, self.facts.maker, key)
 
 
 def _scale(values: Tensor) -> Tensor:

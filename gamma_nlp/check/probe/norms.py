@@ -60,7 +60,7 @@ def _normalises(tape: Tape, facts: Facts, step: Step) -> bool:
     shared = _before(facts, signal.key) & _before(facts, factor.key, stop=facts.weights)
     made = {key: facts.maker[key].index if key in facts.maker else -1 for key in shared}
     for root in sorted(shared, key=made.__getitem__, reverse=True)[:2]:
-        if _invariant(tape, step, window_on(tape, facts, root)):
+        if _invariant(tape, step, window_on(tape, facts.maker, root)):
             return True
     return False
 
