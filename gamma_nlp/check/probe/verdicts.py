@@ -179,7 +179,10 @@ class Judge:
         outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
         if outputs <= self.signals.tolerance:
             return None
-        if not self.counted and (self._renormalised(play) if changed else self._reaches_norm(play)):
+        again = not self.counted and (
+            self._renormalised(play) if changed else self._reaches_norm(self._chosen(play))
+        )
+        if again:
             what = "weight" if changed else "choice"
             why = f"no addition in the model; a {what} and a norm follow"
             return _Use(
@@ -338,6 +341,16 @@ class Judge:
                 if constant and (step.index, position) != place:
                     found[step.index, position] = torch.zeros_like(self.tape.value(ref))
         return found
+
+    def _chosen(self, play: Play) -> Play:
+        """Play what the indices and masks of a play do, and nothing else of it."""
+        values = {
+            ref.key: play.live[ref.key]
+            for key in play.live
+            for ref in self.facts.maker[key].writes
+            if ref.key == key and not ref.is_float
+        }
+        return self.tape.play(values, choices=True)
 
     def _renormalised(self, play: Play) -> bool:
         """Return whether a norm follows a weight that the gain moves."""
