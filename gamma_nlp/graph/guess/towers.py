@@ -1,4 +1,4 @@
-"""Put images, videos and audio into a text: as many placeholder tokens as the towers give vectors."""
+"""Put images, videos and audio into a text: a placeholder token for each vector of a tower."""
 
 from __future__ import annotations
 
