@@ -76,6 +76,16 @@ class Changes:
         refs = [ref for addition in self.counted for ref in (addition.skip, addition.branch)]
         return max((play.moved(ref) for ref in (*refs, *self.tape.outputs)), default=0.0)
 
+    def chosen(self, play: Play) -> Play:
+        """Play what the indices and masks of a play do, and nothing else of it."""
+        values = {
+            ref.key: play.live[ref.key]
+            for key in play.live
+            for ref in self.facts.maker[key].writes
+            if ref.key == key and not ref.is_float
+        }
+        return self.tape.play(values, choices=True)
+
     def reaches_norm(self, play: Play) -> bool:
         """Return whether a norm reads what a change moves."""
         return any(

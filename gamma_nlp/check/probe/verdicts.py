@@ -167,9 +167,12 @@ class Judge:
         outputs = max((play.moved(ref) for ref in self.tape.outputs), default=0.0)
         if outputs <= self.signals.tolerance:
             return None
-        if not self.counted and (
-            self.changes.renormalised(play) if changed else self.changes.reaches_norm(play)
-        ):
+        again = not self.counted and (
+            self.changes.renormalised(play)
+            if changed
+            else self.changes.reaches_norm(self.changes.chosen(play))
+        )
+        if again:
             what = "weight" if changed else "choice"
             why = f"no addition in the model; a {what} and a norm follow"
             return _Use(

@@ -45,7 +45,7 @@ def guess(model: nn.Module) -> dict[str, Any]:
             towers.insert(reader, "audio")
     found |= text.decoder_inputs(reader)
     reads_text = not found.keys().isdisjoint(("input_ids", "decoder_input_ids"))
-    if reads_text and hasattr(reader.config, "use_cache"):
+    if reads_text and (hasattr(reader.config, "use_cache") or reader.takes("use_cache")):
         found["use_cache"] = False
     unknown = sorted(required - found.keys())
     if unknown:
