@@ -94,7 +94,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
     """Add the options of a sweep over model types: which, how many at a time, for how long."""
     from gamma_nlp import workers
-    from gamma_nlp.check.sweep.small_models import KINDS
+    from gamma_nlp.check.sweep import KINDS
 
     parser.add_argument("--types", metavar="A,B", help="these model types only")
     parser.add_argument(
@@ -118,7 +118,7 @@ def add_sweep_arguments(parser: argparse._ActionsContainer) -> None:
 def sweep_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of a sweep that its command line gives."""
     return {
-        "types": arguments.types.split(",") if arguments.types is not None else None,
+        "types": _chosen_types(arguments.types),
         "seconds": arguments.seconds,
         "jobs": arguments.jobs,
         "kind": arguments.kind,
@@ -135,11 +135,8 @@ def with_progress(results: Iterator[T], every: int = 25) -> Iterator[T]:
             print(f"{count} after {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
 
 
-def chosen_types(arguments: argparse.Namespace) -> list[str] | None:
-    """Return the model types of ``--types``; ``None`` for all."""
-    if arguments.types is None:
-        return None
-    return [name.strip() for name in arguments.types.split(",")]
+def _chosen_types(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",")]
 
 
 def need_transformers(command: str) -> None:

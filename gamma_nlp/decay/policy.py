@@ -25,6 +25,7 @@ KINDS = (
     "batch_norm",
     "group_norm",
     "instance_norm",
+    "elementwise_norm",
     "qk_norm",
     "layer_scale",
 )

@@ -20,7 +20,7 @@ class Gain:
         name: Parameter name as in ``model.named_parameters()``.
         category: Where it sits; ``None`` for an unused gain, which the forward pass never reached.
         kind: ``layer_norm``, ``rms_norm``, ``batch_norm``, ``group_norm``, ``instance_norm``,
-            ``qk_norm`` or ``layer_scale``.
+            ``elementwise_norm`` (DyT, Derf), ``qk_norm`` or ``layer_scale``.
         offset: 0 where the gain is the parameter, 1 where it is 1 + parameter.
         source: ``table``, ``graph`` or ``table+graph``.
         reason: What settled the category, in one line.

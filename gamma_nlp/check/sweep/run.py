@@ -54,7 +54,7 @@ def sweep(
         types: Model types; all of ``kind`` by default.
         seconds: Time limit for one class.
         jobs: Number of worker processes; :func:`gamma_nlp.workers.default_jobs` by default.
-        kind: One of :data:`gamma_nlp.check.sweep.small_models.KINDS`.
+        kind: One of :data:`gamma_nlp.check.sweep.KINDS`.
         resume: A file that keeps the answers, so that the next call goes on where this one ended.
 
     Raises:

@@ -44,7 +44,7 @@ OTHERS = (
     ),
 )  # fmt: skip
 """Where to look up the class of a type without text: a head first, which holds its base."""
-KINDS = ("text", "other", "all")
+
 VOCABULARY = 128
 STAGE = 2
 """Blocks in a stage of a hierarchical model."""
@@ -80,7 +80,7 @@ def other_types() -> dict[str, list[str]]:
 
 
 def types_of(kind: str) -> dict[str, list[str]]:
-    """Return the model types of a kind of :data:`KINDS`, each with its classes."""
+    """Return the model types of a kind of :data:`gamma_nlp.check.sweep.KINDS`, each with its classes."""
     text = text_types() if kind != "other" else {}
     other = other_types() if kind != "text" else {}
     return dict(sorted((text | other).items()))
