@@ -11,6 +11,7 @@ from torch import nn
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import input_messages
 from gamma_nlp.graph.guess.guess import guess
+from gamma_nlp.wrappers import library_model
 
 
 def arguments(
@@ -55,7 +56,7 @@ def random_inputs(model: nn.Module, function: str = "categorize") -> dict[str, A
     if getattr(model, "config", None) is None or not hasattr(model, "main_input_name"):
         raise GammaError(input_messages.unknown_inputs(model, function))
     try:
-        found = guess(model)
+        found = guess(library_model(model))
     except Exception as error:  # a config that its model contradicts, or a tower that fails
         raise GammaError(input_messages.unguessed(model, error, function)) from error
     if not found:

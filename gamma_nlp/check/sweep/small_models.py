@@ -80,7 +80,7 @@ def other_types() -> dict[str, list[str]]:
 
 
 def types_of(kind: str) -> dict[str, list[str]]:
-    """Return the model types of a kind of :data:`gamma_nlp.check.sweep.KINDS`, each with its classes."""
+    """Return the model types of one of :data:`gamma_nlp.check.sweep.KINDS`, with their classes."""
     text = text_types() if kind != "other" else {}
     other = other_types() if kind != "text" else {}
     return dict(sorted((text | other).items()))
