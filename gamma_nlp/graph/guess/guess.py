@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
@@ -45,13 +46,25 @@ def guess(model: nn.Module) -> dict[str, Any]:
             towers.insert(reader, "audio")
     found |= text.decoder_inputs(reader)
     reads_text = not found.keys().isdisjoint(("input_ids", "decoder_input_ids"))
-    if reads_text and (hasattr(reader.config, "use_cache") or reader.takes("use_cache")):
+    if reads_text and _caches(reader):
         found["use_cache"] = False
     unknown = sorted(required - found.keys())
     if unknown:
         raise LookupError(f"nothing describes {listed(unknown)}")
     device = reader.device
     return {n: v.to(device) if isinstance(v, torch.Tensor) else v for n, v in found.items()}
+
+
+def _caches(reader: Reader) -> bool:
+    """Return whether a forward pass takes the switch of the cache, itself or for a part of it."""
+    kinds = [p.kind for p in inspect.signature(reader.model.forward).parameters.values()]
+    passes_on = inspect.Parameter.VAR_KEYWORD in kinds
+    inner = getattr(reader.config, "text_config", None)
+    return (
+        reader.takes("use_cache")
+        or hasattr(reader.config, "use_cache")
+        or (passes_on and hasattr(inner, "use_cache"))
+    )
 
 
 def _pictures(reader: Reader) -> str | None:
