@@ -34,7 +34,11 @@ def _norm_weights(model: nn.Module) -> set[str]:
 
 
 def test_every_family_has_a_file_and_every_file_a_family() -> None:
-    files = {path.stem for path in GOLDEN.glob("*.txt")} - {"audit_all", "coverage", "coverage_other"}
+    files = {path.stem for path in GOLDEN.glob("*.txt")} - {
+        "audit_all",
+        "coverage",
+        "coverage_other",
+    }
     assert files == set(FAMILIES)
 
 
