@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gamma_nlp.graph.as_found import AsFound
+from gamma_nlp.graph.memory import memory_of
 
 
 def to_eval(model: nn.Module) -> bool:
@@ -81,7 +82,5 @@ class _Watch(TorchDispatchMode):
 
 
 def _memory(tensor: Tensor) -> int:
-    try:
-        return int(tensor.untyped_storage()._cdata)
-    except (RuntimeError, NotImplementedError):
-        return -id(tensor)  # sparse
+    known = memory_of(tensor)
+    return -id(tensor) if known is None else known  # a sparse or wrapped one has none
