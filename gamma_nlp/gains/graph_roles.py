@@ -9,6 +9,10 @@ something else::
     t + table ──▶ * norm(x)               a table of modulations (scale_shift_table): other
     (dynamic + table) @ x                 a mix: other
     exp(k + table)                        a rate: other
+    (q + table) @ keys                    u and v of Transformer-XL: other
+
+The matrix of a layer keeps its role where it is added: the one row of an embedding, as SAM's "no
+mask", is an embedding.
 """
 
 from __future__ import annotations
@@ -61,10 +65,12 @@ class _Roles:
             if self.roles[name] is Role.WEIGHT and not is_linear(self.owner[name]):
                 self.roles[name] = self._added_matrix(name) if name in self.added else Role.OTHER
         for name in self.added:
-            if not is_matrix(self.parameters[name]):
-                self.roles[name] = Role.OTHER if self._is_logit(name) else Role.BIAS
+            if not is_matrix(self.parameters[name]) and not self._is_of_a_layer(name):
+                no_bias = self._is_logit(name) or self._is_token(name)
+                self.roles[name] = Role.OTHER if no_bias else Role.BIAS
         for name in self.shifts:
-            self.roles[name] = Role.SHIFT
+            if not self._is_of_a_layer(name):
+                self.roles[name] = Role.SHIFT
         for name in self._own(self.graph.weights):
             # What is contracted with p = W q + b is contracted with b too.
             if not (self.roles[name] is Role.BIAS and name in self.added):
@@ -101,12 +107,32 @@ class _Roles:
         larger = is_matrix(own) and own.shape not in self.gain_shapes
         return larger and not is_norm(self.owner[name])
 
+    def _is_of_a_layer(self, name: str) -> bool:
+        """Return whether it is the matrix of a layer, if only of one row or for one input."""
+        layer = isinstance(self.owner[name], nn.Embedding) or is_linear(self.owner[name])
+        return layer and self.roles[name] in (Role.EMBEDDING, Role.WEIGHT)
+
+    def _is_token(self, name: str) -> bool:
+        """Return whether a vector is worked on by weights, as a single latent query is."""
+        tokens = {self.named.get(other) for other in self.graph.tokens}
+        return name in tokens and self.roles[name] is Role.OTHER
+
     def _added_matrix(self, name: str) -> Role:
         if self._belongs_to_a_stack(name):
             return Role.BIAS
         sums = self._sums(name)
-        tables = (self._is_on_scores(total) or self._is_on_stream(total) for total in sums)
-        return Role.EMBEDDING if not sums or any(tables) else Role.OTHER
+        if not sums or any(map(self._is_on_scores, sums)):
+            return Role.EMBEDDING
+        on_stream = any(map(self._is_on_stream, sums)) and not self._is_on_queries(name, sums)
+        return Role.EMBEDDING if on_stream else Role.OTHER
+
+    def _is_on_queries(self, name: str, sums: set[int]) -> bool:
+        """Return whether a matrix has an entry for each output of a layer, and meets keys next."""
+        entries = self.parameters[name].numel()
+        layers = (child for child in self.owner[name].children() if isinstance(child, nn.Linear))
+        after = {self.graph.nodes[child].op for total in sums for child in self.below[total]}
+        contracted = bool(after) and after <= {Op.CONTRACT, Op.WEIGHT}
+        return contracted and any(layer.out_features == entries for layer in layers)
 
     def _sums(self, name: str) -> set[int]:
         """Return the sums of the signal with a parameter, under all its names."""

@@ -23,6 +23,7 @@ def note_use(
     """Note what an operation says of parameters that its node does not hold."""
     exprs = [(t, v.expr) for t, v in zip(tensors, values, strict=True) if v.expr is not None]
     if operations.is_attention(name):
+        note_tokens(graph, values[0].rows)  # a learned query
         exprs = exprs[-1:] if len(values) > 3 and values[3].expr is not None else []
         graph.biases.update(*(expr.added for _, expr in exprs))
     if operations.is_attention(name) or name in operations.SUMS:

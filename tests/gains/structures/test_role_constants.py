@@ -281,16 +281,18 @@ def modulations() -> tuple[Net, dict[str, str]]:
 
 
 def transformer_xl() -> tuple[Net, dict[str, str]]:
-    """A matrix added to the query alone, as u and v in Transformer-XL and Conformer."""
+    """Matrices added to the query alone: u meets keys, v what a weight makes of positions."""
 
     def branch(m: Net, x: Tensor) -> Tensor:
-        q = m.q(x).unflatten(-1, (2, N)) + m.pos_bias_u
-        k = m.k(x).unflatten(-1, (2, N))
-        return torch.einsum("bihd,bjhd->bhij", q, k).softmax(-1).mean(1) @ x
+        q, k = (layer(x).unflatten(-1, (2, N)) for layer in (m.q, m.k))
+        places = m.r(torch.arange(L * D).view(L, D).sin()).unflatten(-1, (2, N))
+        content = torch.einsum("bihd,bjhd->bhij", q + m.pos_bias_u, k)
+        place = torch.einsum("bihd,jhd->bhij", q + m.pos_bias_v, places)
+        return (content + place).softmax(-1).mean(1) @ x
 
-    return block(branch, pos_bias_u=parameter(2, N), q=linear(), k=linear()), {
-        "pos_bias_u": "other"
-    }
+    own = {name: parameter(2, N) for name in ("pos_bias_u", "pos_bias_v")}
+    layers = {name: linear() for name in "qkr"}
+    return block(branch, **own, **layers), dict.fromkeys(own, "other")
 
 
 def crf() -> tuple[Net, dict[str, str]]:

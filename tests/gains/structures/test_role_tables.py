@@ -11,7 +11,18 @@ from torch import Tensor, nn
 
 from gamma_nlp import categorize
 from gamma_nlp.gains.table import TOKENS
-from tests.support.structures import D, Net, block, linear, mlp, norm, parameter, roles, signal
+from tests.support.structures import (
+    D,
+    Net,
+    attend,
+    block,
+    linear,
+    mlp,
+    norm,
+    parameter,
+    roles,
+    signal,
+)
 
 L = 5
 IDS = torch.tensor([[1, 2, 3, 4, 5], [0, 1, 2, 1, 0]])
@@ -242,3 +253,45 @@ def test_positions_that_a_class_token_gets_too_stay_positions() -> None:
     )
     wanted = {"token": "other", "positions": "embedding"}
     assert roles(model, wanted) == wanted
+
+
+def test_the_one_row_of_an_embedding_that_is_added_is_an_embedding() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        marked = torch.where(x[..., :1] > 0, x + m.point.weight, x)
+        return m.out(m.last(m.first(marked) + m.no_mask.weight))
+
+    model = Net(
+        forward, point=nn.Embedding(1, D), no_mask=nn.Embedding(1, D),
+        first=norm(), last=norm(), out=linear(),
+    )  # fmt: skip
+    wanted = {"point.weight": "embedding", "no_mask.weight": "embedding", "first.bias": "shift"}
+    assert roles(model, wanted) == wanted
+
+
+def single_query(fused: bool) -> Net:
+    """Pool by one latent query, which is added to what it gathers unless attention is fused."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        if fused:
+            query, keys = (t.expand(len(x), -1, -1)[:, None] for t in (m.query, x))
+            return m.out(m.last(F.scaled_dot_product_attention(query, keys, keys)[:, 0]))
+        return m.out(m.last(m.query + attend(m.q(m.query), m.k(x), x)))
+
+    layers = {} if fused else {"q": linear(), "k": linear()}
+    return Net(forward, query=parameter(1, 1, D), last=norm(), out=linear(), **layers)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_single_latent_query_is_a_token(fused: bool) -> None:
+    table = categorize(single_query(fused), signal())
+    assert str(table.roles["query"]) == "other"
+    assert table.reasons["query"] == TOKENS
+
+
+def test_a_convolution_of_noise_in_one_channel_keeps_its_weight() -> None:
+    def forward(m: Net, x: Tensor) -> Tensor:
+        noise = torch.randn(len(x), 1, x.shape[1])
+        return m.out(m.last(x + m.spread(noise).mT))
+
+    model = Net(forward, spread=nn.Conv1d(1, D, 1), last=norm(), out=linear())
+    assert roles(model, ["spread.weight"]) == {"spread.weight": "weight"}
