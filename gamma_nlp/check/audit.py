@@ -2,27 +2,8 @@
 
 ``transformers.Trainer`` spares a parameter from weight decay if its name contains ``bias`` or a
 word such as ``layernorm``, or if it belongs to an ``nn.LayerNorm``. The rule is the installed
-transformers' own, so the answer holds for that version.
-
-An *accident* is what neither the rule nor anybody else means:
-
-=============================  ====================================  ===========================
-parameter                      the rule decays it                    the rule spares it
-=============================  ====================================  ===========================
-gain on a skip or head         accident                              as meant
-gain in a branch               a heading of its own: the rule does   as meant
-                               not mean it, ``guidelines`` does
-shift, bias                    accident                              as meant
-constant: rate, scale, gate    accident: Megatron spares vectors,    as meant
-                               Mamba and S4 mark matrices
-class token, latent query,     no accident: authors disagree         no accident
-mixing matrix
-weight, embedding              as meant                              accident
-the same, marked by its        accident                              as meant
-author
-table of biases on scores      as meant                              no accident: Swin, BEiT and
-                                                                     MViT spare it by name
-=============================  ====================================  ===========================
+transformers' own, so the answer holds for that version. What counts as an accident is in
+:mod:`gamma_nlp.check.judge`.
 """
 
 from __future__ import annotations
@@ -34,13 +15,12 @@ from typing import Any
 
 from torch import nn
 
+from gamma_nlp.check.judge import Heading, Judge
 from gamma_nlp.errors import need
-from gamma_nlp.gains.category import Category, Role
+from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.placement import categorize
-from gamma_nlp.gains.table import MIX, TOKENS, UNREACHED, Gain, GainTable
+from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.rows import Row, align, merge_layers
-
-SPARED_WORDS = ("bias", "layernorm", "rmsnorm", "norm")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +53,10 @@ class Audit:
         rule: Whose rule it is, with the version.
         decayed: Number of trainable parameters that the rule decays.
         spared: Number of trainable parameters that it spares.
-        decayed_by_accident: Gains on a skip or head, shifts, biases and constants that it decays.
+        decayed_by_accident: Gains on a skip or head, gates, shifts, biases and constants that it
+            decays.
+        decayed_as_by_some_authors: Gains on a skip or head that it decays as it does all batch or
+            group norms of the model, and constants that their authors decay too.
         decayed_as_under_guidelines: Gains in a branch that it decays, although it means to spare
             gains; the default policy of this package decays them too.
         spared_by_accident: Weights and embeddings that it spares, tables of biases left out.
@@ -86,6 +69,7 @@ class Audit:
     decayed: int
     spared: int
     decayed_by_accident: tuple[Accident, ...]
+    decayed_as_by_some_authors: tuple[Accident, ...]
     decayed_as_under_guidelines: tuple[Accident, ...]
     spared_by_accident: tuple[Accident, ...]
     unit_offset: tuple[Accident, ...]
@@ -99,12 +83,10 @@ class Audit:
     def __str__(self) -> str:
         head = f"{self.model}: {self.rule} decays {self.decayed} parameters, spares {self.spared}"
         parts = [
-            _section("decayed by accident", self.decayed_by_accident),
-            _section(
-                "gains in a branch that decay, as under `guidelines`",
-                self.decayed_as_under_guidelines,
-            ),
-            _section("spared by accident", self.spared_by_accident),
+            _section(Heading.ACCIDENT.value, self.decayed_by_accident),
+            _section(Heading.SOME_AUTHORS.value, self.decayed_as_by_some_authors),
+            _section(Heading.GUIDELINES.value, self.decayed_as_under_guidelines),
+            _section(Heading.SPARED.value, self.spared_by_accident),
             _section("gain = offset + w, so plain decay pulls it to the offset", self.unit_offset),
         ]
         return "\n\n".join([head, *parts])
@@ -125,22 +107,17 @@ def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
     table = categorize(model) if table is None else table
     what: dict[str, Gain | Role] = {**{gain.name: gain for gain in table}, **table.roles}
     owners = dict(model.named_modules(remove_duplicate=False))
-    decayed: list[Accident] = []
-    in_branch: list[Accident] = []
-    spared: list[Accident] = []
+    found: dict[Heading, list[Accident]] = {heading: [] for heading in Heading}
     offset: list[Accident] = []
     names = [name for name, p in model.named_parameters() if p.requires_grad and name in what]
+    judge = Judge(table, stock, names)
     for name in names:
         entry = what[name]
-        why = ""
-        if name in stock and _is_meant_to_be_spared(entry, table.reasons.get(name)):
-            why = table.reasons.get(name) or _why_decayed(type(owners[name.rpartition(".")[0]]))
-            found = in_branch if _is_in_branch(entry) else decayed
-        elif name not in stock and _is_meant_to_decay(entry, name):
-            why, found = _why_spared(name), spared
-        if why:
+        judged = judge(name, owners[name.rpartition(".")[0]])
+        if judged is not None:
+            heading, why = judged
             accident = Accident(name=name, what=_what(entry), decayed=name in stock, why=why)
-            found.append(accident)
+            found[heading].append(accident)
         if isinstance(entry, Gain) and entry.offset:
             why = f"pulled to {entry.offset:g}, not 0; the stock rule "
             why += "decays it" if name in stock else "spares it"
@@ -150,9 +127,10 @@ def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
         rule=f"the Trainer of transformers {importlib.import_module('transformers').__version__}",
         decayed=sum(name in stock for name in names),
         spared=sum(name not in stock for name in names),
-        decayed_by_accident=tuple(decayed),
-        decayed_as_under_guidelines=tuple(in_branch),
-        spared_by_accident=tuple(spared),
+        decayed_by_accident=tuple(found[Heading.ACCIDENT]),
+        decayed_as_by_some_authors=tuple(found[Heading.SOME_AUTHORS]),
+        decayed_as_under_guidelines=tuple(found[Heading.GUIDELINES]),
+        spared_by_accident=tuple(found[Heading.SPARED]),
         unit_offset=tuple(offset),
     )
 
@@ -169,41 +147,10 @@ def stock_decayed(model: nn.Module) -> set[str]:
     return set(trainer.get_decay_parameter_names(no_trainer, model))
 
 
-def _is_meant_to_be_spared(entry: Gain | Role, reason: str | None) -> bool:
-    if isinstance(entry, Gain):
-        return entry.category is not None  # an unused gain has no gradient, so nothing decays it
-    return entry not in (Role.WEIGHT, Role.EMBEDDING) and reason not in (TOKENS, MIX, UNREACHED)
-
-
-def _is_meant_to_decay(entry: Gain | Role, name: str) -> bool:
-    return entry is Role.WEIGHT or (entry is Role.EMBEDDING and not _is_table_of_biases(name))
-
-
-def _is_table_of_biases(name: str) -> bool:
-    """Return whether an embedding's author calls it a bias: it is added to attention scores."""
-    return "bias" in name.lower()
-
-
-def _is_in_branch(entry: Gain | Role) -> bool:
-    return isinstance(entry, Gain) and entry.category in (
-        Category.BRANCH_LAST,
-        Category.BRANCH_INNER,
-    )
-
-
 def _what(entry: Gain | Role) -> str:
     if isinstance(entry, Role):
         return entry.value
     return f"gain, {entry.category or 'unused'}"
-
-
-def _why_decayed(owner: type[nn.Module]) -> str:
-    return f"neither its name nor its module ({owner.__name__}) is one that the rule knows"
-
-
-def _why_spared(name: str) -> str:
-    word = next((word for word in SPARED_WORDS if word in name.lower()), None)
-    return f"its name holds {word!r}" if word else "it belongs to an nn.LayerNorm"
 
 
 def _section(title: str, accidents: Sequence[Accident]) -> str:

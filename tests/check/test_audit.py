@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from gamma_nlp import categorize
-from gamma_nlp.check.audit import audit, stock_decayed
+from gamma_nlp.check.audit import Audit, audit, stock_decayed
+from gamma_nlp.check.judge import GATE
+from gamma_nlp.check.practice import NORMS_DIFFER
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.gains.table import Gain, GainTable
@@ -103,6 +105,106 @@ def test_weight_in_a_module_called_a_norm_is_spared_by_accident() -> None:
     found = audit(Odd(), GainTable(gains=(), roles=roles)).spared_by_accident
     assert [f.name for f in found] == ["attention_norm.weight", "token_norm.weight"]
     assert {f.why for f in found} == {"its name holds 'norm'"}
+
+
+class Convolutions(nn.Module):
+    """A stem, a block and a head of a network that never says "norm"."""
+
+    def __init__(self, last: str = "bn") -> None:
+        super().__init__()
+        self.stem, self.bn = nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4)
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+        self.last = nn.ModuleDict({last: nn.BatchNorm2d(4)})
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(self.stem(x))
+        (last,) = self.last.values()
+        return last(x + self.conv(x).relu()).mean((2, 3))
+
+
+def image_audit(model: nn.Module) -> Audit:
+    return audit(model, categorize(model, torch.randn(2, 3, 8, 8)))
+
+
+def test_batch_norms_that_all_decay_are_no_accident_but_what_some_authors_do() -> None:
+    found = image_audit(Convolutions())
+    assert found.decayed_by_accident == ()
+    assert [(f.name, f.what) for f in found.decayed_as_by_some_authors] == [
+        ("bn.weight", "gain, shortcut"),
+        ("last.bn.weight", "gain, head"),
+    ]
+    assert {f.why for f in found.decayed_as_by_some_authors} == {NORMS_DIFFER}
+    assert "decayed, as some authors do: 2" in str(found)
+
+
+def test_a_batch_norm_decays_by_accident_where_the_rule_spares_another_of_the_model() -> None:
+    found = image_audit(Convolutions(last="batch_norm"))
+    assert found.decayed_as_by_some_authors == ()
+    assert [f.name for f in found.decayed_by_accident] == ["bn.weight"]
+    assert found.decayed_by_accident[0].why.endswith("it spares 1 batch norm of this model")
+
+
+def test_a_frozen_batch_norm_says_nothing_of_the_others() -> None:
+    model = Convolutions(last="batch_norm")
+    model.last.requires_grad_(False)
+    found = image_audit(model)
+    assert found.decayed_by_accident == ()
+    assert [f.name for f in found.decayed_as_by_some_authors] == ["bn.weight"]
+
+
+def test_a_batch_norm_that_its_author_spares_decays_by_accident() -> None:
+    model = Convolutions()
+    model.bn.weight._no_weight_decay = True  # type: ignore[attr-defined]
+    assert [f.name for f in image_audit(model).decayed_by_accident] == ["bn.weight"]
+
+
+class Gated(nn.Module):
+    """Two branches, each scaled by a learned factor: ReZero or a layer scale."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.up, self.down, self.ln = nn.Linear(4, 4), nn.Linear(4, 4), nn.LayerNorm(4)
+        self.one, self.two = (nn.Parameter(torch.rand(size)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.one.tanh() * self.up(x).relu()
+        return self.ln(x + self.two * self.down(x).relu())
+
+
+def test_a_gate_of_a_branch_decays_by_accident_and_a_layer_scale_as_under_guidelines() -> None:
+    inputs = torch.randn(2, 3, 4)
+    gates, scales = Gated(1), Gated(4)
+    found = audit(gates, categorize(gates, inputs))
+    assert [(f.name, f.what, f.why) for f in found.decayed_by_accident] == [
+        (name, "gain, branch_last", GATE) for name in ("one", "two")
+    ]
+    assert found.decayed_as_under_guidelines == ()
+    found = audit(scales, categorize(scales, inputs))
+    assert found.decayed_by_accident == ()
+    assert [f.name for f in found.decayed_as_under_guidelines] == ["one", "two"]
+
+
+class SnakeActivation(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.ones(4))
+
+
+def test_constants_that_their_authors_decay_are_no_accident() -> None:
+    model = nn.ModuleDict({"snake": SnakeActivation(), "other": Scale()})
+    roles = {"snake.alpha": Role.OTHER, "other.weight": Role.OTHER}
+    found = audit(model, GainTable(gains=(), roles=roles))
+    assert [f.name for f in found.decayed_by_accident] == ["other.weight"]
+    assert [f.name for f in found.decayed_as_by_some_authors] == ["snake.alpha"]
+    assert "BigVGAN" in found.decayed_as_by_some_authors[0].why
+
+
+def test_layers_that_make_biases_of_positions_are_spared_by_no_accident() -> None:
+    names = ("continuous_position_bias_mlp", "rel_bias_module", "bias_conv")
+    model = nn.ModuleDict({name: nn.Linear(4, 4, bias=False) for name in names})
+    roles = {f"{name}.weight": Role.WEIGHT for name in names}
+    found = audit(model, GainTable(gains=(), roles=roles)).spared_by_accident
+    assert [f.name for f in found] == ["bias_conv.weight"]
 
 
 def test_unit_offset_gain_is_pulled_to_its_offset() -> None:

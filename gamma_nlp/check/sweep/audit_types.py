@@ -26,6 +26,7 @@ COLUMNS = (
     "gains decayed",
     "others decayed",
     "weights spared",
+    "as authors",
     "as guidelines",
     "1+w",
 )
@@ -39,9 +40,10 @@ class ClassAudit(run.ClassResult):
     Attributes:
         parameters: Trainable parameters of the small model.
         gains: Gains among them, whatever the rule does with them.
-        decayed_gains: Gains on a skip or head, which the rule decays by accident.
+        decayed_gains: Gains on a skip or head, and gates, which the rule decays by accident.
         decayed_others: Shifts, biases and ``other`` parameters that it decays by accident.
         spared: Weights and embeddings that it spares by accident.
+        as_authors: Batch norms on a skip or head, and constants, that it decays as some authors do.
         in_branch: Gains in a branch that it decays, as the policy ``guidelines`` does.
         unit_offset: Gains stored as ``offset + w``, see :class:`gamma_nlp.check.audit.Audit`.
     """
@@ -51,6 +53,7 @@ class ClassAudit(run.ClassResult):
     decayed_gains: tuple[Accident, ...] = ()
     decayed_others: tuple[Accident, ...] = ()
     spared: tuple[Accident, ...] = ()
+    as_authors: tuple[Accident, ...] = ()
     in_branch: tuple[Accident, ...] = ()
     unit_offset: tuple[Accident, ...] = ()
 
@@ -90,10 +93,11 @@ def _fields(answer: workers.Answer) -> dict[str, Any]:
     data = answer.value
     if data is None:
         return {}
-    decayed, in_branch, spared, offset = (
+    decayed, as_authors, in_branch, spared, offset = (
         tuple(Accident(**accident) for accident in data[key])
         for key in (
             "decayed_by_accident",
+            "decayed_as_by_some_authors",
             "decayed_as_under_guidelines",
             "spared_by_accident",
             "unit_offset",
@@ -105,6 +109,7 @@ def _fields(answer: workers.Answer) -> dict[str, Any]:
         "decayed_gains": tuple(one for one in decayed if one.is_gain),
         "decayed_others": tuple(one for one in decayed if not one.is_gain),
         "spared": spared,
+        "as_authors": as_authors,
         "in_branch": in_branch,
         "unit_offset": offset,
     }
@@ -134,6 +139,7 @@ def line(classes: Sequence[ClassAudit], width: int) -> str:
             found.decayed_gains,
             found.decayed_others,
             found.spared,
+            found.as_authors,
             found.in_branch,
             found.unit_offset,
         )
@@ -145,6 +151,8 @@ def line(classes: Sequence[ClassAudit], width: int) -> str:
         lines.append("  ".join([found.type.ljust(width), *cells]))
         decayed = (*found.decayed_gains, *found.decayed_others)
         lines += [f"  decays {name} ({what})" for name, what, _ in _merged(decayed)]
+        by_others = _merged(found.as_authors)
+        lines += [f"  decays, as some authors do, {name} ({what})" for name, what, _ in by_others]
         as_meant = _merged(found.in_branch)
         lines += [f"  decays, as under guidelines, {name} ({what})" for name, what, _ in as_meant]
         lines += [f"  spares {name} ({what}; {why})" for name, what, why in _merged(found.spared)]
@@ -168,16 +176,12 @@ def summary(types: Sequence[Sequence[ClassAudit]]) -> str:
     found = [one for one in map(worst, types) if one is not None]
     clean = sum(not one.accidents for one in found)
     total = sum(one.parameters for one in found)
+    pulled = sum(gain.decayed for one in found for gain in one.unit_offset)
     lines = [
         f"{clean} of {len(found)} types are clean: nothing decayed or spared by accident",
-        _kind("gains on a skip or head decayed by accident", [o.decayed_gains for o in found]),
-        _kind(
-            "shifts, biases and constants decayed by accident", [o.decayed_others for o in found]
-        ),
-        _kind("weights and embeddings spared by accident", [one.spared for one in found]),
-        _kind("gains in a branch that decay, as under guidelines", [o.in_branch for o in found]),
+        *(_kind(what, [getattr(one, field) for one in found]) for field, what in _KINDS.items()),
         _kind("gains stored as 1 + w, pulled to 1 by decay of w", [o.unit_offset for o in found])
-        + f"; the rule decays {sum(f.decayed for one in found for f in one.unit_offset)} of them",
+        + f"; the rule decays {pulled} of them",
         f"in all {total} trainable parameters, {sum(one.gains for one in found)} of them gains",
     ]
     failed = [one for classes in types for one in classes if one.problem]
@@ -189,6 +193,15 @@ def summary(types: Sequence[Sequence[ClassAudit]]) -> str:
     if cut:
         lines.append(f"cut off, so the audit is not complete: {len(cut)} ({', '.join(cut)})")
     return "\n".join(f"# {text}" for text in lines)
+
+
+_KINDS = {
+    "decayed_gains": "gains on a skip or head and gates decayed by accident",
+    "decayed_others": "shifts, biases and constants decayed by accident",
+    "spared": "weights and embeddings spared by accident",
+    "as_authors": "batch norms and constants that decay, as some authors do",
+    "in_branch": "gains in a branch that decay, as under guidelines",
+}
 
 
 def _kind(what: str, by_type: Sequence[Sequence[Accident]]) -> str:

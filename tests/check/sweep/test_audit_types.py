@@ -18,8 +18,10 @@ from gamma_nlp.cli import main
 from tests.support.paths import GOLDEN
 
 # Clean; gains stored as 1 + w; gains, state-space constants and expert parts decayed; tables of
-# biases, weights in a module called a norm, and a whole model called a norm spared.
-SAMPLE = ("bert", "dbrx", "gemma2", "gpt_oss", "mamba", "roberta-prelayernorm", "t5", "zaya")
+# biases, weights in a module called a norm, and a whole model called a norm spared; batch norms,
+# constants and gates, as authors decay or spare them.
+SAMPLE = ("bert", "dac", "dbrx", "gemma2", "gpt_oss", "mamba", "mllama", "resnet",
+          "roberta-prelayernorm", "swinv2", "t5", "zaya")  # fmt: skip
 
 Capture = pytest.CaptureFixture[str]
 
@@ -70,6 +72,13 @@ def test_all_types_are_as_the_golden_file_says(capsys: Capture) -> None:
     assert capsys.readouterr().out == (GOLDEN / "audit_all.txt").read_text()
 
 
+@pytest.mark.parametrize("name", ["sinks", "time_decay", "A_log", "D", "logit_scale", "bias_v"])
+def test_constants_of_one_name_have_one_role_in_all_types(name: str) -> None:
+    whole = re.compile(rf"decays\S* (?:.* )?\S*\.?\b{name}(?: x\d+)? \((.*)\)")
+    found = {match[1] for text in golden().values() for match in whole.finditer(text)}
+    assert found == ({"other"} if name != "bias_v" else set())
+
+
 def names(accidents: tuple[Accident, ...]) -> set[str]:
     return {accident.name for accident in accidents}
 
@@ -80,6 +89,26 @@ def test_norm_whose_name_the_rule_does_not_know_is_decayed(
     (mamba,) = sample["mamba"]
     assert names(mamba.decayed_gains) == {"backbone.norm_f.weight"}
     assert {name.rsplit(".")[-1] for name in names(mamba.decayed_others)} == {"A_log", "D"}
+
+
+def test_what_authors_decay_or_spare_is_not_held_against_the_rule(
+    sample: dict[str, tuple[ClassAudit, ...]],
+) -> None:
+    (resnet,), (dac,), (swin,) = sample["resnet"], sample["dac"], sample["swinv2"]
+    assert resnet.accidents == dac.accidents == len(swin.spared) == 0
+    assert {one.rpartition(".")[0].rpartition(".")[2] for one in names(resnet.as_authors)} == {
+        "normalization"
+    }
+    assert {one.rpartition(".")[2] for one in names(dac.as_authors)} == {"alpha"}
+    assert {one.rpartition(".")[2] for one in names(swin.decayed_others)} == {"logit_scale"}
+
+
+def test_gates_of_cross_attention_decay_by_accident(
+    sample: dict[str, tuple[ClassAudit, ...]],
+) -> None:
+    (mllama,) = sample["mllama"]
+    gates = {"cross_attn_attn_gate", "cross_attn_mlp_gate"}
+    assert {one.rpartition(".")[2] for one in names(mllama.decayed_gains)} == gates
 
 
 def test_model_whose_own_name_holds_a_word_of_the_rule_is_spared_whole(
@@ -119,20 +148,23 @@ def accident(name: str, what: str, decayed: bool, why: str = "") -> Accident:
 
 DECAYED = tuple(accident(f"layers.{i}.gamma", "gain, head", True, "nei") for i in range(3))
 IN_BRANCH = (accident("scale", "gain, branch_last", True),)
+AS_AUTHORS = tuple(accident(f"stages.{i}.bn.weight", "gain, shortcut", True) for i in range(2))
 SPARED = (accident("norms.proj.weight", "weight", False, "its name holds 'norm'"),)
 FAILED = ClassAudit(type="x", model="XForCausalLM", problem="ImportError: needs y", missing=True)
 CLEAN = ClassAudit(type="x", model="XForMaskedLM", parameters=9, gains=3)
 WRONG = ClassAudit(type="x", model="XLMHeadModel", parameters=8, gains=3, decayed_gains=DECAYED,
-                   spared=SPARED, in_branch=IN_BRANCH, unit_offset=DECAYED[:1])  # fmt: skip
+                   spared=SPARED, as_authors=AS_AUTHORS, in_branch=IN_BRANCH,
+                   unit_offset=DECAYED[:1])  # fmt: skip
 
 
 def test_class_with_most_accidents_stands_for_its_type_and_a_failed_one_is_listed() -> None:
     assert audit_types.worst((FAILED, CLEAN, WRONG)) is WRONG
     assert audit_types.line((FAILED, CLEAN, WRONG), 4).splitlines() == [
         "x              8      3              3               -               1"
-        + 14 * " "
-        + "1    1",
+        + 11 * " "
+        + "2              1    1",
         "  decays layers.{0-2}.gamma x3 (gain, head)",
+        "  decays, as some authors do, stages.{0-1}.bn.weight x2 (gain, shortcut)",
         "  decays, as under guidelines, scale (gain, branch_last)",
         "  spares norms.proj.weight (weight; its name holds 'norm')",
         "x XForCausalLM: not audited: ImportError: needs y",
@@ -144,9 +176,10 @@ def test_class_with_most_accidents_stands_for_its_type_and_a_failed_one_is_liste
 def test_summary_counts_types_and_parameters_per_kind_of_accident() -> None:
     assert audit_types.summary([(FAILED, WRONG), (CLEAN,), (FAILED,)]).splitlines() == [
         "# 1 of 2 types are clean: nothing decayed or spared by accident",
-        "# gains on a skip or head decayed by accident: 3, in 1 types",
+        "# gains on a skip or head and gates decayed by accident: 3, in 1 types",
         "# shifts, biases and constants decayed by accident: 0, in 0 types",
         "# weights and embeddings spared by accident: 1, in 1 types",
+        "# batch norms and constants that decay, as some authors do: 2, in 1 types",
         "# gains in a branch that decay, as under guidelines: 1, in 1 types",
         "# gains stored as 1 + w, pulled to 1 by decay of w: 1, in 1 types; "
         "the rule decays 1 of them",
