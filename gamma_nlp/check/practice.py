@@ -5,13 +5,16 @@ one dimension, RWKV every one with a single long side; Mamba, S4 and Swin mark w
 spared. Where such a rule spares what the stock one decays, that is an accident. Some authors decay
 on purpose, or decay everything. What their code decays is no accident of the stock rule::
 
-    batch and group norms      torchvision, references/classification/train.py: every parameter,
-                               unless --norm-weight-decay is given; pycls (RegNet): every one,
-                               unless BN.USE_CUSTOM_WEIGHT_DECAY is set; DETR (2024-03, main.py)
-                               and, second-hand, Deformable DETR: every one
+    batch and group norms      torchvision (2022, references/classification/train.py): every
+                               parameter, unless --norm-weight-decay is given; pycls (RegNet): every
+                               one, unless BN.USE_CUSTOM_WEIGHT_DECAY is set; DETR (2024-03) and,
+                               second-hand, Deformable DETR: every one.
                                timm (dimensions), detectron2 (WEIGHT_DECAY_NORM 0), the TPU code of
                                EfficientNet and ResNet (names) and PaddleClas (2023) spare them
     constants                  the table below, by the class that owns them
+
+All were read in November 2026, pycls, detectron2, the TPU code, open_clip, Swin and RWKV in copies
+by others; Megatron, BEiT and S4 are second-hand.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ _DECAYED: dict[str, str] = {
     "SegGptEmbeddings": "Painter (2024-12) spares vectors, 'pos_embed' and 'cls_token' alone",
     "Sam2": "SAM 2 (2024-12) spares layer norms and biases alone",
     "Sam3Tracker": "SAM 2 (2024-12) spares layer norms and biases alone",
-    "WavLM": "fairseq (0.12.2), in which it was trained, decays every parameter",
+    "WavLM": "fairseq (0.12.2), in which it was trained (second-hand), decays everything",
 }
 
 

@@ -215,3 +215,25 @@ def test_frames_as_wide_as_the_model_take_the_place_of_its_tokens() -> None:
     found = shapes(hf.Pop2PianoForConditionalGeneration(config))
     assert "input_ids" not in found
     assert found["input_features"][-1] == 16
+
+
+class Decides(hf.BertPreTrainedModel):
+    """A text model around another, which sets the switch of its cache itself."""
+
+    def __init__(self, config: hf.BertConfig) -> None:
+        super().__init__(config)
+        self.model = hf.BertModel(config, add_pooling_layer=False)
+
+    def forward(self, input_ids: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        return self.model(input_ids=input_ids, use_cache=False, **kwargs).last_hidden_state
+
+
+def test_model_that_sets_the_switch_of_a_cache_itself_is_not_given_it() -> None:
+    config = hf.BertConfig(
+        vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+        intermediate_size=8, is_decoder=True,
+    )  # fmt: skip
+    model = Decides(config)
+    assert "use_cache" not in random_inputs(model)
+    assert "use_cache" in random_inputs(hf.BertModel(config))
+    assert len(categorize(model, method="graph")) == 3

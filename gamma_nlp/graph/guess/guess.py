@@ -57,14 +57,18 @@ def guess(model: nn.Module) -> dict[str, Any]:
 
 def _caches(reader: Reader) -> bool:
     """Return whether a forward pass takes the switch of the cache, itself or for a part of it."""
+    if reader.takes("use_cache"):
+        return True
+    try:
+        source = inspect.getsource(reader.model.forward)
+    except OSError:  # typed in, or compiled
+        source = ""
+    if "use_cache=" in source:
+        return False  # it sets the switch itself
     kinds = [p.kind for p in inspect.signature(reader.model.forward).parameters.values()]
     passes_on = inspect.Parameter.VAR_KEYWORD in kinds
     inner = getattr(reader.config, "text_config", None)
-    return (
-        reader.takes("use_cache")
-        or hasattr(reader.config, "use_cache")
-        or (passes_on and hasattr(inner, "use_cache"))
-    )
+    return hasattr(reader.config, "use_cache") or (passes_on and hasattr(inner, "use_cache"))
 
 
 def _pictures(reader: Reader) -> str | None:
