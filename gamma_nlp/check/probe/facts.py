@@ -31,6 +31,10 @@ TOKEN_NORMS = _names("native_layer_norm _fused_rms_norm")
 """Whatever these normalise is tokens, even a parameter."""
 WEIGHS = ("mm", "linear", "matmul", "conv", "dot")
 """Parts of the names of foreign kernels that contract with a matrix of numbers."""
+PICKS = _names("index index_select gather take masked_select")
+"""Pick elements by indices."""
+ORDERS = _names("topk sort kthvalue median max min amax amin cummax cummin")
+"""Pick elements by their size."""
 SHAPES = _names(
     "zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones"
 )
@@ -52,6 +56,8 @@ class Facts:
         norms: Steps whose output is a normalised signal.
         sums: Steps that add signals, and these signals.
         scores: Inputs of a softmax.
+        picks: Steps that pick elements of a signal by indices made of inputs or by their size, and
+            the positions of that signal.
         maker: The step that made each version of a block.
         active_steps: Steps whose result is active.
     """
@@ -65,6 +71,7 @@ class Facts:
     norms: set[int] = field(default_factory=set)
     sums: dict[int, tuple[Ref, ...]] = field(default_factory=dict)
     scores: list[Ref] = field(default_factory=list)
+    picks: dict[int, int] = field(default_factory=dict)
     maker: dict[Key, Step] = field(default_factory=dict)
     active_steps: set[int] = field(default_factory=set)
 
@@ -147,6 +154,8 @@ def _read(
                 facts.sums[step.index] = layers
         elif active and _unknown_kernel(facts, step, signal, origins):
             facts.weights.add(step.index)
+        if active and signal[:1] == [True] and _picks(facts, step):
+            facts.picks[step.index] = 0
         varies = step.random or any(r.key in facts.varying for r in reads)
         for ref in step.writes:
             facts.maker[ref.key] = step
@@ -192,6 +201,12 @@ def _normalised(
         if after.isfinite().all() and torch.allclose(after, before, rtol=1e-3, atol=1e-6):
             lost.add(name)
     return lost
+
+
+def _picks(facts: Facts, step: Step) -> bool:
+    """Return whether another input would make a step pick other elements of its first operand."""
+    by_index = step.name in PICKS and any(ref.key in facts.varying for ref in step.reads[1:])
+    return by_index or step.name in ORDERS
 
 
 def _adds(step: Step) -> bool:

@@ -21,9 +21,9 @@ there. To hold all weights and norms is to ask what still gets through without t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Container, Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -32,9 +32,18 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 Key = tuple[int, int]
 """The number of a memory block, and its version."""
 
-Renew = Callable[["Ref", Tensor, Tensor], Tensor | None]
-"""What to put in place of a new result, given its window, what was recorded and what came out;
-``None`` to leave it as recorded."""
+
+class Renew(Protocol):
+    """What to put in place of the new results of a play."""
+
+    picks: Mapping[int, int]
+    """The steps that pick elements, and the positions of what they pick from."""
+
+    def __call__(self, ref: Ref, before: Tensor, after: Tensor | None) -> Tensor | None:
+        """Return what to put in place of a result; ``None`` to leave it as recorded.
+
+        ``after`` is what came out, ``None`` if another pick might have changed any of it.
+        """
 
 
 class Ref(NamedTuple):
@@ -219,7 +228,7 @@ class Tape:
                     leaves[i].copy_(new)
             elif new is not None:
                 leaves[i] = new
-            elif leaf.key in live:
+            elif leaf.key in live and (choices or position - 1 != steering(step.name)):
                 leaves[i] = _window(live[leaf.key], leaf)
             else:
                 leaves[i] = self.value(leaf)
@@ -228,6 +237,8 @@ class Tape:
         outputs = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
         if not choices:
             outputs = self._same_choice(step, args, kwargs, outputs)
+        source = renew.picks.get(step.index) if renew is not None else None
+        picked = source is not None and self._differs(step.reads[source], live)
         made = []
         for ref, place in zip(step.writes, step.results, strict=True):
             if not (ref.is_float or choices):
@@ -237,13 +248,18 @@ class Tape:
                 assert place is not None
                 storage = _stored(outputs[place], ref)
             if renew is not None and ref.is_float and ref.is_whole:
-                fresh = renew(ref, self.value(ref), _window(storage, ref))
+                after = None if picked else _window(storage, ref)
+                fresh = renew(ref, self.value(ref), after)
                 if fresh is None and ref.key[0] not in carried:
                     continue
                 _window(storage, ref).copy_(self.value(ref) if fresh is None else fresh)
             live[ref.key] = storage
             made.append(ref.key)
         return made
+
+    def _differs(self, ref: Ref, live: Mapping[Key, torch.UntypedStorage]) -> bool:
+        """Return whether a value is no longer what was recorded."""
+        return ref.key in live and not torch.equal(_window(live[ref.key], ref), self.value(ref))
 
     def _same_choice(
         self, step: Step, args: Sequence[Any], kwargs: dict[str, Any], outputs: list[Any]
@@ -294,6 +310,14 @@ class Play:
         usual = finite & (before.abs() < HUGE)
         size = torch.where(usual if bool(usual.any()) else finite, before, 0).abs().max()
         return float(change / size) if float(size) > 0 else float(change)
+
+
+def steering(name: str) -> int | None:
+    """Return the position of the operand that says where to read another one, if there is one.
+
+    Positions that a sampler reads are choices: they steer the signal and carry none of it.
+    """
+    return 1 if "grid_sampl" in name or "roi_" in name else None
 
 
 HUGE = 1e4
