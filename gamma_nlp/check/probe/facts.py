@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.check.probe.blocks import flat, window_on
+from gamma_nlp.check.probe.picks import BY_INDEX, BY_SIZE
 from gamma_nlp.check.probe.tape import Key, Ref, Step, Tape
 
 
@@ -31,10 +32,6 @@ TOKEN_NORMS = _names("native_layer_norm _fused_rms_norm")
 """Whatever these normalise is tokens, even a parameter."""
 WEIGHS = ("mm", "linear", "matmul", "conv", "dot")
 """Parts of the names of foreign kernels that contract with a matrix of numbers."""
-PICKS = _names("index index_select gather take masked_select")
-"""Pick elements by indices."""
-ORDERS = _names("topk sort kthvalue median max min amax amin cummax cummin")
-"""Pick elements by their size."""
 SHAPES = _names(
     "zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones"
 )
@@ -56,8 +53,7 @@ class Facts:
         norms: Steps whose output is a normalised signal.
         sums: Steps that add signals, and these signals.
         scores: Inputs of a softmax.
-        picks: Steps that pick elements of a signal by indices made of inputs or by their size, and
-            the positions of that signal.
+        picks: Steps that another input would make pick other elements of their first operand.
         maker: The step that made each version of a block.
         active_steps: Steps whose result is active.
     """
@@ -71,7 +67,7 @@ class Facts:
     norms: set[int] = field(default_factory=set)
     sums: dict[int, tuple[Ref, ...]] = field(default_factory=dict)
     scores: list[Ref] = field(default_factory=list)
-    picks: dict[int, int] = field(default_factory=dict)
+    picks: set[int] = field(default_factory=set)
     maker: dict[Key, Step] = field(default_factory=dict)
     active_steps: set[int] = field(default_factory=set)
 
@@ -155,7 +151,7 @@ def _read(
         elif active and _unknown_kernel(facts, step, signal, origins):
             facts.weights.add(step.index)
         if active and signal[:1] == [True] and _picks(facts, step):
-            facts.picks[step.index] = 0
+            facts.picks.add(step.index)
         varies = step.random or any(r.key in facts.varying for r in reads)
         for ref in step.writes:
             facts.maker[ref.key] = step
@@ -205,8 +201,8 @@ def _normalised(
 
 def _picks(facts: Facts, step: Step) -> bool:
     """Return whether another input would make a step pick other elements of its first operand."""
-    by_index = step.name in PICKS and any(ref.key in facts.varying for ref in step.reads[1:])
-    return by_index or step.name in ORDERS
+    by_index = step.name in BY_INDEX and any(ref.key in facts.varying for ref in step.reads[1:])
+    return by_index or step.name in BY_SIZE
 
 
 def _adds(step: Step) -> bool:

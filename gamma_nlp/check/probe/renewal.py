@@ -3,16 +3,11 @@
 Whatever a step moves gets fresh noise of the size of its values. So noise neither fades on its way
 through small weights nor cancels, as it does in the deviation of a signal to which the same number
 is added everywhere; and what it does not move stays still to the last bit.
-
-A step that *picks*, by indices made from inputs or by size, might have picked any element. So its
-result moves as soon as anything does that it picks from::
-
-    levels ── top-k ── tokens       the recorded pass may have picked none of one level
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container
 
 import torch
 from torch import Tensor
@@ -25,27 +20,25 @@ class Renewal:
     """What to put in place of the results of a play.
 
     Args:
-        picks: The steps that pick, and the positions of what they pick from.
+        picks: The steps that might pick other elements; see :mod:`gamma_nlp.check.probe.picks`.
     """
 
-    def __init__(self, picks: Mapping[int, int]) -> None:
+    def __init__(self, picks: Container[int]) -> None:
         self.picks = picks
         self._fresh: dict[Ref, tuple[Tensor, Tensor]] = {}
 
-    def __call__(self, ref: Ref, before: Tensor, after: Tensor | None) -> Tensor | None:
+    def __call__(self, ref: Ref, before: Tensor, after: Tensor) -> Tensor | None:
         """Return fresh noise where a result has moved; ``None`` where it has not.
 
         Args:
             ref: The window of the result.
             before: What was recorded.
-            after: What came out; ``None`` if any of it might have moved.
+            after: What came out, nan where it might have been something else.
         """
         if ref not in self._fresh:
             fresh = noisy(before, 1 + ref.key[0] * 1_000 + ref.key[1])
             self._fresh[ref] = fresh, 16 * torch.finfo(before.dtype).eps * _scale(before)
         fresh, rounding = self._fresh[ref]
-        if after is None:
-            return fresh
         moved = ~((after - before).abs() <= rounding)
         if not bool(moved.any()):
             return None

@@ -29,6 +29,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from gamma_nlp.check.probe.picks import argument, might_move
+
 Key = tuple[int, int]
 """The number of a memory block, and its version."""
 
@@ -36,13 +38,12 @@ Key = tuple[int, int]
 class Renew(Protocol):
     """What to put in place of the new results of a play."""
 
-    picks: Mapping[int, int]
-    """The steps that pick elements, and the positions of what they pick from."""
+    picks: Container[int]
+    """The steps that might pick other elements of their first operand."""
 
-    def __call__(self, ref: Ref, before: Tensor, after: Tensor | None) -> Tensor | None:
-        """Return what to put in place of a result; ``None`` to leave it as recorded.
-
-        ``after`` is what came out, ``None`` if another pick might have changed any of it.
+    def __call__(self, ref: Ref, before: Tensor, after: Tensor) -> Tensor | None:
+        """Return what to put in place of a result, given its window, what was recorded and what
+        came out, nan where it might have been another; ``None`` to leave it as recorded.
         """
 
 
@@ -237,8 +238,9 @@ class Tape:
         outputs = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
         if not choices:
             outputs = self._same_choice(step, args, kwargs, outputs)
-        source = renew.picks.get(step.index) if renew is not None else None
-        picked = source is not None and self._differs(step.reads[source], live)
+        mask = None
+        if renew is not None and step.index in renew.picks:
+            mask = might_move(step.func, step.name, args, kwargs, self.value(step.reads[0]))
         made = []
         for ref, place in zip(step.writes, step.results, strict=True):
             if not (ref.is_float or choices):
@@ -248,7 +250,9 @@ class Tape:
                 assert place is not None
                 storage = _stored(outputs[place], ref)
             if renew is not None and ref.is_float and ref.is_whole:
-                after = None if picked else _window(storage, ref)
+                after = _window(storage, ref)
+                if mask is not None and mask.shape == after.shape:
+                    after = after.masked_fill(mask, torch.nan)
                 fresh = renew(ref, self.value(ref), after)
                 if fresh is None and ref.key[0] not in carried:
                     continue
@@ -256,10 +260,6 @@ class Tape:
             live[ref.key] = storage
             made.append(ref.key)
         return made
-
-    def _differs(self, ref: Ref, live: Mapping[Key, torch.UntypedStorage]) -> bool:
-        """Return whether a value is no longer what was recorded."""
-        return ref.key in live and not torch.equal(_window(live[ref.key], ref), self.value(ref))
 
     def _same_choice(
         self, step: Step, args: Sequence[Any], kwargs: dict[str, Any], outputs: list[Any]
@@ -270,7 +270,7 @@ class Tape:
         values, indices = step.writes
         if not values.is_float or indices.dtype != torch.int64 or values.size != indices.size:
             return outputs
-        dim = _argument(step.func, args, kwargs, "dim")
+        dim = argument(step.func, args, kwargs, "dim")
         if not isinstance(dim, int) or not isinstance(args[0], Tensor):
             return outputs
         chosen = self.value(indices)
@@ -322,13 +322,6 @@ def steering(name: str) -> int | None:
 
 HUGE = 1e4
 """Larger numbers are those of masks, and say nothing about the size of a signal."""
-
-
-def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.name == name:
-            return args[i] if i < len(args) else kwargs.get(name, argument.default_value)
-    return None
 
 
 def _window(storage: torch.UntypedStorage, ref: Ref) -> Tensor:

@@ -13,6 +13,7 @@ from tests.support.zoo.structure import built as built
 FAMILIES = (
     "attention",
     "bounded",
+    "boxes",
     "convnets",
     "diffusion",
     "forecasting",
