@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph import messages, operations, parts
+from gamma_nlp.graph import lists, messages, operations, parts
 from gamma_nlp.graph.affine import Expr
 from gamma_nlp.graph.call import Call
 from gamma_nlp.graph.escapes import Outside
@@ -177,6 +177,9 @@ class Recorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if lists.plain(func) is not None:
+            with self:
+                return lists.one_by_one(func, args, kwargs)
         name = operations.precise(_name(func), args, kwargs)
         if isinstance(func, HigherOrderOperator) and not operations.is_attention(name):
             raise GammaError(messages.higher_order(self._where(), name))
