@@ -13,7 +13,7 @@ import torch
 from gamma_nlp.graph import operations, parts
 from gamma_nlp.graph.affine import Expr, combine
 from gamma_nlp.graph.call import Call
-from gamma_nlp.graph.evidence import leave_idle, note_tokens, note_use
+from gamma_nlp.graph.evidence import filters, leave_idle, note_tokens, note_use
 from gamma_nlp.graph.held import HELD, is_matrix, is_quantised, sides
 from gamma_nlp.graph.interpreter import Interpreter
 from gamma_nlp.graph.nodes import Op
@@ -96,9 +96,12 @@ class Propagation:
             name in operations.LOOKUPS
             or (name in operations.INDEXING and any(v.from_input for v in values[1:]))
         ):
-            # What the signal picks from a stack of matrices is an expert.
-            stack = any(v.from_signal for v in values[1:]) and sides(tensors[0]) > 2
-            (self.graph.weights if stack else self.graph.embeddings).update(table.contracted)
+            if any(v.from_signal for v in values[1:]) and sides(tensors[0]) > 2:
+                # What the signal picks from a stack of matrices is an expert, and still a matrix.
+                self.graph.weights |= table.contracted
+                choice = next((v.choice for v in values[1:] if v.choice is not None), None)
+                return Value(expr=Expr(table.params, parts=table.parts), choice=choice)
+            self.graph.embeddings.update(table.contracted)
             return Value(node=self._interpreter.node(Op.SOURCE, name))
         weighs = name in operations.CONTRACTIONS and any(
             v.expr is not None and is_matrix(t) for t, v in zip(tensors, values, strict=True)
@@ -134,15 +137,18 @@ class Propagation:
 
     def _activation(self, call: Call) -> Value:
         """Return what an operation makes of activations, and note what it shows of parameters."""
-        name, tensors, values = call.name, call.tensors, call.values
+        name, values = call.name, call.values
         if call.kernel.packed:  # the matrix is in an object that is no tensor
+            return Value(node=self._interpreter.node(Op.WEIGHT, name, call.nodes))
+        if found := filters(self.graph, call):
+            self.graph.weights.update(*(expr.contracted for expr in found))
             return Value(node=self._interpreter.node(Op.WEIGHT, name, call.nodes))
         if name in ("cat", "stack"):
             with_signal = {row for v in values for row in v.rows}
             # Positions may be added to a class token too, and do not become one.
             self.tokens |= with_signal - self.graph.weights - self.graph.sums.keys()
         node = self._interpret(call)
-        note_use(self.graph, name, tensors, values, node, call.outputs[0])
+        note_use(self.graph, call, node)
         return Value(node=node)
 
     def _normalised_rows(self, name: str, values: list[Value]) -> frozenset[str]:

@@ -16,6 +16,7 @@ FAMILIES = (
     "boxes",
     "convnets",
     "diffusion",
+    "filters",
     "forecasting",
     "gates",
     "graphs",
