@@ -98,13 +98,13 @@ EVIDENCE = (
     Mutation("a summand is not noted", "graph.sums.setdefault(param, set()).add(node)", "pass"),
     Mutation(
         "a product on a spectrum is a factor",
-        'elif name == "mul" and output',
-        'elif name == "" and output',
+        'if call.name != "mul" or',
+        "if True or",
     ),
     Mutation(
         "every complex product is on a spectrum",
-        "if any(_is_spectrum(graph, node) for node in signals):",
-        "if True:",
+        "if not any(_is_spectrum(graph, node) for node in call.nodes):",
+        "if False:",
     ),
 )
 
