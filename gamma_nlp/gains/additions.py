@@ -31,7 +31,8 @@ what is inside it is counted as if it were not there::
         └─ weight ─ (+ f) ─ norm ─ (+ g) ─ norm ─ weight ─+ ──▶  forecasters that add the mean back
                      └────── a trunk ──────┘
 
-Indices and masks made from activations (top-k, thresholds) are on no path here.
+Indices and masks made from activations (top-k, thresholds) are on no path here, nor are the
+positions at which a sampler reads.
 """
 
 from __future__ import annotations

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import torch
-
 from gamma_nlp.graph import operations
+from gamma_nlp.graph.affine import Expr
+from gamma_nlp.graph.call import Call
 from gamma_nlp.graph.held import sides
 from gamma_nlp.graph.nodes import Graph, Op
-from gamma_nlp.graph.values import Value
 
 
-def note_use(
-    graph: Graph,
-    name: str,
-    tensors: list[torch.Tensor],
-    values: list[Value],
-    node: int,
-    output: torch.Tensor,
-) -> None:
+def note_use(graph: Graph, call: Call, node: int) -> None:
     """Note what an operation says of parameters that its node does not hold."""
-    exprs = [(t, v.expr) for t, v in zip(tensors, values, strict=True) if v.expr is not None]
+    name, values = call.name, call.values
+    exprs = [(t, v.expr) for t, v in zip(call.tensors, values, strict=True) if v.expr is not None]
     if operations.is_attention(name):
         note_tokens(graph, values[0].rows)  # a learned query
         exprs = exprs[-1:] if len(values) > 3 and values[3].expr is not None else []
@@ -32,12 +25,19 @@ def note_use(
                 graph.sums.setdefault(param, set()).add(node)
     elif name in operations.FILLS:
         note_tokens(graph, (row for v in values for row in v.rows))
-    elif name == "mul" and output.is_complex():
-        # On a spectrum, a product is a convolution.
-        signals = [v.node for v in values if v.node is not None]
-        if any(_is_spectrum(graph, node) for node in signals):
-            matrices = [expr for tensor, expr in exprs if sides(tensor) > 1]
-            graph.weights.update(*(expr.contracted for expr in matrices))
+
+
+def filters(graph: Graph, call: Call) -> list[Expr]:
+    """Return the matrices in a product on a spectrum, which is a convolution of the signal."""
+    if call.name != "mul" or not call.outputs[0].is_complex():
+        return []
+    if not any(_is_spectrum(graph, node) for node in call.nodes):
+        return []
+    return [
+        value.expr
+        for tensor, value in zip(call.tensors, call.values, strict=True)
+        if value.expr is not None and sides(tensor) > 1
+    ]
 
 
 def note_tokens(graph: Graph, names: Iterable[str]) -> None:

@@ -33,6 +33,7 @@ class Kernel:
         foreign: Whether it comes from outside PyTorch.
         packed: Whether it takes a matrix in an object that is no tensor.
         random: Whether it draws random numbers.
+        pointwise: Whether it computes each element from the elements at the same place.
         alpha: What a sum multiplies its second operand by.
     """
 
@@ -40,6 +41,7 @@ class Kernel:
     foreign: bool = False
     packed: bool = False
     random: bool = False
+    pointwise: bool = False
     alpha: float = 1.0
 
     @classmethod
@@ -47,12 +49,14 @@ class Kernel:
         """Describe an operation that is called with these arguments."""
         namespace = getattr(func, "namespace", "aten")
         objects = any(isinstance(leaf, torch.ScriptObject) for leaf in leaves)
+        tags = getattr(func, "tags", ())
         return cls(
             name=name,
             foreign=namespace not in ("aten", "prims"),
             packed=objects and "c10d" not in namespace,  # there it is a group of processes
             alpha=alpha,
-            random=torch.Tag.nondeterministic_seeded in getattr(func, "tags", ()),
+            random=torch.Tag.nondeterministic_seeded in tags,
+            pointwise=torch.Tag.pointwise in tags,
         )
 
     def weighs(self, constant: Tensor, signal: Tensor) -> bool:

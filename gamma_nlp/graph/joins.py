@@ -1,93 +1,145 @@
 """Concatenations, whose slices are the parts again.
 
-Reversible and chunked residuals keep several streams in one tensor::
+Reversible and chunked residuals keep several streams in one tensor, box refinement the centre and
+the size of a box::
 
     h = cat(x, y)  ──▶  x, y = chunk(h)        each slice stands for what it was before
 
-Taken for one value, a norm of one stream would seem to scale the other.
+Taken for one value, a norm of one stream would seem to scale the other. What leaves the parts apart
+keeps them known: views, permutations, pointwise operations, indices along other dimensions. A part
+may itself be a concatenation, along the same dimension or another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-import torch
 
-KEEPS = frozenset(["clone", "contiguous", "_to_copy", "detach", "alias", "lift_fresh", "to"])
+@dataclass(frozen=True)
+class Part:
+    """A part of a tensor: its node, ``None`` for a constant, and what it is made of itself."""
+
+    node: int | None
+    join: Join | None = None
 
 
 @dataclass(frozen=True)
 class Join:
-    """What a tensor is made of along one dimension: each part's end, and its node."""
+    """What a tensor is made of along one dimension: where each part ends, and the parts."""
 
     dim: int
     ends: tuple[int, ...]
-    nodes: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+    def fits(self, shape: Sequence[int]) -> bool:
+        """Return whether a tensor of this shape can be so made."""
+        return self.dim < len(shape) and self.ends[-1] == shape[self.dim]
 
 
-def joined(
-    name: str, args: Sequence[Any], tensors: Sequence[torch.Tensor], nodes: Sequence[int | None]
-) -> Join | None:
-    """Return the parts of what an operation gives, if it concatenates activations."""
-    if name not in ("cat", "stack") or any(node is None for node in nodes) or len(nodes) < 2:
-        return None
-    dims = tensors[0].dim() + (name == "stack")
-    dim = (args[1] if len(args) > 1 else 0) % max(dims, 1)
+Shape = Sequence[int]
+NewNode = Callable[[int], int]
+Place = Callable[[int], int | None]
+
+
+def concatenated(shapes: Sequence[Shape], parts: Sequence[Part], dim: int) -> Join | None:
+    """Return what a concatenation along a dimension is made of, if two parts or more are."""
+    kept = [(s, p) for s, p in zip(shapes, parts, strict=True) if math.prod(s) > 0]
+    if len(kept) < 2 or all(part.node is None for _, part in kept):
+        # What is joined to nothing stays itself.
+        alone = kept[0][1].join if len(kept) == 1 else None
+        return alone
     ends, end = [], 0
-    for tensor in tensors:
-        end += 1 if name == "stack" else tensor.shape[dim]
+    for shape, _ in kept:
+        end += shape[dim]
         ends.append(end)
-    return Join(dim, tuple(ends), tuple(node for node in nodes if node is not None))
+    return Join(dim, tuple(ends), tuple(part for _, part in kept))
 
 
-def cut(
-    name: str, args: Sequence[Any], join: Join, outputs: Sequence[torch.Tensor]
-) -> list[Join | None]:
-    """Return the parts of each output of an operation on a concatenation.
+def between(
+    part: Part, dim: int, start: int, end: int, together: Callable[[Sequence[int]], int]
+) -> Part:
+    """Return what lies between two positions along a dimension.
 
-    ``None`` stands for what is no slice along the dimension of the concatenation.
+    Args:
+        part: The tensor.
+        dim: The dimension.
+        start: The first position.
+        end: The position behind the last one.
+        together: Returns a node for several nodes that are still joined.
     """
-    if not isinstance(args[0], torch.Tensor):  # a list of tensors
-        return [None] * len(outputs)
-    if name in KEEPS:
-        return [join] * len(outputs)
-    return [_between(join, *span) for span in _spans(name, args, join.dim, outputs)] or [
-        None
-    ] * len(outputs)
+    join = part.join
+    if join is None:
+        return part
+    ends: tuple[int, ...]
+    if join.dim == dim:
+        inside = [
+            (own, max(start, before) - before, min(end, after) - before)
+            for own, before, after in zip(join.parts, (0, *join.ends[:-1]), join.ends, strict=True)
+            if before < end and after > start
+        ]
+        chosen = tuple(between(own, dim, a, b, together) for own, a, b in inside)
+        ends = tuple(min(after, end) - start for after in join.ends if after > start)[: len(inside)]
+    else:
+        chosen = tuple(between(own, dim, start, end, together) for own in join.parts)
+        ends = join.ends
+    if len(chosen) == 1:
+        return chosen[0]
+    nodes = list(dict.fromkeys(own.node for own in chosen if own.node is not None))
+    if not nodes:
+        return Part(None)
+    same = [own.node for own in chosen] == [own.node for own in join.parts]
+    return Part(part.node if same else together(nodes), Join(join.dim, ends, chosen))
 
 
-def _between(join: Join, start: int, end: int) -> Join | None:
-    """Return the parts between two positions."""
-    starts = (0, *join.ends[:-1])
-    inside = [i for i, e in enumerate(join.ends) if starts[i] < end and e > start]
-    if not inside:
+def moved(join: Join, place: Place, new: NewNode | None = None) -> Join | None:
+    """Return a concatenation whose dimensions have gone to other places.
+
+    Args:
+        join: The concatenation.
+        place: Where each dimension has gone, ``None`` if it is no longer there.
+        new: Returns the node that an operation makes of a part, by default the same.
+    """
+    dim = place(join.dim)
+    if dim is None:
         return None
-    ends = tuple(min(join.ends[i], end) - start for i in inside)
-    return Join(join.dim, ends, tuple(join.nodes[i] for i in inside))
+    parts = tuple(
+        Part(
+            node=new(own.node) if new is not None and own.node is not None else own.node,
+            join=moved(own.join, place, new) if own.join is not None else None,
+        )
+        for own in join.parts
+    )
+    return Join(dim, join.ends, parts)
 
 
-def _spans(
-    name: str, args: Sequence[Any], dim: int, outputs: Sequence[torch.Tensor]
-) -> list[tuple[int, int]]:
-    """Return where each output begins and ends along ``dim``; nothing if it is cut elsewhere."""
-    size, dims = args[0].shape[dim], args[0].dim()
-    if name == "slice":
-        _, along, start, end, step = (*args, *(None,) * 5)[:5]
-        first, last, _ = slice(start, end).indices(size)
-        return [(first, last)] if (along or 0) % dims == dim and step in (None, 1) else []
-    if name == "select":
-        return [(args[2] % size, args[2] % size + 1)] if args[1] % dims == dim else []
-    if name == "unbind":
-        whole = (args[1] if len(args) > 1 else 0) % dims == dim
-        return [(i, i + 1) for i in range(len(outputs))] if whole else []
-    if name in ("split", "split_with_sizes", "unsafe_split", "chunk", "unsafe_chunk"):
-        if (args[2] if len(args) > 2 else 0) % dims != dim:
-            return []
-        spans, start = [], 0
-        for output in outputs:
-            spans.append((start, start + output.shape[dim]))
-            start += output.shape[dim]
-        return spans
-    return []
+def reshaped(join: Join, before: Shape, after: Shape) -> Join | None:
+    """Return a concatenation after its tensor got another shape with the same elements.
+
+    A dimension may be split or merged with others as long as each part stays in one piece.
+    """
+    stride = math.prod(before[join.dim + 1 :])
+    block = stride * before[join.dim]
+    for dim in range(len(after)):
+        step = math.prod(after[dim + 1 :])
+        whole = step * after[dim] == block and step > 0
+        if whole and all(end * stride % step == 0 for end in join.ends):
+            ends = tuple(end * stride // step for end in join.ends)
+            parts = []
+            for own, size in zip(join.parts, _sizes(ends), strict=True):
+                inner = own.join
+                if inner is not None:
+                    old = size * step // stride
+                    inner = reshaped(inner, _with(before, join.dim, old), _with(after, dim, size))
+                parts.append(replace(own, join=inner))
+            return Join(dim, ends, tuple(parts))
+    return None
+
+
+def _sizes(ends: Sequence[int]) -> list[int]:
+    return [end - start for start, end in zip((0, *ends[:-1]), ends, strict=True)]
+
+
+def _with(shape: Shape, dim: int, size: int) -> Shape:
+    return (*shape[:dim], size, *shape[dim + 1 :])

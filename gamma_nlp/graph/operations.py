@@ -22,6 +22,11 @@ MOVES = _names("""
     _conj unfold roll flip constant_pad_nd real imag movedim
 """)
 
+# Leave every value where it is.
+CASTS = _names("""
+    clone contiguous _to_copy detach alias lift lift_fresh to dropout native_dropout
+""")
+
 # Contract their operands with each other.
 CONTRACTIONS = _names("""
     mm addmm bmm baddbmm addbmm mv addmv addr dot vdot inner linear matmul einsum tensordot
@@ -97,6 +102,9 @@ UNBENT = LINEAR | _names("""
 
 LOOKUPS = _names("embedding embedding_bag _embedding_bag _embedding_bag_forward_only")
 INDEXING = _names("index index_select gather take_along_dim")
+
+# Read their first operand at positions that the second holds.
+SAMPLERS = _names("grid_sampler grid_sampler_2d grid_sampler_3d cudnn_grid_sampler roi_align")
 
 # A norm written out divides a signal by a root of a reduction of that signal:
 #

@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.graph import messages, operations, parts
+from gamma_nlp.graph import lists, messages, operations, parts
 from gamma_nlp.graph.affine import Expr
+from gamma_nlp.graph.call import Call
 from gamma_nlp.graph.escapes import Outside
 from gamma_nlp.graph.gradients import innermost
 from gamma_nlp.graph.held import Kernel
@@ -176,6 +177,9 @@ class Recorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
+        if lists.plain(func) is not None:
+            with self:
+                return lists.one_by_one(func, args, kwargs)
         name = operations.precise(_name(func), args, kwargs)
         if isinstance(func, HigherOrderOperator) and not operations.is_attention(name):
             raise GammaError(messages.higher_order(self._where(), name))
@@ -211,9 +215,10 @@ class Recorder(TorchDispatchMode):
             self._refuse_unseen(name, tensors, values, written)
         for expr in (v.expr for v in values if v.expr is not None):
             self.graph.touched |= expr.params
-        found, result = self._propagation.outputs(
-            name, args, tensors, values, outputs, kernel, fresh
+        call = Call(
+            name=name, args=args, tensors=tensors, values=values, outputs=outputs, kernel=kernel
         )
+        found, result = self._propagation.outputs(call, fresh)
         for tensor, value in zip(outputs, found, strict=True):
             self._values.set(tensor, value)
         for tensor in written:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.weak import TensorWeakRef, WeakTensorKeyDictionary
@@ -106,7 +106,7 @@ class Values:
             if value.node is None:
                 after = before if before.node is not None else value
             elif before.node is None or other.numel() == tensor.numel():
-                after = value
+                after = value if other.shape == tensor.shape else replace(value, join=None)
             else:
                 mixed = self._follow("write", (before.node, value.node))
                 after = Value(node=mixed)

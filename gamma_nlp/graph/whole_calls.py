@@ -22,13 +22,13 @@ from gamma_nlp.graph.memory import is_wrapper
 
 _PLAIN = (Tensor.__torch_function__.__func__, torch._C._disabled_torch_function_impl)  # type: ignore[attr-defined]
 
-Call = Callable[[str, Callable[[], Any], tuple[Any, ...]], Any]
+Record = Callable[[str, Callable[[], Any], tuple[Any, ...]], Any]
 
 
 class WholeCalls(TorchFunctionMode):
     """Call ``record(name, run, args)`` for a product that a tensor subclass carries out itself."""
 
-    def __init__(self, record: Call) -> None:
+    def __init__(self, record: Record) -> None:
         super().__init__()
         self._record = record
 

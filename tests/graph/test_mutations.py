@@ -17,6 +17,7 @@ from torch import nn
 from gamma_nlp import GainTable, GammaError, categorize
 from gamma_nlp.graph import (
     affine,
+    call,
     evidence,
     interpreter,
     joins,
@@ -24,6 +25,7 @@ from gamma_nlp.graph import (
     parts,
     propagation,
     recorder,
+    slices,
     trace,
     values,
     written_norms,
@@ -39,6 +41,7 @@ from tests.support.mutations.value_edits import (
     OPERANDS,
     PARTS,
     PROPAGATE,
+    SLICES,
     VALUES,
 )
 from tests.support.networks import check
@@ -48,11 +51,12 @@ from tests.support.zoo import built
 
 # The modules of the recording, each after those that it takes names from.
 MODULES = (
-    joins, parts, affine, operands, written_norms, interpreter, values, evidence, propagation,
-    recorder,
+    joins, parts, affine, operands, written_norms, interpreter, values, call, slices, evidence,
+    propagation, recorder,
 )  # fmt: skip
 RECORDING = (
     *((joins, mutation) for mutation in JOINS),
+    *((slices, mutation) for mutation in SLICES),
     *((parts, mutation) for mutation in PARTS),
     *((affine, mutation) for mutation in AFFINE),
     *((operands, mutation) for mutation in OPERANDS),
@@ -65,7 +69,8 @@ RECORDING = (
 # Networks and structures that show every mutation; each check records them again.
 NETWORKS = (7, 4, 15, 18, 58, 101, 25, 67)
 STRUCTURES = (
-    "reversible", "chunked", "doubled_gain", "masked_gain", "dynamic_tanh", "tanh_gate",
+    "reversible", "chunked", "reversible_in_another_layout", "doubled_gain", "masked_gain",
+    "dynamic_tanh", "tanh_gate",
     "hand_written_batch_norm", "frozen_batch_norm", "sum_by_stack", "lerp_gate",
     "loss_mean_square_to_the_input",
 )  # fmt: skip

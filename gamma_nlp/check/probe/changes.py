@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gamma_nlp.check.probe.additions import Sum
 from gamma_nlp.check.probe.noise import Signals
-from gamma_nlp.check.probe.tape import Key, Play, Ref, Step
+from gamma_nlp.check.probe.tape import Key, Play, Ref, Step, steering
 from gamma_nlp.gains.table import Gain
 
 TRIES = (1.0, 1.0, 4.0, 4.0, 1e2, 1e2, 1e4, 1e4)
@@ -125,12 +125,12 @@ class Changes:
         return frozenset((step.module, step.name) for step in steps)
 
     def steers(self, play: Play) -> bool:
-        """Return whether indices or masks are made of what a change moves."""
+        """Return whether indices, masks or positions are made of what a change moves."""
+        readers = [(key, self.tape.steps[i]) for key in play.live for i in self.tape.readers(key)]
         return any(
-            not ref.is_float
-            for key in play.live
-            for index in self.tape.readers(key)
-            for ref in self.tape.steps[index].writes
+            any(not ref.is_float for ref in step.writes)
+            or any(i == steering(step.name) and r.key == key for i, r in enumerate(step.reads))
+            for key, step in readers
         )
 
 

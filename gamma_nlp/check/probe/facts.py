@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.check.probe.blocks import flat, window_on
+from gamma_nlp.check.probe.picks import BY_INDEX, BY_SIZE
 from gamma_nlp.check.probe.tape import Key, Ref, Step, Tape
 
 
@@ -31,6 +32,7 @@ TOKEN_NORMS = _names("native_layer_norm _fused_rms_norm")
 """Whatever these normalise is tokens, even a parameter."""
 WEIGHS = ("mm", "linear", "matmul", "conv", "dot")
 """Parts of the names of foreign kernels that contract with a matrix of numbers."""
+KEEP_SPECTRUM = _names("mul div add sub clone _to_copy cat copy where masked_fill constant_pad_nd")
 SHAPES = _names(
     "zeros_like ones_like full_like rand_like randn_like randint_like new_zeros new_ones"
 )
@@ -46,12 +48,14 @@ class Facts:
         active: Versions of memory blocks that depend on the signal.
         origin: For all other versions, the parameters that they are made of.
         held: Of these, the constant matrices that the model holds, and what is made of them alone.
+        steered: Indices and masks made of the signal.
         varying: What is made of inputs, be they indices or masks, or of random numbers.
         weights: Steps that contract the signal with a parameter.
         contractions: Steps that contract the signal with itself, as attention does.
         norms: Steps whose output is a normalised signal.
         sums: Steps that add signals, and these signals.
         scores: Inputs of a softmax.
+        picks: Steps that another input would make pick other elements of their first operand.
         maker: The step that made each version of a block.
         active_steps: Steps whose result is active.
     """
@@ -59,12 +63,14 @@ class Facts:
     active: set[Key] = field(default_factory=set)
     origin: dict[Key, frozenset[str]] = field(default_factory=dict)
     held: set[Key] = field(default_factory=set)
+    steered: set[Key] = field(default_factory=set)
     varying: set[Key] = field(default_factory=set)
     weights: set[int] = field(default_factory=set)
     contractions: set[int] = field(default_factory=set)
     norms: set[int] = field(default_factory=set)
     sums: dict[int, tuple[Ref, ...]] = field(default_factory=dict)
     scores: list[Ref] = field(default_factory=list)
+    picks: set[int] = field(default_factory=set)
     maker: dict[Key, Step] = field(default_factory=dict)
     active_steps: set[int] = field(default_factory=set)
 
@@ -118,8 +124,10 @@ def _read(
         signal = [r.key in facts.active and r.is_float for r in reads]
         origins = [facts.origin.get(r.key, frozenset()) for r in reads]
         active = any(signal)
+        steered = any(r.key in facts.active | facts.steered for r in step.reads)
         if step.name in LOOKUPS and any(origins) and not step.reads[-1].is_float:
-            active = True
+            # What the signal picks from a stack of matrices is an expert, and still a matrix.
+            active = not (steered and sum(n > 1 for n in step.reads[0].size) > 2)
         if _contracts(step):
             active = _contraction(facts, step, signal, origins) or active
             if not active and all(origins[:2]) and not set.intersection(*map(set, origins[:2])):
@@ -145,11 +153,17 @@ def _read(
         elif step.name in ("sum", "mean") and signal[:1] == [True]:
             if layers := _layers(facts, step):
                 facts.sums[step.index] = layers
-        elif active and _unknown_kernel(facts, step, signal, origins):
+        elif (active and _filters(facts, step, signal, origins)) or (
+            active and _unknown_kernel(facts, step, signal, origins)
+        ):
             facts.weights.add(step.index)
+        if active and signal[:1] == [True] and _picks(facts, step):
+            facts.picks.add(step.index)
         varies = step.random or any(r.key in facts.varying for r in reads)
         for ref in step.writes:
             facts.maker[ref.key] = step
+            if steered and not ref.is_float:
+                facts.steered.add(ref.key)
             if varies or (ref.key[0], ref.key[1] - 1) in facts.varying:
                 facts.varying.add(ref.key)
             before = (ref.key[0], ref.key[1] - 1)
@@ -192,6 +206,30 @@ def _normalised(
         if after.isfinite().all() and torch.allclose(after, before, rtol=1e-3, atol=1e-6):
             lost.add(name)
     return lost
+
+
+def _filters(facts: Facts, step: Step, signal: list[bool], origins: list[frozenset[str]]) -> bool:
+    """Return whether a step multiplies a spectrum by a matrix, which convolves the signal."""
+    if step.name != "mul" or not step.writes[0].dtype.is_complex or len(signal) != 2:
+        return False
+    if signal[0] is signal[1]:
+        return False
+    spectrum, other = sorted(range(2), key=lambda position: not signal[position])
+    ref: Ref | None = step.reads[spectrum]
+    while ref is not None and ref.key in facts.maker:
+        maker = facts.maker[ref.key]
+        if maker.name.startswith("_fft"):
+            matrix = sum(n > 1 for n in step.reads[other].size) > 1
+            return matrix and bool(origins[other])
+        plain = maker.name in KEEP_SPECTRUM
+        ref = next((r for r in maker.reads if plain and r.key in facts.active), None)
+    return False
+
+
+def _picks(facts: Facts, step: Step) -> bool:
+    """Return whether another input would make a step pick other elements of its first operand."""
+    by_index = step.name in BY_INDEX and any(ref.key in facts.varying for ref in step.reads[1:])
+    return by_index or step.name in BY_SIZE
 
 
 def _adds(step: Step) -> bool:

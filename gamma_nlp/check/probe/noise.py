@@ -1,9 +1,7 @@
 """Follow noise through a tape: past weights and norms, through one weight, through several.
 
-Noise is renewed at each step: whatever a step moves gets fresh noise of the size of its values. So
-noise neither fades on its way through small weights nor cancels, as it does in the deviation of a
-signal to which the same number is added everywhere; and what it does not move stays still to the
-last bit. Each experiment runs once; its result is cached.
+Noise is renewed at each step (:mod:`gamma_nlp.check.probe.renewal`). Each experiment runs once; its
+result is cached.
 """
 
 from __future__ import annotations
@@ -12,12 +10,12 @@ from collections.abc import Container
 from functools import cached_property
 
 import torch
-from torch import Tensor
 
-from gamma_nlp.check.probe.blocks import noisy, window_on, with_noise
+from gamma_nlp.check.probe.blocks import window_on, with_noise
 from gamma_nlp.check.probe.facts import Facts
+from gamma_nlp.check.probe.renewal import Renewal
 from gamma_nlp.check.probe.shapes import Shapes
-from gamma_nlp.check.probe.tape import HUGE, Key, Play, Ref, Step, Tape
+from gamma_nlp.check.probe.tape import Key, Play, Ref, Step, Tape
 
 
 class _Either:
@@ -42,8 +40,8 @@ class Signals:
     def __init__(self, tape: Tape, facts: Facts, tolerance: float) -> None:
         self.tape, self.facts, self.tolerance = tape, facts, tolerance
         self.shapes = Shapes(tape, facts)
+        self.renew = Renewal(facts.picks)
         self._plays: dict[tuple[str, Key], tuple[int, Play]] = {}
-        self._fresh: dict[Ref, tuple[Tensor, Tensor]] = {}
         self._ancestors: dict[tuple[str, Key], set[Key]] = {}
         self._noise: dict[Key, torch.UntypedStorage] = {}
         self._paths: dict[Key, Paths] = {}
@@ -96,17 +94,6 @@ class Signals:
     ) -> Play:
         """Play noise, renewed at each step, and keep what sums, weights and scores read."""
         return self.tape.play(noise, hold=hold, until=until, keep=self.keep, renew=self.renew)
-
-    def renew(self, ref: Ref, before: Tensor, after: Tensor) -> Tensor | None:
-        """Return fresh noise where a result has moved; ``None`` where it has not."""
-        if ref not in self._fresh:
-            fresh = noisy(before, 1 + ref.key[0] * 1_000 + ref.key[1])
-            self._fresh[ref] = fresh, 16 * torch.finfo(before.dtype).eps * _scale(before)
-        fresh, rounding = self._fresh[ref]
-        moved = ~((after - before).abs() <= rounding)
-        if not bool(moved.any()):
-            return None
-        return torch.where(moved, fresh, before)
 
     def noise(self, ref: Ref) -> torch.UntypedStorage:
         """Return the block behind ``ref`` with noise on it, the same at every call."""
@@ -194,13 +181,6 @@ class Signals:
     def window(self, key: Key) -> Ref:
         """Return some window on a version of a block."""
         return window_on(self.tape, self.facts.maker, key)
-
-
-def _scale(values: Tensor) -> Tensor:
-    """Return the size of the values around each value, where masks do not count for others."""
-    size = values.abs().nan_to_num_(0.0, 0.0, 0.0)
-    usual = torch.where(size < HUGE, size, 0)
-    return torch.maximum(size, usual.max()) if size.numel() else size
 
 
 class Paths:

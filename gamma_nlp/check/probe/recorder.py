@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_flatten
 from gamma_nlp.check.probe.fused_sums import FUSED_SUMS, in_parts
 from gamma_nlp.check.probe.tape import Ref, Step, Tape
 from gamma_nlp.errors import GammaError
+from gamma_nlp.graph import lists
 from gamma_nlp.graph.gradients import Gradients, innermost
 from gamma_nlp.graph.memory import is_wrapper, memory_of
 from gamma_nlp.graph.reached import tensors_in
@@ -93,6 +94,9 @@ class _Recorder(TorchDispatchMode):
         low = kwargs.get("dtype") in self._raised
         if low and not any(isinstance(a, torch.ScriptObject) for a in tree_flatten(args)[0]):
             kwargs["dtype"] = self._raised[kwargs["dtype"]]
+        if lists.plain(func) is not None:
+            with self:
+                return lists.one_by_one(func, args, kwargs)
         name = func.overloadpacket.__name__.rstrip("_")
         if name in FUSED_SUMS:
             with self:

@@ -21,20 +21,30 @@ there. To hold all weights and norms is to ask what still gets through without t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Container, Mapping, Sequence, Set
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from gamma_nlp.check.probe.picks import argument, might_move
+
 Key = tuple[int, int]
 """The number of a memory block, and its version."""
 
-Renew = Callable[["Ref", Tensor, Tensor], Tensor | None]
-"""What to put in place of a new result, given its window, what was recorded and what came out;
-``None`` to leave it as recorded."""
+
+class Renew(Protocol):
+    """What to put in place of the new results of a play."""
+
+    picks: Container[int]
+    """The steps that might pick other elements of their first operand."""
+
+    def __call__(self, ref: Ref, before: Tensor, after: Tensor) -> Tensor | None:
+        """Return what to put in place of a result, given its window, what was recorded and what
+        came out, nan where it might have been another; ``None`` to leave it as recorded.
+        """
 
 
 class Ref(NamedTuple):
@@ -219,7 +229,7 @@ class Tape:
                     leaves[i].copy_(new)
             elif new is not None:
                 leaves[i] = new
-            elif leaf.key in live:
+            elif leaf.key in live and (choices or position - 1 != steering(step.name)):
                 leaves[i] = _window(live[leaf.key], leaf)
             else:
                 leaves[i] = self.value(leaf)
@@ -228,6 +238,9 @@ class Tape:
         outputs = [result] if isinstance(result, Tensor) else tree_flatten(result)[0]
         if not choices:
             outputs = self._same_choice(step, args, kwargs, outputs)
+        mask = None
+        if renew is not None and step.index in renew.picks:
+            mask = might_move(step.func, step.name, args, kwargs, self.value(step.reads[0]))
         made = []
         for ref, place in zip(step.writes, step.results, strict=True):
             if not (ref.is_float or choices):
@@ -237,7 +250,10 @@ class Tape:
                 assert place is not None
                 storage = _stored(outputs[place], ref)
             if renew is not None and ref.is_float and ref.is_whole:
-                fresh = renew(ref, self.value(ref), _window(storage, ref))
+                after = _window(storage, ref)
+                if mask is not None and mask.shape == after.shape:
+                    after = after.masked_fill(mask, torch.nan)
+                fresh = renew(ref, self.value(ref), after)
                 if fresh is None and ref.key[0] not in carried:
                     continue
                 _window(storage, ref).copy_(self.value(ref) if fresh is None else fresh)
@@ -254,7 +270,7 @@ class Tape:
         values, indices = step.writes
         if not values.is_float or indices.dtype != torch.int64 or values.size != indices.size:
             return outputs
-        dim = _argument(step.func, args, kwargs, "dim")
+        dim = argument(step.func, args, kwargs, "dim")
         if not isinstance(dim, int) or not isinstance(args[0], Tensor):
             return outputs
         chosen = self.value(indices)
@@ -296,15 +312,16 @@ class Play:
         return float(change / size) if float(size) > 0 else float(change)
 
 
+def steering(name: str) -> int | None:
+    """Return the position of the operand that says where to read another one, if there is one.
+
+    Positions that a sampler reads are choices: they steer the signal and carry none of it.
+    """
+    return 1 if "grid_sampl" in name or "roi_" in name else None
+
+
 HUGE = 1e4
 """Larger numbers are those of masks, and say nothing about the size of a signal."""
-
-
-def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.name == name:
-            return args[i] if i < len(args) else kwargs.get(name, argument.default_value)
-    return None
 
 
 def _window(storage: torch.UntypedStorage, ref: Ref) -> Tensor:

@@ -19,6 +19,7 @@ QUICK = (
     *("loss_", "restoration_", "depths_", "sum_by_", "repvgg_", "_gate", "forecaster", "fade"),
     *("itransformer", "deviation_", "detr_pre", "without_additions", "norm_recurrence"),
     *("layer_scale", "feature_pyramid", "hyper_", "reversible"),
+    *("box_refinement", "queries_chosen", "keypoints_with", "global_filter", "experts_by_index"),
 )
 """Parts of the names of the structures that are probed in every run of the tests."""
 

@@ -20,30 +20,30 @@ OPERANDS = (
 PROPAGATE = (
     Mutation(
         "choices are operations like others",
-        "return self._interpreter.node(Op.CHOICE, name, [*nodes, *choices])",
-        "return self._interpreter.node(Op.NONLINEAR, name, [*nodes, *choices])",
+        "return self._interpreter.node(Op.CHOICE, call.name, [*nodes, *choices])",
+        "return self._interpreter.node(Op.NONLINEAR, call.name, [*nodes, *choices])",
     ),
     Mutation("choices steer nothing", "if choices and result.node is not None:", "if False:"),
     Mutation("nothing is a choice", "if not nodes and len(choices) < 2:", "if True:"),
     Mutation(
         "choices are not recorded beside a signal",
-        "if name not in operations.CONSTANTS and not all(carries):",
-        "if name not in operations.CONSTANTS and not any(carries):",
+        "if call.name not in operations.CONSTANTS and not all(carries):",
+        "if call.name not in operations.CONSTANTS and not any(carries):",
     ),
 )
 
 JOINS = (
-    Mutation(
-        "a concatenation is one value",
-        'if name not in ("cat", "stack") or any(',
-        "if True or any(",
-    ),
-    Mutation("a copy of a concatenation is one value", "if name in KEEPS:", "if False:"),
     Mutation("parts end where they start", "ends.append(end)", "ends.append(end - 1)"),
-    Mutation(
-        "the first part is all", "if starts[i] < end and e > start]", "if starts[i] < end][:1]"
-    ),
-    Mutation("slices are cut along any dimension", "dims == dim and step in (None, 1)", "True"),
+    Mutation("the first part is all", "if before < end and after > start", "if before == 0"),
+    Mutation("parts stay where they were", "    dim = place(join.dim)\n", "    dim = join.dim\n"),
+    Mutation("parts are left whole", "if whole and all(", "if False and all("),
+)
+
+SLICES = (
+    Mutation("a concatenation is one value", 'if call.name in ("cat", "stack"):', "if False:"),
+    Mutation("a copy of a concatenation is one value", "call.kernel.pointwise or", "False and"),
+    Mutation("slices are cut along any dimension", "dim = (along or 0) % dims", "dim = dims - 1"),
+    Mutation("every index mixes the parts", "if d in taken else d if d", "if True else d if d"),
 )
 
 AFFINE = (
@@ -98,13 +98,13 @@ EVIDENCE = (
     Mutation("a summand is not noted", "graph.sums.setdefault(param, set()).add(node)", "pass"),
     Mutation(
         "a product on a spectrum is a factor",
-        'elif name == "mul" and output',
-        'elif name == "" and output',
+        'if call.name != "mul" or',
+        "if True or",
     ),
     Mutation(
         "every complex product is on a spectrum",
-        "if any(_is_spectrum(graph, node) for node in signals):",
-        "if True:",
+        "if not any(_is_spectrum(graph, node) for node in call.nodes):",
+        "if False:",
     ),
 )
 

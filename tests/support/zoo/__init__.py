@@ -13,8 +13,10 @@ from tests.support.zoo.structure import built as built
 FAMILIES = (
     "attention",
     "bounded",
+    "boxes",
     "convnets",
     "diffusion",
+    "filters",
     "forecasting",
     "gates",
     "graphs",

@@ -172,6 +172,37 @@ def reversible() -> Structure:
 
 
 @structure
+def sums_of_lists() -> Structure:
+    """Two streams are added to in one call, out of place and in place."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        one, two = torch._foreach_add(x.chunk(2, -1), [m.f(m.n1(x)), m.g(m.n2(x))])
+        torch._foreach_add_([one, two], [m.g(m.n3(x)), m.f(m.n4(x))], alpha=0.5)
+        return torch.cat([one, two], -1)
+
+    make = lambda: Net(
+        forward, f=linear(D, 4), g=linear(D, 4), n1=norm(), n2=norm(), n3=norm(), n4=norm()
+    )
+    return Structure(model=stack(make), inputs=tokens(), inner="blocks.*.n?", head="final")
+
+
+@structure
+def reversible_in_another_layout() -> Structure:
+    """The halves are kept in one tensor that is sorted, copied and turned around in between."""
+
+    def forward(m: Net, x: Tensor) -> Tensor:
+        turned = x[:, torch.arange(x.shape[1]).flip(0)].permute(2, 0, 1).clone()
+        one, two = turned.view(2, 4, *turned.shape[1:]).unbind(0)
+        one, two = one.movedim(0, -1), two.movedim(0, -1)
+        one = one + m.f(m.n1(two))
+        two = two + m.g(m.n2(one))
+        return torch.cat([one, two], -1)[:, :5].repeat(1, 2, 1)[:, : x.shape[1]]
+
+    make = lambda: Net(forward, n1=norm(4), n2=norm(4), f=linear(4, 4), g=linear(4, 4))
+    return Structure(model=stack(make), inputs=tokens(), inner="blocks.*.n?", head="final")
+
+
+@structure
 def chunked() -> Structure:
     """A residual on one part of the channels alone; the other part passes."""
 
