@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files import read_bytes, read_text, text_lines, write_json
+from gamma_nlp.files import read_bytes, read_text, text_lines, write_json, write_text
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import detokenize, single_spaces
 
@@ -90,7 +90,7 @@ class TranslationText:
         folder.mkdir(parents=True, exist_ok=True)
         self.source.save_pretrained(folder / "source")
         self.target.save_pretrained(folder / "target")
-        (folder / "codes").write_text(self.codes, encoding="utf-8", newline="\n")
+        write_text(folder / "codes", self.codes)
         write_json(folder / "text.json", {name: getattr(self, name) for name in _FACTS})
 
     @classmethod
@@ -203,3 +203,22 @@ def _encode(tokenizer: Any, lines: Sequence[str]) -> list[list[int]]:
     plain = [" ".join(UNKNOWN if word in SPECIAL else word for word in line) for line in words]
     found = tokenizer(plain, return_attention_mask=False, split_special_tokens=True)
     return list(found["input_ids"])
+
+
+def check_text(run: Path, text: TranslationText, data: str) -> None:
+    """Raise if a run would continue with other token ids than it was trained with.
+
+    Args:
+        run: The run's folder.
+        text: Read from ``data``.
+        data: The prepared folder.
+
+    Raises:
+        GammaError: Subwords or vocabularies differ from the run's.
+    """
+    if not TranslationText.load(run).same_as(text):
+        raise GammaError(
+            f"data {data} has other subwords or vocabularies than output_dir {run} was trained "
+            "with, so it was prepared again; resume with the data of the run, or give another "
+            "--output_dir"
+        )
