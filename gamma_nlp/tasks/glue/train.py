@@ -20,19 +20,17 @@ from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder, Sorte
 from gamma_nlp.hf.schedule import rates_of_arguments, sentence_batches
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.arguments import FinetuneArguments
-from gamma_nlp.tasks.glue.data import load_glue
+from gamma_nlp.tasks.glue.data import check_labels, load_glue
 from gamma_nlp.tasks.glue.metrics import GlueMetric
-from gamma_nlp.tasks.glue.model import (
-    build_classifier,
-    check_decays,
+from gamma_nlp.tasks.glue.model import build_classifier, check_decays, load_classifier
+from gamma_nlp.tasks.glue.pretrained import locate
+from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
+from gamma_nlp.tasks.glue.tokenizer import (
     check_own_tokenizer,
     encode,
-    load_classifier,
     load_tokenizer,
-    locate,
     train_tokenizer,
 )
-from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 from gamma_nlp.tasks.run.checkpoints import WholeCheckpoints
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
@@ -95,6 +93,7 @@ def finetune(
         if recipe.model is not None and recipe.dose is None and args.weight_decay == 0:
             check_decays(recipe.model, task, policy)
         data = load_glue(task, recipe.data)
+        check_labels(data, task)
         transformers.set_seed(args.seed)
         tokenizer, model = _tokenizer_and_model(recipe, fields, task, data)
         encoded = _encode_all(tokenizer, model, data, task, recipe)
@@ -188,7 +187,8 @@ def _encode_all(
         unknown=tokenizer.unk_token_id,
         special=tokenizer.all_special_ids,
     )
-    _check_lengths(encoded, tokenizer, model)
+    padded = recipe.max_length if recipe.padding == "max_length" else 0
+    _check_lengths(encoded, tokenizer, model, padded)
     return encoded
 
 
@@ -201,13 +201,13 @@ def _encode(
     return Encoded(known, rows["label"][:])
 
 
-def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any) -> None:
+def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any, padded: int) -> None:
     # A model without the position fails at the first long example, perhaps an hour into training.
     limit = min(
         getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length,
         tokenizer.model_max_length,
     )
-    longest = max(int(examples.lengths.max()) for examples in encoded.values())
+    longest = max(padded, *(int(examples.lengths.max()) for examples in encoded.values()))
     if longest > limit:
         raise GammaError(
             f"an example has {longest} tokens, longer than the {limit} that the model accepts; "

@@ -112,11 +112,12 @@ class WholeCheckpoints(_Base):
         except Exception as error:  # a full disk: each writer has an error of its own
             step = self.state.global_step
             folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+            free = shutil.disk_usage(self.args.output_dir).free / 2**20
             if self.args.should_save and not _is_whole(folder):
                 shutil.rmtree(folder, ignore_errors=True)
             last = last_checkpoint(self.args.output_dir)
             go_on = f"; the same command with --resume continues from {last.name}" if last else ""
             raise GammaError(
-                f"cannot write {folder}: {one_line(error)}; free some space, or write elsewhere"
-                f"{go_on}"
+                f"cannot write {folder}: {one_line(error)} ({free:.1f} MiB are free there); free "
+                f"some space, or write elsewhere{go_on}"
             ) from error

@@ -85,11 +85,18 @@ class TranslationText:
         return detokenize(tokens, self.target_language)
 
     def save(self, run: str | os.PathLike[str]) -> None:
-        """Write this into ``text/`` of a run's folder."""
+        """Write this into ``text/`` of a run's folder.
+
+        Raises:
+            GammaError: It cannot be written.
+        """
         folder = Path(run) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        self.source.save_pretrained(folder / "source")
-        self.target.save_pretrained(folder / "target")
+        try:
+            self.source.save_pretrained(folder / "source")
+            self.target.save_pretrained(folder / "target")
+        except Exception as error:  # the tokenizers' own kind has no name
+            raise GammaError(f"cannot write {folder}: {one_line(error)}") from error
         write_text(folder / "codes", self.codes)
         write_json(folder / "text.json", {name: getattr(self, name) for name in _FACTS})
 
