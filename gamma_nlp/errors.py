@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import importlib
 import importlib.util
 import os
 import reprlib
 from collections.abc import Iterable
 from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""What a device says that takes no more."""
 
 
 class GammaError(ValueError):
@@ -35,6 +39,8 @@ def one_line(error: BaseException, most: int = 300, *, file: bool = False) -> st
     if isinstance(error, OSError) and error.strerror:
         at = f": {error.filename}" if file and error.filename else ""
         text = error.strerror + at
+    elif isinstance(error, KeyError):  # its text is the key alone
+        text = f"{type(error).__name__} {text}"
     return " ".join(text.split())[:most] or type(error).__name__
 
 
@@ -46,7 +52,10 @@ def about_file(error: OSError) -> str:
     """
     if error.filename is None:
         raise error
-    return f"cannot use {os.fsdecode(error.filename)}: {one_line(error)}; check the path"
+    name = os.fsdecode(error.filename)
+    if error.errno in FULL:
+        return f"cannot write {name}: {one_line(error)}; free some space, or write elsewhere"
+    return f"cannot use {name}: {one_line(error)}; check the path"
 
 
 class _Short(reprlib.Repr):

@@ -38,12 +38,20 @@ _PACKED = {
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file, UTF-8 with LF; an error leaves the old file as it was, and no draft."""
+    """Write a text file, UTF-8 with the line ends of ``content``; see :func:`write_bytes`."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file; an error leaves the old one as it was, no draft, and names the file."""
     # The process id keeps several processes from writing into one another's draft.
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        draft.write_text(content, encoding="utf-8", newline="\n")
+        draft.write_bytes(content)
         os.replace(draft, path)
+    except OSError as error:
+        error.filename = os.fspath(path)  # a full device names none
+        raise
     finally:
         draft.unlink(missing_ok=True)
 
@@ -58,7 +66,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines of text, UTF-8 with LF, and make the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode("utf-8"))
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def check_target(target: Path, source: Path | None, *, overwrite: bool) -> None:

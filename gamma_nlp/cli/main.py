@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import importlib
 import io
 import os
@@ -18,11 +17,8 @@ from collections.abc import Iterable, Sequence
 
 import gamma_nlp
 from gamma_nlp.cli.common import COMMANDS
-from gamma_nlp.errors import GammaError, about_file, close_to, one_line
+from gamma_nlp.errors import FULL, GammaError, about_file, close_to, one_line
 from gamma_nlp.tasks.run.parser import Parser
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-"""What a device says that takes no more."""
 
 ABOUT = "Weight decay for normalisation gains, by where each gain sits in the model."
 EPILOG = """\

@@ -125,9 +125,9 @@ def _tokens(arguments: argparse.Namespace) -> dict[str, Any]:
         tokenizer = AutoTokenizer.from_pretrained(
             arguments.model, trust_remote_code=arguments.trust_remote_code
         )
-    except Exception as error:
+        batch = dict(tokenizer(arguments.text, return_tensors="pt"))
+    except Exception as error:  # one that transformers made up of nothing fails at its first word
         raise GammaError(_no_tokenizer(arguments.model, type(error).__name__)) from error
-    batch = dict(tokenizer(arguments.text, return_tensors="pt"))
     if arguments.text.strip() and not batch["input_ids"].numel():  # made up from the config
         raise GammaError(_no_tokenizer(arguments.model, "its vocabulary is empty"))
     different = batch["input_ids"].unique().numel()

@@ -12,6 +12,7 @@ from gamma_nlp.cli.common import (
     add_model_arguments,
     load_table,
     need_transformers,
+    note,
     print_json,
 )
 from gamma_nlp.errors import GammaError, one_line
@@ -51,18 +52,20 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the gain table under a policy, with doses where a run is planned."""
     need_transformers("table")
-    from gamma_nlp.decay import groups, policy
+    from gamma_nlp.decay import effect, groups, policy
     from gamma_nlp.gains.table import gain_table, gain_table_json
 
     if not 0 <= arguments.weight_decay < math.inf:
         raise GammaError(f"--weight-decay must be a number >= 0, not {arguments.weight_decay}")
     chosen = policy.DecayPolicy.load(arguments.policy)
     rates = learning_rates(arguments)
-    _, table = load_table(arguments)
+    model, table = load_table(arguments)
     try:
         settings = groups.assign(table, chosen, arguments.weight_decay)
     except GammaError as error:  # name the option as it is typed
         raise GammaError(str(error).replace("weight_decay", "--weight-decay")) from error
+    for sentence in effect.without_effect(chosen, table, groups.trained_in(table, model)):
+        note(sentence)
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}
     doses = None if rates is None else _doses(table, settings, rates)
     if arguments.json:

@@ -106,10 +106,10 @@ def checked(arguments: argparse.Namespace) -> Search:
     Raises:
         GammaError: An option's value makes no sense, or OUT cannot be a file.
     """
+    from gamma_nlp.tasks.run.machine import check_threads
     from gamma_nlp.tasks.translation.decode import Search
 
-    if arguments.threads is not None and arguments.threads < 1:
-        raise GammaError(f"--threads must be at least 1, not {arguments.threads}")
+    check_threads(arguments.threads, "--threads")
     if arguments.output is not None:
         output = Path(arguments.output)
         if not output.parent.is_dir():

@@ -53,7 +53,8 @@ def train_cell(
     import transformers
 
     from gamma_nlp.tasks.glue.data import load_glue
-    from gamma_nlp.tasks.glue.model import encode, load_classifier, load_tokenizer
+    from gamma_nlp.tasks.glue.model import load_classifier
+    from gamma_nlp.tasks.glue.tokenizer import encode, load_tokenizer
 
     transformers.logging.set_verbosity_error()
     start = time.process_time()

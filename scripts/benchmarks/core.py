@@ -30,8 +30,8 @@ from table import Bench, Row, build, report, seconds, set_device, table_parser
 import gamma_nlp
 from gamma_nlp.hf.batches.by_length import Encoded, Padder
 from gamma_nlp.tasks.glue.data import load_glue
-from gamma_nlp.tasks.glue.model import encode, load_tokenizer, train_tokenizer
 from gamma_nlp.tasks.glue.opinions import opinions
+from gamma_nlp.tasks.glue.tokenizer import encode, load_tokenizer, train_tokenizer
 from gamma_nlp.tasks.glue.train import FinetuneTrainer
 from gamma_nlp.tasks.run.main import run
 

@@ -55,6 +55,24 @@ def test_table_without_a_plan_has_no_dose_and_says_how_to_get_one(
     assert "add --lr and --steps" in capsys.readouterr().out
 
 
+def test_table_says_where_a_policy_does_nothing(
+    model: str, tmp_path: Path, capsys: Capture
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("base: all\nkinds: {qk_norm: 2}\n", encoding="utf-8")
+    for options in ([], ["--policy", "input_only", "--json"]):
+        assert main.main(["table", model, *options]) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("note: policy ")
+        assert "decays no gain of this model: it trains 6 shortcut, 2 head" in line
+        assert line.endswith("here it equals the policy 'none'")
+    assert main.main(["table", model, "--policy", str(file)]) == 0
+    assert "sets 'qk_norm' under kinds, which has no effect" in capsys.readouterr().err
+    for policy in ("all", "none"):
+        assert main.main(["table", model, "--policy", policy]) == 0
+        assert capsys.readouterr().err == ""
+
+
 def test_full_table_has_one_row_per_gain(model: str, capsys: Capture) -> None:
     assert main.main(["table", model, "--full"]) == 0
     assert "bert.encoder.layer.1.output.LayerNorm.weight" in capsys.readouterr().out

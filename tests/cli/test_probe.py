@@ -73,6 +73,9 @@ def test_text_without_a_tokenizer_is_refused(
 ) -> None:
     assert probe(folder, "--text", "one two three") == 2
     assert "no tokenizer" in capsys.readouterr().err
+    alone = folder / "config.json"  # from which transformers makes a tokenizer without a word
+    assert probe(alone, "--random-weights", "--text", "one two three") == 2
+    assert "no tokenizer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,8 @@ def test_parameters_have_the_dtype_of_the_checkpoint(tmp_path: Path) -> None:
         ("{}", 'no "model_type"'),
         ('{"model_type": "no-such-type"}', "knows no model type 'no-such-type'"),
         ('{"model_type": "brt"}', "no model type 'brt'; did you mean 'bert' or 'bart'"),
+        ('{"model_type": "bert", "num_hidden_layers": -1}', "num_hidden_layers must be at least 0"),
+        ('{"model_type": "bart", "decoder_layers": -2}', "decoder_layers must be at least 0"),
         ('{"model_type": ["bert"]}', r"model_type must be a name such as .*, got \['bert'\]"),
         ('{"model_type": "bert", "model_type": "gpt2"}', "the key 'model_type' is there twice"),
         ('{"model_type": "bert", "auto_map": [1]}', "auto_map must map .*, got \\[1\\]"),

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from gamma_nlp.tasks.glue.model import train_tokenizer
 from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
+from gamma_nlp.tasks.glue.tokenizer import train_tokenizer
 from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.scores import token_bleu

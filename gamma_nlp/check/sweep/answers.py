@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp import workers
+from gamma_nlp.errors import GammaError
+from gamma_nlp.files import read_lines
 from gamma_nlp.workers import Answer
 
 Call = tuple[str, str]
@@ -37,6 +39,9 @@ def answered(
         seconds: Time limit for one call.
         jobs: Number of worker processes.
         resume: The file; ``None`` keeps nothing. What was cut off is not kept.
+
+    Raises:
+        GammaError: The file is another program's.
     """
     if resume is None:
         return workers.call_all(function, calls, jobs=jobs, seconds=seconds)
@@ -71,8 +76,10 @@ def _read(path: Path, header: dict[str, str]) -> dict[Call, Answer]:
     """Return the answers of a file that belongs to this check; half a last line is left out."""
     if not path.exists():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = read_lines(path)
     rows = [row for row in map(_row, lines) if row is not None]
+    if lines and not (rows and rows[0].keys() == header.keys()):
+        raise GammaError(f"--resume {path} is no file of answers, and is not written over")
     if not rows or rows[0] != header:
         return {}
     return {tuple(row["call"]): Answer(**row["answer"]) for row in rows[1:]}
@@ -80,9 +87,10 @@ def _read(path: Path, header: dict[str, str]) -> dict[Call, Answer]:
 
 def _row(line: str) -> dict[str, Any] | None:
     try:
-        return dict(json.loads(line))
+        found = json.loads(line)
     except ValueError:
         return None
+    return found if isinstance(found, dict) else None
 
 
 def _header(function: str) -> dict[str, str]:

@@ -88,6 +88,30 @@ def load_glue(
     )
 
 
+def check_labels(data: Mapping[str, Any], task: GlueTask) -> None:
+    """Refuse training examples that teach nothing, and doubt a score that says nothing.
+
+    Args:
+        data: The splits, as :func:`load_glue` returns them.
+        task: The task.
+
+    Raises:
+        GammaError: All training examples have one label.
+    """
+    for split in ("train", *task.evaluation_splits):
+        rows = data[split]
+        if len(only := set(rows["label"])) > 1:
+            continue
+        label = next(iter(only)) if task.regression else task.labels[next(iter(only))]
+        what = f"all {len(rows)} examples of {split} have the label {label!r}"
+        if split == "train":
+            raise GammaError(f"{what}: there is nothing to learn; give more of the data")
+        log.warning("%s, so a model that always says it has the best score", what)
+    for split in task.evaluation_splits:
+        if all(data[split][name][:] == data["train"][name][:] for name in task.texts):
+            log.warning("%s holds the training examples: its score is not that of new text", split)
+
+
 def find_folder(
     task: GlueTask, data: str | os.PathLike[str], splits: Sequence[str] = ("train",)
 ) -> Path:

@@ -20,9 +20,10 @@ from gamma_nlp.files import write_json
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
 from gamma_nlp.tasks.glue.arguments import read_arguments
-from gamma_nlp.tasks.glue.model import build_classifier, load_tokenizer, train_tokenizer
+from gamma_nlp.tasks.glue.model import build_classifier
 from gamma_nlp.tasks.glue.opinions import opinions, write_sst2
 from gamma_nlp.tasks.glue.tasks import glue_task
+from gamma_nlp.tasks.glue.tokenizer import load_tokenizer, train_tokenizer
 from gamma_nlp.tasks.glue.train import finetune
 from gamma_nlp.tasks.run.arms import Outcome, comparison
 from gamma_nlp.tasks.run.arms_plot import plot_arms

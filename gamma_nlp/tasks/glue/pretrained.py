@@ -1,13 +1,33 @@
-"""Whether a pretrained model's files are what its config says, and fit the task."""
+"""Where a pretrained model is, and whether its files are what its config says and fit the task."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to
+from gamma_nlp.hf import hub
 from gamma_nlp.tasks.glue.labels import last_linear
 from gamma_nlp.tasks.glue.tasks import GlueTask
+
+
+def locate(source: str) -> str:
+    """Return where to load a model from, within seconds; the hub's client alone can take minutes.
+
+    That is the folder itself, or the cached copy of a model on the hub, which needs no network.
+
+    Raises:
+        GammaError: There is no such model; the message says what was tried.
+    """
+    path = Path(source).expanduser()
+    if not source.strip():
+        raise GammaError("model is empty; give a hub name or a folder")
+    if path.is_file():
+        raise GammaError(f"model {source!r} is a file; give the folder that save_pretrained wrote")
+    folder = hub.find_config(source).parent
+    weights = any(folder.glob("*.safetensors")) or any(folder.glob("pytorch_model*.bin"))
+    return str(folder) if path.exists() or weights else source
 
 
 def check_architecture(config: Any, name: str) -> None:

@@ -7,45 +7,44 @@ folder that is never overwritten, and a record of everything that the score depe
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
 import transformers
-from transformers import PrinterCallback, ProgressCallback, TrainingArguments
+from transformers import TrainingArguments
 
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder, SortedSampler
-from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
+from gamma_nlp.hf.schedule import rates_of_arguments, sentence_batches
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.arguments import FinetuneArguments
-from gamma_nlp.tasks.glue.data import load_glue
+from gamma_nlp.tasks.glue.data import check_labels, load_glue
 from gamma_nlp.tasks.glue.metrics import GlueMetric
-from gamma_nlp.tasks.glue.model import (
-    build_classifier,
-    check_decays,
+from gamma_nlp.tasks.glue.model import build_classifier, check_decays, load_classifier
+from gamma_nlp.tasks.glue.pretrained import locate
+from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
+from gamma_nlp.tasks.glue.tokenizer import (
     check_own_tokenizer,
     encode,
-    load_classifier,
     load_tokenizer,
-    locate,
     train_tokenizer,
 )
-from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
+from gamma_nlp.tasks.run.checkpoints import WholeCheckpoints
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
-from gamma_nlp.tasks.run.folder import check_unfinished, claimed
-from gamma_nlp.tasks.run.identity import digest, identity, joined, part, rates_of_parts
+from gamma_nlp.tasks.run.folder import claimed
+from gamma_nlp.tasks.run.identity import digest, identity, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.model_config import model_fields
-from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines, write_report
+from gamma_nlp.tasks.run.report import write_report
 from gamma_nlp.tasks.run.start import check_start, usable_settings
+from gamma_nlp.tasks.run.training import begin, is_trained, settle_decay, train
 from gamma_nlp.tasks.run.vocabulary import check_known
 
 
-class FinetuneTrainer(FiniteRun, RunCounts, GammaTrainer):
+class FinetuneTrainer(FiniteRun, WholeCheckpoints, RunCounts, GammaTrainer):
     """GammaTrainer with length buckets, that stops where its numbers are none."""
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -82,7 +81,7 @@ def finetune(
     """
     need_installed(("accelerate", "matplotlib"), "recipes", "fine-tuning needs")
     task = glue_task(recipe.task)
-    threads = set_threads(recipe.cpu_threads)
+    set_threads(recipe.cpu_threads)
     policy = recipe.policy()
     if (recipe.model is None) == (recipe.model_config is None):
         raise GammaError("give either model (a hub name or folder) or model_config")
@@ -94,6 +93,7 @@ def finetune(
         if recipe.model is not None and recipe.dose is None and args.weight_decay == 0:
             check_decays(recipe.model, task, policy)
         data = load_glue(task, recipe.data)
+        check_labels(data, task)
         transformers.set_seed(args.seed)
         tokenizer, model = _tokenizer_and_model(recipe, fields, task, data)
         encoded = _encode_all(tokenizer, model, data, task, recipe)
@@ -102,27 +102,12 @@ def finetune(
             return rates_of_arguments(planned, sentence_batches(planned, len(encoded["train"])))
 
         rates = plan(args)
-        if claim.last is not None:
-            check_unfinished(claim.folder, len(rates))
-        if recipe.dose is not None:
-            args.weight_decay = decay_for_dose(recipe.dose, rates)
-        claim.agree(weight_decay=args.weight_decay, training_data=_digest(data["train"], task))
-        parts = joined(claim.parts, part(args, len(rates), claim.step))
-        if args.process_index == 0 and not quiet:
-            what = f"{task.name}: {len(encoded['train'])} training examples"
-            print(plan_line(what, args, policy, rates, threads), *resume_lines(parts), sep="\n")
+        trained = is_trained(claim, args, len(rates))
+        settle_decay(claim, recipe, args, rates, _digest(data["train"], task))
         trainer = _trainer(recipe, args, task, policy, tokenizer, model, encoded)
-        claim.trainer = trainer
-        if quiet:
-            trainer.remove_callback(PrinterCallback)
-            trainer.remove_callback(ProgressCallback)
-        if args.process_index == 0:
-            claim.write(parts)
-        start = time.perf_counter()
-        trainer.train(resume_from_checkpoint=None if claim.last is None else str(claim.last))
-        if not evaluations(trainer.state.log_history):
-            trainer.evaluate()
-        seconds = time.perf_counter() - start
+        what = f"{task.name}: {len(encoded['train'])} training examples"
+        parts = begin(claim, trainer, what, rates, quiet=quiet)
+        seconds = train(trainer, claim.last, trained=trained)
         found = {"task": task.name, "model": recipe.model or model.config.model_type}
         taken = rates_of_parts(parts, args, plan)
         return write_report(trainer, recipe, taken, seconds, found=found, parts=parts)
@@ -202,7 +187,8 @@ def _encode_all(
         unknown=tokenizer.unk_token_id,
         special=tokenizer.all_special_ids,
     )
-    _check_lengths(encoded, tokenizer, model)
+    padded = recipe.max_length if recipe.padding == "max_length" else 0
+    _check_lengths(encoded, tokenizer, model, padded)
     return encoded
 
 
@@ -215,13 +201,13 @@ def _encode(
     return Encoded(known, rows["label"][:])
 
 
-def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any) -> None:
+def _check_lengths(encoded: Mapping[str, Encoded], tokenizer: Any, model: Any, padded: int) -> None:
     # A model without the position fails at the first long example, perhaps an hour into training.
     limit = min(
         getattr(model.config, "max_position_embeddings", None) or tokenizer.model_max_length,
         tokenizer.model_max_length,
     )
-    longest = max(int(examples.lengths.max()) for examples in encoded.values())
+    longest = max(padded, *(int(examples.lengths.max()) for examples in encoded.values()))
     if longest > limit:
         raise GammaError(
             f"an example has {longest} tokens, longer than the {limit} that the model accepts; "

@@ -9,6 +9,7 @@ from typing import Any
 
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, close_to, is_installed
+from gamma_nlp.tasks.run.machine import MOST_THREADS
 
 _SEEDS = 2**32  # numpy takes no larger one
 
@@ -31,12 +32,13 @@ _LEAST: Mapping[str, float] = {
     **dict.fromkeys(("seed", "data_seed", "dataloader_num_workers"), 0),
     **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"), 0),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon", "label_smoothing_factor"), 0),
-    "eval_delay": 0,
+    **dict.fromkeys(("eval_delay", "neftune_noise_alpha"), 0),
 }
 _ABOVE_ZERO = ("logging_steps", "eval_steps", "save_steps")
 _BELOW: Mapping[str, float] = {
     "num_train_epochs": 100_000,  # the rate of every step is planned
     "max_steps": 100_000_000,
+    "cpu_threads": MOST_THREADS + 1,
     **dict.fromkeys(("seed", "data_seed"), _SEEDS),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), 1),
 }
@@ -84,6 +86,8 @@ def check_settings(values: Mapping[str, Any]) -> None:
     _check_reports(values["report_to"])
     if values["push_to_hub"]:
         _check_hub(values["hub_token"])
+    elif values["hub_model_id"]:
+        raise GammaError("hub_model_id has no effect without push_to_hub; leave it out or give it")
 
 
 def check_metric(name: str, known: Sequence[str]) -> None:
@@ -160,6 +164,8 @@ def _check_reports(report_to: Any) -> None:
     available = integrations.get_available_reporting_integrations()
     for word in words:
         if word in ("none", "all"):
+            if len(words) > 1:
+                raise GammaError(f"report_to {word} stands alone; leave it or the others out")
             continue
         if word not in known:
             names = sorted(known)

@@ -12,9 +12,13 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.files import write_json
+from gamma_nlp.tasks.run.checkpoints import checkpoint_folders, checkpoints, last_checkpoint
 from gamma_nlp.tasks.run.identity import Parts, differences
 
 RECORD = "run.json"
+RESULTS = "results.json"
+_WRITES = (RECORD, "gain_table.json", "training.png", "text", "translations", "averaged")
+"""What else a run writes; that of a run which left no checkpoint is written over."""
 _MOST_DIFFERENCES = 6
 
 
@@ -40,6 +44,10 @@ class Claim:
     def step(self) -> int:
         """Return the step to resume from; 0 for a new run."""
         return 0 if self.last is None else int(self.last.name.split("-")[1])
+
+    def noted(self, name: str) -> Any:
+        """Return what the run to resume had; ``None`` for a new run."""
+        return self._before.get(name)
 
     def agree(self, **identity: Any) -> None:
         """Note what makes this the same run, and compare it with the run to resume.
@@ -112,9 +120,12 @@ def _look(path: Path, resume: bool) -> tuple[Path | None, Mapping[str, Any]]:
     try:
         if path.exists() and not path.is_dir():
             raise GammaError(f"output_dir {path} is a file; give a folder")
-        held = [child.name for child in _checkpoint_folders(path)]
-        if (path / "results.json").exists():
-            held.append("results.json")
+        if path.is_symlink() and not path.exists():
+            raise GammaError(f"output_dir {path} is a link to nothing; give a folder")
+        held = [child.name for child in checkpoint_folders(path)]
+        if (path / RESULTS).exists():
+            held.append(RESULTS)
+        foreign = [name for name in _WRITES if (path / name).exists()]
     except OSError as error:
         raise GammaError(f"output_dir {path} cannot be used: {one_line(error)}") from error
     if held and not resume:
@@ -123,6 +134,11 @@ def _look(path: Path, resume: bool) -> tuple[Path | None, Mapping[str, Any]]:
             "--resume, to start over give another --output_dir"
         )
     if not resume:
+        if foreign and "parts" not in (_record(path) or {}):
+            raise GammaError(
+                f"output_dir {path} holds {listed(foreign)}, which this run would write over, and "
+                "no run of a recipe; give another --output_dir"
+            )
         return None, {}
     if not held:
         raise GammaError(
@@ -130,7 +146,12 @@ def _look(path: Path, resume: bool) -> tuple[Path | None, Mapping[str, Any]]:
             "leave --resume out to start, or give the --output_dir of the run"
         )
     record = _record(path)
-    if held == ["results.json"]:
+    if record is None:
+        raise GammaError(
+            f"output_dir {path} has checkpoints but no readable run.json, so nothing says which "
+            "run they are of; give another --output_dir"
+        )
+    if held == [RESULTS]:
         raise GammaError(
             f"output_dir {path} holds a finished run without checkpoints: there is nothing "
             "to resume; give another --output_dir"
@@ -138,17 +159,17 @@ def _look(path: Path, resume: bool) -> tuple[Path | None, Mapping[str, Any]]:
     return last_checkpoint(path), record
 
 
-def _record(path: Path) -> dict[str, Any]:
+def _record(path: Path) -> dict[str, Any] | None:
+    """Return what ``run.json`` notes, or ``None`` where it is none of a run."""
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        record = None
-    if not isinstance(record, dict) or not record:
-        raise GammaError(
-            f"output_dir {path} has checkpoints but no readable run.json, so nothing says which "
-            "run they are of; give another --output_dir"
-        )
-    return record
+        return None
+    parts = record.get("parts", []) if record and isinstance(record, dict) else None
+    whole = isinstance(parts, list) and all(
+        isinstance(part, dict) and isinstance(part.get("from_step"), int) for part in parts
+    )
+    return record if whole else None
 
 
 def _make(path: Path) -> list[Path]:
@@ -216,32 +237,3 @@ def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
             f"output_dir {folder} is at step {last} of {steps}: the run is finished; give more "
             "--num_train_epochs to continue, or another --output_dir"
         )
-
-
-def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the whole checkpoints in a run's folder, by step.
-
-    One that was being written when the run was killed does not count: the Trainer's state, which
-    is written last, is missing or cut off. A resumed run writes it again.
-    """
-    return [path for path in _checkpoint_folders(folder) if _is_whole(path)]
-
-
-def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
-    """Return the last whole checkpoint, or ``None``."""
-    found = checkpoints(folder)
-    return found[-1] if found else None
-
-
-def _checkpoint_folders(folder: str | os.PathLike[str]) -> list[Path]:
-    named = [path for path in Path(folder).glob("checkpoint-*") if path.is_dir()]
-    numbered = [path for path in named if path.name.split("-")[1].isdecimal()]
-    return sorted(numbered, key=lambda path: int(path.name.split("-")[1]))
-
-
-def _is_whole(checkpoint: Path) -> bool:
-    try:
-        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True

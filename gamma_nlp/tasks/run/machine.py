@@ -24,6 +24,10 @@ _PACKAGES = (
 )
 
 
+MOST_THREADS = 1024
+"""More end torch without a word on machines that cannot start them."""
+
+
 def check_processes(environment: Mapping[str, str] = os.environ) -> None:
     """Refuse to be the only process of a launch that asked for several.
 
@@ -53,15 +57,26 @@ def set_threads(wanted: int | None) -> int:
     cores, shared among the processes of this machine; elsewhere torch's own choice stands.
 
     Raises:
-        GammaError: ``wanted`` is below 1.
+        GammaError: ``wanted`` cannot be.
     """
-    if wanted is not None and wanted < 1:
-        raise GammaError(f"cpu_threads must be at least 1, not {wanted}")
+    check_threads(wanted, "cpu_threads")
     if wanted is None and "ACCELERATE_MIXED_PRECISION" in os.environ:
         wanted = max(1, usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if wanted is not None:
         torch.set_num_threads(wanted)
     return torch.get_num_threads()
+
+
+def check_threads(wanted: int | None, option: str) -> None:
+    """Refuse a number of threads that cannot be; ``option`` is what it was given to.
+
+    Raises:
+        GammaError: It is below 1, or too many to start.
+    """
+    if wanted is not None and wanted < 1:
+        raise GammaError(f"{option} must be at least 1, not {wanted}")
+    if wanted is not None and wanted > MOST_THREADS:
+        raise GammaError(f"{option} must be at most {MOST_THREADS}, not {wanted}")
 
 
 def usable_cores() -> int:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from gamma_nlp.errors import GammaError, about_file
+from gamma_nlp.errors import FULL, GammaError, about_file, one_line
 
 INTERRUPTED, TERMINATED = 130, 143
 """The exit codes after Ctrl-C and after SIGTERM, as shells give them."""
@@ -61,6 +61,8 @@ def run(
         what = f"'gamma_nlp[{extra}]'" if name in _BROUGHT else name
         return _say(f"this needs {name}: pip install {what}", 2)
     except OSError as error:
+        if error.filename is None and error.errno in FULL:
+            return _say(f"the output cannot be written: {one_line(error)}", 2)
         return _say(about_file(error), 2)
     except KeyboardInterrupt as error:
         ended = isinstance(error, Terminated)
@@ -70,7 +72,8 @@ def run(
 
 
 def _say(text: str, code: int) -> int:
-    print(f"error: {text}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # standard error may be full or closed as well
+        print(f"error: {text}", file=sys.stderr, flush=True)
     return code
 
 

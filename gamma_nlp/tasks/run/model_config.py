@@ -17,6 +17,10 @@ _COUNT = re.compile(r"(layers|heads|hidden_size|d_model|ffn_dim|intermediate_siz
 """Fields of which a model without any would learn nothing, or not be a model."""
 
 
+_ACTIVATION = re.compile(r"(^|_)(act|act_fn|activation|activation_function)$")
+"""Fields that name an activation function."""
+
+
 def model_fields(given: Mapping[str, Any] | str) -> dict[str, Any]:
     """Return the fields of ``model_config``: keys in YAML, the same inline, or a file of them.
 
@@ -111,14 +115,27 @@ def _check_names(kind: str, given: Mapping[str, Any]) -> None:
     import transformers
 
     config_class: Any = transformers.CONFIG_MAPPING[kind]
-    known = {*config_class().to_dict(), *getattr(config_class, "attribute_map", {}), *_OF_ANY}
+    usual = config_class().to_dict()
+    known = {*usual, *getattr(config_class, "attribute_map", {}), *_OF_ANY}
     for name in given:
         if name not in known:
             hint = close_to(name, known) or f"; it has {_some(known)}"
             raise GammaError(f"model_config: {kind} has no field {name!r}{hint}")
         value = given[name]
+        if _ACTIVATION.search(name) and isinstance(value, str) and value != usual.get(name):
+            _check_activation(kind, name, value)
         if _COUNT.search(name) and isinstance(value, (int, float)) and value < 1:
             raise GammaError(f"model_config: {name} must be at least 1, not {value}")
+
+
+def _check_activation(kind: str, name: str, value: str) -> None:
+    from transformers.activations import ACT2FN
+
+    if value not in ACT2FN:
+        hint = close_to(value, ACT2FN) or f"; it is one of {', '.join(sorted(ACT2FN))}"
+        raise GammaError(
+            f"model_config: cannot build {kind!r}: {name}: there is no activation {value!r}{hint}"
+        )
 
 
 def _some(names: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.errors import need
+from gamma_nlp.files import write_bytes
 from gamma_nlp.gains.category import Category
 
 _COLOURS = {
@@ -116,5 +118,7 @@ def finish(plt: Any, figure: Any, axes: Any, title: str, path: str | os.PathLike
         axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title, fontsize=12)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    picture = io.BytesIO()  # so that a full disk leaves no half of a file
+    figure.savefig(picture, format="png")
     plt.close(figure)
+    write_bytes(Path(path), picture.getvalue())

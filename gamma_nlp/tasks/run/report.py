@@ -26,15 +26,18 @@ _NOISE = ("runtime", "per_second", "model_preparation")
 def plan_line(
     what: str, args: Any, policy: DecayPolicy, rates: Sequence[float], threads: int
 ) -> str:
-    """Return what a run is about to do, in two lines."""
+    """Return what a run is about to do, in two lines; in a third that its warm-up is too long."""
     total = math.fsum(rates)
     dose = f"dose where it decays {-math.expm1(-args.weight_decay * total):.1%}"
     if policy.mode == "coupled":
         dose = "coupled, so no dose follows from it"
+    warmup = args.get_warmup_steps(len(rates))
+    short = warmup >= len(rates) and max(rates, default=0.0) < args.learning_rate
+    never = f"\nwarm-up takes {warmup} steps: the learning rate never reaches its peak"
     return (
         f"{what}, {len(rates)} steps on {args.world_size} process(es), {args.device.type}, "
         f"{threads} CPU thread(s)\npolicy {policy.name}: weight_decay {args.weight_decay:.4g}, "
-        f"sum of learning rates {total:.4g}, {dose}"
+        f"sum of learning rates {total:.4g}, {dose}{never if short else ''}"
     )
 
 
@@ -123,7 +126,6 @@ def write_report(
     }
     output = Path(args.output_dir)
     if args.process_index == 0:
-        write_json(output / "results.json", results)
         plot_run(
             log,
             output / "training.png",
@@ -131,6 +133,7 @@ def write_report(
             score=key,
             smoothing=smoothing,
         )
+        write_json(output / "results.json", results)  # last: it tells that the run is finished
     return results | {"log": log}
 
 

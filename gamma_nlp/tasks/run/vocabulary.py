@@ -41,12 +41,12 @@ def check_known(what: str, ids: np.ndarray, *, unknown: int | None, special: Ite
         special: Ids that stand for no text; the unknown one may be among them.
 
     Raises:
-        GammaError: Most tokens are unknown: the vocabulary is not that of the text.
+        GammaError: There is no token, or most are unknown: the vocabulary is not that of the text.
     """
-    if unknown is None:
-        return
     text = ids[~np.isin(ids, [one for one in special if one != unknown])]
-    share = float(np.mean(text == unknown)) if len(text) else 0.0
+    if not len(text):
+        raise GammaError(f"{what} holds no word, only blank lines: there is nothing to learn from")
+    share = 0.0 if unknown is None else float(np.mean(text == unknown))
     if share > _MOST_UNKNOWN:
         raise GammaError(
             f"{share:.0%} of {what} is unknown to the vocabulary, so there is hardly anything to "

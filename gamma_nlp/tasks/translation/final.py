@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import new_folder, write_json, write_lines
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.average import ORIGIN, average_checkpoints, last_checkpoints
@@ -25,7 +28,10 @@ def final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
             average_checkpoints(last, folder)
         else:
             with new_folder(folder) as draft:
-                trainer.accelerator.unwrap_model(trainer.model).save_pretrained(draft)
+                try:
+                    trainer.accelerator.unwrap_model(trainer.model).save_pretrained(draft)
+                except SafetensorError as error:  # a full disk
+                    raise GammaError(f"cannot write {folder}: {one_line(error)}") from error
                 write_json(draft / ORIGIN, {"checkpoints": []})
     trainer.accelerator.wait_for_everyone()
     kind = type(trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files import read_bytes, read_text, text_lines, write_json
+from gamma_nlp.files import read_bytes, read_text, text_lines, write_json, write_text
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import detokenize, single_spaces
 
@@ -85,12 +85,19 @@ class TranslationText:
         return detokenize(tokens, self.target_language)
 
     def save(self, run: str | os.PathLike[str]) -> None:
-        """Write this into ``text/`` of a run's folder."""
+        """Write this into ``text/`` of a run's folder.
+
+        Raises:
+            GammaError: It cannot be written.
+        """
         folder = Path(run) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        self.source.save_pretrained(folder / "source")
-        self.target.save_pretrained(folder / "target")
-        (folder / "codes").write_text(self.codes, encoding="utf-8", newline="\n")
+        try:
+            self.source.save_pretrained(folder / "source")
+            self.target.save_pretrained(folder / "target")
+        except Exception as error:  # the tokenizers' own kind has no name
+            raise GammaError(f"cannot write {folder}: {one_line(error)}") from error
+        write_text(folder / "codes", self.codes)
         write_json(folder / "text.json", {name: getattr(self, name) for name in _FACTS})
 
     @classmethod
@@ -203,3 +210,22 @@ def _encode(tokenizer: Any, lines: Sequence[str]) -> list[list[int]]:
     plain = [" ".join(UNKNOWN if word in SPECIAL else word for word in line) for line in words]
     found = tokenizer(plain, return_attention_mask=False, split_special_tokens=True)
     return list(found["input_ids"])
+
+
+def check_text(run: Path, text: TranslationText, data: str) -> None:
+    """Raise if a run would continue with other token ids than it was trained with.
+
+    Args:
+        run: The run's folder.
+        text: Read from ``data``.
+        data: The prepared folder.
+
+    Raises:
+        GammaError: Subwords or vocabularies differ from the run's.
+    """
+    if not TranslationText.load(run).same_as(text):
+        raise GammaError(
+            f"data {data} has other subwords or vocabularies than output_dir {run} was trained "
+            "with, so it was prepared again; resume with the data of the run, or give another "
+            "--output_dir"
+        )

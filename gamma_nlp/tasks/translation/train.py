@@ -7,34 +7,32 @@ every test set are written and scored.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import transformers
-from transformers import PrinterCallback, ProgressCallback, Seq2SeqTrainingArguments
+from transformers import Seq2SeqTrainingArguments
 
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
-from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
+from gamma_nlp.hf.schedule import rates_of_arguments
 from gamma_nlp.tasks.run.folder import claimed
-from gamma_nlp.tasks.run.identity import digest, identity, joined, part, rates_of_parts
+from gamma_nlp.tasks.run.identity import digest, identity, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.model_config import model_fields
-from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines, write_report
+from gamma_nlp.tasks.run.report import write_report
 from gamma_nlp.tasks.run.start import check_start, usable_settings
+from gamma_nlp.tasks.run.training import History, begin, is_trained, settle_decay, train
 from gamma_nlp.tasks.run.vocabulary import check_known
 from gamma_nlp.tasks.translation.architecture import build_translator, check_lengths
 from gamma_nlp.tasks.translation.arguments import TranslationArguments
 from gamma_nlp.tasks.translation.data import PairData, load_splits
 from gamma_nlp.tasks.translation.decode import Search
 from gamma_nlp.tasks.translation.final import final_model, translate_splits
-from gamma_nlp.tasks.translation.resume import check_text, is_trained
-from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
+from gamma_nlp.tasks.translation.text import TranslationText, check_text, read_prepared
 from gamma_nlp.tasks.translation.trainer import Patience, TranslationTrainer
 
 
@@ -58,8 +56,9 @@ def train_translation(
     need_installed(("accelerate", "matplotlib"), "recipes", "training needs")
     packages = ("sacrebleu", "sacremoses", "subword_nmt")
     need_installed(packages, "translation", "a translation run needs")
-    threads = set_threads(recipe.cpu_threads)
+    set_threads(recipe.cpu_threads)
     policy = recipe.policy()
+    search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
     if recipe.model_config is None:
         raise GammaError("model_config is missing: give config fields in YAML, or a YAML file")
     fields = model_fields(recipe.model_config)
@@ -81,36 +80,25 @@ def train_translation(
 
         batches = len(_batches(splits["train"], recipe, args))
         rates = plan(args)
-        if recipe.dose is not None:
-            args.weight_decay = decay_for_dose(recipe.dose, rates)
-        patience = None if recipe.patience is None else Patience(recipe.patience)
-        trained = False
         if claim.last is not None:
             check_text(claim.folder, text, str(recipe.data))
-        claim.agree(weight_decay=args.weight_decay, training_data=_digest(splits["train"]))
-        if claim.last is not None:
-            trained = is_trained(
-                claim.folder,
-                len(rates),
-                lambda history: patience is not None and patience.spent(args, history),
-            )
-        parts = joined(claim.parts, part(args, len(rates), claim.step))
-        if args.process_index == 0 and not quiet:
-            what = f"{text.source_language}-{text.target_language}: {len(splits['train'])} pairs"
-            print(plan_line(what, args, policy, rates, threads), *resume_lines(parts), sep="\n")
+        patience = None if recipe.patience is None else Patience(recipe.patience)
+
+        def spent(history: History) -> bool:
+            return patience is not None and patience.spent(args, history)
+
+        trained = is_trained(claim, args, len(rates), spent)
+        settle_decay(claim, recipe, args, rates, _digest(splits["train"]))
         trainer = _trainer(recipe, args, policy, model, text, splits, patience)
-        claim.trainer = trainer
-        if quiet:
-            trainer.remove_callback(PrinterCallback)
-            trainer.remove_callback(ProgressCallback)
+        task = f"{text.source_language}-{text.target_language}"
+        what = f"{task}: {len(splits['train'])} pairs"
+        parts = begin(claim, trainer, what, rates, quiet=quiet)
         if args.process_index == 0:
             text.save(claim.folder)
-            claim.write(parts)
-        seconds = _train(trainer, claim.last, trained=trained)
+        seconds = train(trainer, claim.last, trained=trained)
         final = final_model(trainer, claim.folder, recipe.average_last)
-        search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
         found = {
-            "task": f"{text.source_language}-{text.target_language}",
+            "task": task,
             "model": model.config.model_type,
             **translate_splits(trainer, final, splits, search, claim.folder),
         }
@@ -180,19 +168,6 @@ def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, Pair
             special=words.all_special_ids,
         )
     return text, splits
-
-
-def _train(trainer: TranslationTrainer, last: Path | None, *, trained: bool) -> float:
-    """Train and evaluate, from the checkpoint ``last`` on if there is one; return the seconds."""
-    start = time.perf_counter()
-    if trained and last is not None:
-        trainer.restore(last)
-    else:
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    history = evaluations(trainer.state.log_history)
-    if not history or history[-1]["step"] < trainer.state.global_step:
-        trainer.evaluate()  # the final score is that of the last step
-    return time.perf_counter() - start
 
 
 def _width(args: Seq2SeqTrainingArguments) -> int:

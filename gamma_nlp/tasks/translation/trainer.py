@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 from transformers.trainer_utils import EvalLoopOutput
 
-from gamma_nlp.decay.announce import GAIN_NORM, gain_norms
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
 from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer
+from gamma_nlp.tasks.run.checkpoints import WholeCheckpoints
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.report import evaluations
@@ -26,7 +25,9 @@ from gamma_nlp.tasks.translation.scores import token_bleu
 from gamma_nlp.tasks.translation.text import TranslationText
 
 
-class TranslationTrainer(FiniteRun, RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer):
+class TranslationTrainer(
+    FiniteRun, WholeCheckpoints, RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer
+):
     """GammaSeq2SeqTrainer on batches by token budget, evaluated by what the model translates.
 
     ``evaluate`` gives ``loss`` (nats per target token, without label smoothing) and ``bleu`` (over
@@ -41,16 +42,6 @@ class TranslationTrainer(FiniteRun, RunCounts, TokenBudgetMixin, GammaSeq2SeqTra
         super().__init__(*args, **kwargs)
         self.text = text
         self.search = search
-
-    def restore(self, checkpoint: Path) -> None:
-        """Restore the state of a finished training without taking a step."""
-        self.create_optimizer()
-        self._load_from_checkpoint(str(checkpoint))
-        self.model_wrapped = self.accelerator.prepare_model(self.model, evaluation_mode=True)
-        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        # What the Trainer logs at its end comes after the last checkpoint.
-        norms = gain_norms(self.model, self._table())
-        self.log({f"{GAIN_NORM}{category}": norm for category, norm in norms.items()})
 
     def counted(self, inputs: Any) -> torch.Tensor:
         mask: torch.Tensor = inputs["labels"].ne(-100)

@@ -98,6 +98,15 @@ def test_answer_that_was_cut_off_is_not_kept(tmp_path: Path) -> None:
     assert result.cut and len(file.read_text().splitlines()) == 1
 
 
+@pytest.mark.parametrize("text", ["my notes\n", "[1, 2]\n", '{"a": 1}\n{"b": 2}\n'])
+def test_a_file_that_holds_no_answers_is_not_written_over(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "answers.jsonl"
+    file.write_text(text)
+    with pytest.raises(GammaError, match=r"answers\.jsonl is no file of answers"):
+        list(coverage.sweep(["vit"], resume=file))
+    assert file.read_text() == text
+
+
 def test_every_class_of_the_mappings_is_listed() -> None:
     types = small_models.text_types()
     assert types["t5"] == ["T5ForConditionalGeneration", "T5ForSequenceClassification"]

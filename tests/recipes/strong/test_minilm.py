@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gamma_nlp.tasks.glue.model import train_tokenizer
 from gamma_nlp.tasks.glue.opinions import opinions
+from gamma_nlp.tasks.glue.tokenizer import train_tokenizer
 from recipes.strong.minilm import SETTINGS, train_cell
 
 

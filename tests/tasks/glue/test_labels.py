@@ -20,8 +20,9 @@ from transformers import (
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue.labels import class_order
-from gamma_nlp.tasks.glue.model import load_classifier, train_tokenizer
+from gamma_nlp.tasks.glue.model import load_classifier
 from gamma_nlp.tasks.glue.tasks import glue_task
+from gamma_nlp.tasks.glue.tokenizer import train_tokenizer
 
 TOKENIZER = train_tokenizer(["yes maybe never cat"], 60)
 SIZES = {

@@ -210,3 +210,16 @@ def test_a_few_steps_on_the_official_sst2(real_data: Callable[[str], Path], tmp_
     found = train([*argv, "--max_steps", "3", "--save_strategy", "no"])
     assert found["steps"] == 3
     assert found["padding_share"] < 0.1
+
+
+def test_a_warm_up_longer_than_the_run_is_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for steps, said in ((1, False), (500, True)):
+        argv = experiment(
+            tmp_path, data, max_steps=3, warmup_steps=steps, output_dir=str(tmp_path / f"{steps}")
+        )
+        finetune(*read_arguments(argv))
+        shown = capsys.readouterr().out
+        line = f"warm-up takes {steps} steps: the learning rate never reaches its peak"
+        assert (line in shown) is said

@@ -15,8 +15,8 @@ from transformers import BertConfig, BertForSequenceClassification
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.metrics import GlueMetric
-from gamma_nlp.tasks.glue.model import train_tokenizer
 from gamma_nlp.tasks.glue.opinions import write_sst2
+from gamma_nlp.tasks.glue.tokenizer import train_tokenizer
 from gamma_nlp.tasks.glue.train import FinetuneTrainer, finetune
 from gamma_nlp.tasks.run.main import run
 from tests.support.glue_runs import experiment
@@ -131,6 +131,10 @@ def test_a_tokenizer_other_than_the_models_own_is_refused(data: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"padding": "max_length", "max_length": 128},
+            "longer than the 64 .*--max_length 64",
+        ),
         ({"max_length": 2}, r"max_length 2 leaves no room for text .* give at least 3"),
         ({"model_config": {"model_type": "bart"}}, "bart is an encoder-decoder"),
         ({"model_config": {"model_type": "vit"}}, "vit.*no classifier of text"),
@@ -144,6 +148,47 @@ def test_a_start_that_fails_leaves_nothing(
     with pytest.raises(GammaError, match=message):
         train(experiment(tmp_path, data, **changes))
     assert not (tmp_path / "run").exists()
+
+
+ROW = "a dull film\t{}\n"
+FEW = {"max_steps": 1, "vocab_size": 60, "eval_strategy": "no"}
+
+
+def rows(folder: Path, train: str, dev: str) -> Path:
+    (folder / "SST-2").mkdir()
+    for name, text in (("train", train), ("dev", dev)):
+        (folder / "SST-2" / f"{name}.tsv").write_text("sentence\tlabel\n" + text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("train_rows", "message"),
+    [
+        (4 * ROW.format(1), "all 4 examples of train have the label 'positive': .* nothing to l"),
+        (ROW.format(0), "all 1 examples of train have the label 'negative'"),
+        (2 * " \t0\n \t1\n", "the training text of sst2 holds no word, only blank lines"),
+    ],
+)
+def test_examples_that_teach_nothing_are_refused(
+    train_rows: str, message: str, tmp_path: Path
+) -> None:
+    glue = rows(tmp_path, train_rows, ROW.format(0) + ROW.format(1))
+    with pytest.raises(GammaError, match=message):
+        train(experiment(tmp_path, glue, **FEW))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_score_that_says_nothing_is_doubted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = 4 * (ROW.format(0) + "a bright play\t1\n")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "same").mkdir()
+    train(experiment(tmp_path / "one", rows(tmp_path / "one", both, 3 * ROW.format(0)), **FEW))
+    assert "all 3 examples of validation have the label 'negative', so a model that" in caplog.text
+    assert "holds the training examples" not in caplog.text
+    train(experiment(tmp_path / "same", rows(tmp_path / "same", both, both), **FEW))
+    assert "validation holds the training examples: its score is not that of new" in caplog.text
 
 
 def test_a_model_that_cannot_read_the_data_is_found_before_training(

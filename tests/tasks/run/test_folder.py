@@ -117,3 +117,33 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match="file is a file; give a folder"):
         begin(tmp_path / "file")
     assert files(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["run.json", "gain_table.json", "training.png", "averaged"])
+def test_a_file_that_a_run_would_write_over_is_kept(name: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    begin(tmp_path, task="sst2")
+    (tmp_path / "gain_table.json").write_text("of a run that left no checkpoint")
+    begin(tmp_path, task="sst2")
+    (tmp_path / "run.json").unlink()
+    (tmp_path / "gain_table.json").unlink()
+    (tmp_path / name).write_text('{"of": "another program"}')
+    with pytest.raises(GammaError, match=f"holds '{name}', which this run would write over"):
+        begin(tmp_path, task="sst2")
+    assert (tmp_path / name).read_text() == '{"of": "another program"}'
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("parts", [3, [1], [{"to_step": 3}], {"from_step": 0}])
+def test_a_record_that_is_none_is_not_resumed(parts: Any, tmp_path: Path) -> None:
+    begin(tmp_path, task="sst2")
+    checkpoint(tmp_path, 3)
+    (tmp_path / "run.json").write_text(json.dumps({"task": "sst2", "parts": parts}))
+    with pytest.raises(GammaError, match=r"no readable run\.json"):
+        begin(tmp_path, task="sst2", resume=True)
+
+
+def test_a_link_to_nothing_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").symlink_to(tmp_path / "gone")
+    with pytest.raises(GammaError, match="run is a link to nothing; give a folder"):
+        begin(tmp_path / "run")

@@ -33,7 +33,8 @@ def build(**changes: Any) -> Any:
         ({"num_hidden_layers": 0}, "num_hidden_layers must be at least 1, not 0"),
         ({"hidden_size": "big"}, "cannot build 'bert': .*hidden_size"),
         ({"num_attention_heads": 3}, "cannot build 'bert': .*not a multiple"),
-        ({"hidden_act": "gelo"}, "cannot build 'bert'"),
+        ({"hidden_act": "gelo"}, "hidden_act: there is no activation 'gelo'; did you mean 'gelu'"),
+        ({"hidden_act": "swiglu2"}, "there is no activation 'swiglu2'"),
     ],
 )
 def test_a_field_that_cannot_be_is_named(changes: dict[str, Any], message: str) -> None:

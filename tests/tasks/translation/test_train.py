@@ -210,6 +210,7 @@ def test_a_run_ends_early_and_says_so(data: Path, tmp_path: Path) -> None:
         ),
         ({"max_tokens": 5}, r"more than max_tokens=5"),
         ({"beams": 0}, "beams must be at least 1, not 0"),
+        ({"beams": 1001}, "beams must be at most 1000, not 1001"),
         ({"average_last": 0}, "average_last must be at least 1, not 0"),
         ({"average_last": EMPTY}, "average_last is empty"),
         ({"length_penalty": EMPTY}, "length_penalty is empty"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.glue.model import load_tokenizer
+from gamma_nlp.tasks.glue.tokenizer import load_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad"]
 
@@ -17,6 +17,18 @@ def test_a_vocabulary_is_a_word_a_line_whatever_ends_the_line(end: str, tmp_path
     (tmp_path / "vocab.txt").write_bytes("".join(word + end for word in WORDS).encode())
     tokenizer = load_tokenizer(str(tmp_path / "vocab.txt"))
     assert tokenizer.get_vocab() == {word: index for index, word in enumerate(WORDS)}
+
+
+def test_a_word_that_is_in_a_vocabulary_twice_is_named_with_both_lines(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join([*WORDS, "good"]))
+    with pytest.raises(GammaError, match=r"vocab\.txt:8: 'good' is there twice, first in line 6"):
+        load_tokenizer(str(tmp_path / "vocab.txt"))
+
+
+def test_a_folder_without_a_tokenizer_says_so(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no tokenizer")
+    with pytest.raises(GammaError, match=r"has no tokenizer: .* give the one that the model"):
+        load_tokenizer(str(tmp_path))
 
 
 def test_a_vocabulary_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) -> None:
