@@ -240,24 +240,26 @@ def _projection(signals: Signals, step: Step) -> list[Sum]:
     """Return the addition of a skip through one weight and a branch that bends between two."""
     operands = signals.operands(step)
     nearest = [signals.nearest_weights(ref) for ref in operands]
-    # A weight next to both operands is the one weight on a path to the branch, too.
     pairs = [(i, j) for i, j in permutations(range(len(operands)), 2) if nearest[i] - nearest[j]]
-    reads = [ref for i in set().union(*nearest) for ref in signals.tape.steps[i].reads]
-    one_away = set().union(*(signals.before("weightless", ref.key) for ref in reads))
+    # A weight next to both operands is the one weight on a path to the branch, too.
+    one_away: set[Key] = set()
+    for index in {index for i, j in pairs for index in nearest[i] - nearest[j]}:
+        for ref in signals.tape.steps[index].reads:
+            one_away |= signals.before("weightless", ref.key)
     for start in signals.forks if pairs else ():
         if start.key not in one_away or signals.made(start.key) >= step.index:
             continue
         # Most values are too far from the skip, or too near the branch: that is cheap to see.
         first = signals.first_weights(start)
-        close = [
-            (operands[i], operands[j])
-            for i, j in pairs
-            if first & nearest[i] and not first & nearest[j]
-        ]
-        for skip, branch in close:
+        for i, j in pairs:
+            if not first & nearest[i] or first & nearest[j]:
+                continue
+            if any(signals.reaches("weightless", start, operands[k]) for k in (i, j)):
+                continue
             paths = signals.paths(start)
-            fits = paths.cross_one_weight(skip) and paths.bend_between_weights(branch)
+            fits = paths.cross_one_weight(nearest[i]) and paths.bend_between_weights(nearest[j])
             if fits and all(signals.reaches("all", start, ref) for ref in operands):
+                skip, branch = operands[i], operands[j]
                 return [
                     Sum(step=step.index, skip=skip, branch=branch, start=start.key, identity=False)
                 ]

@@ -6,7 +6,7 @@ result is cached.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Set
 from functools import cached_property
 
 import torch
@@ -44,7 +44,7 @@ class Signals:
         self._plays: dict[tuple[str, Key], tuple[int, Play]] = {}
         self._ancestors: dict[tuple[str, Key], set[Key]] = {}
         self._noise: dict[Key, torch.UntypedStorage] = {}
-        self._paths: dict[Key, Paths] = {}
+        self._paths: dict[frozenset[int], Paths] = {}
         self._first: dict[Key, set[int]] = {}
         self.last = max(facts.sums, default=-1)
         self.keep = {ref.key for ref in facts.scores}
@@ -102,10 +102,14 @@ class Signals:
         return self._noise[ref.key]
 
     def paths(self, start: Ref) -> Paths:
-        """Return the paths that noise on a value takes through one weight and through several."""
-        if start.key not in self._paths:
-            self._paths[start.key] = Paths(self, start)
-        return self._paths[start.key]
+        """Return the paths of noise on a value once it has met its first weights.
+
+        Values with the same first weights share them: what lies ahead is the same.
+        """
+        first = frozenset(self.first_weights(start))
+        if first not in self._paths:
+            self._paths[first] = Paths(self, first)
+        return self._paths[first]
 
     def reaches(self, how: str, start: Ref, end: Ref) -> bool:
         """Return whether noise on one value moves another; see :meth:`noise_from` for ``how``."""
@@ -192,61 +196,47 @@ class Paths:
                 └── weight ── nonlinearity ── weight ────+     bends between weights
                     `first`                   `second`
 
-    Noise on what the first weights make, with all weights held, shows which operands are one weight
-    away, and noise on what later weights make, which are two or more. With the nonlinearities held
-    instead, it shows which weights follow another without one; norms are none.
+    Noise on what the first weights make shows which weights next to an operand follow them. With
+    the nonlinearities held, it shows which do so without one; norms are none. No play runs further
+    than to the weights that are asked about: in a deep network there is much behind them.
     """
 
-    def __init__(self, signals: Signals, start: Ref) -> None:
-        self.signals, self.start = signals, start
+    def __init__(self, signals: Signals, first: Set[int]) -> None:
+        self.signals, self.first = signals, first
         self.tape, self.weights = signals.tape, signals.facts.weights
-        self.first = signals.first_weights(start)
+        self._plays: dict[bool, tuple[int, Play]] = {}
+
+    def cross_one_weight(self, nearest: Set[int]) -> bool:
+        """Return whether no path crosses two weights to come to an operand.
+
+        Args:
+            nearest: The weights next to the operand, the first ones among them.
+        """
+        return not self._next & nearest and not self._later(nearest)
+
+    def bend_between_weights(self, nearest: Set[int]) -> bool:
+        """Return whether paths cross two weights or more, each with a nonlinearity between.
+
+        Args:
+            nearest: The weights next to the operand, none of the first among them.
+        """
+        return self._later(nearest) and not self._later(nearest, straight=True)
 
     @cached_property
-    def one(self) -> Play:
-        return self._from(self.first, self.weights)
+    def _next(self) -> set[int]:
+        """Return the weights that follow a first one directly, which is known without a play."""
+        outs = [self.tape.steps[index].writes[0] for index in self.first]
+        return set().union(*map(self.signals.first_weights, outs))
 
-    @cached_property
-    def second(self) -> set[int]:
-        return self._read_by(self._from(self.first, ()))
-
-    @cached_property
-    def unbent(self) -> set[int]:
-        return self._read_by(self._from(self.first, self.signals.shapes.bends))
-
-    def cross_one_weight(self, end: Ref) -> bool:
-        """Return whether every path crosses exactly one weight."""
-        return (
-            not self.signals.reaches("weightless", self.start, end)
-            and self.signals.moves(self.one, end)
-            and not self._reaches(self.second, end)
-        )
-
-    def bend_between_weights(self, end: Ref) -> bool:
-        """Return whether every path crosses two weights or more, with a nonlinearity between."""
-        return (
-            not self.signals.reaches("weightless", self.start, end)
-            and not self.signals.moves(self.one, end)
-            and self._reaches(self.second, end)
-            and not self._reaches(self.unbent, end)
-        )
-
-    def _from(self, weights: set[int], hold: Container[int]) -> Play:
-        outs = [self.tape.steps[index].writes[0] for index in weights]
-        noise = {ref.key: self.signals.noise(ref) for ref in outs}
-        return self.signals.play(noise, hold=hold, until=self.signals.last)
-
-    def _read_by(self, play: Play) -> set[int]:
-        """Return the weights whose operands move."""
-        return {
-            index
-            for index in self.weights
-            if any(self.signals.moves(play, ref) for ref in self.tape.steps[index].reads)
-        }
-
-    def _reaches(self, weights: set[int], end: Ref) -> bool:
-        return any(
-            self.signals.reaches("weightless", self.tape.steps[index].writes[0], end)
-            for index in weights
-            if index <= self.signals.made(end.key)
-        )
+    def _later(self, nearest: Set[int], *, straight: bool = False) -> bool:
+        """Return whether one of these weights follows a first one, ``straight`` if unbent."""
+        until = max(nearest, default=-1)
+        last, play = self._plays.get(straight, (-1, None))
+        if play is None or last < until:
+            outs = [self.tape.steps[index].writes[0] for index in self.first]
+            noise = {ref.key: self.signals.noise(ref) for ref in outs}
+            hold = self.signals.shapes.bends if straight else ()
+            play = self.signals.play(noise, hold=hold, until=until)
+            self._plays[straight] = until, play
+        reads = [ref for index in nearest for ref in self.tape.steps[index].reads]
+        return any(self.signals.moves(play, ref) for ref in reads)

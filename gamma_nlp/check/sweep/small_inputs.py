@@ -1,7 +1,8 @@
 """Make the inputs of the small models: random ones, or what ``small_models.yaml`` says.
 
 Most come from :func:`gamma_nlp.graph.inputs.random_inputs`, which every user has. Below ``inputs``,
-each argument has the shape of a random tensor, or a mapping that :func:`_tensor` reads. Below
+each argument has the shape of a random tensor, or a mapping that :func:`_tensor` reads; below
+``passed_on``, those that forward takes as further keywords. Below
 ``placeholders``, each config field that holds a token id says how often this token occurs among the
 token ids: the model replaces it by a tower's output.
 """
@@ -32,6 +33,7 @@ def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
     options = small_models.options(model_type, type(model).__name__)
     wanted = inspect.signature(model.forward).parameters
     own = {name: value for name, value in options.get("inputs", {}).items() if name in wanted}
+    own |= options.get("passed_on", {})
     generator = torch.Generator().manual_seed(0)
     placeholders = options.get("placeholders", {})
     if "inputs_embeds" in own or "inputs" in own:
@@ -50,7 +52,10 @@ def inputs(model_type: str, model: nn.Module) -> dict[str, Any]:
     return found
 
 
-_TOWERS = {"pixel_values", "image_pixel_values", "image_patches", "input_features", "input_values"}
+_TOWERS = {
+    *("pixel_values", "image_pixel_values", "image_patches"),
+    *("input_features", "input_values", "audio_input_ids"),
+}
 
 
 def _insert(found: dict[str, Any], config: Any, placeholders: Mapping[str, Any]) -> None:

@@ -147,7 +147,7 @@ def small_config(model_type: str, class_name: str) -> Any:
 
     cls = CONFIG_MAPPING[model_type]
     overrides = options(model_type, class_name)
-    for key in ("inputs", "placeholders"):
+    for key in ("inputs", "passed_on", "placeholders"):
         overrides.pop(key, None)
     wanted = getattr(_class(model_type, class_name), "config_class", None)
     for name, sub in getattr(cls, "sub_configs", {}).items():
