@@ -132,8 +132,16 @@ def _class(model_type: str, class_name: str) -> Any:
 
 
 def randomise(model: nn.Module) -> None:
-    """Put noise on every constant parameter, so that every path carries a signal."""
+    """Put noise on every constant parameter, so that every path carries a signal.
+
+    Tables that are saved as buffers count too: a codebook of zeros stands for one not yet trained.
+    """
+    saved = model.state_dict()
     with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            table = name in saved and buffer.is_floating_point() and buffer.dim() == 2
+            if table and not bool(buffer.any()):
+                buffer.copy_(torch.randn_like(buffer))
         for parameter in model.parameters():
             if parameter.is_floating_point() and parameter.numel() > 0:
                 first = parameter.flatten()[0]
