@@ -55,8 +55,10 @@ def plot_run(
         steps, values = series(log, key)
         if values:
             colour = "#888888" if key == "loss" else "#0072b2"
-            loss.plot(steps, values, style, color=colour, label=name)
+            shape = "o" if len(values) == 1 else style  # a line of one point is not seen
+            loss.plot(steps, values, shape, color=colour, label=name)
             loss.legend(frameon=False)
+    loss.margins(y=0.15)
     loss.set(title="Loss", xlabel="step", ylabel="loss (nats)", ylim=(0, None))
     _score(mark, log, score, "#0072b2")
     for category in Category:
