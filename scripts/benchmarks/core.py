@@ -128,7 +128,7 @@ def bench_step(options: argparse.Namespace) -> Iterator[Row]:
             first, third = np.quantile(times[..., 1] / times[..., 0], (0.25, 0.75))
             before, after = 1e3 * np.median(times.reshape(-1, 2), axis=0)
             groups = ours.param_groups
-            hooked = sum(len(g["params"]) for g in groups if g.get("gamma_decay"))
+            hooked = sum(len(g["params"]) for g in groups if "gamma_part" in g)
             detail = (
                 f"95 % {low:.3f}..{high:.3f}, IQR of {2 * pairs} pairs {first:.3f}..{third:.3f}, "
                 f"{before:.2f} -> {after:.2f} ms, {len(list(model.parameters()))} tensors, "
