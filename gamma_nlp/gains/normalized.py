@@ -11,9 +11,11 @@ from gamma_nlp.graph.nodes import Graph, Op
 
 
 def normalized_weights(graph: Graph) -> set[str]:
-    """Return the contracted parameters that a norm follows on every path to an output."""
-    below = graph.children()
-    ends = graph.outputs or {index for index, after in enumerate(below) if not after}
+    """Return the contracted parameters that a norm follows on every path to a last output.
+
+    An output that others are made from is none: hidden states and caches are returned on the side.
+    """
+    ends = _last_outputs(graph)
     bare: set[str] = set()
     seen, left = set(ends), list(ends)
     while left:
@@ -26,3 +28,13 @@ def normalized_weights(graph: Graph) -> set[str]:
         seen |= new
         left += new
     return {name for node in graph.nodes if node.op is Op.WEIGHT for name in node.factors} - bare
+
+
+def _last_outputs(graph: Graph) -> set[int]:
+    below = graph.children()
+    leads = [False] * len(graph.nodes)  # whether an output is made from it
+    for index in reversed(range(len(graph.nodes))):
+        leads[index] = any(leads[child] or child in graph.outputs for child in below[index])
+    if graph.outputs:
+        return {index for index in graph.outputs if not leads[index]}
+    return {index for index, after in enumerate(below) if not after}

@@ -57,6 +57,18 @@ def test_post_norm_blocks_end_in_their_norm() -> None:
     assert found == weights - {"1.weight"}
 
 
+class WithStates(Net):
+    def forward(self, ids: Tensor) -> tuple[Tensor, list[Tensor]]:
+        states = [self.embed(ids)]
+        for block in self.blocks:
+            states.append(block(states[-1]))
+        return self.head(self.final(states[-1])), states
+
+
+def test_states_returned_beside_the_result_change_nothing() -> None:
+    assert categorize(WithStates(), IDS).normalized == INSIDE
+
+
 def test_a_table_by_name_does_not_say() -> None:
     from transformers import BertConfig, BertModel
 
