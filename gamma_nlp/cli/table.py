@@ -151,7 +151,7 @@ def _doses(
                 setting.coefficient,
                 rates,
                 dtype=getattr(torch, gain.dtype),
-                mode=setting.mode,
+                mode="coupled" if setting.mode == "coupled" else "decoupled",  # AdamW's own
                 offset=gain.offset,
             )
         doses[gain.name] = known[key]

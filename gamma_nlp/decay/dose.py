@@ -13,8 +13,13 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.known_optimizers import is_adaptive, mode_of, unknown_law
-from gamma_nlp.decay.policy import Mode
+from gamma_nlp.decay.known_optimizers import (
+    coefficient_of,
+    is_adaptive,
+    mode_of,
+    unknown_law,
+)
+from gamma_nlp.decay.policy import Native
 from gamma_nlp.decay.precision import ROUND
 from gamma_nlp.errors import GammaError, shown
 
@@ -24,7 +29,7 @@ def decay_dose(
     lrs: float | Iterable[float],
     *,
     dtype: torch.dtype = torch.float32,
-    mode: Mode = "decoupled",
+    mode: Native = "decoupled",
     adaptive: bool = True,
     momentum: float = 0.0,
     start: float = 1.0,
@@ -132,10 +137,9 @@ def optimizer_doses(optimizer: Optimizer, lrs: Sequence[float]) -> dict[str, flo
 
 
 def _options(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
-    if not (group.get("gamma_decay") or group.get("weight_decay")):
+    coefficient, adaptive = coefficient_of(group), is_adaptive(optimizer)
+    if not coefficient:
         return {"coefficient": 0.0}
-    hooked, adaptive = bool(group.get("gamma_decay")), is_adaptive(optimizer)
-    coefficient = float(group["gamma_decay"] if hooked else group["weight_decay"])
     mode = mode_of(optimizer, group)
     momentum = 0.0 if adaptive or mode == "decoupled" else _momentum(group)
     if momentum:
@@ -145,7 +149,7 @@ def _options(optimizer: Optimizer, group: Mapping[str, Any]) -> dict[str, Any]:
         "mode": mode,
         "adaptive": adaptive,
         "momentum": momentum,
-        "offset": float(group["gamma_offset"]) if hooked else 0.0,
+        "offset": -float(group.get("gamma_center", 0.0)),
     }
 
 

@@ -89,6 +89,7 @@ def _place(gain: Gain) -> str:
 def _equals_none(policy: DecayPolicy, table: GainTable, trained: Collection[str]) -> bool:
     rows = {gain.name: gain for gain in table} | dict(table.roles)
     none = PRESETS["none"]
-    return policy.mode == none.mode and all(
+    same = ("mode", "schedule", "schedules")
+    return all(getattr(policy, key) == getattr(none, key) for key in same) and all(
         policy.multiplier(name, rows[name]) == none.multiplier(name, rows[name]) for name in trained
     )

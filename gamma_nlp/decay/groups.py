@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from gamma_nlp.decay.effect import decayed_gains, say_without_effect
-from gamma_nlp.decay.policy import DecayPolicy, Mode
+from gamma_nlp.decay.policy import NORMALIZED, DecayPolicy, Mode, Native, Rounding
+from gamma_nlp.decay.schedule import LR, RAMPS, Schedule
 from gamma_nlp.errors import GammaError, close_to, listed
+from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.names import renamed_arguments
@@ -24,11 +26,25 @@ PolicyLike = str | os.PathLike[str] | DecayPolicy
 
 @dataclass(frozen=True, kw_only=True)
 class Decay:
-    """The decay of one parameter: ``coefficient`` times ``(offset + w)``, applied as ``mode``."""
+    """The decay of one parameter: ``coefficient`` times ``(w - center)``, applied as ``mode``.
+
+    Attributes:
+        coefficient: The largest, before any schedule.
+        center: The value of the parameter that decay leaves alone; ``start`` for the one that it
+            had when training began. A gain of 1 + parameter that decays toward gain 0 has -1.
+        mode: How it acts.
+        schedule: How the coefficient moves over the run.
+        rounding: Whether decay that rounding would cancel is gathered.
+        share: Where it is gathered: how much is applied at once, as a share of the distance to
+            the center. 0 where it is not gathered.
+    """
 
     coefficient: float
-    offset: float
-    mode: Mode
+    center: float | Literal["start"] = 0.0
+    mode: Mode = "native"
+    schedule: Schedule = LR
+    rounding: Rounding = "defer"
+    share: float = 0.0
 
 
 @renamed_arguments(example_inputs="inputs")
@@ -40,7 +56,7 @@ def param_groups(
     inputs: Any = None,
     table: GainTable | None = None,
 ) -> list[dict[str, Any]]:
-    """Return parameter groups for any optimizer with decoupled weight decay.
+    """Return parameter groups for any optimizer, whose own kind of weight decay they use.
 
     Every trainable parameter is in exactly one group, tied ones once; frozen ones are in none.
     Parameters with equal decay share a group, so there are as few groups as possible.
@@ -56,8 +72,9 @@ def param_groups(
         Dicts with ``params``, ``param_names`` (same order) and ``weight_decay``.
 
     Raises:
-        GammaError: The policy asks for what plain groups cannot express (coupled decay, or decay
-            of a gain stored as 1 + weight): use :func:`make_optimizer`.
+        GammaError: The policy asks for what plain groups cannot express (a kind of decay that is
+            not the optimizer's, a target other than parameter 0, such as that of a gain stored as
+            1 + weight, or a schedule): use :func:`make_optimizer`.
 
     Example:
         The gain of this norm comes before the output, so ``guidelines`` spares it:
@@ -97,19 +114,24 @@ def param_groups(
     table = table_for(model, inputs, table)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
     named = trainable(model)
-    decayed = [name for name in named if decays[name].coefficient > 0]
-    if coupled := [name for name in decayed if decays[name].mode == "coupled"]:
-        raise GammaError(
-            f"plain parameter groups cannot express mode 'coupled' ({len(coupled)} parameters "
-            "decay); use gamma_nlp.make_optimizer(optimizer_class, model, ...)"
-        )
-    if offset := [name for name in decayed if decays[name].offset]:
-        raise GammaError(
-            f"{listed(offset)}: the gain is 1 + weight, and plain parameter groups would decay it "
-            "to 1 instead of 0; use gamma_nlp.make_optimizer(optimizer_class, model, ...)"
-        )
+    decayed = {name: decays[name] for name in named if decays[name].coefficient > 0}
+    _need_plain([n for n, d in decayed.items() if d.mode == "coupled"], "mode 'coupled'")
+    _need_plain([n for n, d in decayed.items() if d.schedule != LR], "a schedule")
+    _need_plain([n for n, d in decayed.items() if d.center == "start"], "the target 'start'")
+    _need_plain(
+        [n for n, d in decayed.items() if d.center],
+        "decay toward anything but parameter 0, as for a gain that is 1 + weight",
+    )
     say_without_effect(DecayPolicy.load(policy), table, trained_in(table, model))
     return merged_groups(named, decays, native="decoupled")
+
+
+def _need_plain(names: Sequence[str], what: str) -> None:
+    if names:
+        raise GammaError(
+            f"{listed(names)}: plain parameter groups cannot express {what}; use "
+            "gamma_nlp.make_optimizer(optimizer_class, model, ...)"
+        )
 
 
 def assign(
@@ -139,20 +161,35 @@ def assign(
             "to 0.01, or use the policy 'none'"
         )
     parameters: dict[str, Any] = {gain.name: gain for gain in table} | dict(table.roles)
-    for pattern in policy.patterns:
+    for pattern in policy.name_patterns:
         if not any(fnmatchcase(name, pattern) for name in parameters):
             raise GammaError(
                 f"policy {policy.name!r}: pattern {pattern!r} matches no parameter"
                 + close_to(pattern.replace("*", ""), parameters, most=3)
             )
+    if NORMALIZED in policy.schedules and table.normalized is None:
+        raise GammaError(
+            f"policy {policy.name!r}: schedules[{NORMALIZED!r}] needs to know which weights a norm "
+            "follows, and this gain table does not say; make it with categorize(model, inputs, "
+            "method='graph')"
+        )
     return {
         name: Decay(
             coefficient=weight_decay * policy.multiplier(name, what),
-            offset=what.offset if isinstance(what, Gain) else 0.0,
+            center=_center(policy, name, what),
             mode=policy.mode,
+            schedule=policy.schedule_of(name, what, normalized=name in (table.normalized or ())),
+            rounding=policy.rounding,
         )
         for name, what in parameters.items()
     }
+
+
+def _center(policy: DecayPolicy, name: str, what: Gain | Role) -> float | Literal["start"]:
+    target = policy.target_of(name, what)
+    if target == "start":
+        return "start"
+    return float(target == "one") - (what.offset if isinstance(what, Gain) else 0.0)
 
 
 def table_for(model: nn.Module, inputs: Any, table: GainTable | None) -> GainTable:
@@ -218,39 +255,80 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def merged_groups(
-    named: Mapping[str, nn.Parameter], decays: Mapping[str, Decay], *, native: Mode
+    named: Mapping[str, nn.Parameter],
+    decays: Mapping[str, Decay],
+    *,
+    native: Native,
+    peak: float = 0.0,
+    steps: int | None = None,
 ) -> list[dict[str, Any]]:
     """Return the fewest groups for an optimizer whose own decay is ``native``.
 
-    Decay that the optimizer applies itself goes into ``weight_decay``. The rest gets
-    ``weight_decay`` 0 and the keys that the step hook reads: ``gamma_decay``, ``gamma_offset``
-    and ``gamma_mode``.
+    ``weight_decay`` is the coefficient of every group. Where the optimizer cannot do all of it,
+    the group has keys for the step hook, see :mod:`.step_hook`. Small tensors stand together at
+    the end of a group: between large ones they break up the calls of multi-tensor kernels.
+
+    Args:
+        named: The parameters.
+        decays: The decay of each.
+        native: The optimizer's own kind.
+        peak: The largest learning rate of the run, for schedules.
+        steps: Optimizer steps of the run, if they are known.
+
+    Raises:
+        GammaError: A ramp without steps, or a constant schedule in the gradient.
     """
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     plain = plain_names(decays)
-    for name, parameter in named.items():
-        keys = _group_keys(decays[name], native)
+    for name in sorted(named, key=lambda name: named[name].numel() < SMALL):
+        keys = _group_keys(name, decays[name], native, peak, steps)
         group = groups.setdefault(tuple(keys.items()), {"params": [], "param_names": [], **keys})
-        group["params"].append(parameter)
+        group["params"].append(named[name])
         group["param_names"].append(plain[name])
-    result = list(groups.values())
+    order = {plain[name]: number for number, name in enumerate(named)}
+    result = sorted(
+        groups.values(), key=lambda group: min(order[name] for name in group["param_names"])
+    )
     ids = [id(parameter) for group in result for parameter in group["params"]]
     assert len(ids) == len(set(ids)) == len(named), "a parameter must be in exactly one group"
     return result
 
 
-def _group_keys(decay: Decay, native: Mode) -> dict[str, Any]:
-    """Return the decay keys of a group: the optimizer's part, and the step hook's."""
+SMALL = 65_536
+"""Tensors with fewer elements fill less than one block of a multi-tensor kernel."""
+
+
+def _group_keys(
+    name: str, decay: Decay, native: Native, peak: float, steps: int | None
+) -> dict[str, Any]:
+    """Return the decay keys of a group: the coefficient, and what the step hook reads."""
+    keys: dict[str, Any] = {"weight_decay": decay.coefficient}
     if decay.coefficient == 0:
-        return {"weight_decay": 0.0}
-    if decay.mode == native and decay.offset == 0:
-        return {"weight_decay": decay.coefficient}
-    return {
-        "weight_decay": 0.0,
-        "gamma_decay": decay.coefficient,
-        "gamma_offset": decay.offset,
-        "gamma_mode": decay.mode,
-    }
+        return keys
+    mode = native if decay.mode == "native" else decay.mode
+    part = "deferred" if decay.share else "center" if mode == native else "all"
+    if part != "center" or decay.center:
+        keys |= {"gamma_part": part, "gamma_mode": mode, "gamma_center": decay.center}
+    if decay.share:
+        keys |= {"gamma_share": decay.share, "gamma_last": steps or 0}
+    schedule = decay.schedule
+    if schedule == LR:
+        return keys
+    if schedule.kind == "constant" and mode == "coupled":
+        raise GammaError(
+            f"{name}: a constant schedule divides by the learning rate, and inside the gradient "
+            "that would pass through the optimizer's momentum; use mode 'decoupled'"
+        )
+    ramp = schedule.kind in RAMPS
+    length = (schedule.steps or steps) if ramp else steps
+    if ramp and not length:
+        raise GammaError(
+            f"{name}: schedule {schedule.kind!r} needs the number of optimizer steps; write "
+            f"{{kind: {schedule.kind}, steps: ...}} in the policy, or pass rates= to make_optimizer"
+        )
+    keys |= {"gamma_schedule": schedule.kind, "gamma_base": decay.coefficient}
+    keys |= {"gamma_peak": peak, "gamma_end": float(schedule.end), "gamma_steps": length or 0}
+    return keys
 
 
 def _check_weight_decay(weight_decay: float) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.policy import Mode
+from gamma_nlp.decay.policy import Native
 from gamma_nlp.errors import GammaError
 
 
-def _by_flag(flag: str, default: bool) -> Callable[[Mapping[str, Any]], Mode]:
+def _by_flag(flag: str, default: bool) -> Callable[[Mapping[str, Any]], Native]:
     return lambda kwargs: "decoupled" if kwargs.get(flag, default) else "coupled"
 
 
@@ -54,7 +54,7 @@ _DECOUPLED = [
         for bits in _BNB_BITS
     ),
 ]
-NATIVE: Mapping[str, Mode | Callable[[Mapping[str, Any]], Mode]] = {
+NATIVE: Mapping[str, Native | Callable[[Mapping[str, Any]], Native]] = {
     **dict.fromkeys(_COUPLED, "coupled"),
     **dict.fromkeys(_DECOUPLED, "decoupled"),
     **{
@@ -77,7 +77,7 @@ def native_mode(
     optimizer_class: type[Optimizer],
     kwargs: Mapping[str, Any] | None = None,
     native_decay: str | None = None,
-) -> Mode:
+) -> Native:
     """Return which weight decay an optimizer class applies by itself.
 
     Args:
@@ -128,12 +128,17 @@ def is_adaptive(optimizer: Optimizer) -> bool:
     return type(optimizer).__qualname__ not in ("SGD", "SGD8bit", "SGD32bit")
 
 
-def mode_of(optimizer: Optimizer, group: Mapping[str, Any]) -> Mode:
+def mode_of(optimizer: Optimizer, group: Mapping[str, Any]) -> Native:
     """Return how a group of a known optimizer decays: by the step hook, or by itself."""
-    if group.get("gamma_decay"):
+    if "gamma_mode" in group:
         return group["gamma_mode"]
     made_with = {"adam_w_mode": getattr(optimizer, "adam_w_mode", True), **group}
     return native_mode(type(optimizer), made_with)
+
+
+def coefficient_of(group: Mapping[str, Any]) -> float:
+    """Return the coefficient of a group, before any schedule."""
+    return float(group.get("gamma_base", group.get("weight_decay", 0.0)))
 
 
 def unknown_law(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
@@ -141,7 +146,7 @@ def unknown_law(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
     name = qualified(type(optimizer))
     if group.get("lambd"):
         return f"{name} shrinks every parameter by its lambd={group['lambd']:g} as well"
-    if not (group.get("gamma_decay") or group.get("weight_decay")):
+    if not coefficient_of(group):
         return None
     if name not in NATIVE:
         return (

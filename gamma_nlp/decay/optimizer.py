@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.effect import say_without_effect
 from gamma_nlp.decay.groups import (
+    Decay,
     PolicyLike,
     decays_for,
     merged_groups,
@@ -22,9 +23,10 @@ from gamma_nlp.decay.groups import (
     trained_in,
 )
 from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.decay.policy import DecayPolicy, Mode
+from gamma_nlp.decay.policy import DecayPolicy, Native
+from gamma_nlp.decay.rounding import with_deferral
 from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict
-from gamma_nlp.decay.step_hook import step_hook
+from gamma_nlp.decay.step_hook import StepHook
 from gamma_nlp.decay.untrained import watch
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import Gain, GainTable
@@ -45,14 +47,16 @@ def make_optimizer(
     inputs: Any = None,
     table: GainTable | None = None,
     native_decay: str | None = None,
+    rates: Sequence[float] | None = None,
     **kwargs: Any,
 ) -> Optimizer:
     """Make an optimizer that decays each parameter of ``model`` as ``policy`` says.
 
-    Where the optimizer's own decay suffices (AdamW under a decoupled policy, say), the result is
-    a plain optimizer with groups. A step hook decays the rest: gains stored as 1 + weight, and
-    everything under a policy whose mode is not the optimizer's. Saved states load by parameter
-    name, and the policy given here wins over the saved one.
+    Where the optimizer's own decay suffices, the result is a plain optimizer with groups. A step
+    hook adds the rest: targets other than parameter 0, such as that of gains stored as 1 + weight,
+    schedules, decay that rounding would cancel, and everything under a policy whose mode is not
+    the optimizer's. Saved states load by parameter name, and the policy given here wins over the
+    saved one.
 
     Args:
         optimizer_class: Such as ``torch.optim.AdamW``; the known ones are listed in
@@ -64,6 +68,9 @@ def make_optimizer(
         inputs: Example inputs for :func:`categorize`, where it cannot make them itself.
         table: The model's gain table, if you have it already.
         native_decay: ``coupled`` or ``decoupled``, for an optimizer class that is not listed.
+        rates: The planned learning rate of every step. It tells where rounding would cancel decay,
+            where a ramp ends, and when the last deferred decay is due. Without it ``lr`` is taken
+            for the rate of every step and for the peak.
         **kwargs: Everything else the class takes (``betas``, ``fused``, ...).
 
     Raises:
@@ -99,12 +106,13 @@ def make_optimizer(
         >>> optimizer = make_optimizer(
         ...     torch.optim.AdamW, model, weight_decay=0.1, lr=1e-3, inputs=x
         ... )
-        >>> [group.get("gamma_decay") for group in optimizer.param_groups]
-        [0.1, None, None]
+        >>> [group.get("gamma_center") for group in optimizer.param_groups]
+        [-1.0, None, None]
 
-        A policy of your own, here L2 in the gradient at half strength for gains inside branches:
+        A policy of your own, here half strength for gains inside branches; the decay of SGD stays
+        L2 in the gradient, as the optimizer's own is:
 
-        >>> policy = DecayPolicy(branch_inner=0.5, mode="coupled")
+        >>> policy = DecayPolicy(branch_inner=0.5)
         >>> optimizer = make_optimizer(
         ...     torch.optim.SGD, model, weight_decay=0.1, lr=0.1, policy=policy, inputs=x
         ... )
@@ -119,8 +127,10 @@ def make_optimizer(
         policy=policy,
         inputs=inputs,
         table=table,
+        lr=lr,
+        rates=rates,
     )
-    if any("gamma_decay" in group for group in groups):
+    if needs_hook(groups):
         check_hookable(optimizer_class, lr, kwargs)
     made = optimizer_class(groups, lr=lr, **kwargs)  # type: ignore[call-arg]
     return attach(made, labels, model)
@@ -129,24 +139,56 @@ def make_optimizer(
 def decay_groups(
     model: nn.Module,
     *,
-    native: Mode,
+    native: Native,
     weight_decay: float,
     policy: PolicyLike = "guidelines",
     inputs: Any = None,
     table: GainTable | None = None,
+    lr: float | torch.Tensor | None = None,
+    rates: Sequence[float] | None = None,
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Return groups for an optimizer with ``native`` decay, and each parameter's label for logs.
 
     For callers that make the optimizer themselves: they pass the labels on to :func:`attach`.
     """
     table = table_for(model, inputs, table)
+    policy = DecayPolicy.load(policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
-    say_without_effect(DecayPolicy.load(policy), table, trained_in(table, model))
+    say_without_effect(policy, table, trained_in(table, model))
+    if policy.mode not in ("native", native):
+        logger.info(
+            "policy %r asks for %s decay, and the optimizer's own is %s: a step hook decays every "
+            "parameter, and the optimizer none; mode 'native' keeps the optimizer's",
+            policy.name,
+            policy.mode,
+            native,
+        )
     labels = {name: str(role) for name, role in table.roles.items()}
     labels |= {gain.name: _label(gain) for gain in table}
     plain = plain_names(labels)
-    groups = merged_groups(trainable(model), decays, native=native)
+    named = trainable(model)
+    groups = planned_groups(named, decays, native=native, lr=lr, rates=rates)
     return groups, {plain[name]: label for name, label in labels.items()}
+
+
+def planned_groups(
+    named: Mapping[str, nn.Parameter],
+    decays: Mapping[str, Decay],
+    *,
+    native: Native,
+    lr: float | torch.Tensor | None,
+    rates: Sequence[float] | None = None,
+) -> list[dict[str, Any]]:
+    """Return the groups of :func:`merged_groups`, with decay deferred where rounding cancels it."""
+    planned = list(rates) if rates else [] if lr is None else [float(lr)]
+    decays = with_deferral(named, decays, native=native, rates=planned)
+    peak, steps = max(planned, default=0.0), len(rates) if rates else None
+    return merged_groups(named, decays, native=native, peak=peak, steps=steps)
+
+
+def needs_hook(groups: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the optimizer needs the step hook for these groups."""
+    return any("gamma_part" in group or "gamma_schedule" in group for group in groups)
 
 
 def attach(
@@ -198,8 +240,8 @@ def check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[st
 
 
 def _add_hooks(optimizer: Optimizer, labels: dict[str, str]) -> None:
-    if any("gamma_decay" in group for group in optimizer.param_groups):
-        optimizer.register_step_pre_hook(step_hook)
+    if needs_hook(optimizer.param_groups):
+        StepHook().add_to(optimizer)
     loading = _Loading(labels)
     if type(optimizer).load_state_dict is Optimizer.load_state_dict:
         optimizer.register_load_state_dict_pre_hook(loading.before)
@@ -268,10 +310,13 @@ class _Loading:
 
 
 def _decay_text(group: Mapping[str, Any]) -> str:
-    if group.get("gamma_decay"):
-        toward = " toward gain 0 of 1 + weight" if group["gamma_offset"] else ""
-        return f"{group['gamma_decay']:g} {group['gamma_mode']} by hook{toward}"
-    return f"{group.get('weight_decay', 0.0):g}"
+    text = f"{float(group.get('gamma_base', group.get('weight_decay', 0.0))):g}"
+    if "gamma_part" in group:
+        text += f" {group['gamma_mode']}" * (group["gamma_part"] != "center")
+        text += " deferred" * (group["gamma_part"] == "deferred")
+        center = group["gamma_center"]
+        text += f" toward {center if center == 'start' else f'{center:g}'}" if center else ""
+    return text + (f" by {group['gamma_schedule']}" if "gamma_schedule" in group else "")
 
 
 def _label(gain: Gain) -> str:

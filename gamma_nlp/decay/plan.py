@@ -14,7 +14,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from gamma_nlp.decay.dose import optimizer_doses
-from gamma_nlp.decay.known_optimizers import unknown_law
+from gamma_nlp.decay.known_optimizers import coefficient_of, unknown_law
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.wrappers import plain_names
 
@@ -125,7 +125,7 @@ def plan_decay(optimizer: Any, rates: Sequence[Rates] | None) -> Plan:
         own = rates[index] if rates is not None else None
         if own is not None and id(own) not in by_rates:
             by_rates[id(own)] = _doses(optimizer, own)
-        decay = float(group.get("gamma_decay") or group.get("weight_decay", 0.0))
+        decay = coefficient_of(group)
         why = unknown_law(optimizer, group) or (_NO_RATES if decay and own is None else None)
         if why:
             unknown[why] = None

@@ -11,13 +11,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.errors import GammaError, close_to, shown
 from gamma_nlp.files import read_json, read_yaml
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import Gain
 
-Mode = Literal["decoupled", "coupled"]
+Native = Literal["decoupled", "coupled"]
 """``decoupled``: w -= lr * lambda * w. ``coupled``: gradient += lambda * w."""
+
+Mode = Literal["native", "decoupled", "coupled"]
+"""``native``: whichever of the two the optimizer has by itself."""
+
+Target = Literal["zero", "one", "start"]
+"""What a gain decays toward: 0, 1, or the value it had when training began (L2-SP)."""
+
+Rounding = Literal["defer", "keep"]
+"""``defer``: where rounding would cancel decay, gather it and apply it in larger steps."""
 
 KINDS = (
     "layer_norm",
@@ -31,6 +41,7 @@ KINDS = (
 )
 CATEGORY_KEYS = ("branch_last", "branch_inner", "shortcut", "head")
 ROLE_KEYS = ("weight", "embedding", "shift", "bias", "other")
+NORMALIZED = "normalized"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +62,17 @@ class DecayPolicy:
         kinds: Per kind of gain, such as ``{"qk_norm": 0.0}``; wins over the category.
         patterns: Per glob on the parameter name (``"*.q_norm.weight"``); the first match wins
             over everything else. A pattern that matches no parameter is an error.
-        mode: ``decoupled`` (AdamW) or ``coupled`` (L2 in the gradient), for every decayed
-            parameter, not for gains alone.
+        mode: ``native``, the optimizer's own kind of decay; or ``decoupled`` (AdamW) or
+            ``coupled`` (L2 in the gradient), for every decayed parameter, not for gains alone.
+        target: What gains decay toward: ``zero``, ``one``, or ``start``, the value when training
+            began, as in L2-SP (Li et al. 2018, arXiv:1802.01483). ``start`` holds for shifts too.
+        targets: The same per gain category, kind, ``shift`` or glob on the name; a glob wins over
+            a kind, and a kind over a category.
+        schedule: How the coefficient moves over the run, see :class:`.schedule.Schedule`.
+        schedules: The same per category, kind, role or glob; ``normalized`` stands for the
+            weights that a norm follows on every way to the output.
+        rounding: ``defer``: decay that rounding to the parameter's dtype would cancel is gathered
+            and applied in larger steps. ``keep``: as it comes, which may be no decay at all.
 
     The defaults are the preset ``guidelines``: the four guidelines of Kim et al.
     (arXiv:2205.07260) as this package reads them.
@@ -80,7 +100,12 @@ class DecayPolicy:
     other: float = 0.0
     kinds: Mapping[str, float] = field(default_factory=dict)
     patterns: Mapping[str, float] = field(default_factory=dict)
-    mode: Mode = "decoupled"
+    mode: Mode = "native"
+    target: Target = "zero"
+    targets: Mapping[str, Target] = field(default_factory=dict)
+    schedule: Schedule = LR
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    rounding: Rounding = "defer"
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -108,11 +133,38 @@ class DecayPolicy:
                 raise GammaError(
                     f"{where}: unknown gain kind {shown(kind)}{_suggestion(kind, KINDS)}"
                 )
-        if self.mode not in get_args(Mode):
-            modes = get_args(Mode)
+        for key, valid in (("mode", Mode), ("target", Target), ("rounding", Rounding)):
+            _check_word(where, key, getattr(self, key), get_args(valid))
+        self._check_targets(where)
+        self._read_schedules(where)
+
+    def _check_targets(self, where: str) -> None:
+        if not isinstance(self.targets, Mapping):
             raise GammaError(
-                f"{where}: unknown mode {shown(self.mode)}{_suggestion(str(self.mode), modes)}"
+                f"{where}: targets must map categories, kinds or name patterns to one of "
+                f"{', '.join(get_args(Target))}, got {shown(self.targets)}"
             )
+        for key, target in self.targets.items():
+            _check_key(where, "targets", key, (*CATEGORY_KEYS, *KINDS, "shift"))
+            _check_word(where, f"targets[{shown(key)}]", target, get_args(Target))
+        if self.targets.get("shift") == "one":
+            raise GammaError(f"{where}: targets['shift'] is 'one', but a shift is no gain")
+
+    def _read_schedules(self, where: str) -> None:
+        if not isinstance(self.schedules, Mapping):
+            raise GammaError(
+                f"{where}: schedules must map categories, kinds, roles or name patterns to "
+                f"schedules such as lr_squared, got {shown(self.schedules)}"
+            )
+        for key in self.schedules:
+            valid = (*CATEGORY_KEYS, *KINDS, *ROLE_KEYS, NORMALIZED)
+            _check_key(where, "schedules", key, valid)
+        try:
+            read = {key: Schedule.read(value) for key, value in self.schedules.items()}
+            object.__setattr__(self, "schedule", Schedule.read(self.schedule))
+            object.__setattr__(self, "schedules", read)
+        except GammaError as error:
+            raise GammaError(f"{where}: {error}") from None
 
     @classmethod
     def load(cls, source: str | os.PathLike[str] | DecayPolicy) -> DecayPolicy:
@@ -162,6 +214,53 @@ class DecayPolicy:
             return self.kinds[what.kind]
         return float(getattr(self, what.category.value))
 
+    def target_of(self, name: str, what: Gain | Role) -> Target:
+        """Return what one parameter decays toward.
+
+        Raises:
+            GammaError: A pattern of ``targets`` matches what is neither gain nor shift.
+        """
+        is_gain = isinstance(what, Gain)
+        for pattern, target in self.targets.items():
+            if _is_pattern(pattern) and fnmatchcase(name, pattern):
+                if not is_gain and (what is not Role.SHIFT or target == "one"):
+                    raise GammaError(
+                        f"policy {shown(self.name)}: targets[{shown(pattern)}] is {target!r} and "
+                        f"matches {name!r}, a {what}; targets are for gains, 'start' for shifts too"
+                    )
+                return target
+        if not isinstance(what, Gain):
+            if what is not Role.SHIFT:
+                return "zero"
+            return self.targets.get("shift", "start" if self.target == "start" else "zero")
+        category = "" if what.category is None else what.category.value
+        keys = (key for key in (what.kind, category) if key in self.targets)
+        return next((self.targets[key] for key in keys), self.target)
+
+    def schedule_of(self, name: str, what: Gain | Role, *, normalized: bool = False) -> Schedule:
+        """Return the schedule of one parameter's coefficient.
+
+        Args:
+            name: The parameter's name, for the patterns.
+            what: Its row in the gain table, or its role if it is not a gain.
+            normalized: Whether it is a weight that a norm follows on every way to the output.
+        """
+        for pattern, schedule in self.schedules.items():
+            if _is_pattern(pattern) and fnmatchcase(name, pattern):
+                return schedule
+        if isinstance(what, Role):
+            keys = [NORMALIZED] if normalized else []
+            keys += [what.value, "weight"] if what is Role.EMBEDDING else [what.value]
+        else:
+            keys = [what.kind, "" if what.category is None else what.category.value]
+        return next((self.schedules[key] for key in keys if key in self.schedules), self.schedule)
+
+    @property
+    def name_patterns(self) -> list[str]:
+        """Every glob on names, each once."""
+        own = [key for key in (*self.targets, *self.schedules) if _is_pattern(key)]
+        return list(dict.fromkeys([*self.patterns, *own]))
+
     @property
     def decays_gains(self) -> bool:
         """Whether any category or kind of gain has a multiplier above 0."""
@@ -177,6 +276,25 @@ def _check_multiplier(where: str, key: str, value: object) -> None:
         raise GammaError(f"{where}: {key} must be a number >= 0, got {shown(value)}{hint}")
     if not 0 <= value <= sys.float_info.max:
         raise GammaError(f"{where}: {key} must be finite and >= 0, got {shown(value)}")
+
+
+def _check_word(where: str, key: str, value: object, valid: tuple[str, ...]) -> None:
+    if value not in valid:
+        hint = _suggestion(str(value), valid)
+        raise GammaError(f"{where}: unknown {key} {shown(value)}{hint}")
+
+
+def _is_pattern(key: str) -> bool:
+    """Return whether a key is a name or glob of parameters; other keys are single words."""
+    return key not in (*CATEGORY_KEYS, *KINDS, *ROLE_KEYS, NORMALIZED)
+
+
+def _check_key(where: str, key: str, name: object, valid: tuple[str, ...]) -> None:
+    if not isinstance(name, str):
+        raise GammaError(f"{where}: the keys of {key} must be strings, got {shown(name)}")
+    if name in valid or set("*?[.") & set(name):
+        return
+    raise GammaError(f"{where}: {key}: unknown key {shown(name)}{_suggestion(name, valid)}")
 
 
 def _suggestion(word: str, valid: Iterable[str]) -> str:

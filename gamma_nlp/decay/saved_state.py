@@ -16,7 +16,17 @@ from torch.optim import Optimizer
 
 from gamma_nlp.errors import GammaError, listed
 
-DECAY_KEYS = ("weight_decay", "gamma_decay", "gamma_offset", "gamma_mode")
+DECAY_KEYS = (
+    "weight_decay",
+    *("gamma_part", "gamma_mode", "gamma_center", "gamma_share", "gamma_last"),
+    *("gamma_schedule", "gamma_base", "gamma_peak", "gamma_end", "gamma_steps"),
+    *("gamma_decay", "gamma_offset"),  # of states saved before version 0.4
+)
+"""What the current optimizer decides; a saved state never changes it."""
+
+PROGRESS_KEYS = ("gamma_due", "gamma_taken", "gamma_calls", "gamma_step")
+"""How far deferred decay and schedules have come; a saved state brings it."""
+
 _PER_GROUP = ("base_lrs", "_last_lr", "lr_lambdas", "min_lrs", "max_lrs")
 
 
@@ -48,11 +58,13 @@ def regroup_state_dict(
     for group in optimizer.param_groups:
         names = group["param_names"]
         new = {key: deepcopy(value) for key, value in group.items() if key != "params"}
-        for key in {*group, "initial_lr"} - {"params", "param_names", *DECAY_KEYS}:
+        own = {"params", "param_names", *DECAY_KEYS, *PROGRESS_KEYS}
+        for key in {*group, "initial_lr"} - own:
             sources = {origin[name][0]: saved["param_groups"][origin[name][0]] for name in names}
             values = {index: old[key] for index, old in sources.items() if key in old}
             if values:
                 new[key] = deepcopy(_agreed(values, key, names))
+        new |= _progress([saved["param_groups"][origin[name][0]] for name in names])
         new["params"] = list(range(next_id, next_id + len(names)))
         next_id += len(names)
         for new_id, name in zip(new["params"], names, strict=True):
@@ -185,6 +197,21 @@ def _origins(
             "in the saved run, or start with a fresh optimizer"
         )
     return origin
+
+
+def _progress(sources: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the progress of joined groups: steps are common to all, what is due may not be.
+
+    Decay that is due in some of them only is dropped; it is less than rounding takes in a step.
+    """
+    found = {}
+    for key in PROGRESS_KEYS:
+        values = [source.get(key, 0) for source in sources]
+        if key in ("gamma_calls", "gamma_step"):
+            found[key] = max(values)
+        elif all(_same(value, values[0]) for value in values):
+            found[key] = deepcopy(values[0])
+    return {key: value for key, value in found.items() if isinstance(value, torch.Tensor) or value}
 
 
 def _check_lengths(saved: Mapping[str, Any], saved_names: Sequence[Sequence[str]]) -> None:

@@ -1,120 +1,242 @@
-"""The one optimizer step hook: decay that plain parameter groups cannot express.
+"""The step hook: decay that the optimizer cannot do by itself, at each of its steps.
 
-A group that carries ``gamma_decay`` (lambda), ``gamma_offset`` and ``gamma_mode`` is decayed here,
-just before each optimizer step; its own ``weight_decay`` must be 0. With gain = offset + w:
+``group["weight_decay"]`` is the coefficient lambda of every group, so a scheduler that changes it
+reaches all of them. With w the parameter, c its center and a = lr * lambda, ``gamma_part`` says
+what the hook does:
 
-* decoupled: ``w -= lr * lambda * (offset + w)``, as AdamW decays, but toward gain 0;
-* coupled: ``grad += lambda * (offset + w)``, L2 as the gradient sees it, so the optimizer's
-  moments see it too.
+``center``
+    The optimizer decays toward 0, and the hook moves the center: w += c * a / (1 - a) before a
+    decoupled step, grad -= lambda * c before a coupled one.
+``all``
+    The kind of decay is not the optimizer's: w -= a * (w - c), or grad += lambda * (w - c). The
+    optimizer sees ``weight_decay`` 0 during its step.
+``deferred``
+    As decoupled ``all``, but gathered and applied at once, see :mod:`.deferred`.
 
-Everything is read from ``optimizer.param_groups`` at each step, because schedulers replace the
-learning rate and sharded data parallel replaces the tensors.
+What coupled decay adds to a gradient is gone after the step. Everything is read from
+``optimizer.param_groups`` at each step, because schedulers replace the learning rate and sharded
+data parallel replaces the tensors. Nothing waits for the device, but for a ramp under a grad scaler
+in a fused optimizer and for a schedule of the learning rate where that is a tensor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from gamma_nlp.decay import deferred
+from gamma_nlp.decay.schedule import RAMPS, multiplier
 from gamma_nlp.errors import GammaError, listed
 
+START = "gamma_start"
+"""Key of a parameter's first value in the optimizer's state, where decay goes toward it."""
 
-def step_hook(
-    optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    """Decay before a step; the signature is that of ``Optimizer.register_step_pre_hook``.
-
-    A step with a closure computes its gradients inside the step, so there the decay comes right
-    after the closure.
-    """
-    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-    if closure is None:
-        decay(optimizer)
-        return None
-    after = partial(_run_then_decay, closure, optimizer)
-    if "closure" in kwargs:
-        return args, {**kwargs, "closure": after}
-    return (args[0], after, *args[2:]), kwargs
+Centers = float | list[Tensor]
 
 
-def _run_then_decay(closure: Any, optimizer: Optimizer) -> Any:
-    loss = closure()
-    decay(optimizer)
-    return loss
+class StepHook:
+    """Decays before a step, and puts back after it what only the step should see."""
+
+    def __init__(self) -> None:
+        self.withheld: list[tuple[dict[str, Any], Any]] = []
+        self.gradients: list[tuple[Tensor, Tensor]] = []
+        self.starts: dict[Tensor, Tensor] = {}
+
+    def add_to(self, optimizer: Optimizer) -> None:
+        """Register with an optimizer."""
+        optimizer.register_step_pre_hook(self.before)
+        optimizer.register_step_post_hook(self.after)
+
+    def before(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Decay before a step; a step with a closure computes its gradients first."""
+        self._put_back()  # a step that failed ran no post hook
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self.decay(optimizer)
+            return None
+        after = partial(self._run_then_decay, closure, optimizer)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": after}
+        return (args[0], after, *args[2:]), kwargs
+
+    def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Put back coefficients and gradients; keep first values with the optimizer's state."""
+        self._put_back()
+        # Only now: an optimizer makes its state for a parameter where that is empty.
+        for p, start in self.starts.items():
+            optimizer.state[p][START] = start
+        self.starts = {}
+
+    def _run_then_decay(self, closure: Any, optimizer: Optimizer) -> Any:
+        loss = closure()
+        self.decay(optimizer)
+        return loss
+
+    def _put_back(self) -> None:
+        for group, coefficient in self.withheld:
+            group["weight_decay"] = coefficient
+        for p, gradient in self.gradients:
+            p.grad = gradient
+        self.withheld, self.gradients = [], []
+
+    @torch.no_grad()
+    def decay(self, optimizer: Optimizer) -> None:
+        """Decay every parameter that has a gradient, many tensors per call."""
+        keep = _keep(optimizer)
+        set_scheduled(optimizer, keep)
+        for group in _hooked(optimizer):
+            coefficient, part = group["weight_decay"], group["gamma_part"]
+            if part != "center":
+                self.withheld.append((group, coefficient))
+                group["weight_decay"] = 0.0
+            weights = [p for p in group["params"] if p.grad is not None]
+            factor: float | Tensor | None = None
+            if part == "deferred":
+                factor = deferred.due(group, coefficient, keep)
+                if factor is None:
+                    continue
+            for own in buckets(weights):
+                centers = self._centers(optimizer, group, own)
+                if factor is not None:
+                    pull(own, centers, factor)
+                elif group["gamma_mode"] == "coupled":
+                    self._into_gradients(optimizer, group, own, centers, coefficient)
+                else:
+                    _shrink(group, own, centers, coefficient, keep)
+
+    def _centers(
+        self, optimizer: Optimizer, group: dict[str, Any], weights: list[Tensor]
+    ) -> Centers:
+        """Return what ``weights`` decay toward; remember those that are new to it."""
+        center: float | Literal["start"] = group["gamma_center"]
+        if center != "start":
+            return center
+        found = []
+        for p in weights:
+            start = optimizer.state[p].get(START) if p in optimizer.state else None
+            if start is None:
+                start = self.starts.setdefault(p, p.detach().clone())
+            found.append(start)
+        return found
+
+    def _into_gradients(
+        self,
+        optimizer: Optimizer,
+        group: dict[str, Any],
+        weights: list[Tensor],
+        centers: Centers,
+        coefficient: float | Tensor,
+    ) -> None:
+        gradients = _gradients(group, weights, optimizer)
+        sign = -1.0 if group.get("maximize") else 1.0
+        scale = getattr(optimizer, "grad_scale", None)
+        factor = product([sign * coefficient, scale], weights[0].device)
+        if group["gamma_part"] == "all":
+            away = torch._foreach_mul(_minus(weights, centers), factor)
+            decayed = torch._foreach_add(gradients, away)
+        elif isinstance(centers, list):
+            decayed = torch._foreach_add(gradients, torch._foreach_mul(centers, -factor))
+        else:
+            decayed = torch._foreach_add(gradients, -centers * factor)
+        self.gradients += zip(weights, gradients, strict=True)
+        for p, gradient in zip(weights, decayed, strict=True):
+            p.grad = gradient
 
 
-@torch.no_grad()
-def decay(optimizer: Optimizer) -> None:
-    """Decay every hooked parameter that has a gradient, many tensors per call.
-
-    Nothing here waits for the device: a learning rate, loss scale or overflow flag that is a
-    tensor stays one.
-    """
-    keep = _keep(optimizer)
-    for group, parameters in _hooked(optimizer):
-        offset, coupled = group["gamma_offset"], group["gamma_mode"] == "coupled"
-        factors = [-group["gamma_decay"], group["lr"]]
-        if coupled:
-            sign = -1.0 if group.get("maximize") else 1.0
-            factors = [sign * group["gamma_decay"], getattr(optimizer, "grad_scale", None)]
-        for weights in _buckets(parameters):
-            gains = torch._foreach_add(weights, offset) if offset else weights
-            targets = _gradients(group, weights, optimizer) if coupled else weights
-            factor = _product([*factors, keep], weights[0].device)
-            if isinstance(factor, Tensor):
-                torch._foreach_add_(targets, torch._foreach_mul(gains, factor))
-            else:
-                torch._foreach_add_(targets, gains, alpha=factor)
-
-
-@torch.no_grad()
-def decay_reference(optimizer: Optimizer) -> None:
-    """Do the same as :func:`decay` in the plainest way, one tensor at a time, for the tests.
-
-    It reads ``found_inf``, ``grad_scale`` and tensor learning rates on the host, which waits for
-    the device.
-    """
-    if float(getattr(optimizer, "found_inf", None) or 0.0) != 0:
-        return
-    scale = float(getattr(optimizer, "grad_scale", None) or 1.0)
-    for group, parameters in _hooked(optimizer):
-        for w in parameters:
-            gain = w + group["gamma_offset"]
-            if group["gamma_mode"] == "decoupled":
-                w.add_(gain, alpha=-group["gamma_decay"] * float(group["lr"]))
-                continue
-            assert w.grad is not None
-            sign = -1.0 if group.get("maximize") else 1.0
-            w.grad.add_(gain, alpha=sign * group["gamma_decay"] * scale)
-
-
-def _hooked(optimizer: Optimizer) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:
+def set_scheduled(optimizer: Optimizer, keep: Tensor | None = None) -> None:
+    """Give each group with a schedule its coefficient of this step, and count the step."""
     for group in optimizer.param_groups:
-        if not group.get("gamma_decay"):
+        kind = group.get("gamma_schedule")
+        if kind is None:
             continue
-        if group.get("weight_decay"):
-            raise GammaError(
-                f"the group of {listed(group['param_names'])} has weight_decay="
-                f"{group['weight_decay']} beside gamma_decay={group['gamma_decay']} and would "
-                "decay twice; to change its decay set group['gamma_decay'], and leave "
-                "weight_decay at 0"
-            )
-        parameters = [p for p in group["params"] if p.grad is not None]
-        if parameters:
-            yield group, parameters
+        step = group.get("gamma_step", 0)
+        factor = multiplier(
+            kind,
+            group["lr"],
+            peak=group.get("max_lr", group["gamma_peak"]),
+            end=group["gamma_end"],
+            step=step,
+            steps=group["gamma_steps"],
+        )
+        own = group.get("gamma_part", "center") == "center"  # the optimizer wants a number
+        group["weight_decay"] = group["gamma_base"] * (float(factor) if own else factor)
+        if kind in RAMPS and (keep is None or bool(keep)):
+            group["gamma_step"] = step + 1
 
 
-def _buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
+def _shrink(
+    group: dict[str, Any],
+    weights: list[Tensor],
+    centers: Centers,
+    coefficient: float | Tensor,
+    keep: Tensor | None,
+) -> None:
+    """Decay by a = lr * coefficient, or move the center of the decay that comes after."""
+    a = product([coefficient, group["lr"]], weights[0].device)
+    if not isinstance(a, Tensor) and a >= 1:
+        raise GammaError(too_large(a, group))
+    if group["gamma_part"] == "center":
+        factor = product([a / (1 - a), keep], weights[0].device)
+        if not isinstance(centers, list):
+            torch._foreach_add_(weights, centers * factor)
+        elif isinstance(factor, Tensor):
+            torch._foreach_add_(weights, torch._foreach_mul(centers, factor))
+        else:
+            torch._foreach_add_(weights, centers, alpha=factor)
+        return
+    factor = product([a, keep], weights[0].device)
+    if not isinstance(centers, list) and not centers:
+        torch._foreach_mul_(weights, 1 - factor)  # as AdamW does it
+    else:
+        pull(weights, centers, factor)
+
+
+def pull(weights: list[Tensor], centers: Centers, factor: float | Tensor) -> None:
+    """Take the share ``factor`` of the distance from ``centers``: w -= factor * (w - center)."""
+    away = _minus(weights, centers)
+    if isinstance(factor, Tensor):
+        torch._foreach_add_(weights, torch._foreach_mul(away, -factor))
+    else:
+        torch._foreach_add_(weights, away, alpha=-factor)
+
+
+def too_large(a: float, group: dict[str, Any]) -> str:
+    """Return the message about a step that would decay by everything."""
+    return (
+        f"lr * weight_decay is {a:g} for {listed(group['param_names'])}: one step would decay by "
+        "the whole distance or more; lower the weight decay or the learning rate"
+    )
+
+
+def _minus(weights: list[Tensor], centers: Centers) -> list[Tensor]:
+    if isinstance(centers, list):
+        return list(torch._foreach_sub(weights, centers))
+    return list(torch._foreach_sub(weights, centers)) if centers else weights
+
+
+def _hooked(optimizer: Optimizer) -> Iterator[dict[str, Any]]:
+    for group in optimizer.param_groups:
+        coefficient = group.get("weight_decay")
+        part = group.get("gamma_part")
+        # A tensor is not looked at: that would wait for the device.
+        now = part == "deferred" or isinstance(coefficient, Tensor) or coefficient
+        if part and now and any(p.grad is not None for p in group["params"]):
+            yield group
+
+
+def buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
     """Split into what one multi-tensor call can take."""
-    buckets: dict[Any, list[Tensor]] = {}
+    found: dict[Any, list[Tensor]] = {}
     for p in parameters:
-        buckets.setdefault((p.device, p.dtype, type(p)), []).append(p)
-    yield from buckets.values()
+        found.setdefault((p.device, p.dtype, type(p)), []).append(p)
+    yield from found.values()
 
 
 def _keep(optimizer: Optimizer) -> Tensor | None:
@@ -124,7 +246,8 @@ def _keep(optimizer: Optimizer) -> Tensor | None:
     return None if found_inf is None else (found_inf == 0).to(torch.float32)
 
 
-def _product(factors: Iterable[float | Tensor | None], device: torch.device) -> float | Tensor:
+def product(factors: Iterable[float | Tensor | None], device: torch.device) -> float | Tensor:
+    """Multiply numbers and tensors; a tensor among them makes one on ``device``."""
     result: float | Tensor = 1.0
     for factor in factors:
         if isinstance(factor, Tensor):

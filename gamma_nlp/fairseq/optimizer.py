@@ -18,8 +18,7 @@ from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
 from fairseq.trainer import Trainer
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.groups import merged_groups
-from gamma_nlp.decay.optimizer import attach
+from gamma_nlp.decay.optimizer import attach, planned_groups
 from gamma_nlp.decay.plan import plan_decay
 from gamma_nlp.decay.saved_state import DECAY_KEYS
 from gamma_nlp.errors import GammaError, one_line
@@ -61,7 +60,7 @@ class GammaAdam(FairseqAdam):
         self._plan = find_plan()
         self._tensors = list(params)
         named, self._flat = match(self._tensors, self._plan)
-        groups = merged_groups(named, self._plan.settings, native="decoupled")
+        groups = planned_groups(named, self._plan.settings, native="decoupled", lr=float(cfg.lr[0]))
         super().__init__(cfg, groups)
         coupled = any(group.get("gamma_mode") == "coupled" for group in groups)
         if coupled and not isinstance(self._optimizer, Adam):

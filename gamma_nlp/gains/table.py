@@ -50,12 +50,15 @@ class GainTable:
         roles: What each other parameter does, by name.
         reasons: Why some of them have their role, where their shape or module does not say it.
         model: The model's class.
+        normalized: The weights that a norm follows on every way to an output, so that their
+            scale changes nothing there; ``None`` where no graph was recorded.
     """
 
     gains: tuple[Gain, ...]
     roles: Mapping[str, Role] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
+    normalized: frozenset[str] | None = None
 
     def __iter__(self) -> Iterator[Gain]:
         return iter(self.gains)

@@ -18,7 +18,7 @@ from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
 from gamma_nlp.decay.groups import PolicyLike, decays_for
 from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups
+from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups, needs_hook
 from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
@@ -161,7 +161,7 @@ class GammaTrainerMixin(AccumulationMixin):
             table=table,
         )
         groups = fit_groups(groups, trainer_groups, model)
-        if any("gamma_decay" in group for group in groups):
+        if needs_hook(groups):
             if self.is_deepspeed_enabled:
                 raise GammaError(
                     f"policy {self.policy.name!r} needs a step hook on {chosen.__name__} for this "

@@ -44,7 +44,7 @@ from gamma_nlp.companions.arguments import (
     wide,
 )
 from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.decay.policy import Mode
+from gamma_nlp.decay.policy import Native
 from gamma_nlp.errors import GammaError
 
 
@@ -66,7 +66,7 @@ class EffectiveRate:
     """
 
     name: str
-    rule: tuple[str, Mode]
+    rule: tuple[str, Native]
     lr: float
     weight_decay: float
     norm: float
@@ -177,9 +177,8 @@ def _rate(
     norm: float,
     slope: float,
 ) -> EffectiveRate:
-    hooked = bool(group.get("gamma_decay"))
-    mode = group["gamma_mode"] if hooked else native_mode(type(optimizer), group)
-    decay = float(group["gamma_decay"] if hooked else group.get("weight_decay", 0.0))
+    mode = group.get("gamma_mode") or native_mode(type(optimizer), group)
+    decay = float(group.get("weight_decay", 0.0))
     lr, unit = float(group["lr"]), slope * norm
     gain, spread = _memory(kind, group)
     settled = equilibrium_norm(
@@ -223,7 +222,7 @@ def _memory(kind: str, group: Mapping[str, Any]) -> tuple[float, float]:
 
 def equilibrium_norm(
     kind: str,
-    mode: Mode,
+    mode: Native,
     *,
     lr: float,
     decay: float,

@@ -92,7 +92,7 @@ def check(optimizer: Optimizer, places: Places, settings: StrongSettings) -> Non
         )
     for name, (number, index) in places.items():
         group = optimizer.param_groups[number]
-        if settings.l2 and (group.get("weight_decay") or group.get("gamma_decay")):
+        if settings.l2 and group.get("weight_decay"):
             raise GammaError(
                 f"l2={settings.l2} would act on {name!r} beside the optimizer's own weight decay; "
                 "set that to 0 for the tensors that are regularised here, or l2 to 0"

@@ -1,0 +1,110 @@
+"""How a decay coefficient moves over a run: with the learning rate, or on a way of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import Tensor
+
+from gamma_nlp.errors import GammaError, close_to, shown
+
+Kind = Literal["lr", "lr_squared", "constant", "cosine", "linear"]
+RAMPS = ("cosine", "linear")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """The multiplier of a decay coefficient at each step.
+
+    A decoupled step takes lr * lambda * multiplier of a parameter, so the learning rate is in
+    every one of them:
+
+    Args:
+        kind: ``lr``: 1, decay follows the learning rate, as in every stock optimizer.
+            ``lr_squared``: lr over its peak, so decay follows the square (AdamC, Defazio 2025,
+            arXiv:2506.02285). ``constant``: the peak over lr, so every step with a learning rate
+            above 0 takes the same share. ``cosine`` and ``linear``: from 1 at the first step to
+            ``end`` at the last.
+        end: Where a ramp ends; above 1 it rises.
+        steps: Optimizer steps of a ramp; ``None`` for those of the run, where they are known.
+
+    Raises:
+        GammaError: An unknown kind, a number out of range, options of a ramp without one.
+    """
+
+    kind: Kind = "lr"
+    end: float = 0.0
+    steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            kinds = get_args(Kind)
+            raise GammaError(
+                f"unknown schedule {shown(self.kind)}{close_to(str(self.kind), kinds)} "
+                f"(valid: {', '.join(kinds)})"
+            )
+        if isinstance(self.end, bool) or not isinstance(self.end, (int, float)):
+            raise GammaError(f"schedule: end must be a number >= 0, got {shown(self.end)}")
+        if not 0 <= self.end < math.inf:
+            raise GammaError(f"schedule: end must be finite and >= 0, got {shown(self.end)}")
+        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
+        if self.steps is not None and not (whole and self.steps > 0):
+            raise GammaError(f"schedule: steps must be a whole number > 0, got {shown(self.steps)}")
+        if self.kind not in RAMPS and (self.end or self.steps):
+            raise GammaError(
+                f"schedule {self.kind!r} takes no end and no steps; use one of {', '.join(RAMPS)}"
+            )
+
+    @classmethod
+    def read(cls, source: Any) -> Schedule:
+        """Return the schedule that ``source`` names: a kind, a mapping of fields, or itself.
+
+        Raises:
+            GammaError: It is none of these.
+        """
+        if isinstance(source, Schedule):
+            return source
+        if isinstance(source, str):
+            return cls(kind=source)  # type: ignore[arg-type]
+        if isinstance(source, Mapping):
+            if unknown := [key for key in source if key not in cls.__dataclass_fields__]:
+                fields = ", ".join(cls.__dataclass_fields__)
+                raise GammaError(f"schedule: unknown key {shown(unknown[0])} (valid: {fields})")
+            return cls(**source)
+        raise GammaError(
+            "a schedule is a word such as lr_squared, or a mapping such as {kind: cosine, end: 0}, "
+            f"got {shown(source)}"
+        )
+
+
+LR = Schedule()
+"""Decay follows the learning rate."""
+
+
+def multiplier(
+    kind: str, lr: float | Tensor, *, peak: float, end: float, step: int, steps: int
+) -> float | Tensor:
+    """Return the multiplier of a coefficient at one step; a tensor where ``lr`` is one.
+
+    Args:
+        kind: As in :class:`Schedule`.
+        lr: The learning rate of this step.
+        peak: The largest learning rate of the run.
+        end: Where a ramp ends.
+        step: How many steps were made before this one.
+        steps: How many the ramp has.
+    """
+    if kind == "lr_squared":
+        return lr / peak if peak else 0.0
+    if kind == "constant":
+        if isinstance(lr, Tensor):
+            return (peak / lr).nan_to_num(posinf=0.0)
+        return peak / lr if lr else 0.0
+    if kind not in RAMPS:
+        return 1.0
+    done = min(step / max(steps - 1, 1), 1.0)
+    left = (1 + math.cos(math.pi * done)) / 2 if kind == "cosine" else 1 - done
+    return end + (1 - end) * left
