@@ -100,6 +100,41 @@ def fit_state_dict(
     return state_dict, {name: group for group in groups for name in group["param_names"]}
 
 
+def still_deferred(
+    group: Mapping[str, Any], saved: Sequence[Mapping[str, Any]], native: str
+) -> dict[str, Any]:
+    """Return the keys with which a group goes on deferring its decay, if it did so when saved.
+
+    Whether rounding cancels decay depends on the values, which have moved since. A resumed run
+    goes on as it was, where all else about the decay is the same.
+
+    Args:
+        group: A present group.
+        saved: The saved group of each of its parameters.
+        native: The optimizer's own kind of decay.
+    """
+    keys = ("gamma_part", "gamma_mode", "gamma_center", "gamma_share", "gamma_last")
+    found = [{key: old.get(key) for key in keys} for old in saved]
+    if not found or found[0]["gamma_part"] != "deferred" or any(one != found[0] for one in found):
+        return {}
+    if "gamma_share" in group or not all(
+        _as_told(old, native) == _as_told(group, native) for old in saved
+    ):
+        return {}
+    return found[0]
+
+
+def _as_told(group: Mapping[str, Any], native: str) -> tuple[Any, ...]:
+    """Return what a policy says about the decay of a group."""
+    schedule = ("gamma_schedule", "gamma_peak", "gamma_end", "gamma_steps")
+    return (
+        float(group.get("gamma_base", group.get("weight_decay", 0.0))),
+        group.get("gamma_mode", native),
+        group.get("gamma_center", 0.0),
+        *(group.get(key) for key in schedule),
+    )
+
+
 def load_regrouped(
     optimizer: Optimizer, state_dict: Mapping[str, Any], names: Sequence[Sequence[str]]
 ) -> None:

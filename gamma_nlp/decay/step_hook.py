@@ -58,11 +58,12 @@ class StepHook:
         optimizer.register_step_pre_hook(self.before)
         optimizer.register_step_post_hook(self.after)
 
+    @torch._disable_dynamo  # a compiled step would be compiled anew whenever a number changes
     def before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Decay before a step; a step with a closure computes its gradients first."""
-        if _steps_now(optimizer) > 1:
+        if _inside_a_step(optimizer):
             return None
         self._put_back()  # a step that failed ran no post hook
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
@@ -74,9 +75,10 @@ class StepHook:
             return args, {**kwargs, "closure": after}
         return (args[0], after, *args[2:]), kwargs
 
+    @torch._disable_dynamo
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Put back coefficients and gradients; keep first values with the optimizer's state."""
-        if _steps_now(optimizer) > 1:
+        if _inside_a_step(optimizer):
             return
         self._put_back()
         # Only now: an optimizer makes its state for a parameter where that is empty.
@@ -170,21 +172,25 @@ class StepHook:
             p.grad = gradient
 
 
-def _steps_now(optimizer: Optimizer) -> int:
-    """Return how many steps of an optimizer are under way: more than one in ``super().step()``.
+def _inside_a_step(optimizer: Optimizer) -> bool:
+    """Return whether a step of an optimizer goes on inside another one, by ``super().step()``.
 
     torch runs the hooks in each of them. No counter of ours can tell, since a step that fails runs
     no post hook.
     """
-    written = [kind for kind in type(optimizer).__mro__ if "step" in vars(kind)]
-    if len(written) <= 2:  # its own and Optimizer's: nothing to hand on to
-        return 1
+    steps = {inspect.unwrap(vars(kind)["step"]) for kind in _written(type(optimizer))}
+    if len(steps) <= 2:  # its own and Optimizer's: there is nothing to hand on to
+        return False
     found, frame = 0, inspect.currentframe()
     while frame is not None:
-        code, first = frame.f_code, frame.f_locals.get("self")
-        found += code.co_filename == _HOOKS_IN and code.co_name == "wrapper" and first is optimizer
+        wrapper = frame.f_code.co_filename == _HOOKS_IN and frame.f_code.co_name == "wrapper"
+        found += wrapper and frame.f_locals.get("self") is optimizer
         frame = frame.f_back
-    return found
+    return found > 1
+
+
+def _written(kind: type) -> list[type]:
+    return [one for one in kind.__mro__ if "step" in vars(one)]
 
 
 _HOOKS_IN = Optimizer.profile_hook_step.__code__.co_filename

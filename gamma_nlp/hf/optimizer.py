@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.optimizer import is_attached
+from gamma_nlp.decay.attached import is_attached
 from gamma_nlp.errors import GammaError
 from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 

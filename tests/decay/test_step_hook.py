@@ -10,7 +10,7 @@ import torch
 from gamma_nlp.decay.groups import Decay
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import DecayPolicy, Native
-from gamma_nlp.decay.schedule import Schedule
+from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.decay.step_hook import START, StepHook
 from gamma_nlp.errors import GammaError
 from tests.support.decay_reference import Reference, hooked
@@ -36,7 +36,7 @@ def backward(model: Toy, seed: int = 0) -> None:
     model.loss(seed).backward()
 
 
-def decays_of(mode: Any, share: float, schedule: Schedule = Schedule()) -> dict[str, Decay]:
+def decays_of(mode: Any, share: float, schedule: Schedule = LR) -> dict[str, Decay]:
     """Every parameter decays; the centers take turns."""
     centers: Any = (0.0, -1.0, 1.0, "start")
     return {
