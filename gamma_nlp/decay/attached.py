@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from gamma_nlp.decay.groups import Decay, merged_groups
 from gamma_nlp.decay.policy import DecayPolicy, Native
 from gamma_nlp.decay.rounding import with_deferral
-from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict, still_deferred
+from gamma_nlp.decay.saved_state import DECAY_KEYS, as_told, fit_state_dict, still_deferred
 from gamma_nlp.decay.step_hook import StepHook
 from gamma_nlp.decay.untrained import watch
 from gamma_nlp.errors import GammaError, listed
@@ -54,8 +54,18 @@ def planned_groups(
     native: Native,
     lr: float | Tensor | None,
     rates: Sequence[float] | None = None,
+    earlier: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
     """Return the groups of :func:`merged_groups`, with decay deferred where rounding cancels it.
+
+    Args:
+        named: The parameters.
+        decays: The decay of each.
+        native: The optimizer's own kind.
+        lr: The learning rate, where ``rates`` are unknown.
+        rates: The planned learning rates.
+        earlier: The group of each parameter in an earlier part of the run. Where its decay is the
+            same, it is deferred or not as it was: the values that decide have moved since.
 
     Raises:
         GammaError: A learning rate that is none; whatever :func:`merged_groups` refuses.
@@ -65,7 +75,18 @@ def planned_groups(
         check_rate(rate)
     decays = with_deferral(named, decays, native=native, rates=planned)
     peak, steps = max(planned, default=0.0), len(rates) if rates else None
-    return merged_groups(named, decays, native=native, peak=peak, steps=steps)
+    groups = merged_groups(named, decays, native=native, peak=peak, steps=steps)
+    if not earlier:
+        return groups
+    kept = dict(decays)
+    plain = plain_names(decays)
+    present = {name: group for group in groups for name in group["param_names"]}
+    for name in named:
+        group, before = present[plain[name]], earlier.get(plain[name])
+        same = before is not None and as_told(group, native) == as_told(before, native)
+        if before is not None and same and decays[name].rounding == "defer":
+            kept[name] = dataclasses.replace(decays[name], share=before.get("gamma_share", 0.0))
+    return merged_groups(named, kept, native=native, peak=peak, steps=steps)
 
 
 def check_rate(rate: Any, name: str = "lr") -> None:

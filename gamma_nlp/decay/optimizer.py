@@ -134,6 +134,7 @@ def decay_groups(
     table: GainTable | None = None,
     lr: float | torch.Tensor | None = None,
     rates: Sequence[float] | None = None,
+    earlier: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[list[dict[str, Any]], Decided]:
     """Return groups for an optimizer with ``native`` decay, and what they were made from.
 
@@ -156,7 +157,9 @@ def decay_groups(
     labels = {name: str(role) for name, role in table.roles.items()}
     labels |= {gain.name: _label(gain) for gain in table}
     plain, own = plain_names(labels), plain_names(decays)
-    groups = planned_groups(trainable(model), decays, native=native, lr=lr, rates=rates)
+    groups = planned_groups(
+        trainable(model), decays, native=native, lr=lr, rates=rates, earlier=earlier
+    )
     return groups, Decided(
         policy=policy,
         weight_decay=weight_decay,

@@ -166,7 +166,7 @@ class StepHook:
         elif isinstance(centers, list):
             decayed = _plus(gradients, centers, -factor)
         else:
-            decayed = torch._foreach_add(gradients, -centers * factor)
+            decayed = list(torch._foreach_add(gradients, -centers * factor))
         self.gradients += zip(weights, gradients, strict=True)
         for p, gradient in zip(weights, decayed, strict=True):
             p.grad = gradient
