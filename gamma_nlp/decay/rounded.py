@@ -76,9 +76,7 @@ def exact_ends(values: Tensor, center: Tensor | float, shares: Tensor) -> Tensor
     return center + (values - center) * math.exp(float(torch.log1p(-shares).sum()))
 
 
-def rounded_ends(
-    values: Tensor, center: Tensor, runs: Sequence[Run], rounding: Rounding
-) -> Tensor:
+def rounded_ends(values: Tensor, center: Tensor, runs: Sequence[Run], rounding: Rounding) -> Tensor:
     """Return the values after all runs.
 
     Args:
@@ -175,9 +173,7 @@ def _equal_steps(
     return torch.where(wrong, 1.0, whole)
 
 
-def _large_steps(
-    w: Tensor, step: Tensor, center: Tensor, run: Run, rounding: Rounding
-) -> Tensor:
+def _large_steps(w: Tensor, step: Tensor, center: Tensor, run: Run, rounding: Rounding) -> Tensor:
     """Return for how many steps toward a center other than 0 a step keeps many units."""
     if run.share >= 1:
         return torch.ones_like(w)
