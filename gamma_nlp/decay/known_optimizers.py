@@ -205,14 +205,21 @@ def factor_of(
 
     ``None`` where a * w is subtracted.
     """
-    on_cpu = parameter.device.type == "cpu"  # where torch rounds a factor as it does a tensor
-    product = parameter.dtype if on_cpu else torch.float32
+    on_cpu = parameter.device.type == "cpu"
     if _hooked(group):
-        return product
+        return parameter.dtype if on_cpu else torch.float32
     family, _, _ = qualified(type(optimizer)).partition(".")
     if family == "torch" and group.get("fused"):
         return torch.float32 if on_cpu else None
+    product = _scalar_of_product(group, parameter)
     return {"torch": product, "bitsandbytes": torch.float32}.get(family)
+
+
+def _scalar_of_product(group: Mapping[str, Any], parameter: Tensor) -> torch.dtype:
+    """Return the dtype of a number that a tensor is multiplied by."""
+    # On a CPU the multi-tensor call rounds it to the tensor's dtype; the others do not.
+    narrow = parameter.device.type == "cpu" and group.get("foreach")
+    return parameter.dtype if narrow else torch.float32
 
 
 def momentum_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> Momentum:
@@ -224,12 +231,12 @@ def momentum_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tenso
             values=float(group.get("betas", (0.0,))[0]), wide=True, buffer=torch.float32
         )
     momentum = float(group.get("momentum", 0.0) or 0.0)
-    on_cpu, fused = parameter.device.type == "cpu", bool(group.get("fused"))
+    fused = bool(group.get("fused"))
     return Momentum(
         values=momentum,
         dampening=float(group.get("dampening", 0.0)) if momentum else 0.0,
         nesterov=bool(group.get("nesterov", False)),
-        scalar=parameter.dtype if on_cpu and not fused else torch.float32,
+        scalar=torch.float32 if fused else _scalar_of_product(group, parameter),
         wide=fused,
     )
 

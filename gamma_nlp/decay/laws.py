@@ -30,7 +30,8 @@ class Law:
         center: What the parameter decays toward.
         hooked: Whether the step hook does all of it, and the optimizer none.
         factor: The dtype that 1 - a is rounded to, where the parameter is multiplied by it;
-            ``None`` where a times the parameter is subtracted.
+            ``None`` where a times the parameter is subtracted. Where the step hook subtracts a
+            times the distance to a center, a itself is rounded so.
         share: The mean share of deferred decay; 0 where decay is not deferred.
         last: The step at which all that is deferred is applied; 0 for none.
         momentum: For coupled decay.
@@ -109,9 +110,11 @@ def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps) -> Tensor | Non
     if law.dtype == torch.float64:
         return exact_ends(start, center, steps.shares)
     centered = bool(center.any())
+    by_distance = law.hooked and centered
     rounding = Rounding(
         dtype=law.dtype,
-        factor=None if law.hooked and centered else law.factor,
+        factor=None if by_distance else law.factor,
+        alpha=law.factor if by_distance else None,
         centered=None if not centered else "after" if law.hooked else "before",
     )
     shares = steps.shares

@@ -114,19 +114,20 @@ def _stepwise(
     w, held = values.to(dtype), None
     toward = center.to(wide)
     centered, rest = bool(center.any()), 1 - momentum.dampening
-    momenta = torch.tensor(momentum.of_steps(len(lrs)), dtype=torch.float64)
+    momenta = momentum.of_steps(len(lrs))
+    factors = torch.tensor(momenta, dtype=torch.float64)
     if dtype != torch.float64:
-        momenta = momenta.to(momentum.scalar).double()
-    steps = zip(lrs.tolist(), coefficients.tolist(), momenta.tolist(), strict=True)
+        factors = factors.to(momentum.scalar).double()
+    steps = zip(lrs.tolist(), coefficients.tolist(), momenta, factors.tolist(), strict=True)
     nothing = torch.zeros_like(w, dtype=inner)
-    for lr, coefficient, m in steps:
+    for lr, coefficient, m, factor in steps:
         base = (toward * -coefficient).to(dtype).to(inner) if centered else nothing
         pull = torch.add(base, w.to(inner), alpha=coefficient)
         if momentum.any:
             if held is None:
                 held = pull.clone()
             else:
-                held = (held.to(wide) * m).to(inner).add_(pull, alpha=rest)
+                held = (held.to(wide) * factor).to(inner).add_(pull, alpha=rest)
             pull = torch.add(pull, held, alpha=m) if momentum.nesterov else held
             held = held.to(momentum.buffer or dtype)
         w = torch.add(w.to(inner), pull, alpha=-lr).to(dtype)

@@ -35,6 +35,7 @@ class Rounding:
             a * w is subtracted.
         centered: ``None`` if the center is 0; ``before`` if a share of it is added before a step
             toward 0; ``after`` if the distance to it is computed, and a share of that subtracted.
+        alpha: The dtype that ``a`` is rounded to, where a times the distance is subtracted.
         coefficient: Of coupled decay, which rounds ``coefficient * w`` to the dtype; 0 if it
             does not.
     """
@@ -42,6 +43,7 @@ class Rounding:
     dtype: torch.dtype
     factor: torch.dtype | None = None
     centered: Literal["before", "after"] | None = None
+    alpha: torch.dtype | None = None
     coefficient: float = 0.0
 
     def round(self, x: Tensor) -> Tensor:
@@ -51,7 +53,7 @@ class Rounding:
     def taken(self, shares: Tensor) -> Tensor:
         """Return the shares that steps take, given those that they should take."""
         if self.factor is None:
-            return shares
+            return shares if self.alpha is None else shares.to(self.alpha).double()
         return 1.0 - (1.0 - shares).to(self.factor).double()
 
     def step(self, w: Tensor, run: Run, center: Tensor) -> Tensor:
