@@ -63,7 +63,7 @@ def gains_left(
     model.to(torch.bfloat16)
     args = arguments(folder, max_steps=steps, learning_rate=1e-5, logging_steps=steps)
     args.weight_decay = decay_for_dose(0.1, rates_of_arguments(args, 4))
-    before = {n: model.get_parameter(n).double() + g.offset for n, g in table.items()}
+    before = {n: model.get_parameter(n).detach().double() + g.offset for n, g in table.items()}
     trainer = kind(model=model, args=args, train_dataset=texts(), decay_policy=policy)
     trainer.train()
     decayed = {
@@ -73,7 +73,7 @@ def gains_left(
         if group["weight_decay"] and name in table
     }
     assert decayed
-    left = {n: model.get_parameter(n).double() + table[n].offset for n in table}
+    left = {n: model.get_parameter(n).detach().double() + table[n].offset for n in table}
     return [float(left[n].sum() / before[n].sum()) for n in decayed]
 
 
