@@ -109,18 +109,19 @@ def test_regrouping_keeps_first_values_and_what_is_due() -> None:
 
 
 def test_decay_that_was_gathered_goes_on_so_although_the_values_have_moved() -> None:
-    """float32 gains at 1 lose a tenth of their decay to rounding; elsewhere it evens out."""
-    settings: dict[str, Any] = {"lr": 2e-6, "weight_decay": 0.1, "rates": [2e-6] * 10}
+    """A step of 2**-22 is 2.6 units of a float32 at 1.31, rounded to 3, and exactly 3 at 0.75."""
+    lr = 2.0**-19
+    settings: dict[str, Any] = {"lr": lr, "weight_decay": 0.125, "rates": [lr] * 10}
     policy = DecayPolicy(name="gains", weight=0.0)
     model, other = Toy(), Toy()
     with torch.no_grad():
         for m in (model, other):
-            m.inner.fill_(1.0)
+            m.inner.fill_(1.31)
     old = build(model, policy, **settings)
     assert [g["param_names"] for g in old.param_groups if "gamma_share" in g] == [["inner"]]
     run(model, old, 0, 3)
     with torch.no_grad():
-        other.inner.copy_(torch.tensor([0.51, 0.77, 0.92, 1.31]))
+        other.inner.fill_(0.75)
     new = build(other, policy, **settings)
     assert not any("gamma_share" in group for group in new.param_groups)
     new.load_state_dict(old.state_dict())
