@@ -91,7 +91,7 @@ def _lost(
     hooked: bool,
     on_cpu: bool,
 ) -> list[float]:
-    """Return the part of each dose that rounding takes or adds, by the worse of two ways.
+    """Return the part of each dose that rounding takes or adds, by the worst of the ways.
 
     Optimizers multiply by 1 - a, which is rounded, or subtract a times the parameter.
     """
@@ -106,9 +106,11 @@ def _lost(
     steps = Steps(lrs=lrs, coefficients=decay.coefficient * factors)
     if float(steps.shares.max()) >= 1:
         return [0.0] * len(samples)  # refused when the dose is told, or at the first step
+    scalar = dtype if on_cpu else torch.float32
+    ways: dict[torch.dtype | None, None] = dict.fromkeys((scalar, torch.float32, None))
     laws = [
-        Law(dtype=dtype, center=decay.center, hooked=hooked, factor=factor)
-        for factor in (dtype if on_cpu else torch.float32, None)
+        Law(dtype=dtype, center=decay.center, hooked=hooked, factor=factor, scalar=scalar)
+        for factor in ways
     ]
     exact = pulls(samples, laws[0], steps, exactly=True)
     worst = [0.0] * len(samples)
