@@ -62,7 +62,12 @@ class Steps:
 
 
 def pulls(
-    samples: Sequence[Sample], law: Law, steps: Steps, *, exactly: bool = False
+    samples: Sequence[Sample],
+    law: Law,
+    steps: Steps,
+    *,
+    exactly: bool = False,
+    coarse: float = 1.0,
 ) -> list[float | None]:
     """Return the part of the distance to its center that each sample loses over a run.
 
@@ -74,6 +79,7 @@ def pulls(
         law: How they decay.
         steps: Of the run.
         exactly: Leave out all rounding.
+        coarse: See :func:`.runs.runs_of`.
 
     Returns:
         The parts; ``None`` where they are not known.
@@ -85,7 +91,10 @@ def pulls(
     start = values
     if law.center == "start":
         start = ((1 + deferred.MOVED) * values).to(law.dtype).double()
-    ends = _exactly(start, center, law, steps) if exactly else _ends(start, center, law, steps)
+    if exactly:
+        ends: Tensor | None = _exactly(start, center, law, steps)
+    else:
+        ends = _ends(start, center, law, steps, coarse)
     if ends is None:
         return [None] * len(samples)
     before = (start - center).abs()[places]
@@ -101,7 +110,7 @@ def pulls(
     return result
 
 
-def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps) -> Tensor | None:
+def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps, coarse: float) -> Tensor | None:
     if law.mode == "coupled":
         return coupled_ends(
             start, center, steps.lrs, steps.coefficients, dtype=law.dtype, momentum=law.momentum
@@ -119,7 +128,8 @@ def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps) -> Tensor | Non
         centered=None if not centered else "after" if law.hooked else "before",
     )
     shares = steps.shares
-    return rounded_ends(start, center, runs_of(shares, rounding.taken(shares)), rounding)
+    runs = runs_of(shares, rounding.taken(shares), coarse=coarse)
+    return rounded_ends(start, center, runs, rounding)
 
 
 def _deferred_ends(start: Tensor, center: Tensor, law: Law, steps: Steps) -> Tensor:
