@@ -205,21 +205,22 @@ def factor_of(
 
     ``None`` where a * w is subtracted.
     """
-    on_cpu = parameter.device.type == "cpu"
     if _hooked(group):
-        return parameter.dtype if on_cpu else torch.float32
+        return scalar_of(parameter)
     family, _, _ = qualified(type(optimizer)).partition(".")
     if family == "torch" and group.get("fused"):
-        return torch.float32 if on_cpu else None
+        return torch.float32 if parameter.device.type == "cpu" else None
     product = _scalar_of_product(group, parameter)
     return {"torch": product, "bitsandbytes": torch.float32}.get(family)
 
 
+def scalar_of(parameter: Tensor) -> torch.dtype:
+    """Return the dtype that numbers in multi-tensor calls are rounded to: on a CPU the tensor's."""
+    return parameter.dtype if parameter.device.type == "cpu" else torch.float32
+
+
 def _scalar_of_product(group: Mapping[str, Any], parameter: Tensor) -> torch.dtype:
-    """Return the dtype of a number that a tensor is multiplied by."""
-    # On a CPU the multi-tensor call rounds it to the tensor's dtype; the others do not.
-    narrow = parameter.device.type == "cpu" and group.get("foreach")
-    return parameter.dtype if narrow else torch.float32
+    return scalar_of(parameter) if group.get("foreach") else torch.float32
 
 
 def momentum_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> Momentum:
@@ -236,6 +237,7 @@ def momentum_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tenso
         values=momentum,
         dampening=float(group.get("dampening", 0.0)) if momentum else 0.0,
         nesterov=bool(group.get("nesterov", False)),
+        hook=scalar_of(parameter),
         scalar=torch.float32 if fused else _scalar_of_product(group, parameter),
         wide=fused,
     )
