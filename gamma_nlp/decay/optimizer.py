@@ -18,6 +18,7 @@ from gamma_nlp.decay.groups import (
     PolicyLike,
     decays_for,
     merged_groups,
+    spared_in,
     table_for,
     trainable,
     trained_in,
@@ -154,7 +155,8 @@ def decay_groups(
     table = table_for(model, inputs, table)
     policy = DecayPolicy.load(policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
-    say_without_effect(policy, table, trained_in(table, model))
+    spared = spared_in(policy, table, model)
+    say_without_effect(policy, table, trained_in(table, model), spared)
     if policy.mode not in ("native", native):
         logger.info(
             "policy %r asks for %s decay, and the optimizer's own is %s: a step hook decays every "
