@@ -10,8 +10,8 @@ from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path
 
-from gamma_nlp.decay.policy_file import SUFFIXES, decayed_categories, read_policy
-from gamma_nlp.decay.policy_keys import (
+from gamma_nlp.decay.policies.file import SUFFIXES, decayed_categories, read_policy
+from gamma_nlp.decay.policies.keys import (
     CATEGORY_KEYS,
     KINDS,
     NORMALIZED,
@@ -30,7 +30,7 @@ from gamma_nlp.decay.policy_keys import (
     is_pattern,
     suggestion,
 )
-from gamma_nlp.decay.presets import PRESET_FIELDS
+from gamma_nlp.decay.policies.presets import PRESET_FIELDS
 from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.errors import GammaError, shown
 from gamma_nlp.gains.category import Role
@@ -89,7 +89,7 @@ class DecayPolicy:
 
     The defaults are the preset ``guidelines``: the four guidelines of Kim et al.
     (arXiv:2205.07260) as this package reads them. The other presets and their sources are listed
-    in :mod:`gamma_nlp.decay.presets`.
+    in :mod:`gamma_nlp.decay.policies.presets`.
 
     Raises:
         GammaError: A multiplier that is not a finite number >= 0, a word that is none of those
@@ -292,7 +292,7 @@ def _key(entries: Mapping[str, object], name: str, words: Sequence[str]) -> str 
 PRESETS: Mapping[str, DecayPolicy] = {
     name: DecayPolicy(name=name, **fields) for name, fields in PRESET_FIELDS.items()
 }
-"""Policies with a name; :mod:`.presets` says where each comes from."""
+"""Policies with a name; :mod:`.policies.presets` says where each comes from."""
 
 
 def _from_file(path: Path) -> DecayPolicy:

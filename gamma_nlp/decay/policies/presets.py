@@ -41,7 +41,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gamma_nlp.decay.policy_keys import CATEGORY_KEYS, ROLE_KEYS
+from gamma_nlp.decay.policies.keys import CATEGORY_KEYS, ROLE_KEYS
 
 _NO_GAIN = dict.fromkeys(CATEGORY_KEYS, 0.0)
 _EVERY_GAIN = dict.fromkeys(CATEGORY_KEYS, 1.0)

@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.decay.policy_keys import CATEGORY_KEYS, suggestion
-from gamma_nlp.decay.presets import PRESET_FIELDS
+from gamma_nlp.decay.policies.keys import CATEGORY_KEYS, suggestion
+from gamma_nlp.decay.policies.presets import PRESET_FIELDS
 from gamma_nlp.errors import GammaError, shown
 from gamma_nlp.files import read_json, read_yaml
 
