@@ -38,7 +38,9 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(commands, "table", run=run, examples=EXAMPLES)
     add_model_arguments(parser)
-    parser.add_argument("--policy", default="guidelines", help="preset or file (%(default)s)")
+    parser.add_argument(
+        "--policy", default="guidelines", help="preset, such as iwd or timm, or file (%(default)s)"
+    )
     parser.add_argument("--weight-decay", metavar="D", type=float, default=0.01, help="(0.01)")
     parser.add_argument("--full", action="store_true", help="one row per gain")
     plan = parser.add_argument_group("planned run, for the dose: how far decay alone pulls a gain")

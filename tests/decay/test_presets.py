@@ -19,6 +19,7 @@ from gamma_nlp.decay.policies import presets
 from gamma_nlp.decay.policy import PRESETS
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
+from gamma_nlp.gains.peer_rules import spared_by
 from gamma_nlp.gains.table import GainTable
 from tests.support.optim_models import Toy, gain, toy_table
 from tests.support.paths import ROOT
@@ -105,6 +106,19 @@ def test_hugging_face_groups_as_the_stock_trainer_does(make: Any, tmp_path: Path
     ours = adamw(model, "hugging_face")
     assert without_decay(model, ours.param_groups) == without_decay(model, stock.param_groups)
     assert not any("gamma_center" in group for group in ours.param_groups)  # w itself, toward 0
+
+
+@pytest.mark.needs("transformers", "accelerate")
+@pytest.mark.parametrize("policy", ["hugging_face", "timm"])
+def test_the_trainer_asks_the_rule_of_its_own_model(policy: str, tmp_path: Path) -> None:
+    from transformers import TrainingArguments
+
+    from gamma_nlp import GammaTrainer
+
+    args = TrainingArguments(output_dir=str(tmp_path), weight_decay=0.1, use_cpu=True)
+    trainer = GammaTrainer(model=state_space(), args=args, decay_policy=policy)
+    groups = trainer.create_optimizer().param_groups
+    assert without_decay(trainer.model, groups) == spared_by(policy, trainer.model)
 
 
 @pytest.mark.needs("transformers")
@@ -255,9 +269,8 @@ def row_of(name: str) -> str:
 
 def paragraph_of(name: str) -> str:
     """What the docstring of the presets says of one."""
-    head, text = re.split(rf"^[^\n]*``{name}``[^\n]*$", presets.__doc__ or "", flags=re.MULTILINE)[
-        :2
-    ]
+    head = rf"^[^\n]*``{name}``[^\n]*$"
+    text = re.split(head, presets.__doc__ or "", maxsplit=1, flags=re.MULTILINE)[1]
     return re.split(r"\n\S", text, maxsplit=1)[0]
 
 

@@ -14,6 +14,7 @@ from gamma_nlp.decay.groups import assign, spared_in
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
+from gamma_nlp.tasks.run.checks import acting_mode
 from gamma_nlp.tasks.run.folder import last_checkpoint
 from gamma_nlp.tasks.run.identity import PLAN, report_parts
 from gamma_nlp.tasks.run.machine import hardware, versions
@@ -29,7 +30,7 @@ def plan_line(
     """Return what a run is about to do, in two lines."""
     total = math.fsum(rates)
     dose = f"dose where it decays {-math.expm1(-args.weight_decay * total):.1%}"
-    if policy.mode == "coupled":
+    if acting_mode(policy.mode, args.optim) == "coupled":
         dose = "coupled, so no dose follows from it"
     return (
         f"{what}, {len(rates)} steps on {args.world_size} process(es), {args.device.type}, "

@@ -442,13 +442,37 @@ EFFECT = Edits(
     "decay/effect.py",
     ("tests/decay/test_effect.py",),
     (
-        M("frozen gains have an effect", "if (trained is None or gain.name in trained) and", "if"),
+        M(
+            "frozen gains have an effect",
+            "if name in trained and policy.multiplier(",
+            "if policy.multiplier(",
+        ),
         M(
             "every silence equals none",
-            "return policy.mode == none.mode and all(",
-            "return True or all(",
+            "if multiplier != none.multiplier(name, what):",
+            "if False:",
         ),
-        M("modes are equal", "return policy.mode == none.mode and all(", "return all("),
+        M(
+            "modes are equal",
+            "if (policy.mode, policy.rounding) != (none.mode, none.rounding):",
+            "if policy.rounding != none.rounding:",
+        ),
+        M(
+            "schedules are equal",
+            "if multiplier and policy.schedule_of(",
+            "if False and (lambda *_, **__: LR)(",
+        ),
+        M(
+            "presets' kinds are the user's",
+            "if any(policy.kinds is preset.kinds",
+            "if False and any(policy.kinds is preset.kinds",
+        ),
+        M("said twice", "not default and not said:", "not default:"),
+        M(
+            "spared weights count",
+            "normalized=name in normalized)\n        for",
+            "normalized=False)\n        for",
+        ),
         M("every process speaks", "and distributed.get_rank():", "and False:"),
         M(
             "dead patterns are alive",
@@ -516,6 +540,6 @@ WRAPPERS = Edits(
 )
 
 DECAY = (
-    DOSE, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, OPTIMIZER, STATES, PLAN, PRECISION, EFFECT, UNTRAINED,
-    ANNOUNCE, WRAPPERS,
+    DOSE, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, OPTIMIZER, STATES, PLAN,
+    PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip
