@@ -38,7 +38,9 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(commands, "table", run=run, examples=EXAMPLES)
     add_model_arguments(parser)
-    parser.add_argument("--policy", default="guidelines", help="preset or file (%(default)s)")
+    parser.add_argument(
+        "--policy", default="guidelines", help="preset, such as iwd or timm, or file (%(default)s)"
+    )
     parser.add_argument("--weight-decay", metavar="D", type=float, default=0.01, help="(0.01)")
     parser.add_argument("--full", action="store_true", help="one row per gain")
     plan = parser.add_argument_group("planned run, for the dose: how far decay alone pulls a gain")
@@ -58,9 +60,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise GammaError(f"--weight-decay must be a number >= 0, not {arguments.weight_decay}")
     chosen = policy.DecayPolicy.load(arguments.policy)
     rates = learning_rates(arguments)
-    _, table = load_table(arguments)
+    model, table = load_table(arguments)
     try:
-        settings = groups.assign(table, chosen, arguments.weight_decay)
+        settings = groups.decays_for(
+            model, weight_decay=arguments.weight_decay, policy=chosen, table=table
+        )
     except GammaError as error:  # name the option as it is typed
         raise GammaError(str(error).replace("weight_decay", "--weight-decay")) from error
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}

@@ -55,6 +55,15 @@ def test_table_without_a_plan_has_no_dose_and_says_how_to_get_one(
     assert "add --lr and --steps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("policy", ["timm", "hugging_face", "iwd", "qwen3_next"])
+def test_table_takes_every_sort_of_preset(model: str, policy: str, capsys: Capture) -> None:
+    assert main.main(["table", model, "--policy", policy, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["policy"] == policy
+    coefficients = {gain["coefficient"] for gain in printed["gains"]}
+    assert coefficients == ({0.01} if policy == "qwen3_next" else {0.0})
+
+
 def test_full_table_has_one_row_per_gain(model: str, capsys: Capture) -> None:
     assert main.main(["table", model, "--full"]) == 0
     assert "bert.encoder.layer.1.output.LayerNorm.weight" in capsys.readouterr().out

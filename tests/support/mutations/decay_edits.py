@@ -187,25 +187,84 @@ POLICY = Edits(
         ),
         M("unused gains decay", "if what.category is None:", "if False:"),
         M(
-            "multipliers above 1 are refused",
-            "if not 0 <= value <= sys.float_info.max:",
-            "if not 0 <= value <= 1:",
-        ),
-        M(
             "kinds do not decay gains",
             "for value in (*by_category, *self.kinds.values())",
             "for value in by_category",
         ),
         M(
-            "input_only is guidelines",
-            '_preset("input_only", branch_inner=1.0)',
-            '_preset("input_only", branch_inner=1.0, branch_last=1.0)',
+            "rules spare nothing",
+            "if spared is not None and name in spared:",
+            "if spared is not None and False:",
         ),
         M(
-            "all is all_params",
-            '_preset("all", **dict.fromkeys(CATEGORY_KEYS, 1.0))',
-            '_preset("all", **dict.fromkeys((*CATEGORY_KEYS, "shift"), 1.0))',
+            "a rule needs no model",
+            'if self.rule != "position" and spared is None:',
+            "if False:",
         ),
+        M(
+            "targets of words win over patterns",
+            "chain(patterns, (word for word in words if word in entries))",
+            "chain((word for word in words if word in entries), patterns)",
+        ),
+        M(
+            "shifts never go back to their start",
+            'what is Role.SHIFT and self.target == "start"',
+            "False",
+        ),
+    ),
+)
+
+POLICY_KEYS = Edits(
+    "decay/policies/keys.py",
+    ("tests/decay/test_policy.py",),
+    (
+        M(
+            "multipliers above 1 are refused",
+            "if not 0 <= value <= sys.float_info.max:",
+            "if not 0 <= value <= 1:",
+        ),
+        M(
+            "weights may have a target",
+            "if key in _WORDS and key not in TARGET_KEYS:",
+            "if False:",
+        ),
+    ),
+)
+
+PRESETS = Edits(
+    "decay/policies/presets.py",
+    ("tests/decay/test_policy.py", "tests/decay/test_presets.py"),
+    (
+        M(
+            "iwd is guidelines",
+            '_INPUT_NORMS = {**_NO_GAIN, "branch_inner": 1.0,',
+            '_INPUT_NORMS = {**_NO_GAIN, "branch_inner": 1.0, "branch_last": 1.0,',
+        ),
+        M("iwd decays q/k norms", '"kinds": {"qk_norm": 0.0}', '"kinds": {}'),
+        M(
+            "all is all_params",
+            '"all": _EVERY_GAIN,',
+            '"all": {**_EVERY_GAIN, "shift": 1.0},',
+        ),
+        M("olmo decays embeddings", '{**_EVERYTHING, "embedding": 0.0}', "_EVERYTHING"),
+        M("plain decay goes to gain 0", '"target": "stored"', '"target": "zero"'),
+        M(
+            "qwen3_next goes to gain 0",
+            '{**_EVERY_GAIN, "target": "one"}',
+            "_EVERY_GAIN",
+        ),
+    ),
+)
+
+PEER_RULES = Edits(
+    "gains/peer_rules.py",
+    ("tests/gains/test_peer_rules.py",),
+    (
+        M("scalars decay", ".ndim <= 1", ".ndim == 1"),
+        M("stacked biases decay", 'or plain.endswith(".bias")', ""),
+        M("a bias at the top is spared", 'endswith(".bias")', 'endswith("bias")'),
+        M("no patterns", "fnmatchcase(plain, pattern)", "plain == pattern"),
+        M("wrappers hide the list", "_no_weight_decay(unwrap(model))", "_no_weight_decay(model)"),
     ),
 )
 
@@ -516,13 +575,37 @@ EFFECT = Edits(
     "decay/effect.py",
     ("tests/decay/test_effect.py",),
     (
-        M("frozen gains have an effect", "if (trained is None or gain.name in trained) and", "if"),
+        M(
+            "frozen gains have an effect",
+            "if name in trained and policy.multiplier(",
+            "if policy.multiplier(",
+        ),
         M(
             "every silence equals none",
-            "return policy.mode == none.mode and all(",
-            "return True or all(",
+            "if multiplier != none.multiplier(name, what):",
+            "if False:",
         ),
-        M("modes are equal", "return policy.mode == none.mode and all(", "return all("),
+        M(
+            "modes are equal",
+            "if (policy.mode, policy.rounding) != (none.mode, none.rounding):",
+            "if policy.rounding != none.rounding:",
+        ),
+        M(
+            "schedules are equal",
+            "if multiplier and policy.schedule_of(",
+            "if False and (lambda *_, **__: LR)(",
+        ),
+        M(
+            "presets' kinds are the user's",
+            "if any(policy.kinds is preset.kinds",
+            "if False and any(policy.kinds is preset.kinds",
+        ),
+        M("said twice", "not default and not said:", "not default:"),
+        M(
+            "spared weights count",
+            "normalized=name in normalized)\n        for",
+            "normalized=False)\n        for",
+        ),
         M("every process speaks", "and distributed.get_rank():", "and False:"),
         M(
             "dead patterns are alive",
@@ -590,7 +673,6 @@ WRAPPERS = Edits(
 )
 
 DECAY = (
-    DOSE, KNOWN, GROUPS, POLICY, HOOK, DEFERRED, SCHEDULES, OPTIMIZER,
-    ATTACHED, STATES, PLAN, PRECISION, EFFECT, UNTRAINED,
-    ANNOUNCE, WRAPPERS,
+    DOSE, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, DEFERRED, SCHEDULES,
+    OPTIMIZER, ATTACHED, STATES, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip
