@@ -286,15 +286,17 @@ def test_gradients_are_the_users_after_a_coupled_step(cls: Any) -> None:
 def test_a_failed_step_leaves_nothing_behind() -> None:
     class Fails(torch.optim.AdamW):
         def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            seen.append(model.w.grad)
             raise RuntimeError("out of memory")
 
-    model = Toy()
+    model, seen = Toy(), []
     optimizer = build(model, Fails, COUPLED, native_decay="decoupled")
     backward(model)
     before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     for _ in range(2):
         with pytest.raises(RuntimeError):
             optimizer.step()
+    assert torch.equal(seen[0], seen[1]) and not torch.equal(seen[0], before["w"])
     hooks(optimizer)[0]._put_back()
     assert {g["weight_decay"] for g in optimizer.param_groups} == {0.0, 0.2}
     for name, p in model.named_parameters():
@@ -522,3 +524,15 @@ def test_progress_moves_to_the_device_where_a_rate_does() -> None:
         assert float(other["gamma_taken"]) == one["gamma_taken"] > 0
     for p, q in zip(*(m.parameters() for m in models), strict=True):
         torch.testing.assert_close(p, q, rtol=3e-7, atol=1e-8)
+
+
+def test_the_peak_of_a_scheduler_that_keeps_it_wins() -> None:
+    """OneCycleLR writes its largest rate into each group."""
+    model = Toy()
+    decays = decays_of("decoupled", 0.0, Schedule(kind="lr_squared"))
+    optimizer = hooked(torch.optim.AdamW, model, decays, "decoupled")
+    torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=10)
+    train(model, optimizer, 1)
+    group = optimizer.param_groups[0]
+    assert group["lr"] != 0.05
+    assert group["weight_decay"] == pytest.approx(0.3 * group["lr"] / 0.2)
