@@ -536,3 +536,15 @@ def test_the_peak_of_a_scheduler_that_keeps_it_wins() -> None:
     group = optimizer.param_groups[0]
     assert group["lr"] != 0.05
     assert group["weight_decay"] == pytest.approx(0.3 * group["lr"] / 0.2)
+
+
+def test_what_is_due_at_the_last_step_is_applied_although_decay_has_ended() -> None:
+    model, other = Toy(), Toy()
+    decays = decays_of("decoupled", 1.0, Schedule(kind="linear"))
+    optimizer = hooked(torch.optim.AdamW, model, decays, "decoupled", steps=4)
+    plain = Reference(torch.optim.AdamW, other, decays, "decoupled", steps=4)
+    train(model, optimizer, 4)
+    train(other, plain, 4)  # type: ignore[arg-type]
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0}
+    assert {group["gamma_due"] for group in optimizer.param_groups} == {0.0}
+    assert_equal(model, other)
