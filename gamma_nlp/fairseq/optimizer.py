@@ -20,6 +20,7 @@ from fairseq.trainer import Trainer
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
 from gamma_nlp.decay.optimizer import attach, planned_groups
 from gamma_nlp.decay.plan import plan_decay
+from gamma_nlp.decay.policy import PRESETS
 from gamma_nlp.decay.saved_state import DECAY_KEYS
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.fairseq.plan import UNFLATTEN, TrainerPlan, active, find_plan, make_plan, match
@@ -42,8 +43,8 @@ class GammaAdamConfig(FairseqAdamConfig):
     decay_policy: str = field(
         default="guidelines",
         metadata={
-            "help": "which parameters --weight-decay acts on: guidelines, input_only, none, all, "
-            "all_params, or a policy file (.json, .yaml)"
+            "help": f"which parameters --weight-decay acts on: {', '.join(PRESETS)}, or a policy "
+            "file (.json, .yaml)"
         },
     )
     decay_branch_last: Optional[float] = _coefficient("branch_last")  # noqa: UP045

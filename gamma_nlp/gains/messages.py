@@ -38,8 +38,8 @@ def no_gains(names: Sequence[str], before: Collection[str]) -> str:
     if other:
         parts.append(f"{listed(other, 3)}: belongs to a norm, but multiplies no normalised signal")
     return (
-        f"{'; '.join(parts)}. Its role is 'other', which no preset but all_params decays; to decay "
-        "it, name it in a policy (overrides)"
+        f"{'; '.join(parts)}. Its role is 'other', which only presets such as all_params decay, "
+        "which decay everything; to decay it, name it under patterns in a policy"
     )
 
 

@@ -73,6 +73,15 @@ def test_table_says_where_a_policy_does_nothing(
         assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("policy", ["timm", "hugging_face", "iwd", "qwen3_next"])
+def test_table_takes_every_sort_of_preset(model: str, policy: str, capsys: Capture) -> None:
+    assert main.main(["table", model, "--policy", policy, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["policy"] == policy
+    coefficients = {gain["coefficient"] for gain in printed["gains"]}
+    assert coefficients == ({0.01} if policy == "qwen3_next" else {0.0})
+
+
 def test_full_table_has_one_row_per_gain(model: str, capsys: Capture) -> None:
     assert main.main(["table", model, "--full"]) == 0
     assert "bert.encoder.layer.1.output.LayerNorm.weight" in capsys.readouterr().out
@@ -390,7 +399,9 @@ def test_an_output_that_cannot_show_a_letter_is_one_line(
 
 
 def test_closed_pipe_is_not_an_error(model: str) -> None:
-    command = f'"{sys.executable}" -m gamma_nlp.cli.main table "{model}" --full --policy none | true'
+    command = (
+        f'"{sys.executable}" -m gamma_nlp.cli.main table "{model}" --full --policy none | true'
+    )
     done = subprocess.run(
         ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, check=False
     )

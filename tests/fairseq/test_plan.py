@@ -49,6 +49,13 @@ def test_coefficients_of_categories_win_over_the_policy(begin: Callable[..., Ses
     assert decays["encoder.layers.0.fc1.bias"] == 0
 
 
+def test_another_library_s_rule_reads_the_trainer_s_model(begin: Callable[..., Session]) -> None:
+    run = begin(*ADAM, "--decay-policy", "timm")
+    for group in run.optimizer.param_groups:
+        dimensions = {run.model.get_parameter(name).ndim for name in group["param_names"]}
+        assert (min(dimensions) > 1) is (group["weight_decay"] > 0)
+
+
 def test_a_model_without_a_table_is_placed_by_its_graph(begin: Callable[..., Session]) -> None:
     table = begin(*ADAM, "--no-decoder-final-norm").optimizer._plan.table
     assert {gain.source for gain in table} == {"graph"}

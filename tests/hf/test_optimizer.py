@@ -93,9 +93,12 @@ def test_decay_that_a_foreign_loader_overwrote_is_put_back() -> None:
     )
     present = decays(ours)
     for group in ours.param_groups:
-        group["weight_decay"] = 7.0
+        group.update(weight_decay=7.0, gamma_part="all", gamma_due=0.5)
     reapply(ours, present)
     assert [group["weight_decay"] for group in ours.param_groups] == [0.1, 0.0]
+    # How far deferred decay has come is the saved state's.
+    assert [group["gamma_due"] for group in ours.param_groups] == [0.5, 0.5]
+    assert not any("gamma_part" in group for group in ours.param_groups)
     with pytest.raises(GammaError, match="2 parameter groups, this policy makes 1"):
         reapply(ours, present[:1])
 

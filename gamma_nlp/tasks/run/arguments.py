@@ -19,11 +19,14 @@ class RunArguments:
     """What every recipe needs besides the Trainer's own arguments."""
 
     decay_policy: str = field(
-        default="guidelines", metadata={"help": "a preset's name, or a policy file"}
+        default="guidelines",
+        metadata={"help": "a preset such as iwd, all or hugging_face, or a policy file"},
     )
-    decay_mode: Literal["decoupled", "coupled"] | None = field(
+    decay_mode: Literal["native", "decoupled", "coupled"] | None = field(
         default=None,
-        metadata={"help": "AdamW's decay or L2 in the gradient; default: the policy's"},
+        metadata={
+            "help": "the optimizer's own, AdamW's, or L2 in the gradient; default: the policy's"
+        },
     )
     dose: float | None = field(
         default=None,

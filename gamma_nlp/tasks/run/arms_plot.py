@@ -15,9 +15,15 @@ POLICY_COLOURS = {
     "guidelines": "#009e73",
     "all": "#d55e00",
     "input_only": "#0072b2",
+    "iwd": "#0072b2",
     "all_params": "#8456a8",
+    "torchtitan": "#8456a8",
+    "hugging_face": "#b15928",
+    "timm": "#66a61e",
+    "olmo": "#e7298a",
+    "qwen3_next": "#a6761d",
 }
-"""One colour for each preset, the same in every plot."""
+"""One colour for each preset, the same in every plot; two names of one policy share it."""
 
 _FURTHER = ("#e69f00", "#56b4e9", "#cc79a7", "#000000")
 

@@ -125,11 +125,22 @@ def _check_number(name: str, value: float) -> None:
 def _check_decay(values: Mapping[str, Any]) -> None:
     dose = values["dose"]
     policy = DecayPolicy.load(values["decay_policy"])
-    mode = values["decay_mode"] or policy.mode
+    mode = acting_mode(values["decay_mode"] or policy.mode, values.get("optim"))
     if dose is not None and not 0.0 < dose < 1.0:
         raise GammaError(f"dose must lie between 0 and 1, not {dose}; 0.1 is a pull of 10 %")
     if dose is not None and mode != "decoupled":
-        raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
+        raise GammaError(
+            "dose needs a decoupled policy; give weight_decay for a coupled one, or decay_mode: "
+            "decoupled"
+        )
+
+
+def acting_mode(mode: str, optim: Any) -> str:
+    """Return whether decay is ``decoupled`` or ``coupled`` under an ``optim`` of the Trainer's."""
+    if mode != "native":
+        return mode
+    family = str(getattr(optim, "value", optim)).partition("_")[0]
+    return "coupled" if family in ("sgd", "adagrad", "rmsprop") else "decoupled"
 
 
 def _check_engines(values: Mapping[str, Any]) -> None:

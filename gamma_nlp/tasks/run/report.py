@@ -10,10 +10,11 @@ from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.decay.dose import optimizer_doses
-from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.groups import assign, spared_in
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
+from gamma_nlp.tasks.run.checks import acting_mode
 from gamma_nlp.tasks.run.folder import last_checkpoint
 from gamma_nlp.tasks.run.identity import PLAN, report_parts
 from gamma_nlp.tasks.run.machine import hardware, versions
@@ -29,7 +30,7 @@ def plan_line(
     """Return what a run is about to do, in two lines; in a third that its warm-up is too long."""
     total = math.fsum(rates)
     dose = f"dose where it decays {-math.expm1(-args.weight_decay * total):.1%}"
-    if policy.mode == "coupled":
+    if acting_mode(policy.mode, args.optim) == "coupled":
         dose = "coupled, so no dose follows from it"
     warmup = args.get_warmup_steps(len(rates))
     short = warmup >= len(rates) and max(rates, default=0.0) < args.learning_rate
@@ -165,7 +166,9 @@ def logged_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
     """Return number of gains, coefficient and dose per category; a pair where gains differ."""
     by_name = optimizer_doses(unwrap_optimizer(trainer.optimizer), rates)
-    applied = assign(trainer.gain_table, trainer.policy, trainer.args.weight_decay)
+    table, policy = trainer.gain_table, trainer.policy
+    spared = spared_in(policy, table, trainer.model)
+    applied = assign(table, policy, trainer.args.weight_decay, spared=spared)
     found: dict[str, Any] = {}
     for category in Category:
         names = [gain.name for gain in trainer.gain_table if gain.category is category]

@@ -29,9 +29,9 @@ RATE = Edits(
         M("Adam's steps are independent", "math.sqrt((1 - beta) / (1 + beta))", "1.0"),
         M("dampening leaves the angle", "kept**2 / (1 - momentum**2)", "1 / (1 - momentum**2)"),
         M(
-            "the hook's decay is not seen",
-            'group["gamma_decay"] if hooked else group.get("weight_decay", 0.0)',
-            'group.get("weight_decay", 0.0)',
+            "the hook's mode is not seen",
+            'group.get("gamma_mode") or native_mode(type(optimizer), group)',
+            "native_mode(type(optimizer), group)",
         ),
         M("moments begin at their mean", " / _debias(optimizer, w, state)", ""),
     ),

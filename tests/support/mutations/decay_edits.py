@@ -105,16 +105,24 @@ GROUPS = Edits(
             "weight_decay * policy.multiplier(name, what)",
             "weight_decay * min(1.0, policy.multiplier(name, what))",
         ),
-        M("offsets are lost", "what.offset if isinstance(what, Gain) else 0.0", "0.0"),
+        M("offsets are lost", "(what.offset if isinstance(what, Gain) else 0.0)", "0.0"),
         M(
             "offset gains decay by themselves",
-            "decay.mode == native and decay.offset == 0",
-            "decay.mode == native",
+            'if part != "center" or decay.center:',
+            'if part != "center":',
         ),
+        M("the mode does not matter", '"center" if mode == native else "all"', '"center"'),
+        M("ones are zeros", 'float(target == "one")', "0.0"),
         M(
-            "the mode does not matter",
-            "decay.mode == native and decay.offset == 0",
-            "decay.offset == 0",
+            "small tensors lie among large ones",
+            "key=lambda name: named[name].numel() < SMALL",
+            "key=lambda name: 0",
+        ),
+        M("ramps have no end", "if ramp and not length:", "if False:"),
+        M(
+            "constant decay passes momentum",
+            'if schedule.kind == "constant" and mode == "coupled":',
+            "if False:",
         ),
         M("undecayed parameters have keys of the hook", "if decay.coefficient == 0:", "if False:"),
         M(
@@ -149,7 +157,7 @@ GROUPS = Edits(
             "groups.setdefault(tuple(keys.items()),",
             "groups.setdefault((name,),",
         ),
-        M("coupled mode passes", 'if decays[name].mode == "coupled"', "if False"),
+        M("coupled mode passes", 'if d.mode == "coupled"]', "if False]"),
         M(
             "patterns need not match",
             "if not any(fnmatchcase(name, pattern) for name in parameters):",
@@ -179,25 +187,84 @@ POLICY = Edits(
         ),
         M("unused gains decay", "if what.category is None:", "if False:"),
         M(
-            "multipliers above 1 are refused",
-            "if not 0 <= value <= sys.float_info.max:",
-            "if not 0 <= value <= 1:",
-        ),
-        M(
             "kinds do not decay gains",
             "for value in (*by_category, *self.kinds.values())",
             "for value in by_category",
         ),
         M(
-            "input_only is guidelines",
-            '_preset("input_only", branch_inner=1.0)',
-            '_preset("input_only", branch_inner=1.0, branch_last=1.0)',
+            "rules spare nothing",
+            "if spared is not None and name in spared:",
+            "if spared is not None and False:",
         ),
         M(
-            "all is all_params",
-            '_preset("all", **dict.fromkeys(CATEGORY_KEYS, 1.0))',
-            '_preset("all", **dict.fromkeys((*CATEGORY_KEYS, "shift"), 1.0))',
+            "a rule needs no model",
+            'if self.rule != "position" and spared is None:',
+            "if False:",
         ),
+        M(
+            "targets of words win over patterns",
+            "chain(patterns, (word for word in words if word in entries))",
+            "chain((word for word in words if word in entries), patterns)",
+        ),
+        M(
+            "shifts never go back to their start",
+            'what is Role.SHIFT and self.target == "start"',
+            "False",
+        ),
+    ),
+)
+
+POLICY_KEYS = Edits(
+    "decay/policies/keys.py",
+    ("tests/decay/test_policy.py",),
+    (
+        M(
+            "multipliers above 1 are refused",
+            "if not 0 <= value <= sys.float_info.max:",
+            "if not 0 <= value <= 1:",
+        ),
+        M(
+            "weights may have a target",
+            "if key in _WORDS and key not in TARGET_KEYS:",
+            "if False:",
+        ),
+    ),
+)
+
+PRESETS = Edits(
+    "decay/policies/presets.py",
+    ("tests/decay/test_policy.py", "tests/decay/test_presets.py"),
+    (
+        M(
+            "iwd is guidelines",
+            '_INPUT_NORMS = {**_NO_GAIN, "branch_inner": 1.0,',
+            '_INPUT_NORMS = {**_NO_GAIN, "branch_inner": 1.0, "branch_last": 1.0,',
+        ),
+        M("iwd decays q/k norms", '"kinds": {"qk_norm": 0.0}', '"kinds": {}'),
+        M(
+            "all is all_params",
+            '"all": _EVERY_GAIN,',
+            '"all": {**_EVERY_GAIN, "shift": 1.0},',
+        ),
+        M("olmo decays embeddings", '{**_EVERYTHING, "embedding": 0.0}', "_EVERYTHING"),
+        M("plain decay goes to gain 0", '"target": "stored"', '"target": "zero"'),
+        M(
+            "qwen3_next goes to gain 0",
+            '{**_EVERY_GAIN, "target": "one"}',
+            "_EVERY_GAIN",
+        ),
+    ),
+)
+
+PEER_RULES = Edits(
+    "gains/peer_rules.py",
+    ("tests/gains/test_peer_rules.py",),
+    (
+        M("scalars decay", ".ndim <= 1", ".ndim == 1"),
+        M("stacked biases decay", 'or plain.endswith(".bias")', ""),
+        M("a bias at the top is spared", 'endswith(".bias")', 'endswith("bias")'),
+        M("no patterns", "fnmatchcase(plain, pattern)", "plain == pattern"),
+        M("wrappers hide the list", "_no_weight_decay(unwrap(model))", "_no_weight_decay(model)"),
     ),
 )
 
@@ -207,13 +274,13 @@ HOOK = Edits(
     (
         M(
             "maximize is ignored",
-            'sign = -1.0 if group.get("maximize") else 1.0\n            factors',
-            "sign = 1.0\n            factors",
+            'sign = -1.0 if group.get("maximize") else 1.0',
+            "sign = 1.0",
         ),
         M(
             "the loss scale is ignored",
-            'sign * group["gamma_decay"], getattr(optimizer, "grad_scale", None)',
-            'sign * group["gamma_decay"]',
+            'scale = getattr(optimizer, "grad_scale", None)',
+            "scale = None",
         ),
         M("skipped steps decay", "keep = _keep(optimizer)", "keep = None"),
         M(
@@ -223,27 +290,101 @@ HOOK = Edits(
         ),
         M(
             "toward weight 0",
-            "torch._foreach_add(weights, offset) if offset else weights",
-            "weights",
+            "torch._foreach_sub(weights, centers)) if centers else weights",
+            "torch._foreach_sub(weights, 0.0)) if centers else weights",
+        ),
+        M(
+            "the center moves by a",
+            "factor = product([a / (1 - a), keep], weights[0].device)",
+            "factor = product([a, keep], weights[0].device)",
         ),
         M(
             "without gradients too",
-            "if p.grad is not None]\n        if parameters",
-            "if p.requires_grad]\n        if parameters",
+            'buckets([p for p in group["params"] if p.grad is not None])',
+            'buckets([p for p in group["params"]])',
+        ),
+        M("twice with a closure", "first=next(calls) == 1", "first=True"),
+        M("coupled decay once", "if not (first or coupled):", "if not first:"),
+        M("a step inside a step decays", "return found > 1", "return False"),
+        M(
+            "gradients keep the decay",
+            "            p.grad = gradient\n        self.withheld",
+            "            pass\n        self.withheld",
         ),
         M(
-            "twice with a closure",
-            "loss = closure()\n    decay(optimizer)",
-            "loss = closure()\n    decay(optimizer)\n    decay(optimizer)",
+            "coefficients stay 0",
+            'group["weight_decay"] = coefficient\n        for',
+            "pass\n        for",
         ),
-        M("double decay passes", 'if group.get("weight_decay"):', "if False:"),
+        M("the optimizer decays too", 'group["weight_decay"] = 0.0', "pass"),
+        M("failed steps stay", "self._put_back()  #", "pass  #"),
+        M(
+            "the start is now",
+            "start = optimizer.state[p].get(START) if p in optimizer.state else None",
+            "start = None",
+        ),
+        M("the start moves along", "p.detach().clone()", "p.detach()"),
+        M("large steps pass", "if coefficient * lr >= 1:", "if False:"),
+        M("large steps are halfway", "            _check_size(group)\n", "            pass\n"),
+        M("16 bits round the factor", 'if weights[0].device.type != "cpu":', "if True:"),
+        M(
+            "ramps count skipped steps",
+            "if kind in RAMPS and (keep is None or bool(keep)):",
+            "if kind in RAMPS:",
+        ),
+        M(
+            "peaks are not the scheduler's",
+            'group.get("max_lr", group["gamma_peak"])',
+            'group["gamma_peak"]',
+        ),
+        M(
+            "deferred groups sleep at 0",
+            'now = part == "deferred" or isinstance',
+            "now = isinstance",
+        ),
+        M(
+            "rates of one element fail",
+            ".to(device, non_blocking=True).reshape(())",
+            ".to(device, non_blocking=True)",
+        ),
         M("float16 overflows", "(scaled and gradient.dtype == torch.float16)", "False"),
+    ),
+)
+
+DEFERRED = Edits(
+    "decay/deferred.py",
+    ("tests/decay/test_step_hook.py",),
+    (
+        M("always the same share", "0.75 + 0.5 * ((taken * _GOLDEN) % 1.0)", "1.0"),
+        M("shares add up", "total -= math.log1p(-group", "total += (group"),
+        M("nothing is last", 'calls == group["gamma_last"] or total', "total"),
+        M("skipped steps are due", "* there(coefficient)) * counts", "* there(coefficient))"),
+        M("skipped steps count", "calls += counts", "calls += 1"),
+        M("skipped steps apply", "apply = ready & (counts > 0)", "apply = ready"),
+        M("what was applied is due", "due.masked_fill_(apply, 0.0)", "pass"),
+        M("nothing is last on the device", ' | (calls == group["gamma_last"])', ""),
+        M("progress begins anew", "there(group.get(key, 0.0))", "there(0.0)"),
+    ),
+)
+
+SCHEDULES = Edits(
+    "decay/schedule.py",
+    ("tests/decay/test_step_hook.py",),
+    (
+        M("squared is cubed", "return lr / peak if peak else 0.0", "return (lr / peak) ** 2"),
+        M("no rate divides", "return peak / lr if lr else 0.0", "return peak / lr"),
+        M(
+            "ramps end late",
+            "done = min(step / max(steps - 1, 1), 1.0)",
+            "done = min(step / steps, 1.0)",
+        ),
+        M("ramps end at 0", "return end + (1 - end) * left\n\n\ndef", "return left\n\n\ndef"),
     ),
 )
 
 OPTIMIZER = Edits(
     "decay/optimizer.py",
-    ("tests/decay/test_optimizer.py", "tests/decay/test_untrained.py"),
+    ("tests/decay/test_optimizer.py", "tests/decay/test_attached.py"),
     (
         M(
             "scale_parameter is off by default",
@@ -262,25 +403,37 @@ OPTIMIZER = Edits(
             "False and",
         ),
         M(
-            "no hook",
-            'if any("gamma_decay" in group for group in optimizer.param_groups):',
-            "if False:",
+            "the model is not known",
+            "attach(made, model=model, decided=decided)",
+            "attach(made, decided=decided)",
         ),
+    ),
+)
+
+ATTACHED = Edits(
+    "decay/attached.py",
+    (
+        "tests/decay/test_attached.py",
+        "tests/decay/test_optimizer.py",
+        "tests/decay/test_untrained.py",
+    ),
+    (
+        M("no hook", "        StepHook().add_to(optimizer)\n", "        pass\n"),
+        M("every rate passes", "if not number or not 0 <= rate < math.inf:", "if not number:"),
         M(
             "copies lose their hooks",
-            "    optimizer.__setstate__(state)\n    _add_hooks(optimizer, labels)\n",
+            "    optimizer.__setstate__(state)\n    _add_hooks(optimizer, labels, decided)\n",
             "    optimizer.__setstate__(state)\n",
         ),
-        M(
-            "saved decay wins",
-            "            group.update(present)\n",
-            "",
-        ),
+        M("copies know names", "dataclasses.replace(decided, decays={}, rates=None)", "decided"),
+        M("saved decay wins", "            group.update(present)\n", ""),
         M(
             "saved keys of the hook stay",
             "            for key in DECAY_KEYS:\n                group.pop(key, None)\n",
             "",
         ),
+        M("what was deferred is not", "group.update(still_deferred(", "dict(still_deferred("),
+        M("keep is not heard", 'if "keep" not in kept:', "if True:"),
         M(
             "own loading is not seen",
             "if type(optimizer).load_state_dict is Optimizer.load_state_dict:",
@@ -288,21 +441,44 @@ OPTIMIZER = Edits(
         ),
         M("changes are not told", "if before != now:", "if False:"),
         M(
+            "old states had no decay",
+            'group.get("gamma_decay", group.get("weight_decay", 0.0))',
+            'group.get("weight_decay", 0.0)',
+        ),
+        M(
             "nobody watches",
             "    if model is not None:\n        watch",
             "    if False:\n        watch",
+        ),
+        M("unknown parameters do not decay", "if asked[name] not in known]:", "if False]:"),
+        M("said decay is not heard", 'if "weight_decay" not in param_group:', "if True:"),
+        M(
+            "added parameters start the clock",
+            "{**options, **group, **clock}",
+            "{**options, **group}",
+        ),
+        M(
+            "added parameters have no hook",
+            "        _hook_if_needed(optimizer)\n\n    def _named",
+            "\n    def _named",
+        ),
+        M("an earlier part does not count", "    if not earlier:\n", "    if True:\n"),
+        M(
+            "any earlier part counts",
+            "same = before is not None and as_told(group, native) == as_told(before, native)",
+            "same = True",
         ),
     ),
 )
 
 STATES = Edits(
     "decay/saved_state.py",
-    ("tests/decay/test_saved_state.py",),
+    ("tests/decay/test_saved_state.py", "tests/decay/test_attached.py"),
     (
         M(
             "saved groups bring their decay",
-            '{"params", "param_names", *DECAY_KEYS}:',
-            '{"params", "param_names"}:',
+            'own = {"params", "param_names", *DECAY_KEYS, *PROGRESS_KEYS}',
+            'own = {"params", "param_names", *PROGRESS_KEYS}',
         ),
         M("schedulers keep rates of old groups", '"base_lrs", "_last_lr"', '"_last_lr"'),
         M("parts of schedulers are left", 'if key == "_schedulers":', "if False:"),
@@ -319,6 +495,22 @@ STATES = Edits(
         ),
         M("missing parameters pass", "if name not in origin]:\n", "if False]:\n"),
         M("loose states are dropped", "        if key not in old_ids:\n", "        if False:\n"),
+        M("progress is lost", "        new |= _progress(", "        _progress("),
+        M(
+            "what is due is dropped",
+            "            found[key] = deepcopy(values[0])\n",
+            "            pass\n",
+        ),
+        M("the layout stays", 'result["param_groups"] = result.pop(OURS)', "result.pop(OURS)"),
+        M("other parameters fit a layout", "if sorted(order) != sorted(origin):", "if False:"),
+        M("our decay in their layout", '"weight_decay": decay, "params"', '"params"'),
+        M(
+            "our keys in their layout",
+            "*DECAY_KEYS, *PROGRESS_KEYS}\n        group = {",
+            "}\n        group = {",
+        ),
+        M("a state is kept by place", "{number.get(key, key): value", "{key: value"),
+        M("any decay goes on", 'if "gamma_share" in group or not all(', "if not any("),
     ),
 )
 
@@ -383,13 +575,37 @@ EFFECT = Edits(
     "decay/effect.py",
     ("tests/decay/test_effect.py",),
     (
-        M("frozen gains have an effect", "if (trained is None or gain.name in trained) and", "if"),
+        M(
+            "frozen gains have an effect",
+            "if name in trained and policy.multiplier(",
+            "if policy.multiplier(",
+        ),
         M(
             "every silence equals none",
-            "return policy.mode == none.mode and all(",
-            "return True or all(",
+            "if multiplier != none.multiplier(name, what):",
+            "if False:",
         ),
-        M("modes are equal", "return policy.mode == none.mode and all(", "return all("),
+        M(
+            "modes are equal",
+            "if (policy.mode, policy.rounding) != (none.mode, none.rounding):",
+            "if policy.rounding != none.rounding:",
+        ),
+        M(
+            "schedules are equal",
+            "if multiplier and policy.schedule_of(",
+            "if False and (lambda *_, **__: LR)(",
+        ),
+        M(
+            "presets' kinds are the user's",
+            "if any(policy.kinds is preset.kinds",
+            "if False and any(policy.kinds is preset.kinds",
+        ),
+        M("said twice", "not default and not said:", "not default:"),
+        M(
+            "spared weights count",
+            "normalized=name in normalized)\n        for",
+            "normalized=False)\n        for",
+        ),
         M("every process speaks", "and distributed.get_rank():", "and False:"),
         M(
             "dead patterns are alive",
@@ -457,6 +673,6 @@ WRAPPERS = Edits(
 )
 
 DECAY = (
-    DOSE, KNOWN, GROUPS, POLICY, HOOK, OPTIMIZER, STATES, PLAN, PRECISION, EFFECT, UNTRAINED,
-    ANNOUNCE, WRAPPERS,
+    DOSE, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, DEFERRED, SCHEDULES,
+    OPTIMIZER, ATTACHED, STATES, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gamma_nlp.decay.policy import PRESETS
 from gamma_nlp.tasks.run.arms import Outcome, comparison, differ, verdict
 from gamma_nlp.tasks.run.arms_plot import POLICY_COLOURS, colours, plot_arms
 
@@ -44,7 +45,11 @@ def test_a_comparison_names_the_gains_that_moved() -> None:
 
 def test_a_policy_has_the_same_colour_in_every_plot() -> None:
     assert colours(["all", "none"])["all"] == colours(["mine", "all"])["all"]
-    assert len(set(colours([*POLICY_COLOURS, "mine", "yours"]).values())) == 7
+    same = {"iwd": "input_only", "torchtitan": "all_params"}  # two names of one policy
+    assert all(POLICY_COLOURS[name] == POLICY_COLOURS[other] for name, other in same.items())
+    distinct = [policy for policy in POLICY_COLOURS if policy not in same]
+    assert POLICY_COLOURS.keys() == PRESETS.keys()
+    assert len(set(colours([*distinct, "mine", "yours"]).values())) == len(distinct) + 2
 
 
 def test_both_rows_of_a_plot_give_a_policy_one_colour(

@@ -10,6 +10,7 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue import arguments as glue_arguments
+from gamma_nlp.tasks.run.checks import acting_mode
 from gamma_nlp.tasks.translation import arguments as translation_arguments
 from tests.support import glue_runs, translation_runs
 
@@ -36,6 +37,8 @@ READERS = {
         ({"adam_beta2": 1.0}, "adam_beta2 must be below 1, not 1"),
         ({"save_steps": 0}, "save_steps must be above 0"),
         ({"dose": 1.5}, "dose must lie between 0 and 1, not 1.5"),
+        ({"dose": 0.1, "optim": "sgd"}, "dose needs a decoupled policy; give weight_decay"),
+        ({"dose": 0.1, "decay_mode": "coupled"}, "dose needs a decoupled policy; give weight"),
         ({"report_to": "tensorbord"}, "no log is called 'tensorbord'; did you mean 'tensorboard'"),
         ({"report_to": ["mlflow"]}, "report_to mlflow needs a package .*: pip install mlflow"),
         ({"report_to": ["none", "tensorboard"]}, "report_to none stands alone"),
@@ -88,3 +91,18 @@ def test_the_filter_that_hides_a_nan_loss_is_off(tmp_path: Path) -> None:
     for experiment, read in READERS.values():
         argv = experiment(tmp_path, Path("not read"), logging_nan_inf_filter=True)
         assert read(argv)[1].logging_nan_inf_filter is False
+
+
+@pytest.mark.parametrize(
+    ("mode", "optim", "acts"),
+    [
+        ("native", "adamw_torch_fused", "decoupled"),
+        ("native", "sgd", "coupled"),
+        ("native", "rmsprop_bnb_8bit", "coupled"),
+        ("native", "lion_32bit", "decoupled"),
+        ("decoupled", "sgd", "decoupled"),
+        ("coupled", "adamw_torch", "coupled"),
+    ],
+)
+def test_a_native_mode_acts_as_the_optimizer_s_own(mode: str, optim: str, acts: str) -> None:
+    assert acting_mode(mode, optim) == acts

@@ -41,7 +41,7 @@ def test_what_trains_the_weights_belongs_to_the_run(tmp_path: Path) -> None:
         ("lr_scheduler_type", "cosine"),
         ("warmup_steps", "3"),
         ("adam_beta2", "0.9"),
-        ("optim", "sgd"),
+        ("optim", "adafactor"),
         ("max_grad_norm", "0.5"),
         ("max_length", "32"),
         ("data_seed", "3"),
