@@ -67,7 +67,7 @@ def test_the_file_says_what_decays_and_why_a_dose_is_unknown(tmp_path: Path) -> 
 def test_deferred_decay_is_said_and_what_is_kept_is_warned_of(
     rounding: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    rates = linear(100, 1e-5)
+    rates = linear(100, 1e-3)
     policy = DecayPolicy(branch_inner=1.0, rounding=rounding)  # type: ignore[arg-type]
     made = make(torch.optim.AdamW, policy, rates, decay=1.0, dtype=torch.bfloat16)
     table = GainTable(gains=(replace(gain("g", Category.BRANCH_INNER), dtype="bfloat16"),))

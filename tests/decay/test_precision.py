@@ -42,7 +42,8 @@ def test_the_remedy_fits_the_run() -> None:
     lost = [replace(gain("g", Category.HEAD), dtype="bfloat16")]
     assert "gains_to_fp32(model) before" in rounding_warning(lost, autocast=True)
     assert "dtype=torch.float32" in rounding_warning(lost, autocast=False)
-    assert "float32: do this; or" in rounding_warning(lost, autocast=True, remedy="do this")
+    assert rounding_warning(lost, autocast=True, remedy="do this").endswith("float32: do this")
+    assert "mode: decoupled" in rounding_warning(lost, autocast=True, coupled=True)
     kept = rounding_warning(lost, autocast=True, kept=True)
     assert "rounding: defer" in kept and "float32" not in kept
 
