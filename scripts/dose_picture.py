@@ -20,6 +20,7 @@ from gamma_nlp.tasks.run.plots import pyplot
 
 STEPS, PEAK, DECAY = 3_000, 2e-5, 3.4
 RATES = [PEAK * (1 - step / STEPS) for step in range(STEPS)]
+TOLD = range(0, STEPS + 1, 10)
 MARKS = range(0, STEPS + 1, 150)
 COLOURS = {"defer": "#0072b2", "keep": "#d55e00"}
 NAMES = {"defer": "deferred (the default)", "keep": "rounding: keep"}
@@ -41,9 +42,9 @@ def optimizer(rounding: str, gains: torch.Tensor) -> torch.optim.Optimizer:
 
 
 def told(made: torch.optim.Optimizer) -> list[float | None]:
-    """Return what is told before the run of each step that has a mark."""
+    """Return what is told of the run up to each of many steps."""
     (group,) = made.param_groups
-    return [group_doses(made, group, RATES[:step])["gain"].told for step in MARKS]
+    return [group_doses(made, group, RATES[:step])["gain"].told for step in TOLD]
 
 
 def achieved(made: torch.optim.Optimizer) -> list[float]:
@@ -63,14 +64,14 @@ def achieved(made: torch.optim.Optimizer) -> list[float]:
 def draw(path: Path) -> None:
     """Draw the picture."""
     gains = torch.linspace(0.6, 2.4, 256)
-    exact = [decay_dose(DECAY, RATES[:step], dtype=torch.float64) or 0.0 for step in MARKS]
+    exact = [decay_dose(DECAY, RATES[:step], dtype=torch.float64) for step in TOLD]
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(6.4, 3.4), layout="constrained", dpi=110)
-    axis.plot(MARKS, _percent(exact), "--", color="#888888", label="without rounding")
+    axis.plot(TOLD, _percent(exact), "--", color="#888888", label="without rounding")
     for rounding, colour in COLOURS.items():
         made = optimizer(rounding, gains)
         line = {"color": colour, "label": f"{NAMES[rounding]}: told"}
-        axis.plot(MARKS, _percent(told(made)), "-", **line)
+        axis.plot(TOLD, _percent(told(made)), "-", linewidth=1.2, **line)
         line["label"] = f"{NAMES[rounding]}: achieved"
         axis.plot(MARKS, _percent(achieved(made)), "o", markersize=4, **line)
     axis.set(
