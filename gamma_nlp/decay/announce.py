@@ -73,9 +73,15 @@ def announce(
     write_json(folder / "gain_table.json", record)
     exact = {name: action.exact for name, action in actions.items()}
     lost = rounded_away(table, doses, exact)
-    for coupled in (False, True):
-        if own := [gain for gain in lost if actions[gain.name].coupled == coupled]:
-            logger.warning(rounding_warning(own, autocast, remedy, kept=not coupled))
+    for coupled, is_deferred in ((False, False), (False, True), (True, False)):
+        own = [
+            gain
+            for gain in lost
+            if (actions[gain.name].coupled, actions[gain.name].deferred) == (coupled, is_deferred)
+        ]
+        if own:
+            kept = not (coupled or is_deferred)
+            logger.warning(rounding_warning(own, autocast, remedy, kept=kept, coupled=coupled))
 
 
 def gain_norms(model: nn.Module, table: GainTable) -> dict[str, float]:

@@ -97,7 +97,7 @@ def planned(shares: Tensor, *, share: float, last: int) -> list[float]:
         last: The step at which everything is applied; 0 for none.
     """
     total = torch.log1p(-shares.double()).neg().cumsum(0).tolist()
-    end = min(last, len(total)) - 1 if last else -1
+    end = last - 1 if 0 < last <= len(total) else -1
     applied: list[float] = []
     at, before = 0, 0.0
     while at < len(total):

@@ -88,15 +88,15 @@ def decay_dose(
         0.105
 
         With your own schedule and dtype: bfloat16 rounds every one of these steps away, float32
-        keeps them, and so does bfloat16 if they are deferred:
+        keeps them, and deferred they act in bfloat16 too, a few units in the last place at a time:
 
         >>> lrs = [1e-5 * (1 - step / 6000) for step in range(6000)]
         >>> decay_dose(3.4, lrs, dtype=torch.bfloat16)
         0.0
         >>> round(decay_dose(3.4, lrs), 3)
         0.097
-        >>> round(decay_dose(3.4, lrs, dtype=torch.bfloat16, rounding="defer"), 2)
-        0.1
+        >>> round(decay_dose(3.4, lrs, dtype=torch.bfloat16, rounding="defer"), 3)
+        0.094
 
         A policy multiplies the coefficient; here L2 in the gradient of SGD:
 

@@ -66,7 +66,12 @@ def rounded_away(
 
 
 def rounding_warning(
-    lost: Sequence[Gain], autocast: bool, remedy: str | None = None, *, kept: bool = False
+    lost: Sequence[Gain],
+    autocast: bool,
+    remedy: str | None = None,
+    *,
+    kept: bool = False,
+    coupled: bool = False,
 ) -> str:
     """Return the warning about gains that cannot decay, with the remedy.
 
@@ -75,6 +80,7 @@ def rounding_warning(
         autocast: Whether the forward pass casts by itself.
         remedy: How to keep gains in float32, where the usual ways do not apply.
         kept: Whether the policy's ``rounding: keep`` is why.
+        coupled: Whether decay is in the gradient, where it cannot be deferred.
     """
     dtypes = ", ".join(sorted({gain.dtype for gain in lost}))
     if kept:
@@ -91,7 +97,7 @@ def rounding_warning(
             "Keep the gains in float32: load the model with dtype=torch.float32 and train with "
             "bf16=True (autocast)"
         )
-    if not kept:
+    if coupled:
         remedy += "; or choose mode: decoupled, whose decay can be deferred"
     return (
         f"rounding to {dtypes} cancels the decay of {len(lost)} gains ("

@@ -53,7 +53,8 @@ def runs_of(shares: Tensor, taken: Tensor, *, coarse: float = 1.0) -> list[Run]:
     keys = torch.stack([shares, taken])
     if len(shares) > EXACT:
         keys = torch.stack([_places(shares, coarse), _places(taken, coarse)])
-    counts = torch.unique_consecutive(keys, dim=1, return_counts=True)[1]
+    ends = (keys[:, 1:] != keys[:, :-1]).any(0).nonzero().flatten() + 1
+    counts = torch.cat([ends.new_zeros(1), ends, ends.new_tensor([len(shares)])]).diff()
     if len(shares) > EXACT and len(counts) > MOST:
         length = -(-len(shares) // MOST)
         whole, rest = divmod(len(shares), length)

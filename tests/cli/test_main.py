@@ -95,10 +95,20 @@ def test_table_json_is_pure_and_complete(model: str, capsys: Capture) -> None:
     assert {"name", "category", "reason", "coefficient", "dose"} <= set(data["gains"][0])
 
 
-def test_dtype_changes_the_dose(model: str, capsys: Capture) -> None:
+def test_dtype_changes_the_dose(model: str, tmp_path: Path, capsys: Capture) -> None:
     options = ["--policy", "all", "--lr", "1e-5", "--steps", "300", "--weight-decay", "3"]
     assert main.main(["table", model, "--dtype", "bfloat16", *options]) == 0
-    assert "0 (bf16 rounding)" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert " % (deferred)" in printed and "from a gain of 1" in printed
+    policy = tmp_path / "keep.yaml"
+    policy.write_text("base: all\nrounding: keep\ntarget: start\n", encoding="utf-8")
+    options[1] = str(policy)
+    assert main.main(["table", model, "--dtype", "bfloat16", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "0 (bf16 rounding)" in printed and "toward" in printed and "start" in printed
+    assert main.main(["table", model, "--dtype", "bfloat16", "--json", *options]) == 0
+    (decay,) = {(g["target"], g["deferred"]) for g in json.loads(capsys.readouterr().out)["gains"]}
+    assert decay == ("start", False)
 
 
 def test_audit_prints_and_dumps(model: str, capsys: Capture) -> None:

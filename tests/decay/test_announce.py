@@ -14,9 +14,10 @@ from torch import nn
 from gamma_nlp import categorize
 from gamma_nlp.decay.announce import announce, gain_norms
 from gamma_nlp.decay.plan import Plan
-from gamma_nlp.decay.policy import PRESETS
+from gamma_nlp.decay.policy import PRESETS, DecayPolicy
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.table import GainTable
+from tests.support.doses import linear, make, plan
 from tests.support.optim_models import gain
 
 
@@ -60,3 +61,28 @@ def test_the_file_says_what_decays_and_why_a_dose_is_unknown(tmp_path: Path) -> 
     assert (record["optimizer"], record["training_steps"]) == ("AdamW", 7)
     assert (record["sum_of_learning_rates"], record["no_dose_because"]) == (None, ["no end"])
     assert [(one["coefficient"], one["dose"]) for one in record["gains"]] == [(0.2, None)]
+
+
+@pytest.mark.parametrize("rounding", ["defer", "keep"])
+def test_deferred_decay_is_said_and_what_is_kept_is_warned_of(
+    rounding: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rates = linear(100, 1e-3)
+    policy = DecayPolicy(branch_inner=1.0, rounding=rounding)  # type: ignore[arg-type]
+    made = make(torch.optim.AdamW, policy, rates, decay=1.0, dtype=torch.bfloat16)
+    table = GainTable(gains=(replace(gain("g", Category.BRANCH_INNER), dtype="bfloat16"),))
+    with caplog.at_level("INFO", logger="gamma_nlp"):
+        announce(
+            table,
+            plan(made, rates),
+            policy=policy,
+            weight_decay=1.0,
+            optimizer="AdamW",
+            steps=100,
+            autocast=False,
+            folder=tmp_path,
+        )
+    (row,) = json.loads((tmp_path / "gain_table.json").read_text(encoding="utf-8"))["gains"]
+    assert row["deferred"] == (rounding == "defer") and row["target"] == "zero"
+    assert ("% (deferred)" in caplog.text) == (rounding == "defer")
+    assert ("write rounding: defer" in caplog.text.lower()) == (rounding == "keep")

@@ -83,18 +83,6 @@ def test_offset_gain_in_bf16_stops_where_its_parameter_gets_large() -> None:
     assert dose is not None and 0 < dose < 0.09
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_rounding_is_that_of_torch(dtype: torch.dtype) -> None:
-    from gamma_nlp.decay.precision import ROUND
-
-    numbers = torch.randn(500, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    ties = torch.tensor([1 + 2.0**-8, 1 + 3 * 2.0**-8, 1 + 2.0**-11, -1 - 2.0**-24, 0.0])
-    for number in (*numbers.tolist(), *ties.tolist()):
-        assert ROUND[dtype](number) == torch.tensor(number, dtype=torch.float32).to(
-            dtype
-        ).item() or ROUND[dtype](number) == torch.tensor(number, dtype=torch.float64).to(dtype)
-
-
 def test_coupled_decay_inside_adam_has_no_closed_form() -> None:
     assert decay_dose(0.1, 1.0, mode="coupled") is None
     assert decay_dose(0.1, 1.0, mode="coupled", adaptive=False) == pytest.approx(0.0952, abs=1e-4)
@@ -109,6 +97,10 @@ def test_coupled_decay_inside_adam_has_no_closed_form() -> None:
         ((0.1, 1.0), {"mode": "coupled", "momentum": 1.0}, "momentum must be"),
         ((0.1, 1.0), {"momentum": 0.9}, "does not pass through the momentum"),
         ((0.1, 1.0), {"start": 0.0}, "start must be"),
+        ((0.1, 1.0), {"start": torch.zeros(3)}, "start must be"),
+        ((0.1, 1.0), {"start": "one"}, "start must be a number or a tensor, got 'one'"),
+        ((0.1, 1.0), {"target": "two"}, "target must be one of zero, one, start, got 'two'"),
+        ((0.1, 1.0), {"rounding": "no"}, "rounding must be one of defer, keep, got 'no'"),
         ((0.1, 1.0), {"dtype": torch.int8}, "no dose for dtype torch.int8"),
         ((0.1, 1.0), {"mode": "both"}, "mode must be"),
         ((10.0, [1.0]), {}, "lr \\* coefficient reaches 10"),
@@ -299,6 +291,38 @@ def test_one_step_may_take_the_whole_gain_and_no_more() -> None:
 @pytest.mark.parametrize("start", [0.25, -3.0])
 def test_a_dose_is_the_part_of_any_start(start: float) -> None:
     assert decay_dose(0.1, [1.0, 1.0], start=start) == pytest.approx(0.19)
+
+
+def test_a_start_may_be_many_gains() -> None:
+    gains = torch.tensor([1.0, 1.05, 1.9])
+    lrs = [1e-3] * 100
+    assert decay_dose(3.0, lrs, dtype=torch.bfloat16, start=1.05) == 0.0
+    some = decay_dose(3.0, lrs, dtype=torch.bfloat16, start=gains)
+    assert some is not None and some > 0.0  # 1.9 moves
+    kept = decay_dose(3.0, lrs, dtype=torch.bfloat16, start=gains, rounding="defer")
+    assert kept == pytest.approx(1 - 0.997**100, rel=0.02)
+
+
+@pytest.mark.parametrize("target", ["zero", "one"])
+def test_a_dose_is_the_part_of_the_distance_to_the_target(target: Any) -> None:
+    for offset in (0.0, 1.0):
+        dose = decay_dose(0.1, [1.0, 1.0], start=3.0, target=target, offset=offset)
+        assert dose == pytest.approx(0.19, rel=1e-5)
+
+
+def test_decay_toward_the_start_takes_a_part_of_a_displacement() -> None:
+    assert decay_dose(0.1, [1.0, 1.0], target="start") == pytest.approx(0.19, rel=1e-5)
+
+
+@pytest.mark.parametrize("values", [1.0, 1.01, 1.1])
+def test_published_translation_settings_reach_their_dose_in_float32(values: float) -> None:
+    rates = [5e-4 * min((t + 1) / 4000, math.sqrt(4000 / (t + 1))) for t in range(50_000)]
+    exact = -math.expm1(-1e-4 * math.fsum(rates))
+    assert exact == pytest.approx(0.00111, rel=0.01)
+    told = decay_dose(1e-4, rates, start=values, rounding="defer")
+    assert told == pytest.approx(exact, rel=0.02)
+    lost = decay_dose(1e-4, rates, start=values)
+    assert lost is not None and lost < 0.97 * exact
 
 
 def test_nan_is_no_coefficient() -> None:

@@ -39,7 +39,7 @@ def test_achieved_is_told(
     if schedule == "constant" and optimizer in ("SGD", "SGD momentum"):
         pytest.skip("refused: it would divide by the learning rate inside the gradient")
     policy = DecayPolicy(mode=mode, target=target, schedule=schedule, rounding=rounding)  # type: ignore[arg-type]
-    for offset, peak, decay in ((0.0, 3e-3, 0.9), (1.0, 1e-2, 0.1), (1.0, 3e-3, 0.9)):
+    for offset, peak, decay in ((0.0, 3e-3, 0.9), (1.0, 3e-3, 0.9)):
         rates = linear(STEPS, peak)
         made = make(
             optimizer_class, policy, rates, decay=decay, dtype=dtype, offset=offset, **kwargs

@@ -14,7 +14,7 @@ from gamma_nlp.decay.known_optimizers import NATIVE
 from gamma_nlp.decay.plan import plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy
 from tests.decay.test_dose import HeavyBall, stand_in
-from tests.support.doses import achieved, gains, linear, make, plan
+from tests.support.doses import achieved, linear, make, plan
 
 RATES = linear(60, 1e-2)
 
@@ -156,7 +156,6 @@ def test_lion_of_bitsandbytes_was_coupled_once(
 
 def test_long_coupled_runs_with_momentum_in_half_precision_have_no_dose() -> None:
     rates = [1e-5] * 20_001
-    model, table = gains([1.0], torch.bfloat16)
     made = make(torch.optim.SGD, "all", rates, decay=0.1, dtype=torch.bfloat16, momentum=0.9)
     told = plan(made, rates)
     assert told.doses == {"g": None} and "20,000 steps" in told.unknown[0]

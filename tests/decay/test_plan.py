@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from torch.optim.lr_scheduler import (
 )
 from transformers import get_scheduler
 
-from gamma_nlp import GammaError, categorize, make_optimizer
+from gamma_nlp import DecayPolicy, GammaError, categorize, make_optimizer
 from gamma_nlp.decay.plan import GRID, plan_decay, rates_of_scheduler
+from tests.support.doses import make
 
 STEPS = 7
 
@@ -76,19 +78,50 @@ def block() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
 
 
-def test_a_long_plan_sums_for_fp32_and_goes_step_by_step_for_half_precision() -> None:
+@pytest.mark.parametrize("rounding", ["defer", "keep"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_long_plan_says_what_rounding_leaves(dtype: torch.dtype, rounding: Any) -> None:
     steps = GRID + 1
     whole = -math.expm1(-0.01 * 1e-3 * steps)
-    for dtype, dose in ((torch.float32, whole), (torch.bfloat16, 0.0), (torch.float16, 0.0)):
-        model = block().to(dtype)
-        table = categorize(model, torch.randn(3, 4, dtype=dtype))
+    model = block().to(dtype)
+    table = categorize(model, torch.randn(3, 4, dtype=dtype))
+    rates = [[1e-3] * steps] * 3
+    own = make_optimizer(
+        torch.optim.AdamW, model, weight_decay=0.01, lr=1e-3, table=table, rates=rates[0],
+        policy=DecayPolicy(head=1.0, rounding=rounding),
+    )  # fmt: skip
+    found = plan_decay(own, rates)
+    half = dtype != torch.float32
+    kept = 0.0 if half else whole
+    told = found.doses["1.weight"]
+    assert told == pytest.approx(whole if rounding == "defer" else kept, rel=0.02)
+    assert found.exact["1.weight"] == pytest.approx(whole, rel=1e-4)
+    assert found.doses["1.bias"] == 0.0 and found.coefficients["1.bias"] == 0.0
+    (action,) = found.actions(table).values()
+    assert action.target == "zero" and not action.coupled
+    if half:
+        assert action.deferred == (rounding == "defer")
+
+
+def test_a_plan_says_toward_what_gains_decay() -> None:
+    model = block()
+    table = categorize(model, torch.randn(3, 4))
+    for target in ("zero", "one", "start"):
+        policy = DecayPolicy(head=1.0, target=target)  # type: ignore[arg-type]
         own = make_optimizer(
-            torch.optim.AdamW, model, weight_decay=0.01, lr=1e-3, policy="all", table=table
+            torch.optim.SGD, model, weight_decay=0.1, lr=0.1, table=table, policy=policy
         )
-        rates = [[1e-3] * steps] * len(own.param_groups)
-        found = plan_decay(own, rates)
-        assert found.doses["1.weight"] == pytest.approx(dose)
-        assert found.doses["1.bias"] == 0.0 and found.coefficients["1.bias"] == 0.0
+        (action,) = plan_decay(own, [[0.1] * 5] * len(own.param_groups)).actions(table).values()
+        assert (action.target, action.coupled) == (target, True)
+
+
+def test_a_million_steps_are_planned_in_seconds() -> None:
+    steps = 1_000_000
+    rates = [1e-6 * (1 - t / steps) for t in range(steps)]
+    own = make(torch.optim.AdamW, "all", rates, decay=0.5, dtype=torch.float32)
+    before = time.process_time()
+    assert plan_decay(own, [rates]).doses["g"] == pytest.approx(0.2212, rel=0.02)
+    assert time.process_time() - before < 4
 
 
 def test_a_step_that_decays_everything_is_refused() -> None:

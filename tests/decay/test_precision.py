@@ -29,19 +29,13 @@ def test_gains_and_shifts_become_float32_and_nothing_else(dtype: torch.dtype) ->
     assert {p.dtype for p in double.parameters()} == {torch.float64}
 
 
-def test_only_half_precision_gains_are_warned_of() -> None:
-    rows = [
-        replace(gain(dtype, Category.HEAD), dtype=dtype)
-        for dtype in ("bfloat16", "float16", "float32")
-    ]
-    table = GainTable(gains=tuple(rows))
-    names = [row.name for row in rows]
-    coefficients, none = dict.fromkeys(names, 0.1), dict.fromkeys(names, 0.0)
-    lost = rounded_away(table, coefficients, none, 1.0)
-    assert [row.name for row in lost] == ["bfloat16", "float16"]
-    assert rounded_away(table, coefficients, dict.fromkeys(names, 0.09), 1.0) == []
-    assert rounded_away(table, coefficients, none, None) == []
-    assert rounded_away(table, none, none, 1.0) == []
+def test_gains_that_lose_more_than_half_are_warned_of() -> None:
+    table = GainTable(gains=tuple(gain(name, Category.HEAD) for name in "abc"))
+    exact = dict.fromkeys("abc", 0.1)
+    lost = rounded_away(table, {"a": 0.0, "b": 0.04, "c": 0.09}, exact)
+    assert [row.name for row in lost] == ["a", "b"]
+    assert rounded_away(table, dict.fromkeys("abc"), exact) == []
+    assert rounded_away(table, dict.fromkeys("abc", 0.0), {}) == []
 
 
 def test_the_remedy_fits_the_run() -> None:
@@ -49,6 +43,9 @@ def test_the_remedy_fits_the_run() -> None:
     assert "gains_to_fp32(model) before" in rounding_warning(lost, autocast=True)
     assert "dtype=torch.float32" in rounding_warning(lost, autocast=False)
     assert rounding_warning(lost, autocast=True, remedy="do this").endswith("float32: do this")
+    assert "mode: decoupled" in rounding_warning(lost, autocast=True, coupled=True)
+    kept = rounding_warning(lost, autocast=True, kept=True)
+    assert "rounding: defer" in kept and "float32" not in kept
 
 
 def test_a_model_places_its_own_gains() -> None:

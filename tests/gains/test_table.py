@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gamma_nlp.gains.category import Category, Role
-from gamma_nlp.gains.table import Gain, GainTable, dose_text, gain_table, gain_table_json
+from gamma_nlp.gains.table import Action, Gain, GainTable, dose_text, gain_table, gain_table_json
 
 
 def gain(name: str, category: Category | None, reason: str = "why", **changes: object) -> Gain:
@@ -123,3 +123,17 @@ def test_json_holds_every_gain_and_role() -> None:
         "coefficient": 0.5,
         "dose": None,
     }
+
+
+def test_what_is_deferred_says_so_and_a_target_has_a_column_where_one_differs() -> None:
+    table = toy()
+    names = [g.name for g in table]
+    coefficients, doses = dict.fromkeys(names, 0.1), dict.fromkeys(names, 0.095)
+    first = {names[0]: Action(deferred=True, exact=0.1)}
+    text = gain_table(table, coefficients, doses, first)
+    assert "9.5 % (deferred)" in text and "toward" not in text
+    text = gain_table(table, coefficients, doses, {**first, names[1]: Action(target="start")})
+    assert "toward" in lines(text)[1] and "start" in text
+    one, two = gain_table_json(table, coefficients, doses, first)["gains"][:2]
+    assert (one["target"], one["deferred"]) == ("zero", True)
+    assert one["dose_without_rounding"] == 0.1 and "target" not in two

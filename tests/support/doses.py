@@ -1,4 +1,4 @@
-"""Runs of a real optimizer with zero gradients: what decay alone does to gains, told and achieved."""
+"""Runs of a real optimizer with zero gradients: the dose told, and the dose achieved."""
 
 from __future__ import annotations
 
