@@ -155,6 +155,17 @@ def decay_groups(
     policy = DecayPolicy.load(policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
     say_without_effect(policy, table, trained_in(table, model))
+    say_other_mode(policy, native)
+    labels = {name: str(role) for name, role in table.roles.items()}
+    labels |= {gain.name: _label(gain) for gain in table}
+    plain = plain_names(labels)
+    named = trainable(model)
+    groups = planned_groups(named, decays, native=native, lr=lr, rates=rates)
+    return groups, {plain[name]: label for name, label in labels.items()}
+
+
+def say_other_mode(policy: DecayPolicy, native: Native) -> None:
+    """Log that a policy asks for a kind of decay that is not the optimizer's own."""
     if policy.mode not in ("native", native):
         logger.info(
             "policy %r asks for %s decay, and the optimizer's own is %s: a step hook decays every "
@@ -163,12 +174,6 @@ def decay_groups(
             policy.mode,
             native,
         )
-    labels = {name: str(role) for name, role in table.roles.items()}
-    labels |= {gain.name: _label(gain) for gain in table}
-    plain = plain_names(labels)
-    named = trainable(model)
-    groups = planned_groups(named, decays, native=native, lr=lr, rates=rates)
-    return groups, {plain[name]: label for name, label in labels.items()}
 
 
 def planned_groups(

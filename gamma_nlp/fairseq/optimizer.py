@@ -7,26 +7,31 @@ built, and tells the constructor the name of each tensor.
 import functools
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 from fairseq.logging import metrics
-from fairseq.optim import register_optimizer
+from fairseq.optim import AMPOptimizer, register_optimizer
 from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
+from fairseq.optim.fused_adam import FusedAdamV1
 from fairseq.trainer import Trainer
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.optimizer import attach, planned_groups
+from gamma_nlp.decay.optimizer import attach, planned_groups, say_other_mode
 from gamma_nlp.decay.plan import plan_decay
-from gamma_nlp.decay.saved_state import DECAY_KEYS
+from gamma_nlp.decay.policy import PRESETS, Native
+from gamma_nlp.decay.saved_state import DECAY_KEYS, PROGRESS_KEYS
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.fairseq.plan import UNFLATTEN, TrainerPlan, active, find_plan, make_plan, match
-from gamma_nlp.fairseq.schedule import rates_of_fairseq
 from gamma_nlp.gains.table import GainTable, dtype_name
 
 logger = logging.getLogger("gamma_nlp")
+
+NATIVE: Native = "decoupled"
+"""The kind of decay that fairseq's adam has by itself."""
 
 
 def _coefficient(category: str) -> Any:
@@ -42,8 +47,9 @@ class GammaAdamConfig(FairseqAdamConfig):
     decay_policy: str = field(
         default="guidelines",
         metadata={
-            "help": "which parameters --weight-decay acts on: guidelines, input_only, none, all, "
-            "all_params, or a policy file (.json, .yaml)"
+            "help": f"which parameters --weight-decay acts on: {', '.join(PRESETS)}, or a policy "
+            "file (.json, .yaml), which may also say toward what, how, and how it moves over the "
+            "run (target, mode, schedule, rounding)"
         },
     )
     decay_branch_last: Optional[float] = _coefficient("branch_last")  # noqa: UP045
@@ -60,17 +66,21 @@ class GammaAdam(FairseqAdam):
         self._plan = find_plan()
         self._tensors = list(params)
         named, self._flat = match(self._tensors, self._plan)
-        groups = planned_groups(named, self._plan.settings, native="decoupled", lr=float(cfg.lr[0]))
+        plan = self._plan
+        say_other_mode(plan.policy, NATIVE)
+        groups = planned_groups(named, plan.settings, native=NATIVE, lr=plan.peak, rates=plan.rates)
         super().__init__(cfg, groups)
-        coupled = any(group.get("gamma_mode") == "coupled" for group in groups)
-        if coupled and not isinstance(self._optimizer, Adam):
+        self._coupled = any(group.get("gamma_mode") == "coupled" for group in groups)
+        if self._coupled and not isinstance(self._optimizer, Adam):
             raise GammaError(
-                f"mode 'coupled' of policy {self._plan.policy.name!r} needs unscaled gradients, "
+                f"mode 'coupled' of policy {plan.policy.name!r} needs unscaled gradients, "
                 "which fairseq's fused adam never sees; add --use-old-adam"
             )
-        labels = {name: str(role) for name, role in self._plan.table.roles.items()}
-        labels |= {gain.name: str(gain.category or "unused") for gain in self._plan.table}
-        attach(self._optimizer, labels, self._plan.trainer._model)
+        if isinstance(self._optimizer, FusedAdamV1):
+            _let_the_hook_decay(self.param_groups)
+        labels = {name: str(role) for name, role in plan.table.roles.items()}
+        labels |= {gain.name: str(gain.category or "unused") for gain in plan.table}
+        attach(self._optimizer, labels, plan.trainer._model)
         # fairseq would restore moments by position; load_state_dict restores them by name.
         self._optimizer.disable_mem_eff_fp16_loading_hack = True
         self._updates = 0
@@ -96,7 +106,8 @@ class GammaAdam(FairseqAdam):
                 "names; add --reset-optimizer to start with fresh moments"
             )
         overrides = dict(optimizer_overrides or {})
-        if decay := sorted({*DECAY_KEYS, "params", "param_names"} & overrides.keys()):
+        own = {*DECAY_KEYS, *PROGRESS_KEYS, "params", "param_names"}
+        if decay := sorted(own & overrides.keys()):
             raise GammaError(
                 f"--optimizer-overrides: {', '.join(decay)} would erase the decay of the "
                 "categories; set --weight-decay and --decay-policy, which win over the checkpoint"
@@ -111,7 +122,7 @@ class GammaAdam(FairseqAdam):
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 # torch rounded the moments to the parameter's dtype; fairseq keeps them in float32.
                 if p.dtype in (torch.float16, torch.bfloat16) and saved[name] is not None:
-                    self._optimizer.state[p] = saved[name]
+                    self._optimizer.state[p] = _on(p.device, saved[name])
 
     def step(self, closure: Any = None, scale: float = 1.0, groups: Any = None) -> None:
         """Make one update; report the decay before the first."""
@@ -120,8 +131,26 @@ class GammaAdam(FairseqAdam):
         if self._updates == 0:
             self._announce()
         self._updates += 1
-        super().step(closure, scale, groups)
+        with self._gradients_told():
+            super().step(closure, scale, groups)
         self._log_norms()
+
+    @contextmanager
+    def _gradients_told(self) -> Iterator[None]:
+        """Tell the step hook how small gradients are: fairseq's --amp unscales them twice.
+
+        Adam steps by their ratio and does not mind; what coupled decay adds has to be as small.
+        """
+        wrapper = self._plan.trainer._optimizer
+        scaler = wrapper.scaler if isinstance(wrapper, AMPOptimizer) else None
+        if not self._coupled or scaler is None or not scaler.is_enabled():
+            yield
+            return
+        self._optimizer.grad_scale = 1 / scaler.get_scale()
+        try:
+            yield
+        finally:
+            del self._optimizer.grad_scale
 
     def _check_views(self) -> None:
         """Raise if fairseq swapped the flat tensor: the groups would train one left unread."""
@@ -135,8 +164,7 @@ class GammaAdam(FairseqAdam):
                 )
 
     def _announce(self) -> None:
-        trainer = self._plan.trainer
-        rates = rates_of_fairseq(trainer)
+        trainer, rates = self._plan.trainer, self._plan.rates
         by_group = None if rates is None else [rates] * len(self.param_groups)
         decay = plan_decay(self._optimizer, by_group)
         if not trainer.is_data_parallel_master:
@@ -163,6 +191,22 @@ class GammaAdam(FairseqAdam):
             norms = gain_norms(self._plan.trainer._model, self._plan.table)
             self._norms = (self._updates, norms)
         return round(self._norms[1][category], 5)
+
+
+def _on(device: torch.device, state: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter's state on a device; fairseq reads checkpoints to the CPU."""
+    return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+
+
+def _let_the_hook_decay(groups: list[dict[str, Any]]) -> None:
+    """Let the hook do all decay toward other centers than 0.
+
+    apex's older fused kernel decays by the step size after bias correction, not by the learning
+    rate. Moving the center of such decay needs to know it; toward 0 it stays as stock adam's.
+    """
+    for group in groups:
+        if group.get("gamma_part") == "center":
+            group["gamma_part"] = "all"
 
 
 def _as_trained(plan: TrainerPlan, groups: Any) -> GainTable:

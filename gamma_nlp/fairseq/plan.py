@@ -18,7 +18,8 @@ from torch import nn
 
 from gamma_nlp.decay.effect import decayed_gains, say_without_effect
 from gamma_nlp.decay.groups import Decay, assign
-from gamma_nlp.decay.policy import CATEGORY_KEYS, DecayPolicy, decayed_categories
+from gamma_nlp.decay.policy import CATEGORY_KEYS, NORMALIZED, DecayPolicy, decayed_categories
+from gamma_nlp.decay.schedule import RAMPS
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains import roles
 from gamma_nlp.gains.placement import categorize
@@ -30,7 +31,18 @@ OPTIONS = {key: f"decay_{key}" for key in CATEGORY_KEYS}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerPlan:
-    """The decay of every parameter that a trainer trains, by name, in the trainer's order."""
+    """The decay of every parameter that a trainer trains, by name, in the trainer's order.
+
+    Attributes:
+        trainer: Of fairseq.
+        table: The gains of its model.
+        policy: What ``--decay-policy`` names.
+        weight_decay: What ``--weight-decay`` says.
+        settings: The decay of each parameter.
+        parameters: Those that are trained.
+        rates: The learning rate of every update; ``None`` where it is unknown.
+        peak: The largest learning rate.
+    """
 
     trainer: Any
     table: GainTable
@@ -38,6 +50,8 @@ class TrainerPlan:
     weight_decay: float
     settings: Mapping[str, Decay]
     parameters: Mapping[str, nn.Parameter]
+    rates: list[float] | None
+    peak: float
 
 
 _ACTIVE: list[TrainerPlan] = []
@@ -71,9 +85,11 @@ def make_plan(trainer: Any) -> TrainerPlan:
     """Place the gains of a trainer's model and decide the decay of every trained parameter.
 
     Raises:
-        GammaError: The run shards its parameters, a gain cannot be placed, the policy is bad, or
-            the user named a category that the model lacks.
+        GammaError: The run shards its parameters, a gain cannot be placed, the policy is bad, the
+            user named a category that the model lacks, or a ramp has no end.
     """
+    from gamma_nlp.fairseq import schedule
+
     options, shared = trainer.cfg.optimizer, trainer.cfg.distributed_training
     if trainer.is_fsdp or shared.zero_sharding != "none":
         raise GammaError(
@@ -86,17 +102,24 @@ def make_plan(trainer: Any) -> TrainerPlan:
     _check_number("weight_decay", options.weight_decay)
     for key, value in coefficients.items():
         _check_number(OPTIONS[key], value)
-    table = _with_criterion(place_gains(trainer), trainer)
+    table = _with_criterion(place_gains(trainer, policy), trainer)
     _check_named(table, coefficients, options.decay_policy)
     parameters = {n: p for n, p in named_parameters(trainer).items() if p.requires_grad}
     decay = float(options.weight_decay)
+    rates = schedule.rates_of_fairseq(trainer)
+    settings = _settings(table, policy, decay, coefficients, parameters.keys())
+    if rates is None:
+        updates = schedule.updates_of_fairseq(trainer)
+        settings = _with_ends(settings, parameters.keys(), updates, options.decay_policy)
     return TrainerPlan(
         trainer=trainer,
         table=table,
         policy=policy,
         weight_decay=decay,
-        settings=_settings(table, policy, decay, coefficients, parameters.keys()),
+        settings=settings,
         parameters=parameters,
+        rates=rates,
+        peak=max(rates) if rates else schedule.peak_of_fairseq(trainer),
     )
 
 
@@ -129,13 +152,17 @@ def named_parameters(trainer: Any) -> dict[str, nn.Parameter]:
     return named
 
 
-def place_gains(trainer: Any) -> GainTable:
+def place_gains(trainer: Any, policy: DecayPolicy) -> GainTable:
     """Return the gain table of a trainer's model, by name table or else by one forward pass.
+
+    A policy that asks which weights a norm follows needs the forward pass.
 
     Raises:
         GammaError: No name table knows the model, and the graph cannot place its gains.
     """
     trainer.model  # noqa: B018  wraps the model and moves it to its device
+    if NORMALIZED in policy.schedules:
+        return categorize(trainer._model, _example(trainer), method="graph")
     try:
         return categorize(trainer._model, method="table")
     except GammaError:
@@ -149,8 +176,9 @@ def _example(trainer: Any) -> Any:
     loaded = [dataset for dataset in trainer.task.datasets.values() if len(dataset)]
     if not loaded:
         raise GammaError(
-            f"no name table knows {type(trainer._model).__name__}, and no dataset is loaded to "
-            "run it once; drop --disable-validation and name a --valid-subset"
+            f"{type(trainer._model).__name__} has to run once, because no name table knows it or "
+            f"the policy has schedules[{NORMALIZED!r}], and no dataset is loaded to run it on; "
+            "drop --disable-validation and name a --valid-subset"
         )
     with data_utils.numpy_seed(0), torch.random.fork_rng(devices=[]):
         batch, _ = trainer._prepare_sample(loaded[0].collater([loaded[0][0]]))
@@ -212,6 +240,31 @@ def _settings(
             setting = settings[gain.name]
             settings[gain.name] = dataclasses.replace(setting, coefficient=coefficient)
     return settings
+
+
+def _with_ends(
+    settings: Mapping[str, Decay], trained: Collection[str], updates: int | None, source: str
+) -> dict[str, Decay]:
+    """Return the decays with the length of their ramps, where no learning rates tell it.
+
+    Raises:
+        GammaError: Nothing tells it.
+    """
+    result = dict(settings)
+    for name in trained:
+        decay = settings[name]
+        ramp = decay.schedule
+        if ramp.kind not in RAMPS or ramp.steps or not decay.coefficient:
+            continue
+        if updates is None:
+            raise GammaError(
+                f"--decay-policy {source}: the {ramp.kind} schedule of {name} ends with the run, "
+                "and no option says when; add --max-update N, or write in the policy file "
+                f"{{kind: {ramp.kind}, end: {ramp.end:g}, steps: N}}"
+            )
+        ramp = dataclasses.replace(ramp, steps=updates)
+        result[name] = dataclasses.replace(decay, schedule=ramp)
+    return result
 
 
 def match(params: list[torch.Tensor], plan: TrainerPlan) -> tuple[dict[str, nn.Parameter], bool]:
