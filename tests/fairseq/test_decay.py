@@ -15,10 +15,10 @@ from tests.support.fairseq_runs import ADAM, PRECISIONS, Session, is_gain, need_
 
 need_fairseq()
 
-IWSLT14 = """
-    --optimizer gamma_adam --weight-decay 1e-4 --lr 5e-4 --lr-scheduler inverse_sqrt
-    --warmup-updates 4000 --max-update 50000
-""".split()
+IWSLT14 = [
+    *("--optimizer", "gamma_adam", "--weight-decay", 1e-4, "--lr", 5e-4),
+    *("--lr-scheduler", "inverse_sqrt", "--warmup-updates", 4000, "--max-update", 50_000),
+]
 SMALL = ["--weight-decay", 1e-4]  # of which rounding would take a part
 
 

@@ -26,7 +26,9 @@ need_fairseq()
 
 
 @pytest.mark.usefixtures("flat_on_cpu")
-@pytest.mark.parametrize("precision", ["float32", "memory-efficient", "flat"])
+@pytest.mark.parametrize(
+    "precision", ["float32", "memory-efficient", "memory-efficient-bf16", "flat"]
+)
 def test_states_follow_their_names_and_the_present_policy_decides(
     begin: Callable[..., Session], precision: str
 ) -> None:
@@ -127,6 +129,7 @@ TOWARD_START = {"target": "start", "schedule": {"kind": "cosine", "end": 0.1}}
     [
         ("float32", 1e-6, 2, 4),  # all of it is due at the last update
         ("memory-efficient", 0.02, 25, 15),  # some of it at the thirtieth
+        ("memory-efficient-bf16", 0.1, 12, 8),
     ],
 )
 def test_deferred_decay_targets_and_ramps_go_on_where_they_were(
