@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import math
 from typing import Any
 
 import torch
 from fairseq.optim import FairseqOptimizer, lr_scheduler
+from omegaconf import DictConfig, OmegaConf
 
 SCORED = ("reduce_lr_on_plateau", "pass_through", "manual")
 """Schedules that follow validation scores, or leave the learning rate to something else."""
@@ -65,7 +67,11 @@ def updates_of_fairseq(trainer: Any) -> int | None:
 
 def _throwaway(cfg: Any) -> tuple[Any, StandIn]:
     stand_in = StandIn(float(cfg.optimization.lr[0]))
-    return lr_scheduler.build_lr_scheduler(copy.deepcopy(cfg.lr_scheduler), stand_in), stand_in
+    scheduler = lr_scheduler.build_lr_scheduler(copy.deepcopy(cfg.lr_scheduler), stand_in)
+    if isinstance(getattr(scheduler, "cfg", None), DictConfig):  # slow to read at every update
+        options: Any = OmegaConf.to_container(scheduler.cfg)
+        scheduler.cfg = argparse.Namespace(**options)
+    return scheduler, stand_in
 
 
 def _updates_of_an_epoch(trainer: Any) -> int | None:
