@@ -18,7 +18,7 @@ from gamma_nlp.errors import GammaError, one_line
 
 if TYPE_CHECKING:
     from gamma_nlp.decay.groups import Decay
-    from gamma_nlp.gains.table import GainTable
+    from gamma_nlp.gains.table import Action, GainTable
 
 LINEAR = "linear"
 MOST_STEPS = 10_000_000
@@ -64,20 +64,22 @@ def run(arguments: argparse.Namespace) -> int:
     except GammaError as error:  # name the option as it is typed
         raise GammaError(str(error).replace("weight_decay", "--weight-decay")) from error
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}
-    doses = None if rates is None else _doses(table, settings, rates)
+    doses, actions = None, None
+    if rates is not None:
+        doses, actions = _planned(table, settings, rates)
     if arguments.json:
         plan = {"policy": chosen.name, "weight_decay": arguments.weight_decay}
-        print_json({**gain_table_json(table, coefficients, doses), **plan})
+        print_json({**gain_table_json(table, coefficients, doses, actions), **plan})
         return 0
-    print(gain_table(table, coefficients, doses, full=arguments.full))
+    print(gain_table(table, coefficients, doses, actions, full=arguments.full))
     print(f"\npolicy {chosen.name}, weight decay {arguments.weight_decay:g}, mode {chosen.mode}")
     if rates is None:
         print("dose: add --lr and --steps to see how far decay alone would pull each gain")
     else:
         print(
-            f"dose: pull of decay alone over {arguments.steps} steps of AdamW, peak lr "
-            f"{arguments.lr:g}, {arguments.schedule or LINEAR} schedule, {arguments.warmup or 0} "
-            "warm-up steps"
+            f"dose: pull of decay alone over {arguments.steps} steps of AdamW, from a "
+            f"gain of 1; peak lr {arguments.lr:g}, {arguments.schedule or LINEAR} schedule, "
+            f"{arguments.warmup or 0} warm-up steps"
         )
     return 0
 
@@ -130,26 +132,36 @@ def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
     return None if rates is None else rates[0]
 
 
-def _doses(
+def _planned(
     table: GainTable, settings: dict[str, Decay], rates: Sequence[float]
-) -> dict[str, float | None]:
-    """Return the dose of each gain; gains that are treated alike are computed once."""
+) -> tuple[dict[str, float | None], dict[str, Action]]:
+    """Return dose and kind of decay of each gain; gains that are treated alike are computed once.
+
+    The optimizer is taken to be AdamW, and every gain to start at 1: no weights are loaded.
+    """
     import torch
 
-    from gamma_nlp.decay.dose import decay_dose
+    from gamma_nlp.decay.dose import Dose, planned_dose
+    from gamma_nlp.decay.plan import target_of
+    from gamma_nlp.gains.table import Action
 
-    known: dict[tuple[Any, ...], float | None] = {}
-    doses = {}
+    known: dict[tuple[Any, ...], tuple[Dose, bool]] = {}
+    doses: dict[str, float | None] = {}
+    actions: dict[str, Action] = {}
+    lrs = torch.tensor(rates, dtype=torch.float64)
     for gain in table:
-        setting = settings[gain.name]
-        key = (setting.coefficient, setting.mode, gain.dtype, gain.offset)
+        decay = settings[gain.name]
+        key = (decay, gain.dtype, gain.offset)
         if key not in known:
-            known[key] = decay_dose(
-                setting.coefficient,
-                rates,
-                dtype=getattr(torch, gain.dtype),
-                mode="coupled" if setting.mode == "coupled" else "decoupled",  # AdamW's own
-                offset=gain.offset,
+            value = torch.tensor([1.0 - gain.offset], dtype=getattr(torch, gain.dtype))
+            known[key] = planned_dose(value, decay, lrs)
+        dose, is_deferred = known[key]
+        doses[gain.name] = dose.told
+        if decay.coefficient:
+            actions[gain.name] = Action(
+                target=target_of(decay.center, gain.offset),
+                deferred=is_deferred,
+                coupled=decay.mode == "coupled",
+                exact=dose.exact,
             )
-        doses[gain.name] = known[key]
-    return doses
+    return doses, actions

@@ -50,6 +50,7 @@ def announce(
         remedy: How to keep gains in float32, where the Trainer's own ways do not apply.
     """
     coefficients, doses = plan.of_gains(table)
+    actions = plan.actions(table)
     rates = "unknown" if plan.rate_sum is None else f"{plan.rate_sum:.4g}"
     logger.info(
         "decay policy %r, weight_decay %g, %s, sum of learning rates %s\n%s%s",
@@ -57,7 +58,7 @@ def announce(
         weight_decay,
         optimizer,
         rates,
-        gain_table(table, coefficients, doses),
+        gain_table(table, coefficients, doses, actions),
         "".join(f"\nno dose: {why}" for why in plan.unknown),
     )
     record = {
@@ -67,12 +68,14 @@ def announce(
         "training_steps": steps,
         "sum_of_learning_rates": plan.rate_sum,
         "no_dose_because": list(plan.unknown),
-        **gain_table_json(table, coefficients, doses),
+        **gain_table_json(table, coefficients, doses, actions),
     }
     write_json(folder / "gain_table.json", record)
-    lost = rounded_away(table, coefficients, doses, plan.rate_sum)
-    if lost:
-        logger.warning(rounding_warning(lost, autocast, remedy))
+    exact = {name: action.exact for name, action in actions.items()}
+    lost = rounded_away(table, doses, exact)
+    for coupled in (False, True):
+        if own := [gain for gain in lost if actions[gain.name].coupled == coupled]:
+            logger.warning(rounding_warning(own, autocast, remedy, kept=not coupled))
 
 
 def gain_norms(model: nn.Module, table: GainTable) -> dict[str, float]:

@@ -11,6 +11,7 @@ No copy of a parameter is kept, nothing is drawn at random, and tensors stay on 
 
 from __future__ import annotations
 
+import bisect
 import math
 from typing import Any
 
@@ -80,3 +81,26 @@ def due(
     group["gamma_due"] = torch.where(apply, torch.zeros_like(total), total)
     group["gamma_taken"] = taken + apply
     return torch.where(apply, -torch.expm1(-total), torch.zeros_like(total)).float()
+
+
+def planned(shares: Tensor, *, share: float, last: int) -> list[float]:
+    """Return the shares that :func:`due` applies over a run, in order.
+
+    Args:
+        shares: lr * coefficient of every step.
+        share: The mean share that is applied at once.
+        last: The step at which everything is applied; 0 for none.
+    """
+    total = torch.log1p(-shares.double()).neg().cumsum(0).tolist()
+    end = min(last, len(total)) - 1 if last else -1
+    applied: list[float] = []
+    at, before = 0, 0.0
+    while at < len(total):
+        found = bisect.bisect_left(total, before + threshold(share, len(applied)), lo=at)
+        if at <= end < found:
+            found = end
+        if found == len(total):
+            break
+        applied.append(-math.expm1(before - total[found]))
+        at, before = found + 1, total[found]
+    return applied

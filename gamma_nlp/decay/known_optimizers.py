@@ -7,11 +7,16 @@ by which law: how far it decays over a run stays unknown.
 
 from __future__ import annotations
 
+import importlib.metadata
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
+from gamma_nlp.decay.momentum import Momentum
 from gamma_nlp.decay.policy import Native
 from gamma_nlp.errors import GammaError
 
@@ -25,6 +30,24 @@ def _family(module: str, names: str) -> list[str]:
 
 
 _BNB_BITS = ("", "8bit", "32bit")
+_LION_FIXED = (0, 50)
+"""The version from which bitsandbytes' 32-bit Lion shrinks the parameter (pull request #1993);
+before, it added the decay to the gradient, whose sign it takes."""
+
+
+def _bitsandbytes() -> tuple[int, ...]:
+    """Return the first two numbers of the installed version; the newest if it is unknown."""
+    try:
+        version = importlib.metadata.version("bitsandbytes")
+    except importlib.metadata.PackageNotFoundError:
+        return _LION_FIXED
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _of_lion(kwargs: Mapping[str, Any]) -> Native:
+    return "decoupled" if _bitsandbytes() >= _LION_FIXED else "coupled"
+
+
 _COUPLED = [
     *_family("torch.optim.sgd", "SGD"),
     *_family("torch.optim.rmsprop", "RMSprop"),
@@ -49,10 +72,11 @@ _DECOUPLED = [
     # bitsandbytes shrinks the parameter in its Adam kernels too, whatever the name says.
     *(
         f"bitsandbytes.optim.{name.lower()}.{paged}{name}{bits}"
-        for name in ("Adam", "AdamW", "Lion", "AdEMAMix")
+        for name in ("Adam", "AdamW", "AdEMAMix")
         for paged in ("", "Paged")
         for bits in _BNB_BITS
     ),
+    *(f"bitsandbytes.optim.lion.{paged}Lion8bit" for paged in ("", "Paged")),
 ]
 NATIVE: Mapping[str, Native | Callable[[Mapping[str, Any]], Native]] = {
     **dict.fromkeys(_COUPLED, "coupled"),
@@ -60,6 +84,11 @@ NATIVE: Mapping[str, Native | Callable[[Mapping[str, Any]], Native]] = {
     **{
         f"torch.optim.{name.lower()}.{name}": _by_flag("decoupled_weight_decay", False)
         for name in ("Adam", "NAdam", "RAdam")
+    },
+    **{
+        f"bitsandbytes.optim.lion.{paged}Lion{bits}": _of_lion
+        for paged in ("", "Paged")
+        for bits in ("", "32bit")
     },
     "apex.optimizers.fused_adam.FusedAdam": _by_flag("adam_w_mode", True),
 }
@@ -157,7 +186,52 @@ def unknown_law(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
         return f"{name} makes a learning rate of its own for each parameter"
     if mode_of(optimizer, group) == "coupled" and is_adaptive(optimizer):
         return f"{name} divides coupled decay by the size of the gradients"
+    if name.endswith("Lion8bit") and _bitsandbytes() < _LION_FIXED and not _hooked(group):
+        return (
+            f"{name} of bitsandbytes before 0.50 decays tensors of fewer than 4096 elements by "
+            "another law than larger ones"
+        )
     return None
+
+
+def _hooked(group: Mapping[str, Any]) -> bool:
+    return group.get("gamma_part", "center") != "center"
+
+
+def factor_of(
+    optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor
+) -> torch.dtype | None:
+    """Return the dtype that 1 - a is rounded to where decoupled decay multiplies by it.
+
+    ``None`` where a * w is subtracted.
+    """
+    on_cpu = parameter.device.type == "cpu"  # where torch rounds a factor as it does a tensor
+    product = parameter.dtype if on_cpu else torch.float32
+    if _hooked(group):
+        return product
+    family, _, _ = qualified(type(optimizer)).partition(".")
+    if family == "torch" and group.get("fused"):
+        return torch.float32 if on_cpu else None
+    return {"torch": product, "bitsandbytes": torch.float32}.get(family)
+
+
+def momentum_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> Momentum:
+    """Return how coupled decay passes through an optimizer that is not adaptive."""
+    if qualified(type(optimizer)).startswith("bitsandbytes."):
+        # Its SGD keeps the momentum where its Adam keeps the first beta, ignores dampening and
+        # nesterov, and computes in float32.
+        return Momentum(
+            values=float(group.get("betas", (0.0,))[0]), wide=True, buffer=torch.float32
+        )
+    momentum = float(group.get("momentum", 0.0) or 0.0)
+    on_cpu, fused = parameter.device.type == "cpu", bool(group.get("fused"))
+    return Momentum(
+        values=momentum,
+        dampening=float(group.get("dampening", 0.0)) if momentum else 0.0,
+        nesterov=bool(group.get("nesterov", False)),
+        scalar=parameter.dtype if on_cpu and not fused else torch.float32,
+        wide=fused,
+    )
 
 
 def _shown(given: object) -> str:

@@ -6,9 +6,7 @@ decay is lost entirely.
 
 from __future__ import annotations
 
-import math
-import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -17,8 +15,6 @@ from gamma_nlp.errors import listed
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable
-
-LOW_PRECISION = ("bfloat16", "float16")
 
 
 def gains_to_fp32(model: nn.Module, table: GainTable | None = None) -> nn.Module:
@@ -45,19 +41,8 @@ def gains_to_fp32(model: nn.Module, table: GainTable | None = None) -> nn.Module
     return model
 
 
-def _to_bfloat16(value: float) -> float:
-    (bits,) = struct.unpack("<I", struct.pack("<f", value))
-    bits += 0x7FFF + ((bits >> 16) & 1)  # to nearest, ties to even
-    return float(struct.unpack("<f", struct.pack("<I", bits & 0xFFFF0000))[0])
-
-
-ROUND: Mapping[torch.dtype, Callable[[float], float]] = {
-    torch.float64: lambda value: value,
-    torch.float32: lambda value: struct.unpack("<f", struct.pack("<f", value))[0],
-    torch.float16: lambda value: struct.unpack("<e", struct.pack("<e", value))[0],
-    torch.bfloat16: _to_bfloat16,
-}
-"""Round a number to a dtype, without making a tensor of it."""
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""The dtypes whose rounding is known."""
 
 
 def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
@@ -67,30 +52,49 @@ def lost_to_rounding(dose: float | None, exact: float | None) -> bool:
 
 def rounded_away(
     table: GainTable,
-    coefficients: Mapping[str, float],
     doses: Mapping[str, float | None],
-    rate_sum: float | None,
+    exact: Mapping[str, float | None],
 ) -> list[Gain]:
-    """Return the gains that lose more than half of their dose to half precision."""
-    if rate_sum is None:
-        return []
-    return [
-        gain
-        for gain in table
-        if gain.dtype in LOW_PRECISION
-        and lost_to_rounding(doses[gain.name], -math.expm1(-coefficients[gain.name] * rate_sum))
-    ]
+    """Return the gains that lose more than half of their dose to rounding.
+
+    Args:
+        table: The gains.
+        doses: By name.
+        exact: What they were without rounding.
+    """
+    return [gain for gain in table if lost_to_rounding(doses[gain.name], exact.get(gain.name))]
 
 
-def rounding_warning(lost: Sequence[Gain], autocast: bool, remedy: str | None = None) -> str:
-    """Return the warning about gains that cannot decay, with the remedy."""
+def rounding_warning(
+    lost: Sequence[Gain], autocast: bool, remedy: str | None = None, *, kept: bool = False
+) -> str:
+    """Return the warning about gains that cannot decay, with the remedy.
+
+    Args:
+        lost: The gains.
+        autocast: Whether the forward pass casts by itself.
+        remedy: How to keep gains in float32, where the usual ways do not apply.
+        kept: Whether the policy's ``rounding: keep`` is why.
+    """
     dtypes = ", ".join(sorted({gain.dtype for gain in lost}))
-    if remedy is None and autocast:
-        remedy = "call gamma_nlp.gains_to_fp32(model) before making the trainer"
-    elif remedy is None:
-        remedy = "load the model with dtype=torch.float32 and train with bf16=True (autocast)"
+    if kept:
+        remedy = "Write rounding: defer in the policy, which is the default"
+    elif remedy is not None:
+        remedy = f"Keep the gains in float32: {remedy}"
+    elif autocast:
+        remedy = (
+            "Keep the gains in float32: call gamma_nlp.gains_to_fp32(model) before making the "
+            "trainer"
+        )
+    else:
+        remedy = (
+            "Keep the gains in float32: load the model with dtype=torch.float32 and train with "
+            "bf16=True (autocast)"
+        )
+    if not kept:
+        remedy += "; or choose mode: decoupled, whose decay can be deferred"
     return (
         f"rounding to {dtypes} cancels the decay of {len(lost)} gains ("
         f"{listed(gain.name for gain in lost)}): each step is smaller than half a unit in the "
-        f"last place, so they stay as if they had no decay. Keep the gains in float32: {remedy}"
+        f"last place, so they stay as if they had no decay. {remedy}"
     )

@@ -6,16 +6,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+import torch.distributed
+from torch import nn
 
-from gamma_nlp.decay.deferred import MOVED, share_of
+from gamma_nlp.decay.deferred import share_of
 from gamma_nlp.decay.groups import Decay
+from gamma_nlp.decay.laws import Law, Steps, pulls
 from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.samples import Sample, sample, spread
+from gamma_nlp.decay.schedule import multipliers
 
 TOLERATED = 0.02
 """The part of a dose that rounding may take or add."""
 
-_SAMPLE = 1024
+UNPLANNED = 1_000
+"""So many steps at one learning rate stand for a run of unknown length."""
 
 
 def with_deferral(
@@ -25,35 +30,90 @@ def with_deferral(
     native: Native,
     rates: Sequence[float],
 ) -> dict[str, Decay]:
-    """Return the decays, deferred where rounding would take more than 2 % of the dose.
+    """Return the decays, deferred where rounding would take or add more than 2 % of the dose.
 
-    Coupled decay is not: it acts together with the gradient.
+    Coupled decay is not: it acts together with the gradient. The parameters' own values decide,
+    but where several processes must decide alike, and may hold different parts of them.
 
     Args:
-        named: The parameters; their own values decide.
+        named: The parameters.
         decays: The decay of each.
         native: The optimizer's own kind.
-        rates: Learning rates of the run.
+        rates: Learning rates of the run; a single one if its length is not known.
     """
     result = dict(decays)
+    if not len(rates):
+        return result
+    lrs = torch.tensor([*rates] * (UNPLANNED if len(rates) == 1 else 1), dtype=torch.float64)
+    own_values = not _several_processes()
+    alike: dict[tuple[Decay, torch.dtype, bool], list[str]] = {}
     for name, parameter in named.items():
         decay = decays[name]
         mode = native if decay.mode == "native" else decay.mode
-        if mode == "coupled" or decay.rounding == "keep" or not decay.coefficient or not rates:
+        if mode == "coupled" or decay.rounding == "keep" or not decay.coefficient:
             continue
-        share = share_of(parameter.dtype, to_start=decay.center == "start")
-        if share and abs(_lost(parameter, decay, max(rates))) > TOLERATED:
-            result[name] = dataclasses.replace(decay, share=share)
+        if share_of(parameter.dtype):
+            key = (decay, parameter.dtype, parameter.device.type == "cpu")
+            alike.setdefault(key, []).append(name)
+    for (decay, dtype, on_cpu), names in alike.items():
+        samples = [sample(named[n]) if own_values else spread(dtype) for n in names]
+        hooked = decay.mode not in ("native", native)
+        lost = _lost(samples, decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
+        share = share_of(dtype, to_start=decay.center == "start")
+        for name, part in zip(names, lost, strict=True):
+            if part > TOLERATED:
+                result[name] = dataclasses.replace(decay, share=share)
     return result
 
 
-@torch.no_grad()
-def _lost(parameter: Tensor, decay: Decay, rate: float) -> float:
-    """Return the part of one step of decay that rounding takes, in the mean over elements."""
-    w = parameter.detach().flatten()
-    w = w[:: max(1, w.numel() // _SAMPLE)].double()
-    away = w * MOVED if decay.center == "start" else w - decay.center
-    whole = rate * decay.coefficient * away
-    done = w - (w - whole).to(parameter.dtype).double()
-    total = whole.abs().sum()
-    return float(1 - (done * whole.sign()).sum() / total) if total else 0.0
+def deferred_share(values: torch.Tensor, decay: Decay, lrs: torch.Tensor, *, hooked: bool) -> float:
+    """Return the share that decay of one parameter is deferred by; 0 where it is not."""
+    dtype = values.dtype
+    share = share_of(dtype, to_start=decay.center == "start")
+    if not share:
+        return 0.0
+    on_cpu = values.device.type == "cpu"
+    (lost,) = _lost([sample(values)], decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
+    return share if lost > TOLERATED else 0.0
+
+
+def _several_processes() -> bool:
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return ready and torch.distributed.get_world_size() > 1
+
+
+def _lost(
+    samples: Sequence[Sample],
+    decay: Decay,
+    dtype: torch.dtype,
+    lrs: torch.Tensor,
+    *,
+    hooked: bool,
+    on_cpu: bool,
+) -> list[float]:
+    """Return the part of each dose that rounding takes or adds, by the worse of two ways.
+
+    Optimizers multiply by 1 - a, which is rounded, or subtract a times the parameter.
+    """
+    schedule = decay.schedule
+    factors = multipliers(
+        schedule.kind,
+        lrs,
+        peak=float(lrs.max()),
+        end=schedule.end,
+        steps=schedule.steps or len(lrs),
+    )
+    steps = Steps(lrs=lrs, coefficients=decay.coefficient * factors)
+    if float(steps.shares.max()) >= 1:
+        return [0.0] * len(samples)  # refused when the dose is told, or at the first step
+    laws = [
+        Law(dtype=dtype, center=decay.center, hooked=hooked, factor=factor)
+        for factor in (dtype if on_cpu else torch.float32, None)
+    ]
+    exact = pulls(samples, laws[0], steps, exactly=True)
+    worst = [0.0] * len(samples)
+    for law in laws:
+        for number, (got, whole) in enumerate(zip(pulls(samples, law, steps), exact, strict=True)):
+            if got is not None and whole:
+                worst[number] = max(worst[number], abs(got / whole - 1))
+    return worst

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor
 
 from gamma_nlp.errors import GammaError, close_to, shown
@@ -107,4 +108,27 @@ def multiplier(
         return 1.0
     done = min(step / max(steps - 1, 1), 1.0)
     left = (1 + math.cos(math.pi * done)) / 2 if kind == "cosine" else 1 - done
+    return end + (1 - end) * left
+
+
+def multipliers(
+    kind: str, lrs: Tensor, *, peak: float, end: float, steps: int, first: int = 0
+) -> Tensor:
+    """Return :func:`multiplier` of every step of a run with the learning rates ``lrs``.
+
+    Args:
+        kind: As in :class:`Schedule`.
+        lrs: Of each step.
+        peak: The largest learning rate of the run.
+        end: Where a ramp ends.
+        steps: How many steps the ramp has.
+        first: How many steps were made before.
+    """
+    if kind in ("lr_squared", "constant"):
+        return torch.as_tensor(multiplier(kind, lrs, peak=peak, end=end, step=0, steps=steps))
+    if kind not in RAMPS:
+        return torch.ones_like(lrs)
+    done = torch.arange(first, first + len(lrs), dtype=lrs.dtype) / max(steps - 1, 1)
+    done = done.clamp(max=1.0)
+    left = (1 + (math.pi * done).cos()) / 2 if kind == "cosine" else 1 - done
     return end + (1 - end) * left

@@ -97,14 +97,34 @@ PLACES = {
     "unused": "the forward pass never reaches it",
 }
 
+
+@dataclass(frozen=True, kw_only=True)
+class Action:
+    """How decay acts on one gain, besides its coefficient and its dose.
+
+    Attributes:
+        target: What it decays toward: ``zero``, ``one`` or ``start``.
+        deferred: Whether decay is gathered, because rounding would cancel it.
+        coupled: Whether decay is in the gradient.
+        exact: The dose if nothing were rounded; ``None`` where it is unknown.
+    """
+
+    target: str = "zero"
+    deferred: bool = False
+    coupled: bool = False
+    exact: float | None = None
+
+
 Coefficients = Mapping[str, float] | None
 Doses = Mapping[str, float | None] | None
+Actions = Mapping[str, Action] | None
 
 
 def gain_table(
     table: GainTable,
     coefficients: Coefficients = None,
     doses: Doses = None,
+    actions: Actions = None,
     *,
     full: bool = False,
 ) -> str:
@@ -115,14 +135,18 @@ def gain_table(
         coefficients: Decay coefficients by parameter name; adds a column.
         doses: Predicted pulls of the planned run by parameter name, 0.1 for 10 %, ``None`` where
             there is no closed form; adds a column.
+        actions: How decay acts, by the name of each gain that decays; adds the column ``toward``
+            where one decays toward anything but zero.
         full: Give every gain its own row; otherwise layers that agree share one. Add the other
             parameters whose role has a reason.
     """
     columns = ["category", "kind", "offset", "dtype"]
     columns += ["coefficient"] if coefficients is not None else []
+    elsewhere = any(action.target != "zero" for action in (actions or {}).values())
+    columns += ["toward"] if elsewhere else []
     columns += ["dose"] if doses is not None else []
     columns += ["source"]
-    cells = {gain.name: _cells(gain, coefficients, doses) for gain in table}
+    cells = {gain.name: _cells(gain, coefficients, doses, actions) for gain in table}
     rows = [
         Row(name=gain.name, key=tuple(cells[gain.name][c] for c in columns), reason=gain.reason)
         for gain in table
@@ -137,7 +161,7 @@ def gain_table(
     lines = [[row.name, str(row.count), *row.key, str(numbers[row.reason])] for row in shown]
     parts = [f"{table.model}: {_count(len(table), 'gain')}"] if table.model else []
     parts += [align(["gain", "n", *columns, "why"], lines, right=_NUMBERS)]
-    parts += ["", _summary(table, cells, [c for c in columns if c in ("coefficient", "dose")])]
+    parts += ["", _summary(table, cells, [c for c in columns if c in _PLANNED])]
     parts += ["", "why", *(f"  {number}  {reason}" for reason, number in numbers.items())]
     parts += others
     return "\n".join(parts)
@@ -152,11 +176,18 @@ def _others(table: GainTable) -> list[str]:
     return ["", align(["no gain", "n", "role", "why"], lines, right={"n"})] if lines else []
 
 
+_PLANNED = ("coefficient", "toward", "dose")
 _NUMBERS = {"n", "offset", "why", "coefficient", "dose"}
 
 
-def _cells(gain: Gain, coefficients: Coefficients, doses: Doses) -> dict[str, str]:
+def _cells(
+    gain: Gain, coefficients: Coefficients, doses: Doses, actions: Actions
+) -> dict[str, str]:
     coefficient = None if coefficients is None else coefficients[gain.name]
+    action = (actions or {}).get(gain.name)
+    dose = "" if doses is None else dose_text(doses[gain.name], coefficient, gain.dtype)
+    if dose and action is not None and action.deferred:
+        dose += " (deferred)"
     return {
         "category": "unused" if gain.category is None else gain.category.value,
         "kind": gain.kind,
@@ -164,7 +195,8 @@ def _cells(gain: Gain, coefficients: Coefficients, doses: Doses) -> dict[str, st
         "dtype": gain.dtype,
         "source": gain.source,
         "coefficient": "" if coefficient is None else f"{coefficient:g}",
-        "dose": "" if doses is None else dose_text(doses[gain.name], coefficient, gain.dtype),
+        "toward": action.target if action else "",
+        "dose": dose,
     }
 
 
@@ -199,6 +231,7 @@ def gain_table_json(
     table: GainTable,
     coefficients: Coefficients = None,
     doses: Doses = None,
+    actions: Actions = None,
 ) -> dict[str, Any]:
     """Return the table as plain data: every gain with all its fields, every other name's role.
 
@@ -212,6 +245,10 @@ def gain_table_json(
             entry["coefficient"] = coefficients[gain.name]
         if doses is not None:
             entry["dose"] = doses[gain.name]
+        if actions is not None and gain.name in actions:
+            action = actions[gain.name]
+            entry |= {"target": action.target, "deferred": action.deferred}
+            entry["dose_without_rounding"] = action.exact
         gains.append(entry)
     roles = {name: role.value for name, role in table.roles.items()}
     return {"model": table.model, "gains": gains, "roles": roles, "reasons": dict(table.reasons)}

@@ -1,0 +1,62 @@
+"""The values of a parameter that stand for all of them, where the effect of decay is computed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+_READ = 16_384
+_KEPT = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Distinct values in float64, and the weight of each."""
+
+    values: Tensor
+    counts: Tensor
+
+    def displaced(self, center: float | Literal["start"]) -> Sample:
+        """Return values that have somewhere to go: 1 away, if all of them are at the center."""
+        rest = 0.0 if center == "start" else center
+        if bool((self.values != rest).any()):
+            return self
+        return replace(self, values=self.values + 1)
+
+
+@torch.no_grad()
+def sample(parameter: Tensor) -> Sample:
+    """Return the values of a parameter: all that differ, or evenly spaced quantiles of them.
+
+    What has no values here, being of another process or not yet made, is taken for 1.
+    """
+    local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
+    if local.is_meta or not local.numel():
+        return _one()
+    flat = local.detach().flatten()
+    flat = flat[:: max(1, flat.numel() // _READ)].double().cpu()
+    values, counts = torch.unique(flat, return_counts=True)
+    if len(values) > _KEPT:
+        flat = flat.sort().values
+        places = torch.arange(_KEPT, dtype=torch.float64) + 0.5
+        values, counts = torch.unique(flat[(places * len(flat) / _KEPT).long()], return_counts=True)
+    known = values.isfinite()
+    values, counts = values[known], counts[known].double()
+    return Sample(values=values, counts=counts) if len(values) else _one()
+
+
+def spread(dtype: torch.dtype) -> Sample:
+    """Return values spread between two powers of 2, which rounding treats as any others."""
+    places = (torch.arange(64, dtype=torch.float64) + 0.5) / 64
+    values = (math.log(2.0) * places).exp().to(dtype).double()
+    return Sample(values=values, counts=torch.ones_like(values))
+
+
+def _one() -> Sample:
+    return Sample(
+        values=torch.ones(1, dtype=torch.float64), counts=torch.ones(1, dtype=torch.float64)
+    )
