@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gamma_nlp.errors import GammaError
+PROGRESS = ("gamma_due", "gamma_taken", "gamma_calls")
+"""Group keys: what is due, how often it was applied, and how many steps were made."""
 
 UNITS = {torch.bfloat16: 2, torch.float16: 8, torch.float32: 64}
 """How many units in the last place of 1 are applied at once, in the mean."""
@@ -48,39 +49,43 @@ def due(
     """Add one step to what is due, and return the share to apply now; ``None`` for none.
 
     A tensor among learning rate, coefficient and ``keep`` makes the answer a tensor, 0 for none.
-    At the last of ``gamma_last`` steps everything is applied.
-
-    Raises:
-        GammaError: The step would decay by everything.
+    At the last of ``gamma_last`` steps everything is applied. A step that ``keep`` skips neither
+    decays nor counts.
     """
-    calls = group["gamma_calls"] = group.get("gamma_calls", 0) + 1
-    last = calls == group["gamma_last"]
-    total, taken = group.get("gamma_due", 0.0), group.get("gamma_taken", 0)
-    tensors = [x for x in (group["lr"], coefficient, keep, total) if isinstance(x, Tensor)]
-    if not tensors:
-        a = group["lr"] * coefficient
-        if a >= 1:
-            raise GammaError(
-                f"lr * weight_decay is {a:g}: one step would decay by the whole distance or more; "
-                "lower the weight decay or the learning rate"
-            )
-        total -= math.log1p(-a)
-        now = last or total >= threshold(group["gamma_share"], taken)
-        group["gamma_due"], group["gamma_taken"] = (0.0, taken + 1) if now else (total, taken)
-        return -math.expm1(-total) if now else None
+    total = group.get("gamma_due", 0.0)
+    mixed = any(isinstance(x, Tensor) for x in (group["lr"], coefficient, keep, total))
+    if mixed or group.get("capturable"):
+        return _due_there(group, coefficient, keep)
+    calls, taken = group.get("gamma_calls", 0) + 1, group.get("gamma_taken", 0)
+    total -= math.log1p(-group["lr"] * coefficient)
+    now = calls == group["gamma_last"] or total >= threshold(group["gamma_share"], taken)
+    group["gamma_calls"] = calls
+    group["gamma_due"], group["gamma_taken"] = (0.0, taken + 1) if now else (total, taken)
+    return -math.expm1(-total) if now else None
+
+
+def _due_there(group: dict[str, Any], coefficient: float | Tensor, keep: Tensor | None) -> Tensor:
+    """Do the same on the device; in place, so that a captured graph goes on where it was."""
     device = group["params"][0].device
     wide = torch.float32 if device.type == "mps" else torch.float64
 
-    def there(x: Any) -> Tensor:
-        return torch.as_tensor(x, dtype=wide).to(device, non_blocking=True)
+    def there(x: float | Tensor) -> Tensor:
+        if isinstance(x, Tensor):
+            return x.to(device, wide, non_blocking=True).reshape(())
+        return torch.full((), x, dtype=wide, device=device)
 
-    step = -torch.log1p(-there(group["lr"]) * there(coefficient))
-    total = there(total) + (step if keep is None else step * there(keep))
-    taken = there(taken)
-    apply = (total >= threshold(group["gamma_share"], taken)) | last
-    group["gamma_due"] = torch.where(apply, torch.zeros_like(total), total)
-    group["gamma_taken"] = taken + apply
-    return torch.where(apply, -torch.expm1(-total), torch.zeros_like(total)).float()
+    for key in PROGRESS:
+        group[key] = there(group.get(key, 0.0))
+    due, taken, calls = (group[key] for key in PROGRESS)
+    counts = there(1.0 if keep is None else keep)
+    calls += counts
+    due -= torch.log1p(-there(group["lr"]) * there(coefficient)) * counts
+    ready = (due >= threshold(group["gamma_share"], taken)) | (calls == group["gamma_last"])
+    apply = ready & (counts > 0)
+    share = torch.where(apply, -torch.expm1(-due), 0.0).float()
+    taken += apply
+    due.masked_fill_(apply, 0.0)
+    return share
 
 
 def planned(shares: Tensor, *, share: float, last: int) -> list[float]:

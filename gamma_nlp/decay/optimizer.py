@@ -5,30 +5,18 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from gamma_nlp.decay.attached import Decided, attach, check_rate, needs_hook, planned_groups
 from gamma_nlp.decay.effect import say_without_effect
-from gamma_nlp.decay.groups import (
-    Decay,
-    PolicyLike,
-    decays_for,
-    merged_groups,
-    table_for,
-    trainable,
-    trained_in,
-)
+from gamma_nlp.decay.groups import PolicyLike, decays_for, table_for, trainable, trained_in
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import DecayPolicy, Native
-from gamma_nlp.decay.rounding import with_deferral
-from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict
-from gamma_nlp.decay.step_hook import StepHook
-from gamma_nlp.decay.untrained import watch
-from gamma_nlp.errors import GammaError, listed
+from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.names import renamed_arguments
 from gamma_nlp.wrappers import plain_names
@@ -120,7 +108,7 @@ def make_optimizer(
         >>> optimizer.step()
     """
     native = native_mode(optimizer_class, kwargs, native_decay)
-    groups, labels = decay_groups(
+    groups, decided = decay_groups(
         model,
         native=native,
         weight_decay=weight_decay,
@@ -133,7 +121,7 @@ def make_optimizer(
     if needs_hook(groups):
         check_hookable(optimizer_class, lr, kwargs)
     made = optimizer_class(groups, lr=lr, **kwargs)  # type: ignore[call-arg]
-    return attach(made, labels, model)
+    return attach(made, model=model, decided=decided)
 
 
 def decay_groups(
@@ -146,11 +134,14 @@ def decay_groups(
     table: GainTable | None = None,
     lr: float | torch.Tensor | None = None,
     rates: Sequence[float] | None = None,
-) -> tuple[list[dict[str, Any]], dict[str, str]]:
-    """Return groups for an optimizer with ``native`` decay, and each parameter's label for logs.
+    earlier: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[list[dict[str, Any]], Decided]:
+    """Return groups for an optimizer with ``native`` decay, and what they were made from.
 
-    For callers that make the optimizer themselves: they pass the labels on to :func:`attach`.
+    For callers that make the optimizer themselves: they pass the second on to :func:`attach`.
     """
+    if lr is not None and not isinstance(lr, torch.Tensor):
+        check_rate(lr)
     table = table_for(model, inputs, table)
     policy = DecayPolicy.load(policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
@@ -158,10 +149,18 @@ def decay_groups(
     say_other_mode(policy, native)
     labels = {name: str(role) for name, role in table.roles.items()}
     labels |= {gain.name: _label(gain) for gain in table}
-    plain = plain_names(labels)
-    named = trainable(model)
-    groups = planned_groups(named, decays, native=native, lr=lr, rates=rates)
-    return groups, {plain[name]: label for name, label in labels.items()}
+    plain, own = plain_names(labels), plain_names(decays)
+    groups = planned_groups(
+        trainable(model), decays, native=native, lr=lr, rates=rates, earlier=earlier
+    )
+    return groups, Decided(
+        policy=policy,
+        weight_decay=weight_decay,
+        native=native,
+        labels={plain[name]: label for name, label in labels.items()},
+        decays={own[name]: decay for name, decay in decays.items()},
+        rates=rates,
+    )
 
 
 def say_other_mode(policy: DecayPolicy, native: Native) -> None:
@@ -174,49 +173,6 @@ def say_other_mode(policy: DecayPolicy, native: Native) -> None:
             policy.mode,
             native,
         )
-
-
-def planned_groups(
-    named: Mapping[str, nn.Parameter],
-    decays: Mapping[str, Decay],
-    *,
-    native: Native,
-    lr: float | torch.Tensor | None,
-    rates: Sequence[float] | None = None,
-) -> list[dict[str, Any]]:
-    """Return the groups of :func:`merged_groups`, with decay deferred where rounding cancels it."""
-    planned = list(rates) if rates else [] if lr is None else [float(lr)]
-    decays = with_deferral(named, decays, native=native, rates=planned)
-    peak, steps = max(planned, default=0.0), len(rates) if rates else None
-    return merged_groups(named, decays, native=native, peak=peak, steps=steps)
-
-
-def needs_hook(groups: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the optimizer needs the step hook for these groups."""
-    return any("gamma_part" in group or "gamma_schedule" in group for group in groups)
-
-
-def attach(
-    optimizer: Optimizer,
-    labels: Mapping[str, str] | None = None,
-    model: nn.Module | None = None,
-) -> Optimizer:
-    """Give an optimizer made from :func:`decay_groups` its hooks, and return it.
-
-    The hooks decay before each step where a group asks for it, load saved states by parameter
-    name with the current decay, and follow the optimizer through deep copies and pickling. With
-    ``model``, parameters of it that are unfrozen, added or replaced later, and so do not train,
-    are warned of; copies of the optimizer do not watch.
-    """
-    _add_hooks(optimizer, dict(labels or {}))
-    if model is not None:
-        watch(optimizer, model)
-    return optimizer
-
-
-def is_attached(optimizer: Optimizer) -> bool:
-    """Return whether an optimizer went through :func:`attach`, or is a copy of one that did."""
-    return "__reduce_ex__" in vars(optimizer)
 
 
 def check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[str, Any]) -> None:
@@ -242,86 +198,6 @@ def check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[st
             f"{name} with capturable=True hides overflowing steps from the step hook that this "
             "policy needs; leave capturable out"
         )
-
-
-def _add_hooks(optimizer: Optimizer, labels: dict[str, str]) -> None:
-    if needs_hook(optimizer.param_groups):
-        StepHook().add_to(optimizer)
-    loading = _Loading(labels)
-    if type(optimizer).load_state_dict is Optimizer.load_state_dict:
-        optimizer.register_load_state_dict_pre_hook(loading.before)
-        optimizer.register_load_state_dict_post_hook(loading.after)
-    else:  # bitsandbytes has its own load_state_dict, which runs no hooks
-        optimizer.__dict__["load_state_dict"] = partial(loading.run, optimizer)
-    # Copied and pickled optimizers lose their hooks, and would then silently not decay.
-    optimizer.__dict__["__reduce_ex__"] = partial(_reduce, optimizer, labels)
-
-
-def _reduce(optimizer: Optimizer, labels: dict[str, str], protocol: Any) -> tuple[Any, ...]:
-    return _revive, (type(optimizer), optimizer.__getstate__(), labels)
-
-
-def _revive(
-    optimizer_class: type[Optimizer], state: dict[str, Any], labels: dict[str, str]
-) -> Optimizer:
-    optimizer = optimizer_class.__new__(optimizer_class)
-    optimizer.__setstate__(state)
-    _add_hooks(optimizer, labels)
-    return optimizer
-
-
-class _Loading:
-    """Loads a saved state by parameter name, under the decay that the optimizer has now."""
-
-    def __init__(self, labels: dict[str, str]) -> None:
-        self.labels = labels
-        self.present: list[dict[str, Any]] = []
-        self.loaded: dict[str, dict[str, Any]] = {}
-
-    def before(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-        fitted, self.loaded = fit_state_dict(optimizer, state_dict)
-        self.present = [
-            {key: group[key] for key in (*DECAY_KEYS, "param_names") if key in group}
-            for group in optimizer.param_groups
-        ]
-        return fitted
-
-    def after(self, optimizer: Optimizer) -> None:
-        for group, present in zip(optimizer.param_groups, self.present, strict=True):
-            for key in DECAY_KEYS:
-                group.pop(key, None)
-            group.update(present)
-        self.report(optimizer)
-
-    def report(self, optimizer: Optimizer) -> None:
-        changed: dict[str, list[str]] = {}
-        for group in optimizer.param_groups:
-            now = _decay_text(group)
-            for name in group["param_names"]:
-                before = _decay_text(self.loaded[name])
-                if before != now:
-                    change = f"{self.labels.get(name, 'parameter')}: {before} -> {now}"
-                    changed.setdefault(change, []).append(name)
-        for change, names in changed.items():
-            logger.info("decay changed on load, %s (%d: %s)", change, len(names), listed(names))
-            logger.debug("%s: %s", change, ", ".join(names))
-
-    def run(
-        self, optimizer: Optimizer, state_dict: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> None:
-        fitted = self.before(optimizer, dict(state_dict))
-        type(optimizer).load_state_dict(optimizer, fitted, *args, **kwargs)
-        self.after(optimizer)
-
-
-def _decay_text(group: Mapping[str, Any]) -> str:
-    text = f"{float(group.get('gamma_base', group.get('weight_decay', 0.0))):g}"
-    if "gamma_part" in group:
-        text += f" {group['gamma_mode']}" * (group["gamma_part"] != "center")
-        text += " deferred" * (group["gamma_part"] == "deferred")
-        center = group["gamma_center"]
-        text += f" toward {center if center == 'start' else f'{center:g}'}" if center else ""
-    return text + (f" by {group['gamma_schedule']}" if "gamma_schedule" in group else "")
 
 
 def _label(gain: Gain) -> str:

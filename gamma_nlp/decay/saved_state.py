@@ -78,6 +78,64 @@ def regroup_state_dict(
     return {**saved, "state": new_state, "param_groups": new_groups}
 
 
+OURS = "gamma_groups"
+"""Key of a state in another layout, with the groups that the library made."""
+
+
+def in_layout(
+    saved: Mapping[str, Any], names: Sequence[Sequence[str]], decays: Sequence[float]
+) -> dict[str, Any]:
+    """Return a state with the groups of another optimizer, which can then load it.
+
+    The groups as they are go along under a key that torch does not look at, so nothing is lost:
+    the library loads such a state as if it had never been rearranged.
+
+    Args:
+        saved: The state of an optimizer of this library.
+        names: The parameter names of each group of the other one, in its order.
+        decays: Its weight decay for each of them.
+
+    Raises:
+        GammaError: Other parameters, or settings that differ inside one of its groups.
+    """
+    origin = {
+        name: (group, old)
+        for group in saved["param_groups"]
+        for name, old in zip(group["param_names"], group["params"], strict=True)
+    }
+    order = [name for own in names for name in own]
+    if sorted(order) != sorted(origin):
+        raise GammaError(f"it trains other parameters: {listed({*order} ^ {*origin})}")
+    number = {origin[name][1]: new for new, name in enumerate(order)}
+    groups = []
+    for own, decay in zip(names, decays, strict=True):
+        # A group without parameters has the settings of the others.
+        sources = {i: origin[name][0] for i, name in enumerate(own)} or {0: origin[order[0]][0]}
+        keys = dict.fromkeys(key for source in sources.values() for key in source)
+        apart = {"params", "param_names", *DECAY_KEYS, *PROGRESS_KEYS}
+        group = {
+            key: _agreed({i: one.get(key) for i, one in sources.items()}, key, own)
+            for key in keys
+            if key not in apart
+        }
+        group |= {"weight_decay": decay, "params": [number[origin[name][1]] for name in own]}
+        groups.append(group)
+    kept = [
+        {**group, "params": [number[old] for old in group["params"]]}
+        for group in saved["param_groups"]
+    ]
+    state = {number.get(key, key): value for key, value in saved["state"].items()}
+    return {**saved, "state": state, "param_groups": groups, OURS: kept}
+
+
+def in_own_layout(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Undo :func:`in_layout`; a state without its key is returned as it is."""
+    result = dict(saved)
+    if OURS in result:
+        result["param_groups"] = result.pop(OURS)
+    return result
+
+
 def fit_state_dict(
     optimizer: Optimizer, state_dict: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -86,6 +144,7 @@ def fit_state_dict(
     Raises:
         GammaError: The state carries no names; whatever :func:`regroup_state_dict` refuses.
     """
+    state_dict = in_own_layout(state_dict)
     groups = state_dict["param_groups"]
     if not all("param_names" in group for group in groups):
         raise GammaError(
@@ -98,6 +157,41 @@ def fit_state_dict(
     if names != [group["param_names"] for group in optimizer.param_groups]:
         state_dict = regroup_state_dict(state_dict, names, optimizer)
     return state_dict, {name: group for group in groups for name in group["param_names"]}
+
+
+def still_deferred(
+    group: Mapping[str, Any], saved: Sequence[Mapping[str, Any]], native: str
+) -> dict[str, Any]:
+    """Return the keys with which a group goes on deferring its decay, if it did so when saved.
+
+    Whether rounding cancels decay depends on the values, which have moved since. A resumed run
+    goes on as it was, where all else about the decay is the same.
+
+    Args:
+        group: A present group.
+        saved: The saved group of each of its parameters.
+        native: The optimizer's own kind of decay.
+    """
+    keys = ("gamma_part", "gamma_mode", "gamma_center", "gamma_share", "gamma_last")
+    found = [{key: old.get(key) for key in keys} for old in saved]
+    if not found or found[0]["gamma_part"] != "deferred" or any(one != found[0] for one in found):
+        return {}
+    if "gamma_share" in group or not all(
+        as_told(old, native) == as_told(group, native) for old in saved
+    ):
+        return {}
+    return found[0]
+
+
+def as_told(group: Mapping[str, Any], native: str) -> tuple[Any, ...]:
+    """Return what a policy says about the decay of a group."""
+    schedule = ("gamma_schedule", "gamma_peak", "gamma_end", "gamma_steps")
+    return (
+        float(group.get("gamma_base", group.get("weight_decay", 0.0))),
+        group.get("gamma_mode", native),
+        group.get("gamma_center", 0.0),
+        *(group.get(key) for key in schedule),
+    )
 
 
 def load_regrouped(
@@ -141,10 +235,19 @@ def fit_scheduler_state(
         GammaError: The saved groups differ, and nothing says which applies where.
     """
     present = [group.get("param_names", []) for group in optimizer.param_groups]
+    return spread_scheduler_state(saved, present, saved_names)
+
+
+def spread_scheduler_state(
+    saved: Mapping[str, Any],
+    present: Sequence[Sequence[str]],
+    saved_names: Sequence[Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Do as :func:`fit_scheduler_state` for groups of the names ``present``."""
     result = dict(saved)
     for key, values in saved.items():
         if key == "_schedulers":
-            result[key] = [fit_scheduler_state(one, optimizer, saved_names) for one in values]
+            result[key] = [spread_scheduler_state(one, present, saved_names) for one in values]
         elif key in _PER_GROUP and isinstance(values, (list, tuple)):
             result[key] = deepcopy(_spread(key, list(values), present, saved_names))
     return result
@@ -153,7 +256,7 @@ def fit_scheduler_state(
 def _spread(
     key: str,
     values: list[Any],
-    present: list[list[str]],
+    present: Sequence[Sequence[str]],
     saved_names: Sequence[Sequence[str]] | None,
 ) -> list[Any]:
     if values and all(_same(value, values[0]) for value in values):
@@ -168,6 +271,9 @@ def _spread(
     index = {name: i for i, names in enumerate(saved_names) for name in names}
     spread = []
     for names in present:
+        if not names:
+            spread.append(values[0])
+            continue
         if missing := [name for name in names if name not in index]:
             raise GammaError(f"the saved scheduler's groups do not hold {listed(missing)}")
         spread.append(_agreed({index[name]: values[index[name]] for name in names}, key, names))

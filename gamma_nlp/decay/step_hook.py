@@ -21,8 +21,10 @@ in a fused optimizer and for a schedule of the learning rate where that is a ten
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import count
 from typing import Any, Literal
 
 import torch
@@ -40,7 +42,11 @@ Centers = float | list[Tensor]
 
 
 class StepHook:
-    """Decays before a step, and puts back after it what only the step should see."""
+    """Decays before a step, and puts back after it what only the step should see.
+
+    A closure may compute the gradients of one step several times: coupled decay is in each of
+    them, decoupled decay acts once.
+    """
 
     def __init__(self) -> None:
         self.withheld: list[tuple[dict[str, Any], Any]] = []
@@ -52,31 +58,38 @@ class StepHook:
         optimizer.register_step_pre_hook(self.before)
         optimizer.register_step_post_hook(self.after)
 
+    @torch._disable_dynamo  # a compiled step would be compiled anew whenever a number changes
     def before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Decay before a step; a step with a closure computes its gradients first."""
+        if _inside_a_step(optimizer):
+            return None
         self._put_back()  # a step that failed ran no post hook
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self.decay(optimizer)
             return None
-        after = partial(self._run_then_decay, closure, optimizer)
+        after = partial(self._run_then_decay, closure, optimizer, count(1))
         if "closure" in kwargs:
             return args, {**kwargs, "closure": after}
         return (args[0], after, *args[2:]), kwargs
 
+    @torch._disable_dynamo
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Put back coefficients and gradients; keep first values with the optimizer's state."""
+        if _inside_a_step(optimizer):
+            return
         self._put_back()
         # Only now: an optimizer makes its state for a parameter where that is empty.
         for p, start in self.starts.items():
             optimizer.state[p][START] = start
         self.starts = {}
 
-    def _run_then_decay(self, closure: Any, optimizer: Optimizer) -> Any:
+    def _run_then_decay(self, closure: Any, optimizer: Optimizer, calls: Iterator[int]) -> Any:
+        self._put_back()
         loss = closure()
-        self.decay(optimizer)
+        self.decay(optimizer, first=next(calls) == 1)
         return loss
 
     def _put_back(self) -> None:
@@ -87,29 +100,39 @@ class StepHook:
         self.withheld, self.gradients = [], []
 
     @torch.no_grad()
-    def decay(self, optimizer: Optimizer) -> None:
-        """Decay every parameter that has a gradient, many tensors per call."""
+    def decay(self, optimizer: Optimizer, *, first: bool = True) -> None:
+        """Decay every parameter that has a gradient, many tensors per call.
+
+        Args:
+            optimizer: The optimizer that is about to step.
+            first: Whether these are the first gradients of the step.
+
+        Raises:
+            GammaError: A decoupled step would decay by everything; nothing has moved then.
+        """
         keep = _keep(optimizer)
-        set_scheduled(optimizer, keep)
-        for group in _hooked(optimizer):
+        if first:
+            set_scheduled(optimizer, keep)
+        groups = list(_hooked(optimizer))
+        for group in groups:
+            _check_size(group)
+        for group in groups:
             coefficient, part = group["weight_decay"], group["gamma_part"]
             if part != "center":
                 self.withheld.append((group, coefficient))
                 group["weight_decay"] = 0.0
-            weights = [p for p in group["params"] if p.grad is not None]
-            factor: float | Tensor | None = None
-            if part == "deferred":
-                factor = deferred.due(group, coefficient, keep)
-                if factor is None:
-                    continue
-            for own in buckets(weights):
+            coupled = group["gamma_mode"] == "coupled"
+            if not (first or coupled):
+                continue
+            factor = deferred.due(group, coefficient, keep) if part == "deferred" else None
+            for own in buckets([p for p in group["params"] if p.grad is not None]):
                 centers = self._centers(optimizer, group, own)
-                if factor is not None:
-                    pull(own, centers, factor)
-                elif group["gamma_mode"] == "coupled":
+                if coupled:
                     self._into_gradients(optimizer, group, own, centers, coefficient)
-                else:
+                elif part != "deferred":
                     _shrink(group, own, centers, coefficient, keep)
+                elif factor is not None:
+                    pull(own, centers, product([factor], own[0].device))
 
     def _centers(
         self, optimizer: Optimizer, group: dict[str, Any], weights: list[Tensor]
@@ -139,15 +162,38 @@ class StepHook:
         scale = getattr(optimizer, "grad_scale", None)
         factor = product([sign * coefficient, scale], weights[0].device)
         if group["gamma_part"] == "all":
-            away = torch._foreach_mul(_minus(weights, centers), factor)
-            decayed = torch._foreach_add(gradients, away)
+            decayed = _plus(gradients, _minus(weights, centers), factor)
         elif isinstance(centers, list):
-            decayed = torch._foreach_add(gradients, torch._foreach_mul(centers, -factor))
+            decayed = _plus(gradients, centers, -factor)
         else:
-            decayed = torch._foreach_add(gradients, -centers * factor)
+            decayed = list(torch._foreach_add(gradients, -centers * factor))
         self.gradients += zip(weights, gradients, strict=True)
         for p, gradient in zip(weights, decayed, strict=True):
             p.grad = gradient
+
+
+def _inside_a_step(optimizer: Optimizer) -> bool:
+    """Return whether a step of an optimizer goes on inside another one, by ``super().step()``.
+
+    torch runs the hooks in each of them. No counter of ours can tell, since a step that fails runs
+    no post hook.
+    """
+    steps = {inspect.unwrap(vars(kind)["step"]) for kind in _written(type(optimizer))}
+    if len(steps) <= 2:  # its own and Optimizer's: there is nothing to hand on to
+        return False
+    found, frame = 0, inspect.currentframe()
+    while frame is not None:
+        wrapper = frame.f_code.co_filename == _HOOKS_IN and frame.f_code.co_name == "wrapper"
+        found += wrapper and frame.f_locals.get("self") is optimizer
+        frame = frame.f_back
+    return found > 1
+
+
+def _written(kind: type) -> list[type]:
+    return [one for one in kind.__mro__ if "step" in vars(one)]
+
+
+_HOOKS_IN = Optimizer.profile_hook_step.__code__.co_filename
 
 
 def set_scheduled(optimizer: Optimizer, keep: Tensor | None = None) -> None:
@@ -180,39 +226,60 @@ def _shrink(
 ) -> None:
     """Decay by a = lr * coefficient, or move the center of the decay that comes after."""
     a = product([coefficient, group["lr"]], weights[0].device)
-    if not isinstance(a, Tensor) and a >= 1:
-        raise GammaError(too_large(a, group))
     if group["gamma_part"] == "center":
         factor = product([a / (1 - a), keep], weights[0].device)
-        if not isinstance(centers, list):
-            torch._foreach_add_(weights, centers * factor)
-        elif isinstance(factor, Tensor):
-            torch._foreach_add_(weights, torch._foreach_mul(centers, factor))
+        if isinstance(centers, list):
+            _add(weights, centers, factor)
         else:
-            torch._foreach_add_(weights, centers, alpha=factor)
+            torch._foreach_add_(weights, centers * factor)
         return
     factor = product([a, keep], weights[0].device)
     if not isinstance(centers, list) and not centers:
-        torch._foreach_mul_(weights, 1 - factor)  # as AdamW does it
+        _multiply(weights, 1 - factor)  # as AdamW does it
     else:
         pull(weights, centers, factor)
 
 
+def _multiply(weights: list[Tensor], factor: float | Tensor) -> None:
+    if weights[0].device.type != "cpu":
+        torch._foreach_mul_(weights, factor)
+        return
+    for w in weights:  # there a multi-tensor call rounds the factor itself to 16 bits, 1 - a to 1
+        w.mul_(factor)
+
+
 def pull(weights: list[Tensor], centers: Centers, factor: float | Tensor) -> None:
     """Take the share ``factor`` of the distance from ``centers``: w -= factor * (w - center)."""
-    away = _minus(weights, centers)
-    if isinstance(factor, Tensor):
-        torch._foreach_add_(weights, torch._foreach_mul(away, -factor))
+    _add(weights, _minus(weights, centers), -factor)
+
+
+def _add(weights: list[Tensor], others: list[Tensor], factor: float | Tensor) -> None:
+    if isinstance(factor, Tensor):  # alpha has to be a number
+        torch._foreach_add_(weights, torch._foreach_mul(others, factor))
     else:
-        torch._foreach_add_(weights, away, alpha=-factor)
+        torch._foreach_add_(weights, others, alpha=factor)
 
 
-def too_large(a: float, group: dict[str, Any]) -> str:
-    """Return the message about a step that would decay by everything."""
-    return (
-        f"lr * weight_decay is {a:g} for {listed(group['param_names'])}: one step would decay by "
-        "the whole distance or more; lower the weight decay or the learning rate"
-    )
+def _plus(gradients: list[Tensor], others: list[Tensor], factor: float | Tensor) -> list[Tensor]:
+    if isinstance(factor, Tensor):
+        return list(torch._foreach_add(gradients, torch._foreach_mul(others, factor)))
+    return list(torch._foreach_add(gradients, others, alpha=factor))  # as torch itself does it
+
+
+def _check_size(group: dict[str, Any]) -> None:
+    coefficient, lr = group["weight_decay"], group["lr"]
+    if (
+        group["gamma_mode"] == "coupled"
+        or isinstance(coefficient, Tensor)
+        or isinstance(lr, Tensor)
+    ):
+        return  # a tensor is not looked at
+    if coefficient * lr >= 1:
+        raise GammaError(
+            f"lr * weight_decay is {coefficient * lr:g} for {listed(group['param_names'])}: one "
+            "step would decay by the whole distance or more; lower the weight decay or the "
+            "learning rate"
+        )
 
 
 def _minus(weights: list[Tensor], centers: Centers) -> list[Tensor]:
@@ -251,7 +318,7 @@ def product(factors: Iterable[float | Tensor | None], device: torch.device) -> f
     result: float | Tensor = 1.0
     for factor in factors:
         if isinstance(factor, Tensor):
-            factor = factor.to(device, non_blocking=True)
+            factor = factor.to(device, non_blocking=True).reshape(())
         if factor is not None:
             result = factor * result
     return result

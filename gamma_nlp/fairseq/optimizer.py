@@ -6,7 +6,7 @@ built, and tells the constructor the name of each tensor.
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
 from fairseq.optim.fused_adam import FusedAdamV1
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.optimizer import attach, planned_groups, say_other_mode
+from gamma_nlp.decay.attached import Decided, attach, planned_groups
+from gamma_nlp.decay.optimizer import say_other_mode
 from gamma_nlp.decay.plan import plan_decay
 from gamma_nlp.decay.policy import PRESETS, Native
 from gamma_nlp.decay.saved_state import DECAY_KEYS, PROGRESS_KEYS
@@ -65,10 +66,28 @@ class GammaAdam(FairseqAdam):
     def __init__(self, cfg: Any, params: Any) -> None:
         self._plan = find_plan()
         self._tensors = list(params)
-        named, self._flat = match(self._tensors, self._plan.parameters)
+        self._named, self._flat = match(self._tensors, self._plan.parameters)
+        say_other_mode(self._plan.policy, NATIVE)
+        self._make(cfg)
+        self._updates = 0
+        self._norms: tuple[int, dict[str, float]] = (0, {})
+
+    def _make(self, cfg: Any, earlier: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Make fairseq's adam over the groups of the plan.
+
+        Args:
+            cfg: The options.
+            earlier: The group of each parameter in an earlier part of the run.
+        """
         plan = self._plan
-        say_other_mode(plan.policy, NATIVE)
-        groups = planned_groups(named, plan.settings, native=NATIVE, lr=plan.peak, rates=plan.rates)
+        groups = planned_groups(
+            self._named,
+            plan.settings,
+            native=NATIVE,
+            lr=plan.peak,
+            rates=plan.rates,
+            earlier=earlier,
+        )
         super().__init__(cfg, groups)
         self._coupled = any(group.get("gamma_mode") == "coupled" for group in groups)
         if self._coupled and not isinstance(self._optimizer, Adam):
@@ -78,13 +97,9 @@ class GammaAdam(FairseqAdam):
             )
         if isinstance(self._optimizer, FusedAdamV1):
             _let_the_hook_decay(self.param_groups)
-        labels = {name: str(role) for name, role in plan.table.roles.items()}
-        labels |= {gain.name: str(gain.category or "unused") for gain in plan.table}
-        attach(self._optimizer, labels, plan.trainer._model)
+        attach(self._optimizer, model=plan.trainer._model, decided=_decided(plan))
         # fairseq would restore moments by position; load_state_dict restores them by name.
         self._optimizer.disable_mem_eff_fp16_loading_hack = True
-        self._updates = 0
-        self._norms: tuple[int, dict[str, float]] = (0, {})
 
     @property
     def params(self) -> Iterator[torch.Tensor]:
@@ -112,6 +127,8 @@ class GammaAdam(FairseqAdam):
                 f"--optimizer-overrides: {', '.join(decay)} would erase the decay of the "
                 "categories; set --weight-decay and --decay-policy, which win over the checkpoint"
             )
+        # The values that decide what is deferred have moved since: the run goes on as it was.
+        self._make(self.cfg, {name: group for group in groups for name in group["param_names"]})
         super().load_state_dict(state_dict, overrides)
         saved = {
             name: state_dict["state"].get(key)
@@ -191,6 +208,19 @@ class GammaAdam(FairseqAdam):
             norms = gain_norms(self._plan.trainer._model, self._plan.table)
             self._norms = (self._updates, norms)
         return round(self._norms[1][category], 5)
+
+
+def _decided(plan: TrainerPlan) -> Decided:
+    labels = {name: str(role) for name, role in plan.table.roles.items()}
+    labels |= {gain.name: str(gain.category or "unused") for gain in plan.table}
+    return Decided(
+        policy=plan.policy,
+        weight_decay=plan.weight_decay,
+        native=NATIVE,
+        labels=labels,
+        decays=plan.settings,
+        rates=plan.rates,
+    )
 
 
 def _on(device: torch.device, state: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.optimizer import is_attached
+from gamma_nlp.decay.attached import is_attached
 from gamma_nlp.errors import GammaError
 from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
@@ -114,7 +114,10 @@ def _tensors(params: Any) -> list[torch.Tensor]:
 
 
 def fit_groups(
-    groups: Sequence[Group], trainer_groups: Sequence[Group] | None, model: nn.Module
+    groups: Sequence[Group],
+    trainer_groups: Sequence[Group] | None,
+    model: nn.Module,
+    rate: float | None = None,
 ) -> list[Group]:
     """Return the policy's groups with all settings of the Trainer's groups but weight decay.
 
@@ -124,10 +127,11 @@ def fit_groups(
             they lack are left out of training, as in the Trainer; parameters that are not in
             ``model`` keep the decay they came with.
         model: The model of ``groups``.
+        rate: The learning rate that the groups were planned for.
     """
     fitted = [dict(group) for group in groups]
     if trainer_groups is not None:
-        fitted = _with_options(fitted, trainer_groups)
+        fitted = [_own_peak(group, rate) for group in _with_options(fitted, trainer_groups)]
         inside = {id(parameter) for parameter in model.parameters()}
         for group, names in zip(trainer_groups, group_names(trainer_groups, model), strict=True):
             rows = [
@@ -144,6 +148,13 @@ def fit_groups(
                 fitted.append({**_options(group), **own})
     # Fused and multi-tensor kernels cannot span device meshes: each mesh has its own group.
     return split_by(fitted, lambda parameter: getattr(parameter, "device_mesh", None))
+
+
+def _own_peak(group: Group, rate: float | None) -> Group:
+    """Return a group whose schedule has the peak of its own learning rate."""
+    if not rate or "gamma_peak" not in group or "lr" not in group:
+        return group
+    return {**group, "gamma_peak": group["gamma_peak"] * float(group["lr"]) / rate}
 
 
 def split_by(groups: Sequence[Group], key: Callable[[torch.Tensor], Any]) -> list[Group]:
@@ -183,10 +194,10 @@ def _options(group: Group) -> dict[str, Any]:
     return {key: value for key, value in group.items() if key not in decay}
 
 
-def stock_names(
+def stock_groups(
     trainer: Any, model: nn.Module, trainer_groups: Sequence[Group] | None
-) -> list[list[str]]:
-    """Return the parameter names of each group that the stock Trainer would have made.
+) -> list[Group]:
+    """Return ``param_names`` and ``weight_decay`` of each group the stock Trainer would have made.
 
     Its checkpoints carry no names; they follow from its rule and its order.
     """
@@ -194,11 +205,18 @@ def stock_names(
         decayed = set(trainer.get_decay_parameter_names(model))
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         trainer_groups = [
-            {"params": [p for name, p in named if name in decayed]},
-            {"params": [p for name, p in named if name not in decayed]},
+            {
+                "params": [p for name, p in named if name in decayed],
+                "weight_decay": trainer.args.weight_decay,
+            },
+            {"params": [p for name, p in named if name not in decayed], "weight_decay": 0.0},
         ]
     split = split_by(trainer_groups, lambda parameter: getattr(parameter, "device_mesh", None))
-    return group_names(split, model)
+    names = group_names(split, model)
+    return [
+        {"param_names": own, "weight_decay": group.get("weight_decay")}
+        for own, group in zip(names, split, strict=True)
+    ]
 
 
 def group_names(groups: Iterable[Group], model: nn.Module) -> list[list[str]]:

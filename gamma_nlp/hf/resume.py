@@ -5,12 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_scheduler_state
+from gamma_nlp.decay.saved_state import (
+    DECAY_KEYS,
+    fit_scheduler_state,
+    in_layout,
+    in_own_layout,
+    spread_scheduler_state,
+)
 from gamma_nlp.errors import GammaError
 from gamma_nlp.wrappers import unwrap_optimizer
 
@@ -42,22 +49,72 @@ def fitted_loading(
     def load_scheduler(load: Callable[..., Any], state: Mapping[str, Any]) -> Any:
         return load(fit_scheduler_state(state, bare, saved_names or None))
 
-    with _loading(optimizer, load_optimizer), _loading(scheduler, load_scheduler):
+    with (
+        _replaced(optimizer, "load_state_dict", load_optimizer),
+        _replaced(scheduler, "load_state_dict", load_scheduler),
+    ):
         yield
 
 
 @contextmanager
-def _loading(target: Any, replacement: Callable[..., Any]) -> Iterator[None]:
-    own = vars(target).get("load_state_dict")
-    load = target.load_state_dict
-    target.load_state_dict = lambda state: replacement(load, state)
+def stock_saving(
+    optimizer: Any, scheduler: Any, stock: Sequence[Mapping[str, Any]]
+) -> Iterator[None]:
+    """Within the block, return states that the stock Trainer can load, and this one too.
+
+    Args:
+        optimizer: From :func:`gamma_nlp.make_optimizer`, wrapped by accelerate or not.
+        scheduler: The learning-rate scheduler of the run.
+        stock: ``param_names`` and ``weight_decay`` of each of the stock Trainer's groups.
+    """
+    bare = unwrap_optimizer(optimizer)
+    names = [group["param_names"] for group in stock]
+    decays = [group["weight_decay"] for group in stock]
+
+    own = [group["param_names"] for group in bare.param_groups]
+    try:
+        state = in_layout(optimizer.state_dict(), names, decays)
+        rates = spread_scheduler_state(scheduler.state_dict(), names, own)
+    except GammaError as error:
+        logger.warning(
+            "the stock Trainer cannot load the optimizer's state in this checkpoint: %s. To go "
+            "back to it, delete optimizer.pt and scheduler.pt there",
+            error,
+        )
+        yield
+        return
+    with (
+        _replaced(optimizer, "state_dict", lambda save: state),
+        _replaced(scheduler, "state_dict", lambda save: rates),
+    ):
+        yield
+
+
+def earlier_groups(checkpoint: str | None) -> dict[str, dict[str, Any]]:
+    """Return the group of each parameter in a checkpoint; empty where it does not say."""
+    path = Path(checkpoint or "") / "optimizer.pt"
+    if checkpoint is None or not path.is_file():
+        return {}
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # the Trainer says what is wrong with it when it loads it
+        return {}
+    groups = in_own_layout(saved)["param_groups"]
+    return {name: group for group in groups for name in group.get("param_names", ())}
+
+
+@contextmanager
+def _replaced(target: Any, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
+    own = vars(target).get(name)
+    method = getattr(target, name)
+    setattr(target, name, lambda *args: replacement(method, *args))
     try:
         yield
     finally:
         if own is None:
-            del target.load_state_dict
+            delattr(target, name)
         else:
-            target.load_state_dict = own
+            setattr(target, name, own)
 
 
 def decays(optimizer: Any) -> list[dict[str, Any]]:
@@ -94,9 +151,10 @@ def with_names(
     Raises:
         GammaError: They do not.
     """
+    state = in_own_layout(state)
     groups = state["param_groups"]
     if all("param_names" in group for group in groups):
-        return dict(state)
+        return state
     sizes = [len(group["params"]) for group in groups]
     expected = [len(names) for names in stock]
     if sizes != expected:

@@ -9,6 +9,7 @@ import torch
 import transformers
 from transformers import TrainingArguments
 
+from gamma_nlp.decay.attached import check_rate
 from gamma_nlp.decay.plan import rates_of_scheduler
 from gamma_nlp.errors import GammaError, one_line
 
@@ -30,8 +31,31 @@ def rates_of_arguments(args: TrainingArguments, batches: int) -> list[float]:
             f"no step to train: num_train_epochs is {args.num_train_epochs:g}; give more, or "
             "max_steps"
         )
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=args.learning_rate)
-    name = str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
+    rates = planned_rates(args, steps)
+    if rates is None:
+        raise GammaError(
+            f"lr_scheduler_type {_kind(args)} follows the score, so its rates cannot be planned; "
+            "use another one, for example inverse_sqrt"
+        )
+    return rates
+
+
+def planned_rates(
+    args: TrainingArguments, steps: int, *, rate: float | None = None
+) -> list[float] | None:
+    """Return the learning rate of each of so many steps; ``None`` if it follows the score.
+
+    Args:
+        args: The Trainer's arguments.
+        steps: Optimizer steps of the run.
+        rate: The optimizer's learning rate, if it is not that of ``args``.
+
+    Raises:
+        GammaError: The schedule cannot be made, or the learning rate is none.
+    """
+    check_rate(args.learning_rate, "learning_rate")
+    rate = args.learning_rate if rate is None else rate
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=rate)
     try:
         schedule = transformers.get_scheduler(
             args.lr_scheduler_type,
@@ -42,17 +66,16 @@ def rates_of_arguments(args: TrainingArguments, batches: int) -> list[float]:
         )
     except (TypeError, ValueError) as error:
         raise GammaError(
-            f"lr_scheduler_type {name} cannot be made: {one_line(error)}; set lr_scheduler_kwargs, "
-            "or use another one"
+            f"lr_scheduler_type {_kind(args)} cannot be made: {one_line(error)}; set "
+            "lr_scheduler_kwargs, or use another one"
         ) from error
     # Every step, also of a long run: the weight decay for a dose follows from these.
     rates = rates_of_scheduler(schedule, steps, most=steps)
-    if rates is None:
-        raise GammaError(
-            f"lr_scheduler_type {name} follows the score, so its rates cannot be planned; use "
-            "another one, for example inverse_sqrt"
-        )
-    return rates[0]
+    return None if rates is None else rates[0]
+
+
+def _kind(args: TrainingArguments) -> str:
+    return str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
 
 
 def sentence_batches(args: TrainingArguments, examples: int) -> int:

@@ -16,9 +16,10 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
+from gamma_nlp.decay.attached import attach, check_rate, decided_for, needs_hook
 from gamma_nlp.decay.groups import PolicyLike, decays_for
 from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.decay.optimizer import attach, check_hookable, decay_groups, needs_hook
+from gamma_nlp.decay.optimizer import check_hookable, decay_groups
 from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
@@ -34,8 +35,9 @@ from gamma_nlp.hf.optimizer import (
     refuse_deepspeed,
     refuse_name,
     split_choice,
-    stock_names,
+    stock_groups,
 )
+from gamma_nlp.hf.schedule import planned_rates
 from gamma_nlp.names import renamed_arguments
 from gamma_nlp.wrappers import plain_names, unwrap_optimizer
 
@@ -93,10 +95,13 @@ class GammaTrainerMixin(AccumulationMixin):
         self.policy = DecayPolicy.load(decay_policy)
         self._inputs = inputs
         self._native_decay: str | None = None
-        self._stock_names: list[list[str]] | None = None
+        self._stock: list[dict[str, Any]] | None = None
+        self._steps: int | None = None
+        self._resumed: str | None = None
         self._decays: list[dict[str, Any]] = []
         self._rates: list[Rates] | None = None
         super().__init__(*args, **kwargs)
+        check_rate(self.args.learning_rate, "learning_rate")
         refuse_deepspeed(self)
         if self.lr_scheduler is not None:
             _check_scheduler(self.lr_scheduler, self.optimizer)
@@ -153,22 +158,26 @@ class GammaTrainerMixin(AccumulationMixin):
             raise GammaError(
                 f"{error} (as an argument in optimizer_cls_and_kwargs; optim={name!r})"
             ) from None
-        groups, labels = decay_groups(
+        lr = kwargs.get("lr", self.args.learning_rate)
+        groups, decided = decay_groups(
             model,
             native=native,
             weight_decay=self.args.weight_decay,
             policy=self.policy,
             table=table,
+            lr=lr,
+            rates=self._planned_rates(lr),
+            earlier=resume.earlier_groups(self._resumed),
         )
-        groups = fit_groups(groups, trainer_groups, model)
+        self._resumed = None
+        groups = fit_groups(groups, trainer_groups, model, lr)
         if needs_hook(groups):
             if self.is_deepspeed_enabled:
                 raise GammaError(
                     f"policy {self.policy.name!r} needs a step hook on {chosen.__name__} for this "
                     "model, which DeepSpeed's flat parameters hide; use FSDP2 or data parallel"
                 )
-            check_hookable(chosen, kwargs.get("lr", self.args.learning_rate), kwargs)
-        self._stock_names = stock_names(self, model, trainer_groups)
+            check_hookable(chosen, lr, kwargs)
         self._call_stock(wrapped, chosen, {**kwargs, "params": groups})
         made = self.optimizer
         if not isinstance(made, torch.optim.Optimizer) or _ids(made.param_groups) != _ids(groups):
@@ -177,8 +186,37 @@ class GammaTrainerMixin(AccumulationMixin):
                 "of its own, so the decay policy would have no effect; override create_optimizer "
                 "in front of the mixin, or leave the mixin out"
             )
-        attach(made, labels, model)
+        attach(made, model=model, decided=decided)
         self._decays = resume.decays(made)
+        self._stock = stock_groups(self, model, trainer_groups)
+        for group in self._stock:
+            if group["weight_decay"] is None:  # groups that came with the Trainer's choice
+                group["weight_decay"] = made.defaults.get("weight_decay", 0.0)
+
+    def _planned_rates(self, lr: float | None) -> list[float] | None:
+        """Return the learning rate of every step, or ``lr`` for each where it cannot be known."""
+        steps = self._steps or max(self.args.max_steps, 0)
+        if not steps or lr is None:
+            return None
+        makers = {one for one in type(self).__mro__ if "create_scheduler" in vars(one)}
+        known = makers <= {GammaTrainerMixin, Trainer}
+        rates = planned_rates(self.args, steps, rate=lr) if known else None
+        return rates or [lr] * steps
+
+    def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the Trainer returns, the number of steps last, which the plan needs."""
+        values = super().set_initial_training_values(*args, **kwargs)
+        self._steps = values[-1]
+        return values
+
+    def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
+        """Make both; the policy's groups are planned for so many steps."""
+        self._steps = num_training_steps
+        super().create_optimizer_and_scheduler(num_training_steps)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kw: Any) -> None:
+        self._resumed = resume_from_checkpoint
+        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kw)
 
     def _call_stock(self, wrapped: nn.Module | None, chosen: Any, kwargs: dict[str, Any]) -> None:
         # The Trainer accepts groups passed as "params", so its own special cases still apply.
@@ -212,9 +250,18 @@ class GammaTrainerMixin(AccumulationMixin):
             super()._load_optimizer_and_scheduler(checkpoint)
             resume.reapply(self.optimizer, self._decays)
             return
-        stock = self._stock_names or stock_names(self, self.model, None)
-        with resume.fitted_loading(self.optimizer, self.lr_scheduler, stock):
+        stock = self._stock or stock_groups(self, self.model, None)
+        names = [group["param_names"] for group in stock]
+        with resume.fitted_loading(self.optimizer, self.lr_scheduler, names):
             super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        own_way = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if own_way or self._stock is None or not made_here(self.optimizer):
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        with resume.stock_saving(self.optimizer, self.lr_scheduler, self._stock):
+            super()._save_optimizer_and_scheduler(output_dir)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log as the Trainer does, with gain norms in training entries and in the last one."""
@@ -243,11 +290,12 @@ class GammaTrainerMixin(AccumulationMixin):
         plan = plan_decay(optimizer, self._rates)
         if not self.is_world_process_zero():
             return
+        made = decided_for(optimizer)  # of optimizers=, which has a policy of its own
         announce(
             table,
             plan,
-            policy=self.policy,
-            weight_decay=self.args.weight_decay,
+            policy=made.policy if made else self.policy,
+            weight_decay=made.weight_decay if made else self.args.weight_decay,
             optimizer=type(optimizer).__name__,
             steps=self.state.max_steps,
             autocast=bool(self.args.bf16 or self.args.fp16),

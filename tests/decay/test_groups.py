@@ -9,6 +9,7 @@ from torch import nn
 
 from gamma_nlp.decay.groups import Decay, assign, merged_groups, param_groups
 from gamma_nlp.decay.policy import PRESETS, DecayPolicy, Mode
+from gamma_nlp.decay.schedule import Schedule
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.gains.table import GainTable
@@ -19,10 +20,10 @@ def names(groups: list[dict]) -> dict[float, list[str]]:
     return {group["weight_decay"]: group["param_names"] for group in groups}
 
 
-def test_assign_multiplies_weight_decay_and_keeps_the_offset() -> None:
+def test_assign_multiplies_weight_decay_and_puts_gain_zero_at_minus_the_offset() -> None:
     settings = assign(toy_table(), DecayPolicy(branch_inner=0.5), 0.1)
-    assert settings["inner"] == Decay(coefficient=0.05, offset=0.0, mode="decoupled")
-    assert settings["last"] == Decay(coefficient=0.1, offset=1.0, mode="decoupled")
+    assert settings["inner"] == Decay(coefficient=0.05)
+    assert settings["last"] == Decay(coefficient=0.1, center=-1.0)
     assert settings["trunk"].coefficient == settings["w_bias"].coefficient == 0.0
     assert list(settings) == ["inner", "last", "trunk", "final", *toy_table().roles]
 
@@ -97,7 +98,7 @@ def test_a_submodule_called_module_keeps_its_name() -> None:
 
 
 def test_coupled_mode_names_make_optimizer() -> None:
-    with pytest.raises(GammaError, match=r"coupled.*3 parameters.*make_optimizer"):
+    with pytest.raises(GammaError, match=r"'embed', 'inner', 'w': .*mode 'coupled'; use.*make_opt"):
         param_groups(
             Toy(), weight_decay=0.1, policy=DecayPolicy(mode="coupled", branch_last=0.0),
             table=toy_table(),
@@ -105,7 +106,7 @@ def test_coupled_mode_names_make_optimizer() -> None:
 
 
 def test_decayed_offset_gain_is_named_and_an_undecayed_one_is_fine() -> None:
-    with pytest.raises(GammaError, match=r"'last': the gain is 1 \+ weight.*make_optimizer"):
+    with pytest.raises(GammaError, match=r"'last': .*as for a gain that is 1 \+ weight; use gamma"):
         param_groups(Toy(), weight_decay=0.1, policy="guidelines", table=toy_table())
     param_groups(Toy(), weight_decay=0.1, policy="input_only", table=toy_table())
 
@@ -176,12 +177,57 @@ def test_the_hook_decays_what_the_optimizer_cannot(native: Mode) -> None:
         decays = assign(table, policy, 0.1)
         groups = merged_groups(dict(Toy().named_parameters()), decays, native=native)
         found = {name: group for group in groups for name in group["param_names"]}
-        last, inner = found["last"], found["inner"]
-        assert (last["weight_decay"], last["gamma_decay"], last["gamma_offset"]) == (0.0, 0.1, 1.0)
-        assert last["gamma_mode"] == mode
-        if mode == native:
-            assert inner["weight_decay"] == 0.05 and "gamma_decay" not in inner
-        else:
-            assert (inner["weight_decay"], inner["gamma_decay"]) == (0.0, 0.05)
-            assert inner["gamma_offset"] == 0.0
-        assert found["trunk"]["weight_decay"] == 0.0 and "gamma_mode" not in found["trunk"]
+        last, inner, trunk = found["last"], found["inner"], found["trunk"]
+        same = mode in ("native", native)
+        assert (last["weight_decay"], last["gamma_center"]) == (0.1, -1.0)
+        assert last["gamma_part"] == ("center" if same else "all")
+        assert last["gamma_mode"] == (native if mode == "native" else mode)
+        assert inner["weight_decay"] == 0.05
+        assert inner.get("gamma_part") == (None if same else "all")
+        assert inner.get("gamma_center", 0.0) == trunk["weight_decay"] == 0.0
+        assert "gamma_part" not in trunk
+
+
+def test_targets_are_values_of_the_parameter() -> None:
+    """The gain ``last`` is 1 + parameter: gain 1 is parameter 0, where the optimizer suffices."""
+    for target, center in (("zero", (0.0, -1.0)), ("one", (1.0, 0.0)), ("start", ("start",) * 2)):
+        decays = assign(toy_table(), DecayPolicy(target=target), 0.1)  # type: ignore[arg-type]
+        assert (decays["inner"].center, decays["last"].center) == center
+        assert decays["w"].center == 0.0
+    named = dict(Toy().named_parameters())
+    groups = merged_groups(
+        named, assign(toy_table(), DecayPolicy(target="one"), 0.1), native="decoupled"
+    )
+    (hooked,) = [group for group in groups if "gamma_part" in group]
+    assert hooked["param_names"] == ["inner"]
+
+
+def test_small_tensors_stand_together_at_the_end_of_a_group() -> None:
+    named = {
+        n: nn.Parameter(torch.zeros(s))
+        for n, s in {"a": 4, "b": 70_000, "c": 65_535, "d": 65_536}.items()
+    }
+    decays = dict.fromkeys(named, Decay(coefficient=0.1))
+    (group,) = merged_groups(named, decays, native="decoupled")
+    assert group["param_names"] == ["b", "d", "a", "c"]
+
+
+def test_schedules_share_a_group_where_they_are_equal() -> None:
+    named = dict(Toy().named_parameters())
+    policy = DecayPolicy(
+        branch_last=0.0,
+        schedule="lr_squared",
+        schedules={"embedding": {"kind": "cosine"}},  # type: ignore
+    )
+    decays = assign(toy_table(), policy, 0.1)
+    groups = merged_groups(named, decays, native="decoupled", peak=0.5, steps=7)
+    found = {group.get("gamma_schedule"): group for group in groups}
+    assert found["lr_squared"]["param_names"] == ["inner", "w"]
+    assert found["cosine"]["param_names"] == ["embed"]
+    assert (found["cosine"]["gamma_base"], found["cosine"]["gamma_steps"]) == (0.1, 7)
+    assert found["lr_squared"]["gamma_peak"] == 0.5
+    with pytest.raises(GammaError, match=r"embed: schedule 'cosine' needs the number of optimizer"):
+        merged_groups(named, decays, native="decoupled", peak=0.5)
+    constant = {"embed": Decay(coefficient=0.1, mode="coupled", schedule=Schedule(kind="constant"))}
+    with pytest.raises(GammaError, match="embed: a constant schedule divides by the learning rate"):
+        merged_groups({"embed": named["embed"]}, constant, native="decoupled")

@@ -14,7 +14,7 @@ from gamma_nlp.decay import known_optimizers
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import DecayPolicy
-from gamma_nlp.decay.step_hook import step_hook
+from gamma_nlp.decay.step_hook import StepHook
 from gamma_nlp.errors import GammaError
 from tests.support.optim_models import Toy, assert_equal, toy_table, train, values, zero_gradients
 
@@ -72,8 +72,8 @@ def test_every_known_class_trains_under_both_modes(cls: type, kwargs: dict, mode
         pytest.skip("this torch has no Adam(decoupled_weight_decay=...)")
     model = Toy()
     optimizer = build(model, cls, policy=DecayPolicy(mode=mode), **kwargs)  # type: ignore[arg-type]
-    native_groups = [g for g in optimizer.param_groups if g["weight_decay"]]
-    assert bool(native_groups) == (native_mode(cls, kwargs) == mode)
+    parts = {g["gamma_part"] for g in optimizer.param_groups if "gamma_part" in g}
+    assert parts == {"center" if native_mode(cls, kwargs) == mode else "all"}
     train(model, optimizer, 2)
 
 
@@ -93,9 +93,9 @@ def _is_class(value: object) -> bool:
 
 def test_coupled_mode_on_adamw_hooks_the_weights_too() -> None:
     optimizer = build(Toy(), policy=DecayPolicy(mode="coupled"))
-    hooked = [n for g in optimizer.param_groups if "gamma_decay" in g for n in g["param_names"]]
+    hooked = [n for g in optimizer.param_groups if "gamma_part" in g for n in g["param_names"]]
     assert sorted(hooked) == ["embed", "inner", "last", "w"]
-    assert not any(group["weight_decay"] for group in optimizer.param_groups)
+    assert {g["weight_decay"] for g in optimizer.param_groups if "gamma_part" in g} == {0.2}
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,10 @@ def test_unusable_optimizer_is_refused_by_name(cls: type, message: str) -> None:
 
 
 def test_unknown_class_is_taken_at_the_users_word() -> None:
-    assert "gamma_decay" not in build(Toy(), OwnAdamW, native_decay="decoupled").param_groups[0]
-    assert "gamma_decay" in build(Toy(), OwnAdamW, native_decay="coupled").param_groups[0]
+    policy = DecayPolicy(mode="decoupled")
+    for native in ("decoupled", "coupled"):
+        first = build(Toy(), OwnAdamW, native_decay=native, policy=policy).param_groups[0]
+        assert ("gamma_part" in first) == (native == "coupled")
     with pytest.raises(GammaError, match="native_decay must be"):
         build(Toy(), OwnAdamW, native_decay="both")
     with pytest.raises(GammaError, match=r"AdamW has decoupled weight decay, but native_decay="):
@@ -149,7 +151,8 @@ def test_deep_copy_keeps_decaying_and_so_does_its_copy(mode: str) -> None:
     first, first_optimizer = copy.deepcopy((model, optimizer))
     second, second_optimizer = copy.deepcopy((first, first_optimizer))
     for m, o in ((model, optimizer), (first, first_optimizer), (second, second_optimizer)):
-        assert list(o._optimizer_step_pre_hooks.values()) == [step_hook]
+        (hook,) = o._optimizer_step_pre_hooks.values()
+        assert isinstance(hook.__self__, StepHook)
         train(m, o, 3, 3)
     assert_equal(model, first)
     assert_equal(model, second)
@@ -201,11 +204,10 @@ def test_on_load_the_present_decay_wins_and_the_change_is_logged(
     by_name = {n: g for g in optimizer.param_groups for n in g["param_names"]}
     assert by_name["w"]["weight_decay"] == 0.1
     assert by_name["inner"]["weight_decay"] == by_name["last"]["weight_decay"] == 0.0
-    assert "gamma_decay" not in by_name["last"]
+    assert "gamma_part" not in by_name["last"]
     assert by_name["w"]["lr"] == 0.3
     assert "branch_inner: 0.2 -> 0 (1: 'inner')" in caplog.text
-    hooked = "branch_last: 0.2 decoupled by hook toward gain 0 of 1 + weight -> 0 (1: 'last')"
-    assert hooked in caplog.text
+    assert "branch_last: 0.2 toward -1 -> 0 (1: 'last')" in caplog.text
     assert "weight: 0.2 -> 0.1 (1: 'w')" in caplog.text
     assert "shift" not in caplog.text
 
@@ -295,6 +297,6 @@ def test_keys_of_the_hook_do_not_come_back_with_a_saved_state() -> None:
         for mode in ("decoupled", "coupled")
     )  # fmt: skip
     before = [{k: v for k, v in g.items() if k != "params"} for g in native.param_groups]
-    assert "gamma_decay" in hooked.param_groups[0] and "gamma_decay" not in before[0]
+    assert "gamma_part" in hooked.param_groups[0] and "gamma_part" not in before[0]
     native.load_state_dict(hooked.state_dict())
     assert [{k: v for k, v in g.items() if k != "params"} for g in native.param_groups] == before

@@ -50,7 +50,7 @@ def test_state_follows_the_parameter_across_policies(old: str, new: str) -> None
             assert torch.equal(value, state[key]), (name, key)
     assert {(g["lr"], g["betas"]) for g in second.param_groups} == {(0.3, (0.8, 0.9))}
     fresh = build(Toy(), new)
-    for key in ("weight_decay", "gamma_decay", "param_names"):
+    for key in ("weight_decay", "gamma_part", "gamma_center", "param_names"):
         assert [g.get(key) for g in second.param_groups] == [g.get(key) for g in fresh.param_groups]
 
 
@@ -62,7 +62,6 @@ def test_resuming_under_another_policy_equals_switching_the_policy_midway() -> N
     second = build(other, "none")
     second.load_state_dict(copy.deepcopy(first.state_dict()))  # torch would share the moments
     for group in first.param_groups:
-        group.pop("gamma_decay", None)
         group["weight_decay"] = 0.0
     for group in second.param_groups:
         group["weight_decay"] = 0.0

@@ -65,7 +65,7 @@ def run(
 def saved_by_name(checkpoint: Path, trainer: Any) -> dict[str, dict[str, Any]]:
     state = torch.load(checkpoint / "optimizer.pt", weights_only=True)
     if isinstance(trainer, GammaTrainer):
-        names = [name for group in state["param_groups"] for name in group["param_names"]]
+        names = [name for own in trainer._stock for name in own["param_names"]]
     else:
         own = names_of(trainer.model)
         groups = unwrap_optimizer(trainer.optimizer).param_groups

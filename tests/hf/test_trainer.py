@@ -22,7 +22,7 @@ from tests.support.tiny_models import arguments, classified, texts, tiny_bert, t
 
 def decays(optimizer: Any) -> dict[str, float]:
     return {
-        name: group.get("gamma_decay") or group["weight_decay"]
+        name: group["weight_decay"]
         for group in optimizer.param_groups
         for name in group["param_names"]
     }
@@ -120,7 +120,9 @@ def test_decay_lost_to_bfloat16_is_warned_of(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = tiny_gpt2().to(torch.bfloat16)
-    trainer = build(tmp_path, model, train_dataset=texts(), changes={"max_steps": 1})
+    policy = DecayPolicy(rounding="keep")
+    changes = {"max_steps": 1}
+    trainer = build(tmp_path, model, train_dataset=texts(), changes=changes, decay_policy=policy)
     with caplog.at_level(logging.WARNING, logger="gamma_nlp"):
         trainer.train()
     assert "rounding to bfloat16 cancels the decay of 4 gains" in caplog.text
