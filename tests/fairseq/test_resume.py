@@ -194,3 +194,26 @@ def test_overrides_cannot_erase_what_is_due(begin: Callable[..., Session]) -> No
     run = begin(*ADAM)
     with pytest.raises(GammaError, match="gamma_due would erase the decay"):
         run.optimizer.load_state_dict(run.optimizer.state_dict(), {"gamma_due": 0.0})
+
+
+def test_what_was_deferred_stays_so_although_the_gains_have_moved(
+    begin: Callable[..., Session], tmp_path: Path
+) -> None:
+    words = [*ADAM, "--weight-decay", 4.37e-5]  # rounding takes it from gains of 1, not of 1.1
+    whole, resumed, anew = (begin(*words) for _ in range(3))
+    whole.train(4)
+    file = saved(whole, tmp_path)
+    resumed.trainer.load_checkpoint(file)
+    assert _deferred(resumed) == _deferred(whole)
+    anew.trainer.load_checkpoint(file, reset_optimizer=True)
+    anew.trainer._build_optimizer()
+    assert _deferred(anew) != _deferred(whole)
+    for one in (whole, resumed):
+        one.train(16)
+    expected = whole.weights()
+    assert all(torch.equal(value, expected[name]) for name, value in resumed.weights().items())
+
+
+def _deferred(run: Session) -> set[str]:
+    groups = run.optimizer.param_groups
+    return {name for group in groups if "gamma_share" in group for name in group["param_names"]}
