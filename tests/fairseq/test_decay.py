@@ -222,3 +222,33 @@ def test_the_log_says_that_the_kind_of_decay_is_not_adams(
     with caplog.at_level("INFO", logger="gamma_nlp"):
         begin(*ADAM, *policy(mode="coupled"))
     assert "asks for coupled decay, and the optimizer's own is decoupled" in caplog.text
+
+
+@pytest.mark.usefixtures("flat_on_cpu")
+@pytest.mark.parametrize(
+    "precision", ["float32", "flat", "memory-efficient", "memory-efficient-bf16"]
+)
+@pytest.mark.parametrize("schedule", [{"kind": "cosine", "end": 0.1}, "lr_squared"])
+def test_silent_gains_approach_their_target_by_the_dose_that_is_told(
+    begin: Callable[..., Session],
+    policy: Callable[..., list[str]],
+    precision: str,
+    schedule: Any,
+    tmp_path: Path,
+) -> None:
+    warm_up = ["--lr-scheduler", "inverse_sqrt", "--warmup-updates", 5]
+    words = [*PRECISIONS[precision], *warm_up, *policy(target="one", schedule=schedule)]
+    run = begin(*ADAM, *words)
+    with torch.no_grad():
+        for group in run.optimizer.param_groups:
+            for name, p in zip(group["param_names"], group["params"], strict=True):
+                if is_gain(name):
+                    p.fill_(2.0)
+    run.train(20, silent=True)
+    rows = json.loads((tmp_path / "run" / "gain_table.json").read_text())["gains"]
+    weights = run.weights()
+    assert max(row["dose"] for row in rows) > 0.05
+    for row in rows:
+        if row["dose"]:
+            achieved = 2 - weights[row["name"]].mean().item()
+            assert achieved == pytest.approx(row["dose"], rel=0.02), row["name"]
