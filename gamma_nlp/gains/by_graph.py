@@ -10,8 +10,9 @@ from torch import nn
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains import messages, name_tables, rule
-from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.category import Category, Role
 from gamma_nlp.gains.graph_roles import graph_roles
+from gamma_nlp.gains.normalized import normalized_weights
 from gamma_nlp.gains.roles import kind, norm_weights, owners
 from gamma_nlp.gains.rule import factors_before_norms
 from gamma_nlp.gains.table import Gain, GainTable, dtype_name
@@ -41,7 +42,14 @@ def from_graph(model: nn.Module, graph: Graph) -> GainTable:
     if unused:
         warnings.warn(messages.unreached(unused), stacklevel=4)
     roles, reasons = graph_roles(model, graph, named, [gain.name for gain in gains])
-    return GainTable(gains=gains, roles=roles, reasons=reasons, model=type(unwrap(model)).__name__)
+    followed = {named[name] for name in normalized_weights(graph) if name in named}
+    return GainTable(
+        gains=gains,
+        roles=roles,
+        reasons=reasons,
+        model=type(unwrap(model)).__name__,
+        normalized=frozenset(name for name in followed if roles.get(name) is Role.WEIGHT),
+    )
 
 
 def _gains(model: nn.Module, graph: Graph, named: Mapping[str, str]) -> Iterator[Gain]:

@@ -189,7 +189,8 @@ def _factors(graph: Graph, addition: Addition) -> set[str]:
     """Return the parameters that multiply the skip of an addition."""
     found: set[str] = set()
     for index in _whole(graph, addition.skip, addition.start):
-        found |= graph.nodes[index].factors
+        node = graph.nodes[index]
+        found |= frozenset() if node.op is Op.WEIGHT else node.factors
     return found
 
 

@@ -122,8 +122,7 @@ class Interpreter:
             return self.node(Op.LINEAR, name, nodes)
         matrices = [o for o in operands if o.expr and o.is_contracted(shape)]
         if matrices:  # an unknown operation that takes a matrix: a kernel that contracts
-            self._mark_weights(exprs_of(matrices))
-            return self.node(Op.WEIGHT, name, nodes)
+            return self._weight(name, nodes, exprs_of(matrices))
         return self.node(Op.NONLINEAR, name, nodes)
 
     def _contraction(self, name: str, operands: Sequence[Operand]) -> int:
@@ -137,8 +136,7 @@ class Interpreter:
             factors, bias = [*operands[:3], *states], operands[3:5]
         nodes, exprs = nodes_of(factors), exprs_of(factors)
         if exprs:
-            self._mark_weights(exprs)
-            product = self.node(Op.WEIGHT, name, nodes)
+            product = self._weight(name, nodes, exprs)
         else:
             product = self.node(Op.CONTRACT if len(nodes) > 1 else Op.LINEAR, name, nodes)
         for operand in bias:
@@ -229,6 +227,7 @@ class Interpreter:
             scale = scale_of(exprs[0], kind)
         return self.node(Op.LINEAR, name, nodes, scale, factors)
 
-    def _mark_weights(self, exprs: Iterable[Expr]) -> None:
-        for expr in exprs:
-            self.graph.weights |= expr.contracted
+    def _weight(self, name: str, nodes: Iterable[int], exprs: Iterable[Expr]) -> int:
+        contracted = frozenset(p for expr in exprs for p in expr.contracted)
+        self.graph.weights |= contracted
+        return self.node(Op.WEIGHT, name, nodes, factors=contracted)

@@ -60,7 +60,7 @@ class Node:
         parents: The nodes that it reads.
         module: The module that ran it.
         scale: The parameter that it multiplies by, if that may be a gain.
-        factors: All parameters in what it multiplies by.
+        factors: All parameters in what it multiplies by, or contracts with.
         total: Whether its output is one number, or one for each item of a batch, that a reduction
             has made, such as a loss.
     """
