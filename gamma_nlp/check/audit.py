@@ -34,8 +34,8 @@ from typing import Any
 
 from torch import nn
 
-from gamma_nlp.errors import need
 from gamma_nlp.gains.category import Category, Role
+from gamma_nlp.gains.peer_rules import stock_decayed
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import MIX, TOKENS, UNREACHED, Gain, GainTable
 from gamma_nlp.rows import Row, align, merge_layers
@@ -155,18 +155,6 @@ def audit(model: nn.Module, table: GainTable | None = None) -> Audit:
         spared_by_accident=tuple(spared),
         unit_offset=tuple(offset),
     )
-
-
-def stock_decayed(model: nn.Module) -> set[str]:
-    """Return the names of the parameters that the installed ``transformers.Trainer`` decays.
-
-    Raises:
-        GammaError: transformers is not installed.
-    """
-    trainer = need("transformers", "hf", "the audit needs the Trainer of").Trainer
-    # The method never reads its trainer, and making one would need a run's arguments.
-    no_trainer: Any = None
-    return set(trainer.get_decay_parameter_names(no_trainer, model))
 
 
 def _is_meant_to_be_spared(entry: Gain | Role, reason: str | None) -> bool:

@@ -58,9 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise GammaError(f"--weight-decay must be a number >= 0, not {arguments.weight_decay}")
     chosen = policy.DecayPolicy.load(arguments.policy)
     rates = learning_rates(arguments)
-    _, table = load_table(arguments)
+    model, table = load_table(arguments)
     try:
-        settings = groups.assign(table, chosen, arguments.weight_decay)
+        settings = groups.decays_for(
+            model, weight_decay=arguments.weight_decay, policy=chosen, table=table
+        )
     except GammaError as error:  # name the option as it is typed
         raise GammaError(str(error).replace("weight_decay", "--weight-decay")) from error
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}

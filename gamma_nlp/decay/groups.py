@@ -16,6 +16,7 @@ from gamma_nlp.decay.policy import NORMALIZED, DecayPolicy, Mode, Native, Roundi
 from gamma_nlp.decay.schedule import LR, RAMPS, Schedule
 from gamma_nlp.errors import GammaError, close_to, listed
 from gamma_nlp.gains.category import Role
+from gamma_nlp.gains.peer_rules import spared_by
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.names import renamed_arguments
@@ -122,7 +123,9 @@ def param_groups(
         [n for n, d in decayed.items() if d.center],
         "decay toward anything but parameter 0, as for a gain that is 1 + weight",
     )
-    say_without_effect(DecayPolicy.load(policy), table, trained_in(table, model))
+    policy = DecayPolicy.load(policy)
+    spared = spared_in(policy, table, model)
+    say_without_effect(policy, table, trained_in(table, model), spared)
     return merged_groups(named, decays, native="decoupled")
 
 
@@ -140,6 +143,7 @@ def assign(
     weight_decay: float,
     *,
     trained: Collection[str] | None = None,
+    spared: Collection[str] | None = None,
 ) -> dict[str, Decay]:
     """Return the decay of every parameter in ``table``.
 
@@ -148,13 +152,14 @@ def assign(
         policy: Multipliers and mode.
         weight_decay: The coefficient that a multiplier of 1 stands for.
         trained: The names in ``table`` that are not frozen; ``None`` for all of them.
+        spared: What :func:`spared_in` returns, for a policy with another library's rule.
 
     Raises:
         GammaError: ``weight_decay`` negative or not finite, or 0 where the policy would decay a
             gain that is trained; a pattern of the policy that matches no parameter.
     """
     _check_weight_decay(weight_decay)
-    if weight_decay == 0 and (stopped := decayed_gains(policy, table, trained)):
+    if weight_decay == 0 and (stopped := decayed_gains(policy, table, trained, spared)):
         raise GammaError(
             f"policy {policy.name!r} decays gains ({listed(stopped)}), but weight_decay is 0 (the "
             "default of TrainingArguments), so nothing would decay; set weight_decay, for example "
@@ -175,7 +180,7 @@ def assign(
         )
     return {
         name: Decay(
-            coefficient=weight_decay * policy.multiplier(name, what),
+            coefficient=weight_decay * policy.multiplier(name, what, spared),
             center=_center(policy, name, what),
             mode=policy.mode,
             schedule=policy.schedule_of(name, what, normalized=name in (table.normalized or ())),
@@ -189,6 +194,8 @@ def _center(policy: DecayPolicy, name: str, what: Gain | Role) -> float | Litera
     target = policy.target_of(name, what)
     if target == "start":
         return "start"
+    if target == "stored":
+        return 0.0
     return float(target == "one") - (what.offset if isinstance(what, Gain) else 0.0)
 
 
@@ -222,8 +229,9 @@ def decays_for(
                 f"parameter {name!r} is not in the gain table, which is of another model; make "
                 "it from this one: table=categorize(model)"
             )
-    trained = trained_in(table, model)
-    assigned = assign(table, DecayPolicy.load(policy), weight_decay, trained=trained)
+    policy = DecayPolicy.load(policy)
+    trained, spared = trained_in(table, model), spared_in(policy, table, model)
+    assigned = assign(table, policy, weight_decay, trained=trained, spared=spared)
     return {name: assigned[own] for name, own in listed_as.items()}
 
 
@@ -231,6 +239,20 @@ def trained_in(table: GainTable, model: nn.Module) -> set[str]:
     """Return the names that ``table`` has for the trainable parameters of ``model``."""
     names = _names_in(table, model)
     return {names[n] for n, p in model.named_parameters() if p.requires_grad and n in names}
+
+
+def spared_in(policy: DecayPolicy, table: GainTable, model: nn.Module) -> frozenset[str] | None:
+    """Return the names that ``table`` has for what another library's rule spares in ``model``.
+
+    ``None`` where the policy follows no such rule.
+
+    Raises:
+        GammaError: The rule cannot be asked; see :func:`gamma_nlp.gains.peer_rules.spared_by`.
+    """
+    if policy.rule == "position":
+        return None
+    names = _names_in(table, model)
+    return frozenset(names[name] for name in spared_by(policy.rule, model) if name in names)
 
 
 def _names_in(table: GainTable, model: nn.Module) -> dict[str, str]:

@@ -13,7 +13,14 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.attached import Decided, attach, check_rate, needs_hook, planned_groups
 from gamma_nlp.decay.effect import say_without_effect
-from gamma_nlp.decay.groups import PolicyLike, decays_for, table_for, trainable, trained_in
+from gamma_nlp.decay.groups import (
+    PolicyLike,
+    decays_for,
+    spared_in,
+    table_for,
+    trainable,
+    trained_in,
+)
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policy import DecayPolicy, Native
 from gamma_nlp.errors import GammaError
@@ -145,7 +152,8 @@ def decay_groups(
     table = table_for(model, inputs, table)
     policy = DecayPolicy.load(policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
-    say_without_effect(policy, table, trained_in(table, model))
+    spared = spared_in(policy, table, model)
+    say_without_effect(policy, table, trained_in(table, model), spared)
     say_other_mode(policy, native)
     labels = {name: str(role) for name, role in table.roles.items()}
     labels |= {gain.name: _label(gain) for gain in table}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -41,44 +42,62 @@ class Schedule:
     steps: int | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            kinds = get_args(Kind)
-            raise GammaError(
-                f"unknown schedule {shown(self.kind)}{close_to(str(self.kind), kinds)} "
-                f"(valid: {', '.join(kinds)})"
-            )
+        kinds = get_args(Kind)
+        if not isinstance(self.kind, str) or self.kind not in kinds:
+            hint = f"{close_to(str(self.kind), kinds)} (valid: {', '.join(kinds)})"
+            raise GammaError(f"unknown schedule {shown(self.kind)}{hint}")
         if isinstance(self.end, bool) or not isinstance(self.end, (int, float)):
-            raise GammaError(f"schedule: end must be a number >= 0, got {shown(self.end)}")
-        if not 0 <= self.end < math.inf:
-            raise GammaError(f"schedule: end must be finite and >= 0, got {shown(self.end)}")
+            raise GammaError(f"end must be a number >= 0, got {shown(self.end)}")
+        if not 0 <= self.end <= sys.float_info.max:
+            raise GammaError(f"end must be finite and >= 0, got {shown(self.end)}")
         whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
         if self.steps is not None and not (whole and self.steps > 0):
-            raise GammaError(f"schedule: steps must be a whole number > 0, got {shown(self.steps)}")
+            raise GammaError(f"steps must be a whole number > 0, got {shown(self.steps)}")
         if self.kind not in RAMPS and (self.end or self.steps):
-            raise GammaError(
-                f"schedule {self.kind!r} takes no end and no steps; use one of {', '.join(RAMPS)}"
-            )
+            raise GammaError(_no_ramp(self.kind))
 
     @classmethod
-    def read(cls, source: Any) -> Schedule:
+    def read(cls, source: Any, where: str = "schedule") -> Schedule:
         """Return the schedule that ``source`` names: a kind, a mapping of fields, or itself.
+
+        Args:
+            source: Such as ``"lr_squared"`` or ``{"kind": "cosine", "end": 0.1}``.
+            where: What it is the value of, for errors.
 
         Raises:
             GammaError: It is none of these.
         """
         if isinstance(source, Schedule):
             return source
-        if isinstance(source, str):
-            return cls(kind=source)  # type: ignore[arg-type]
-        if isinstance(source, Mapping):
-            if unknown := [key for key in source if key not in cls.__dataclass_fields__]:
-                fields = ", ".join(cls.__dataclass_fields__)
-                raise GammaError(f"schedule: unknown key {shown(unknown[0])} (valid: {fields})")
-            return cls(**source)
+        try:
+            if isinstance(source, str):
+                return cls(kind=source)  # type: ignore[arg-type]
+            if isinstance(source, Mapping):
+                return cls(**_fields(source))
+        except GammaError as error:
+            raise GammaError(f"{where}: {error}") from None
         raise GammaError(
-            "a schedule is a word such as lr_squared, or a mapping such as {kind: cosine, end: 0}, "
-            f"got {shown(source)}"
+            f"{where}: write a word such as lr_squared, or a mapping such as "
+            f"{{kind: cosine, end: 0}}, not {shown(source)}"
         )
+
+
+def _fields(source: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a mapping that names the kind and nothing that its kind ignores."""
+    valid = tuple(Schedule.__dataclass_fields__)
+    for key in source:
+        if key not in valid:
+            hint = f"{close_to(str(key), valid)} (valid: {', '.join(valid)})"
+            raise GammaError(f"unknown key {shown(key)}{hint}")
+    if "kind" not in source:
+        raise GammaError(f"the kind is missing, one of {', '.join(get_args(Kind))}")
+    if source["kind"] in get_args(Kind) and source["kind"] not in RAMPS and len(source) > 1:
+        raise GammaError(_no_ramp(source["kind"]))
+    return dict(source)
+
+
+def _no_ramp(kind: str) -> str:
+    return f"{kind!r} takes no end and no steps; {' and '.join(RAMPS)} do"
 
 
 LR = Schedule()

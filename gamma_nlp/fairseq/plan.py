@@ -22,6 +22,7 @@ from gamma_nlp.decay.policy import CATEGORY_KEYS, NORMALIZED, DecayPolicy, decay
 from gamma_nlp.decay.schedule import RAMPS
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains import roles
+from gamma_nlp.gains.peer_rules import spared_by
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
 
@@ -106,8 +107,9 @@ def make_plan(trainer: Any) -> TrainerPlan:
     _check_named(table, coefficients, options.decay_policy)
     parameters = {n: p for n, p in named_parameters(trainer).items() if p.requires_grad}
     decay = float(options.weight_decay)
+    spared = _spared(policy, trainer)
     rates = schedule.rates_of_fairseq(trainer)
-    settings = _settings(table, policy, decay, coefficients, parameters.keys())
+    settings = _settings(table, policy, decay, coefficients, parameters.keys(), spared)
     if rates is None:
         updates = schedule.updates_of_fairseq(trainer)
         settings = _with_ends(settings, parameters.keys(), updates, options.decay_policy)
@@ -195,6 +197,15 @@ def _with_criterion(table: GainTable, trainer: Any) -> GainTable:
     return dataclasses.replace(table, roles={**table.roles, **extra})
 
 
+def _spared(policy: DecayPolicy, trainer: Any) -> frozenset[str] | None:
+    """Return what a policy's rule spares of model and criterion, by the names of the table."""
+    if policy.rule == "position":
+        return None
+    own = spared_by(policy.rule, trainer._model)
+    criterion = spared_by(policy.rule, trainer._criterion)
+    return own | {f"criterion.{name}" for name in criterion}
+
+
 def _check_number(name: str, value: float) -> None:
     if not 0 <= value < float("inf"):
         raise GammaError(f"{dashed(name)} must be a number >= 0, not {value}")
@@ -225,16 +236,17 @@ def _settings(
     weight_decay: float,
     coefficients: Mapping[str, float],
     trained: Collection[str],
+    spared: Collection[str] | None,
 ) -> dict[str, Decay]:
     if not any(coefficients.values()):
-        if weight_decay == 0 and (stopped := decayed_gains(policy, table, trained)):
+        if weight_decay == 0 and (stopped := decayed_gains(policy, table, trained, spared)):
             raise GammaError(
                 f"--decay-policy {policy.name} decays gains ({listed(stopped)}), but "
                 "--weight-decay is 0 (fairseq's default), so nothing would decay; give "
                 "--weight-decay, for example 1e-4, or --decay-policy none"
             )
-        say_without_effect(policy, table, trained)
-    settings = assign(table, policy, weight_decay, trained=())
+        say_without_effect(policy, table, trained, spared)
+    settings = assign(table, policy, weight_decay, trained=(), spared=spared)
     for gain in table:
         if (coefficient := coefficients.get(str(gain.category))) is not None:
             setting = settings[gain.name]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gamma_nlp.decay.policy import CATEGORY_KEYS, PRESETS, ROLE_KEYS, DecayPolicy
+from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
 from tests.support.optim_models import gain
@@ -15,19 +16,26 @@ from tests.support.optim_models import gain
 GAINS = {
     "guidelines": (1, 1, 0, 0),
     "input_only": (0, 1, 0, 0),
+    "iwd": (0, 1, 0, 0),
     "none": (0, 0, 0, 0),
-    "all": (1, 1, 1, 1),
-    "all_params": (1, 1, 1, 1),
 }
+SHIFTS_AND_THE_REST = {
+    **{key: [1] * 5 for key in ("all_params", "torchtitan", "hugging_face", "timm")},
+    "olmo": [1, 0, 1, 1, 1],
+}
+TARGETS = {**dict.fromkeys(SHIFTS_AND_THE_REST, "stored"), "qwen3_next": "one"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_set_the_gains_of_the_design(name: str) -> None:
     policy = DecayPolicy.load(name)
     assert policy.name == name
-    assert tuple(getattr(policy, key) for key in CATEGORY_KEYS) == GAINS[name]
-    rest = [policy.multiplier("x", Role(key)) for key in ROLE_KEYS]
-    assert rest == ([1, 1, 1, 1, 1] if name == "all_params" else [1, 1, 0, 0, 0])
+    assert tuple(getattr(policy, key) for key in CATEGORY_KEYS) == GAINS.get(name, (1, 1, 1, 1))
+    rest = [policy.multiplier("x", Role(key), spared=()) for key in ROLE_KEYS]
+    assert rest == SHIFTS_AND_THE_REST.get(name, [1, 1, 0, 0, 0])
+    assert policy.target == TARGETS.get(name, "zero")
+    assert policy.rule == (name if name in ("hugging_face", "timm") else "position")
+    assert (policy.mode, policy.rounding, policy.schedule) == ("native", "defer", LR)
 
 
 def test_default_policy_equals_guidelines() -> None:
@@ -67,6 +75,51 @@ def test_embedding_follows_weight_unless_set() -> None:
         ({"patterns": {1: 1.0}}, "the keys of patterns must be strings"),
         ({"mode": "couple"}, "unknown mode 'couple'; did you mean 'coupled'"),
         ({"name": ""}, "name must be a non-empty string"),
+        ({"mode": None}, "unknown mode None .valid: native, decoupled, coupled"),
+        ({"mode": ["native"]}, r"unknown mode \['native'\]"),
+        ({"rule": "Timm"}, "unknown rule 'Timm'; did you mean 'timm'"),
+        ({"rounding": "deferred"}, "unknown rounding 'deferred'; did you mean 'defer'"),
+        ({"target": "ones"}, "unknown target 'ones'; did you mean 'one'"),
+        ({"target": 1}, "unknown target 1 .valid: zero, one, start, stored"),
+        ({"targets": ["start"]}, r"targets must map .*write for example .\"branch_inner\": \"one"),
+        ({"targets": "start"}, "targets must map categories, kinds or name patterns"),
+        ({"targets": {"weight": "one"}}, r"targets\['weight'\] is no gain; targets are for gains"),
+        ({"targets": {"embedding": "start"}}, r"targets\['embedding'\] is no gain"),
+        ({"targets": {"normalized": "one"}}, r"targets\['normalized'\] is no gain"),
+        ({"targets": {"shift": "one"}}, "a shift is no gain"),
+        ({"targets": {"heads": "one"}}, r"targets: unknown key 'heads'; did you mean 'head'\?"),
+        ({"targets": {"trunk": "one"}}, r"unknown key 'trunk' .*or a pattern on names, with a dot"),
+        ({"targets": {1: "one"}}, "the keys of targets must be strings, got 1"),
+        ({"targets": {"head": None}}, r"unknown targets\['head'\] None"),
+        ({"schedules": "cosine"}, 'schedules must map .*write for example .*"lr_squared"'),
+        (
+            {"schedules": {"normalised": "lr"}},
+            "unknown key 'normalised'; did you mean 'normalized",
+        ),
+        ({"schedules": {"weight": "lr2"}}, r"schedules\['weight'\]: unknown schedule 'lr2'"),
+        ({"schedules": {"weight": None}}, r"schedules\['weight'\]: write a word .*, not None"),
+        ({"schedules": {None: "lr"}}, "the keys of schedules must be strings, got None"),
+        ({"schedule": "cosin"}, "schedule: unknown schedule 'cosin'; did you mean 'cosine'"),
+        ({"schedule": 0.5}, "schedule: write a word such as lr_squared, or a mapping .*, not 0.5"),
+        ({"schedule": {"kind": "cosine", "stop": 1}}, "unknown key 'stop'; did you mean 'steps'"),
+        ({"schedule": {"end": 0.5}}, "schedule: the kind is missing, one of lr, lr_squared, con"),
+        ({"schedule": {}}, "the kind is missing"),
+        ({"schedule": {"kind": ["cosine"]}}, r"unknown schedule \['cosine'\]"),
+        (
+            {"schedule": {"kind": "lr", "end": 0}},
+            "'lr' takes no end and no steps; cosine and",
+        ),
+        ({"schedule": {"kind": "constant", "steps": 5}}, "'constant' takes no end and no steps"),
+        ({"schedule": {"kind": "linear", "steps": 0}}, "steps must be a whole number > 0, got 0"),
+        ({"schedule": {"kind": "linear", "steps": 1.5}}, "steps must be a whole number > 0"),
+        ({"schedule": {"kind": "linear", "steps": True}}, "steps must be a whole number > 0"),
+        ({"schedule": {"kind": "linear", "end": -1}}, "end must be finite and >= 0, got -1"),
+        ({"schedule": {"kind": "linear", "end": float("nan")}}, "end must be finite"),
+        (
+            {"schedule": {"kind": "linear", "end": 10**400}},
+            "end must be finite .* about 401 dig",
+        ),
+        ({"schedule": {"kind": "linear", "end": "0"}}, "end must be a number >= 0, got '0'"),
     ],
 )
 def test_bad_value_is_named(keywords: dict, message: str) -> None:
@@ -126,6 +179,14 @@ def test_yaml_file_with_an_empty_section(tmp_path: Path) -> None:
         ("p.yaml", "kinds: &a {qk_norm: *a}", "must be a number >= 0, got {'qk_norm': {"),
         ("p.yaml", "base: GUIDELINES", "did you mean 'guidelines'"),
         ("p.toml", "head = 1", "must end in .json, .yaml or .yml"),
+        ("p.yaml", "target: 1", "p.yaml: policy 'p': unknown target 1 .valid: zero, one"),
+        ("p.yaml", "traget: one", "p.yaml: unknown key 'traget'; did you mean 'target'"),
+        ("p.yaml", "targets: {q_norm: one}", "targets: unknown key 'q_norm'; did you mean 'qk_no"),
+        ("p.yaml", "schedule: {kind: cosine, stop: 1}", "p.yaml: .*schedule: unknown key 'stop'"),
+        ("p.json", '{"schedules": {"weight": {"kind": "cosin"}}}', r"p.json: .*\['weight'\]: unkn"),
+        ("p.yaml", "base: tim", "base: unknown preset 'tim'; did you mean 'timm'"),
+        ("p.yaml", "rule: no", "unknown rule False .valid: position, hugging_face, timm"),
+        ("p.yaml", "schedule:", "schedule: write a word such as lr_squared"),
     ],
 )
 def test_bad_file_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -179,3 +240,74 @@ def test_a_kind_above_zero_decays_gains_too() -> None:
     none = dataclasses.replace(PRESETS["none"], kinds={"qk_norm": 0.0})
     assert not none.decays_gains
     assert dataclasses.replace(none, kinds={"qk_norm": 0.5}).decays_gains
+
+
+def test_a_file_may_start_from_a_rule_and_leave_sections_empty(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("base: timm\ntargets:\nschedules:\nschedule: {kind: linear, steps: 9}\n")
+    policy = DecayPolicy.load(path)
+    assert (policy.rule, policy.target, policy.targets, policy.schedules) == (
+        "timm", "stored", {}, {},
+    )  # fmt: skip
+    assert policy.schedule == Schedule(kind="linear", steps=9)
+
+
+def test_targets_go_by_pattern_then_kind_then_category() -> None:
+    policy = DecayPolicy(
+        target="one", targets={"branch_inner": "start", "qk_norm": "zero", "*.q.*": "stored"}
+    )
+    plain, qk = gain("x", Category.BRANCH_INNER), gain("x", Category.BRANCH_INNER, kind="qk_norm")
+    assert policy.target_of("x", plain) == "start"
+    assert policy.target_of("x", qk) == "zero"
+    assert policy.target_of("a.q.weight", qk) == "stored"
+    assert policy.target_of("x", gain("x", Category.HEAD)) == "one"
+    assert policy.target_of("x", gain("x", None)) == "one"
+    for role in Role:
+        assert policy.target_of("x", role) == "zero"
+
+
+def test_shifts_follow_start_unless_told_otherwise() -> None:
+    assert DecayPolicy(target="start").target_of("x", Role.SHIFT) == "start"
+    kept = DecayPolicy(target="start", targets={"shift": "zero"})
+    assert kept.target_of("x", Role.SHIFT) == "zero"
+    assert DecayPolicy(targets={"*.bias": "start"}).target_of("a.bias", Role.SHIFT) == "start"
+
+
+@pytest.mark.parametrize(
+    ("target", "role"),
+    [("one", Role.WEIGHT), ("start", Role.BIAS), ("start", Role.EMBEDDING), ("one", Role.SHIFT)],
+)
+def test_a_pattern_of_targets_that_matches_no_gain_is_named(target: str, role: Role) -> None:
+    policy = DecayPolicy(targets={"a.*": target})  # type: ignore[dict-item]
+    with pytest.raises(GammaError, match=rf"'a\.\*'\] is '{target}' and matches 'a.w', whose role"):
+        policy.target_of("a.w", role)
+    for harmless in ("zero", "stored"):
+        same = dataclasses.replace(policy, targets={"a.*": harmless})
+        assert same.target_of("a.w", role) == harmless
+
+
+def test_schedules_go_by_pattern_then_normalized_then_role_or_kind() -> None:
+    policy = DecayPolicy(
+        schedule="constant",  # type: ignore[arg-type]
+        schedules={"weight": "linear", "normalized": "lr_squared", "b.*": "cosine", "head": "lr"},
+    )
+
+    def kind(name: str, what: object, **said: bool) -> str:
+        return policy.schedule_of(name, what, **said).kind  # type: ignore[arg-type]
+
+    assert kind("a", Role.WEIGHT) == "linear"
+    assert kind("a", Role.EMBEDDING) == "linear"
+    assert kind("a", Role.WEIGHT, normalized=True) == "lr_squared"
+    assert kind("b.a", Role.WEIGHT, normalized=True) == "cosine"
+    assert kind("a", gain("a", Category.HEAD)) == "lr"
+    assert kind("a", gain("a", Category.SHORTCUT)) == "constant"
+    assert kind("a", Role.OTHER) == "constant"
+
+
+def test_a_rule_without_the_model_is_named_and_a_pattern_wins_over_it() -> None:
+    policy = DecayPolicy(rule="timm", patterns={"a": 2.0})
+    with pytest.raises(GammaError, match="'timm' decides by name, class and shape"):
+        policy.multiplier("w", Role.WEIGHT)
+    assert policy.multiplier("w", Role.WEIGHT, spared={"w"}) == 0.0
+    assert policy.multiplier("w", Role.WEIGHT, spared=set()) == 1.0
+    assert policy.multiplier("a", Role.WEIGHT, spared={"a"}) == 2.0

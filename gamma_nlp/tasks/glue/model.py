@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.groups import decays_for
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_lines
@@ -237,7 +237,7 @@ def check_decays(source: str, task: GlueTask, policy: DecayPolicy) -> None:
             model = transformers.AutoModelForSequenceClassification.from_config(config)
     except Exception:  # loading it will say what is wrong
         return
-    assign(categorize(model), policy, 0.0)
+    decays_for(model, weight_decay=0.0, policy=policy, table=categorize(model))
 
 
 def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.decay.dose import optimizer_doses
-from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.groups import assign, spared_in
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
@@ -162,7 +162,9 @@ def logged_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
 def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
     """Return number of gains, coefficient and dose per category; a pair where gains differ."""
     by_name = optimizer_doses(unwrap_optimizer(trainer.optimizer), rates)
-    applied = assign(trainer.gain_table, trainer.policy, trainer.args.weight_decay)
+    table, policy = trainer.gain_table, trainer.policy
+    spared = spared_in(policy, table, trainer.model)
+    applied = assign(table, policy, trainer.args.weight_decay, spared=spared)
     found: dict[str, Any] = {}
     for category in Category:
         names = [gain.name for gain in trainer.gain_table if gain.category is category]

@@ -179,25 +179,84 @@ POLICY = Edits(
         ),
         M("unused gains decay", "if what.category is None:", "if False:"),
         M(
-            "multipliers above 1 are refused",
-            "if not 0 <= value <= sys.float_info.max:",
-            "if not 0 <= value <= 1:",
-        ),
-        M(
             "kinds do not decay gains",
             "for value in (*by_category, *self.kinds.values())",
             "for value in by_category",
         ),
         M(
-            "input_only is guidelines",
-            '_preset("input_only", branch_inner=1.0)',
-            '_preset("input_only", branch_inner=1.0, branch_last=1.0)',
+            "rules spare nothing",
+            "if spared is not None and name in spared:",
+            "if spared is not None and False:",
         ),
         M(
-            "all is all_params",
-            '_preset("all", **dict.fromkeys(CATEGORY_KEYS, 1.0))',
-            '_preset("all", **dict.fromkeys((*CATEGORY_KEYS, "shift"), 1.0))',
+            "a rule needs no model",
+            'if self.rule != "position" and spared is None:',
+            "if False:",
         ),
+        M(
+            "targets of words win over patterns",
+            "chain(patterns, (word for word in words if word in entries))",
+            "chain((word for word in words if word in entries), patterns)",
+        ),
+        M(
+            "shifts never go back to their start",
+            'what is Role.SHIFT and self.target == "start"',
+            "False",
+        ),
+    ),
+)
+
+POLICY_KEYS = Edits(
+    "decay/policies/keys.py",
+    ("tests/decay/test_policy.py",),
+    (
+        M(
+            "multipliers above 1 are refused",
+            "if not 0 <= value <= sys.float_info.max:",
+            "if not 0 <= value <= 1:",
+        ),
+        M(
+            "weights may have a target",
+            "if key in _WORDS and key not in TARGET_KEYS:",
+            "if False:",
+        ),
+    ),
+)
+
+PRESETS = Edits(
+    "decay/policies/presets.py",
+    ("tests/decay/test_policy.py", "tests/decay/test_presets.py"),
+    (
+        M(
+            "iwd is guidelines",
+            '_INPUT_NORMS = {**_NO_GAIN, "branch_inner": 1.0,',
+            '_INPUT_NORMS = {**_NO_GAIN, "branch_inner": 1.0, "branch_last": 1.0,',
+        ),
+        M("iwd decays q/k norms", '"kinds": {"qk_norm": 0.0}', '"kinds": {}'),
+        M(
+            "all is all_params",
+            '"all": _EVERY_GAIN,',
+            '"all": {**_EVERY_GAIN, "shift": 1.0},',
+        ),
+        M("olmo decays embeddings", '{**_EVERYTHING, "embedding": 0.0}', "_EVERYTHING"),
+        M("plain decay goes to gain 0", '"target": "stored"', '"target": "zero"'),
+        M(
+            "qwen3_next goes to gain 0",
+            '{**_EVERY_GAIN, "target": "one"}',
+            "_EVERY_GAIN",
+        ),
+    ),
+)
+
+PEER_RULES = Edits(
+    "gains/peer_rules.py",
+    ("tests/gains/test_peer_rules.py",),
+    (
+        M("scalars decay", ".ndim <= 1", ".ndim == 1"),
+        M("stacked biases decay", 'or plain.endswith(".bias")', ""),
+        M("a bias at the top is spared", 'endswith(".bias")', 'endswith("bias")'),
+        M("no patterns", "fnmatchcase(plain, pattern)", "plain == pattern"),
+        M("wrappers hide the list", "_no_weight_decay(unwrap(model))", "_no_weight_decay(model)"),
     ),
 )
 
@@ -457,6 +516,6 @@ WRAPPERS = Edits(
 )
 
 DECAY = (
-    DOSE, KNOWN, GROUPS, POLICY, HOOK, OPTIMIZER, STATES, PLAN, PRECISION, EFFECT, UNTRAINED,
+    DOSE, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, OPTIMIZER, STATES, PLAN, PRECISION, EFFECT, UNTRAINED,
     ANNOUNCE, WRAPPERS,
 )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The words, presets and files of a decay policy."""
