@@ -252,3 +252,17 @@ def test_silent_gains_approach_their_target_by_the_dose_that_is_told(
         if row["dose"]:
             achieved = 2 - weights[row["name"]].mean().item()
             assert achieved == pytest.approx(row["dose"], rel=0.02), row["name"]
+
+
+def test_the_weights_that_a_norm_follows_are_found_by_a_forward_pass(
+    begin: Callable[..., Session], policy: Callable[..., list[str]]
+) -> None:
+    run = begin(*ADAM, *policy(schedules={"normalized": "lr_squared"}))
+    squared = {
+        name
+        for group in groups(run)
+        if group.get("gamma_schedule") == "lr_squared"
+        for name in group["param_names"]
+    }
+    assert {f"encoder.layers.1.{name}.weight" for name in ("fc1", "fc2")} <= squared
+    assert not [name for name in squared if "embed" in name or is_gain(name)]
