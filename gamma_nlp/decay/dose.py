@@ -22,6 +22,7 @@ from gamma_nlp.decay.known_optimizers import (
     factor_of,
     mode_of,
     momentum_of,
+    scalar_of,
     unknown_law,
 )
 from gamma_nlp.decay.laws import Law, Steps, pulls
@@ -264,6 +265,7 @@ def law_of(
         center=group.get("gamma_center", 0.0),
         hooked=part != "center",
         factor=factor_of(optimizer, group, parameter),
+        scalar=scalar_of(parameter),
         share=group.get("gamma_share", 0.0) if part == "deferred" else 0.0,
         last=group.get("gamma_last", 0),
         momentum=momentum,

@@ -205,14 +205,22 @@ def factor_of(
 
     ``None`` where a * w is subtracted.
     """
-    on_cpu = parameter.device.type == "cpu"  # where torch rounds a factor as it does a tensor
-    product = parameter.dtype if on_cpu else torch.float32
     if _hooked(group):
-        return product
+        return scalar_of(parameter)
     family, _, _ = qualified(type(optimizer)).partition(".")
     if family == "torch" and group.get("fused"):
-        return torch.float32 if on_cpu else None
+        return torch.float32 if parameter.device.type == "cpu" else None
+    product = _scalar_of_product(group, parameter)
     return {"torch": product, "bitsandbytes": torch.float32}.get(family)
+
+
+def scalar_of(parameter: Tensor) -> torch.dtype:
+    """Return the dtype that numbers in multi-tensor calls are rounded to: on a CPU the tensor's."""
+    return parameter.dtype if parameter.device.type == "cpu" else torch.float32
+
+
+def _scalar_of_product(group: Mapping[str, Any], parameter: Tensor) -> torch.dtype:
+    return scalar_of(parameter) if group.get("foreach") else torch.float32
 
 
 def momentum_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> Momentum:
@@ -224,12 +232,13 @@ def momentum_of(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tenso
             values=float(group.get("betas", (0.0,))[0]), wide=True, buffer=torch.float32
         )
     momentum = float(group.get("momentum", 0.0) or 0.0)
-    on_cpu, fused = parameter.device.type == "cpu", bool(group.get("fused"))
+    fused = bool(group.get("fused"))
     return Momentum(
         values=momentum,
         dampening=float(group.get("dampening", 0.0)) if momentum else 0.0,
         nesterov=bool(group.get("nesterov", False)),
-        scalar=parameter.dtype if on_cpu and not fused else torch.float32,
+        hook=scalar_of(parameter),
+        scalar=torch.float32 if fused else _scalar_of_product(group, parameter),
         wide=fused,
     )
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.decay import deferred
-from gamma_nlp.decay.momentum import Momentum, coupled_ends, responses
+from gamma_nlp.decay.momentum import Momentum, coupled_ends, responses, whole_vectors
 from gamma_nlp.decay.policy import Native
 from gamma_nlp.decay.rounded import Rounding, exact_ends, rounded_ends
 from gamma_nlp.decay.runs import runs_of
@@ -31,6 +31,7 @@ class Law:
         hooked: Whether the step hook does all of it, and the optimizer none.
         factor: The dtype that 1 - a is rounded to, where the parameter is multiplied by it;
             ``None`` where a times the parameter is subtracted.
+        scalar: The dtype that the step hook's numbers are rounded to.
         share: The mean share of deferred decay; 0 where decay is not deferred.
         last: The step at which all that is deferred is applied; 0 for none.
         momentum: For coupled decay.
@@ -41,6 +42,7 @@ class Law:
     center: float | Literal["start"] = 0.0
     hooked: bool = False
     factor: torch.dtype | None = torch.float32
+    scalar: torch.dtype = torch.float32
     share: float = 0.0
     last: int = 0
     momentum: Momentum = field(default_factory=Momentum)
@@ -60,7 +62,12 @@ class Steps:
 
 
 def pulls(
-    samples: Sequence[Sample], law: Law, steps: Steps, *, exactly: bool = False
+    samples: Sequence[Sample],
+    law: Law,
+    steps: Steps,
+    *,
+    exactly: bool = False,
+    coarse: float = 1.0,
 ) -> list[float | None]:
     """Return the part of the distance to its center that each sample loses over a run.
 
@@ -72,6 +79,7 @@ def pulls(
         law: How they decay.
         steps: Of the run.
         exactly: Leave out all rounding.
+        coarse: See :func:`.runs.runs_of`.
 
     Returns:
         The parts; ``None`` where they are not known.
@@ -83,7 +91,10 @@ def pulls(
     start = values
     if law.center == "start":
         start = ((1 + deferred.MOVED) * values).to(law.dtype).double()
-    ends = _exactly(start, center, law, steps) if exactly else _ends(start, center, law, steps)
+    if exactly:
+        ends: Tensor | None = _exactly(start, center, law, steps)
+    else:
+        ends = _ends(start, center, law, steps, coarse)
     if ends is None:
         return [None] * len(samples)
     before = (start - center).abs()[places]
@@ -99,7 +110,7 @@ def pulls(
     return result
 
 
-def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps) -> Tensor | None:
+def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps, coarse: float) -> Tensor | None:
     if law.mode == "coupled":
         return coupled_ends(
             start, center, steps.lrs, steps.coefficients, dtype=law.dtype, momentum=law.momentum
@@ -109,23 +120,27 @@ def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps) -> Tensor | Non
     if law.dtype == torch.float64:
         return exact_ends(start, center, steps.shares)
     centered = bool(center.any())
+    by_distance = law.hooked and centered
     rounding = Rounding(
         dtype=law.dtype,
-        factor=None if law.hooked and centered else law.factor,
+        factor=None if by_distance else law.factor,
+        alpha=law.scalar,
         centered=None if not centered else "after" if law.hooked else "before",
     )
     shares = steps.shares
-    return rounded_ends(start, center, runs_of(shares, rounding.taken(shares)), rounding)
+    runs = runs_of(shares, rounding.taken(shares), coarse=coarse)
+    return rounded_ends(start, center, runs, rounding)
 
 
 def _deferred_ends(start: Tensor, center: Tensor, law: Law, steps: Steps) -> Tensor:
     applied = deferred.planned(steps.shares, share=law.share, last=law.last)
     if len(applied) > FOLLOWED or law.dtype == torch.float64:
         return exact_ends(start, center, torch.tensor(applied, dtype=torch.float64))
-    w, toward = start.to(law.dtype), center.to(law.dtype)
+    w = whole_vectors(start).to(law.dtype)
+    toward = (whole_vectors(center) if len(center) > 1 else center).to(law.dtype)
     for share in applied:
         w = w.add(w - toward, alpha=-share)
-    return w.double()
+    return w[: len(start)].double()
 
 
 def _exactly(start: Tensor, center: Tensor, law: Law, steps: Steps) -> Tensor:

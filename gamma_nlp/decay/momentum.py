@@ -29,6 +29,8 @@ class Momentum:
         dampening: As in torch; the first step has none.
         nesterov: As in torch.
         scalar: The dtype that momentum is rounded to before it is multiplied.
+        hook: The dtype that the step hook rounds the coefficient to, where each value has a
+            center of its own.
         wide: Whether a step is computed in float32 and rounded at its end.
         buffer: The dtype of the momentum buffer; ``None`` for the parameter's.
     """
@@ -37,6 +39,7 @@ class Momentum:
     dampening: float = 0.0
     nesterov: bool = False
     scalar: torch.dtype = torch.float32
+    hook: torch.dtype = torch.float32
     wide: bool = False
     buffer: torch.dtype | None = None
 
@@ -111,23 +114,32 @@ def _stepwise(
 ) -> Tensor:
     wide = torch.float64 if dtype == torch.float64 else torch.float32
     inner = wide if momentum.wide else dtype
-    w, held = values.to(dtype), None
-    toward = center.to(wide)
+    w, held = whole_vectors(values).to(dtype), None
+    toward = (whole_vectors(center) if len(center) > 1 else center).to(wide)
     centered, rest = bool(center.any()), 1 - momentum.dampening
-    momenta = torch.tensor(momentum.of_steps(len(lrs)), dtype=torch.float64)
+    momenta = momentum.of_steps(len(lrs))
+    factors = torch.tensor(momenta, dtype=torch.float64)
     if dtype != torch.float64:
-        momenta = momenta.to(momentum.scalar).double()
-    steps = zip(lrs.tolist(), coefficients.tolist(), momenta.tolist(), strict=True)
+        factors = factors.to(momentum.scalar).double()
+    steps = zip(lrs.tolist(), coefficients.tolist(), momenta, factors.tolist(), strict=True)
     nothing = torch.zeros_like(w, dtype=inner)
-    for lr, coefficient, m in steps:
-        base = (toward * -coefficient).to(dtype).to(inner) if centered else nothing
+    for lr, coefficient, m, factor in steps:
+        base = nothing
+        if centered:
+            own = torch.tensor(coefficient, dtype=momentum.hook if len(toward) > 1 else wide)
+            base = (toward * -own.to(wide)).to(dtype).to(inner)
         pull = torch.add(base, w.to(inner), alpha=coefficient)
         if momentum.any:
             if held is None:
                 held = pull.clone()
             else:
-                held = (held.to(wide) * m).to(inner).add_(pull, alpha=rest)
+                held = (held.to(wide) * factor).to(inner).add_(pull, alpha=rest)
             pull = torch.add(pull, held, alpha=m) if momentum.nesterov else held
             held = held.to(momentum.buffer or dtype)
         w = torch.add(w.to(inner), pull, alpha=-lr).to(dtype)
-    return w.double()
+    return w[: len(values)].double()
+
+
+def whole_vectors(values: Tensor) -> Tensor:
+    """Return values with zeros behind: a CPU rounds the last few of a tensor in another way."""
+    return torch.cat([values, values.new_zeros(-len(values) % 64)])

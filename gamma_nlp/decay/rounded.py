@@ -35,6 +35,8 @@ class Rounding:
             a * w is subtracted.
         centered: ``None`` if the center is 0; ``before`` if a share of it is added before a step
             toward 0; ``after`` if the distance to it is computed, and a share of that subtracted.
+        alpha: The dtype that numbers are rounded to before they meet the center: a where a times
+            the distance to it is subtracted, or what is added for it.
         coefficient: Of coupled decay, which rounds ``coefficient * w`` to the dtype; 0 if it
             does not.
     """
@@ -42,6 +44,7 @@ class Rounding:
     dtype: torch.dtype
     factor: torch.dtype | None = None
     centered: Literal["before", "after"] | None = None
+    alpha: torch.dtype = torch.float64
     coefficient: float = 0.0
 
     def round(self, x: Tensor) -> Tensor:
@@ -51,7 +54,7 @@ class Rounding:
     def taken(self, shares: Tensor) -> Tensor:
         """Return the shares that steps take, given those that they should take."""
         if self.factor is None:
-            return shares
+            return shares if self.centered != "after" else shares.to(self.alpha).double()
         return 1.0 - (1.0 - shares).to(self.factor).double()
 
     def step(self, w: Tensor, run: Run, center: Tensor) -> Tensor:
@@ -63,12 +66,15 @@ class Rounding:
             return self.round(w * (1 - run.taken))
         if self.centered == "after":
             return self.round(w - run.taken * self.round(w - center))
-        moved = self.round(w + center * _moved(run.share))
+        moved = self.round(w + self.toward(center, run.share))
         return self.round(moved * (1 - run.taken))
 
-
-def _moved(share: float) -> float:
-    return share / (1 - share) if share < 1 else 0.0
+    def toward(self, center: Tensor, share: float) -> Tensor:
+        """Return what is added for a center before a step toward 0."""
+        factor = torch.tensor(share / (1 - share) if share < 1 else 0.0, dtype=torch.float64)
+        if len(center) == 1:  # one number, whose product is rounded
+            return (center * factor).to(self.alpha).double()
+        return center * factor.to(self.alpha).double()
 
 
 def exact_ends(values: Tensor, center: Tensor | float, shares: Tensor) -> Tensor:
@@ -128,7 +134,7 @@ def _exact(
         if not run.taken:
             return w + steps * step
         # The rounding of the factor moves the point where the two parts of a step cancel.
-        center = center * _moved(run.share) * (1 - run.taken) / run.taken
+        center = rounding.toward(center, run.share) * (1 - run.taken) / run.taken
     return center + (w - center) * (1 - run.taken) ** steps
 
 
@@ -150,7 +156,7 @@ def _equal_steps(
 ) -> Tensor:
     """Return how many steps in a row equal the first one, at least 1."""
     if rounding.centered == "before" and not rounding.coefficient:
-        before = rounding.round(w + center * _moved(run.share)) - w
+        before = rounding.round(w + rounding.toward(center, run.share)) - w
         pull = -run.taken * (w + before)
     else:
         before, pull = torch.zeros_like(w), -run.taken * (w - center)

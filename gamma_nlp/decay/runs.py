@@ -14,7 +14,7 @@ EXACT = 2_000
 MOST = 2_000
 """How many runs a long one may have."""
 
-_NEAR_PEAK, _BELOW = 0.002, 0.01
+_NEAR_PEAK, _BELOW = 0.003, 0.015
 """How far shares that are merged may differ: above half of the peak, where most steps are and where
 rounding may take all or nothing of them, and below."""
 
@@ -37,7 +37,7 @@ class Run:
     steps: int
 
 
-def runs_of(shares: Tensor, taken: Tensor) -> list[Run]:
+def runs_of(shares: Tensor, taken: Tensor, *, coarse: float = 1.0) -> list[Run]:
     """Return the runs that the steps of a whole training run are made of.
 
     Sums are kept. If the shares swing so often that runs of like ones are too many, steps are
@@ -46,12 +46,13 @@ def runs_of(shares: Tensor, taken: Tensor) -> list[Run]:
     Args:
         shares: lr * coefficient of every step, in float64.
         taken: The same after rounding of the factor.
+        coarse: By what the distance of shares that are merged is multiplied.
     """
     if not len(shares):
         return []
     keys = torch.stack([shares, taken])
     if len(shares) > EXACT:
-        keys = torch.stack([_places(shares), _places(taken)])
+        keys = torch.stack([_places(shares, coarse), _places(taken, coarse)])
     counts = torch.unique_consecutive(keys, dim=1, return_counts=True)[1]
     if len(shares) > EXACT and len(counts) > MOST:
         length = -(-len(shares) // MOST)
@@ -62,15 +63,15 @@ def runs_of(shares: Tensor, taken: Tensor) -> list[Run]:
     return [Run(share=share, taken=own, steps=steps) for share, own, steps in rows]
 
 
-def _places(shares: Tensor) -> Tensor:
+def _places(shares: Tensor, coarse: float) -> Tensor:
     """Number the classes of shares that may be merged."""
     peak = float(shares.max())
     if not peak:
         return shares
     level = (shares / peak).clamp(min=_FAINT).log()
     half = math.log(0.5)
-    fine = (level / _NEAR_PEAK).round()
-    places = torch.where(level > half, fine, -1e4 + ((level - half) / _BELOW).round())
+    fine = (level / (_NEAR_PEAK * coarse)).round()
+    places = torch.where(level > half, fine, -1e4 + ((level - half) / (_BELOW * coarse)).round())
     # A pause is no faint step: rounding may take all of the one and nothing of the other.
     return torch.where(shares == 0, -1e6, places)
 

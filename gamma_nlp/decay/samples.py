@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 _READ = 16_384
-_KEPT = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +28,8 @@ class Sample:
 
 
 @torch.no_grad()
-def sample(parameter: Tensor) -> Sample:
-    """Return the values of a parameter: all that differ, or evenly spaced quantiles of them.
+def sample(parameter: Tensor, most: int = 256) -> Sample:
+    """Return the values of a parameter: all that differ, or ``most`` evenly spaced quantiles.
 
     What has no values here, being of another process or not yet made, is taken for 1.
     """
@@ -40,10 +39,10 @@ def sample(parameter: Tensor) -> Sample:
     flat = local.detach().flatten()
     flat = flat[:: max(1, flat.numel() // _READ)].double().cpu()
     values, counts = torch.unique(flat, return_counts=True)
-    if len(values) > _KEPT:
+    if len(values) > most:
         flat = flat.sort().values
-        places = torch.arange(_KEPT, dtype=torch.float64) + 0.5
-        values, counts = torch.unique(flat[(places * len(flat) / _KEPT).long()], return_counts=True)
+        places = torch.arange(most, dtype=torch.float64) + 0.5
+        values, counts = torch.unique(flat[(places * len(flat) / most).long()], return_counts=True)
     known = values.isfinite()
     values, counts = values[known], counts[known].double()
     return Sample(values=values, counts=counts) if len(values) else _one()

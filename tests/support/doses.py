@@ -1,0 +1,103 @@
+"""Runs of a real optimizer with zero gradients: what decay alone does to gains, told and achieved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gamma_nlp.decay.deferred import MOVED
+from gamma_nlp.decay.optimizer import make_optimizer
+from gamma_nlp.decay.plan import Plan, plan_decay
+from gamma_nlp.decay.step_hook import StepHook
+from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.table import GainTable
+from tests.support.optim_models import gain
+
+SPREAD = (0.3, 0.7, 1.0, 1.05, 1.3, 1.9, 5.0, 30.0) * 4
+"""So many that a CPU takes them as one vector: it rounds the last few of a tensor otherwise."""
+
+
+def gains(values: Any, dtype: torch.dtype, offset: float = 0.0) -> tuple[nn.Module, GainTable]:
+    """Return a model with one vector of gains, and its table."""
+    model = nn.Module()
+    stored = (torch.as_tensor(values, dtype=torch.float64) - offset).to(dtype)
+    model.register_parameter("g", nn.Parameter(stored))
+    return model, GainTable(gains=(gain("g", Category.BRANCH_INNER, offset=offset),))
+
+
+def linear(steps: int, peak: float) -> list[float]:
+    return [peak * (1 - t / steps) for t in range(steps)]
+
+
+def make(
+    optimizer_class: type,
+    policy: Any,
+    rates: Sequence[float],
+    *,
+    decay: float,
+    dtype: torch.dtype,
+    values: Any = SPREAD,
+    offset: float = 0.0,
+    **kwargs: Any,
+) -> torch.optim.Optimizer:
+    """Return the optimizer of one vector of gains, planned for these rates."""
+    model, table = gains(values, dtype, offset)
+    return make_optimizer(
+        optimizer_class,
+        model,
+        weight_decay=decay,
+        lr=kwargs.pop("lr", rates[0]),
+        policy=policy,
+        table=table,
+        rates=rates,
+        **kwargs,
+    )
+
+
+def displace(optimizer: torch.optim.Optimizer) -> None:
+    """Move the gains off their first values, as training would have done it."""
+    (p,) = optimizer.param_groups[0]["params"]
+    for hook in optimizer._optimizer_step_pre_hooks.values():
+        owner = getattr(hook, "__self__", None)
+        if isinstance(owner, StepHook):
+            owner.starts[p] = p.detach().clone()
+    with torch.no_grad():
+        p.copy_(p.double() * (1 + MOVED))
+
+
+def achieved(
+    optimizer: torch.optim.Optimizer,
+    rates: Sequence[float],
+    *,
+    center: float | str = 0.0,
+    momenta: Sequence[float] | None = None,
+) -> float:
+    """Return the part of the distance to ``center`` that the run takes."""
+    (group,) = optimizer.param_groups
+    (p,) = group["params"]
+    p.grad = torch.zeros_like(p)
+    before, toward = p.detach().double().clone(), center
+    if center == "start":
+        toward = before
+        displace(optimizer)
+        before = p.detach().double().clone()
+    for number, lr in enumerate(rates):
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+        if momenta is not None and "momentum" in group:
+            group["momentum"] = momenta[number]
+        elif momenta is not None:
+            group["betas"] = (momenta[number], *group["betas"][1:])
+        optimizer.step()
+    left = (p.detach().double() - toward).abs().sum()
+    return float(1 - left / (before - toward).abs().sum())
+
+
+def plan(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> Plan:
+    """Return the plan of a run with these rates for every group."""
+    return plan_decay(optimizer, [rates] * len(optimizer.param_groups))
