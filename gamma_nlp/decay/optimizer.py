@@ -154,14 +154,7 @@ def decay_groups(
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
     spared = spared_in(policy, table, model)
     say_without_effect(policy, table, trained_in(table, model), spared)
-    if policy.mode not in ("native", native):
-        logger.info(
-            "policy %r asks for %s decay, and the optimizer's own is %s: a step hook decays every "
-            "parameter, and the optimizer none; mode 'native' keeps the optimizer's",
-            policy.name,
-            policy.mode,
-            native,
-        )
+    say_other_mode(policy, native)
     labels = {name: str(role) for name, role in table.roles.items()}
     labels |= {gain.name: _label(gain) for gain in table}
     plain, own = plain_names(labels), plain_names(decays)
@@ -176,6 +169,18 @@ def decay_groups(
         decays={own[name]: decay for name, decay in decays.items()},
         rates=rates,
     )
+
+
+def say_other_mode(policy: DecayPolicy, native: Native) -> None:
+    """Log that a policy asks for a kind of decay that is not the optimizer's own."""
+    if policy.mode not in ("native", native):
+        logger.info(
+            "policy %r asks for %s decay, and the optimizer's own is %s: a step hook decays every "
+            "parameter, and the optimizer none; mode 'native' keeps the optimizer's",
+            policy.name,
+            policy.mode,
+            native,
+        )
 
 
 def check_hookable(optimizer_class: type[Optimizer], lr: Any, kwargs: Mapping[str, Any]) -> None:

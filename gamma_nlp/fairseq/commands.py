@@ -64,6 +64,7 @@ def prepare(entry: str = "fairseq") -> ModuleType:
     """
     module = shims.apply(entry)
     importlib.import_module("gamma_nlp.fairseq.optimizer")
+    importlib.import_module("gamma_nlp.fairseq.trainer")
     return module
 
 

@@ -6,28 +6,33 @@ built, and tells the constructor the name of each tensor.
 
 import functools
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Optional
 
 import torch
 from fairseq.logging import metrics
-from fairseq.optim import register_optimizer
+from fairseq.optim import AMPOptimizer, register_optimizer
 from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
-from fairseq.trainer import Trainer
+from fairseq.optim.fused_adam import FusedAdamV1
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.optimizer import attach, planned_groups
+from gamma_nlp.decay.attached import Decided, attach, planned_groups
+from gamma_nlp.decay.optimizer import say_other_mode
 from gamma_nlp.decay.plan import plan_decay
-from gamma_nlp.decay.policy import PRESETS
-from gamma_nlp.decay.saved_state import DECAY_KEYS
-from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.fairseq.plan import UNFLATTEN, TrainerPlan, active, find_plan, make_plan, match
-from gamma_nlp.fairseq.schedule import rates_of_fairseq
+from gamma_nlp.decay.policy import PRESETS, Native
+from gamma_nlp.decay.saved_state import DECAY_KEYS, PROGRESS_KEYS
+from gamma_nlp.errors import GammaError
+from gamma_nlp.fairseq.plan import TrainerPlan, find_plan
+from gamma_nlp.fairseq.tensors import UNFLATTEN, match
 from gamma_nlp.gains.table import GainTable, dtype_name
 
 logger = logging.getLogger("gamma_nlp")
+
+NATIVE: Native = "decoupled"
+"""The kind of decay that fairseq's adam has by itself."""
 
 
 def _coefficient(category: str) -> Any:
@@ -44,7 +49,8 @@ class GammaAdamConfig(FairseqAdamConfig):
         default="guidelines",
         metadata={
             "help": f"which parameters --weight-decay acts on: {', '.join(PRESETS)}, or a policy "
-            "file (.json, .yaml)"
+            "file (.json, .yaml), which may also say toward what, how, and how it moves over the "
+            "run (target, mode, schedule, rounding)"
         },
     )
     decay_branch_last: Optional[float] = _coefficient("branch_last")  # noqa: UP045
@@ -60,22 +66,40 @@ class GammaAdam(FairseqAdam):
     def __init__(self, cfg: Any, params: Any) -> None:
         self._plan = find_plan()
         self._tensors = list(params)
-        named, self._flat = match(self._tensors, self._plan)
-        groups = planned_groups(named, self._plan.settings, native="decoupled", lr=float(cfg.lr[0]))
-        super().__init__(cfg, groups)
-        coupled = any(group.get("gamma_mode") == "coupled" for group in groups)
-        if coupled and not isinstance(self._optimizer, Adam):
-            raise GammaError(
-                f"mode 'coupled' of policy {self._plan.policy.name!r} needs unscaled gradients, "
-                "which fairseq's fused adam never sees; add --use-old-adam"
-            )
-        labels = {name: str(role) for name, role in self._plan.table.roles.items()}
-        labels |= {gain.name: str(gain.category or "unused") for gain in self._plan.table}
-        attach(self._optimizer, labels, self._plan.trainer._model)
-        # fairseq would restore moments by position; load_state_dict restores them by name.
-        self._optimizer.disable_mem_eff_fp16_loading_hack = True
+        self._named, self._flat = match(self._tensors, self._plan.parameters)
+        say_other_mode(self._plan.policy, NATIVE)
+        self._make(cfg)
         self._updates = 0
         self._norms: tuple[int, dict[str, float]] = (0, {})
+
+    def _make(self, cfg: Any, earlier: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Make fairseq's adam over the groups of the plan.
+
+        Args:
+            cfg: The options.
+            earlier: The group of each parameter in an earlier part of the run.
+        """
+        plan = self._plan
+        groups = planned_groups(
+            self._named,
+            plan.settings,
+            native=NATIVE,
+            lr=plan.peak,
+            rates=plan.rates,
+            earlier=earlier,
+        )
+        super().__init__(cfg, groups)
+        self._coupled = any(group.get("gamma_mode") == "coupled" for group in groups)
+        if self._coupled and not isinstance(self._optimizer, Adam):
+            raise GammaError(
+                f"mode 'coupled' of policy {plan.policy.name!r} needs unscaled gradients, "
+                "which fairseq's fused adam never sees; add --use-old-adam"
+            )
+        if isinstance(self._optimizer, FusedAdamV1):
+            _let_the_hook_decay(self.param_groups)
+        attach(self._optimizer, model=plan.trainer._model, decided=_decided(plan))
+        # fairseq would restore moments by position; load_state_dict restores them by name.
+        self._optimizer.disable_mem_eff_fp16_loading_hack = True
 
     @property
     def params(self) -> Iterator[torch.Tensor]:
@@ -97,11 +121,14 @@ class GammaAdam(FairseqAdam):
                 "names; add --reset-optimizer to start with fresh moments"
             )
         overrides = dict(optimizer_overrides or {})
-        if decay := sorted({*DECAY_KEYS, "params", "param_names"} & overrides.keys()):
+        own = {*DECAY_KEYS, *PROGRESS_KEYS, "params", "param_names"}
+        if decay := sorted(own & overrides.keys()):
             raise GammaError(
                 f"--optimizer-overrides: {', '.join(decay)} would erase the decay of the "
                 "categories; set --weight-decay and --decay-policy, which win over the checkpoint"
             )
+        # The values that decide what is deferred have moved since: the run goes on as it was.
+        self._make(self.cfg, {name: group for group in groups for name in group["param_names"]})
         super().load_state_dict(state_dict, overrides)
         saved = {
             name: state_dict["state"].get(key)
@@ -112,7 +139,7 @@ class GammaAdam(FairseqAdam):
             for name, p in zip(group["param_names"], group["params"], strict=True):
                 # torch rounded the moments to the parameter's dtype; fairseq keeps them in float32.
                 if p.dtype in (torch.float16, torch.bfloat16) and saved[name] is not None:
-                    self._optimizer.state[p] = saved[name]
+                    self._optimizer.state[p] = _on(p.device, saved[name])
 
     def step(self, closure: Any = None, scale: float = 1.0, groups: Any = None) -> None:
         """Make one update; report the decay before the first."""
@@ -121,8 +148,26 @@ class GammaAdam(FairseqAdam):
         if self._updates == 0:
             self._announce()
         self._updates += 1
-        super().step(closure, scale, groups)
+        with self._gradients_told():
+            super().step(closure, scale, groups)
         self._log_norms()
+
+    @contextmanager
+    def _gradients_told(self) -> Iterator[None]:
+        """Tell the step hook how small gradients are: fairseq's --amp unscales them twice.
+
+        Adam steps by their ratio and does not mind; what coupled decay adds has to be as small.
+        """
+        wrapper = self._plan.trainer._optimizer
+        scaler = wrapper.scaler if isinstance(wrapper, AMPOptimizer) else None
+        if not self._coupled or scaler is None or not scaler.is_enabled():
+            yield
+            return
+        self._optimizer.grad_scale = 1 / scaler.get_scale()
+        try:
+            yield
+        finally:
+            del self._optimizer.grad_scale
 
     def _check_views(self) -> None:
         """Raise if fairseq swapped the flat tensor: the groups would train one left unread."""
@@ -136,8 +181,7 @@ class GammaAdam(FairseqAdam):
                 )
 
     def _announce(self) -> None:
-        trainer = self._plan.trainer
-        rates = rates_of_fairseq(trainer)
+        trainer, rates = self._plan.trainer, self._plan.rates
         by_group = None if rates is None else [rates] * len(self.param_groups)
         decay = plan_decay(self._optimizer, by_group)
         if not trainer.is_data_parallel_master:
@@ -166,6 +210,35 @@ class GammaAdam(FairseqAdam):
         return round(self._norms[1][category], 5)
 
 
+def _decided(plan: TrainerPlan) -> Decided:
+    labels = {name: str(role) for name, role in plan.table.roles.items()}
+    labels |= {gain.name: str(gain.category or "unused") for gain in plan.table}
+    return Decided(
+        policy=plan.policy,
+        weight_decay=plan.weight_decay,
+        native=NATIVE,
+        labels=labels,
+        decays=plan.settings,
+        rates=plan.rates,
+    )
+
+
+def _on(device: torch.device, state: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter's state on a device; fairseq reads checkpoints to the CPU."""
+    return {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in state.items()}
+
+
+def _let_the_hook_decay(groups: list[dict[str, Any]]) -> None:
+    """Let the hook do all decay toward other centers than 0.
+
+    apex's older fused kernel decays by the step size after bias correction, not by the learning
+    rate. Moving the center of such decay needs to know it; toward 0 it stays as stock adam's.
+    """
+    for group in groups:
+        if group.get("gamma_part") == "center":
+            group["gamma_part"] = "all"
+
+
 def _as_trained(plan: TrainerPlan, groups: Any) -> GainTable:
     """Return the gain table with the dtype that decay rounds to: that of the float32 copies."""
     dtypes = {
@@ -175,68 +248,3 @@ def _as_trained(plan: TrainerPlan, groups: Any) -> GainTable:
     }
     gains = [replace(gain, dtype=dtypes.get(gain.name, gain.dtype)) for gain in plan.table]
     return replace(plan.table, gains=tuple(gains))
-
-
-def _uses_gamma_adam(trainer: Any) -> bool:
-    return getattr(trainer.cfg.optimizer, "_name", None) == "gamma_adam"
-
-
-_stock_build = Trainer._build_optimizer
-
-
-@functools.wraps(_stock_build)
-def _build_optimizer(self: Any) -> None:
-    if not _uses_gamma_adam(self):
-        _stock_build(self)
-        return
-    _check_flat(self.cfg.common)
-    with active(make_plan(self)):
-        _stock_build(self)
-
-
-def _check_flat(common: Any) -> None:
-    """Raise if ``--fp16`` would put its flat tensor on a GPU and there is none."""
-    other = (common.fp16_no_flatten_grads, common.memory_efficient_fp16, common.amp, common.bf16)
-    if not common.fp16 or any(other):
-        return
-    try:
-        torch.cuda.current_device()
-    except (AssertionError, RuntimeError) as error:
-        raise GammaError(
-            f"--fp16 keeps its flat tensor on a GPU, and torch finds none ({one_line(error)}); "
-            f"{UNFLATTEN}"
-        ) from error
-
-
-_stock_load = Trainer.load_checkpoint
-
-
-@functools.wraps(_stock_load)
-def _load_checkpoint(self: Any, filename: str, *args: Any, **kwargs: Any) -> Any:
-    try:
-        return _stock_load(self, filename, *args, **kwargs)
-    except AssertionError as error:
-        changes = _changes(self) if _uses_gamma_adam(self) else []
-        if not changes:
-            raise
-        raise GammaError(
-            f"{filename}: {' and '.join(changes)}, so its moments cannot be used; continue with "
-            "the optimizer, criterion and precision of that run, or add --reset-optimizer to keep "
-            "only its weights: moments start over, and updates count from 0"
-        ) from error
-
-
-def _changes(trainer: Any) -> list[str]:
-    """Return what differs between the run of the checkpoint just read and this one."""
-    last = trainer._optim_history[-1] if trainer._optim_history else {}
-    present = {"criterion": trainer.get_criterion(), "optimizer": trainer.optimizer}
-    pairs = {what: (last.get(f"{what}_name"), type(one).__name__) for what, one in present.items()}
-    return [
-        f"its {what} was another ({before} vs {now})"
-        for what, (before, now) in pairs.items()
-        if before and before != now
-    ]
-
-
-Trainer._build_optimizer = _build_optimizer
-Trainer.load_checkpoint = _load_checkpoint

@@ -1,7 +1,7 @@
 """What ``gamma_adam`` decays, decided from a trainer before it builds its optimizer.
 
 The trainer still knows the model, the criterion, and the order in which it hands their parameters
-to the optimizer. That order gives the bare tensors their names.
+to the optimizer, which gives the bare tensors their names; and how long the run will be.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from torch import nn
 
 from gamma_nlp.decay.effect import decayed_gains, say_without_effect
 from gamma_nlp.decay.groups import Decay, assign
-from gamma_nlp.decay.policy import CATEGORY_KEYS, DecayPolicy, decayed_categories
+from gamma_nlp.decay.policy import CATEGORY_KEYS, NORMALIZED, DecayPolicy, decayed_categories
+from gamma_nlp.decay.schedule import RAMPS
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains import roles
 from gamma_nlp.gains.peer_rules import spared_by
@@ -31,7 +32,18 @@ OPTIONS = {key: f"decay_{key}" for key in CATEGORY_KEYS}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerPlan:
-    """The decay of every parameter that a trainer trains, by name, in the trainer's order."""
+    """The decay of every parameter that a trainer trains, by name, in the trainer's order.
+
+    Attributes:
+        trainer: Of fairseq.
+        table: The gains of its model.
+        policy: What ``--decay-policy`` names.
+        weight_decay: What ``--weight-decay`` says.
+        settings: The decay of each parameter.
+        parameters: Those that are trained.
+        rates: The learning rate of every update; ``None`` where it is unknown.
+        peak: The largest learning rate.
+    """
 
     trainer: Any
     table: GainTable
@@ -39,6 +51,8 @@ class TrainerPlan:
     weight_decay: float
     settings: Mapping[str, Decay]
     parameters: Mapping[str, nn.Parameter]
+    rates: list[float] | None
+    peak: float
 
 
 _ACTIVE: list[TrainerPlan] = []
@@ -72,9 +86,11 @@ def make_plan(trainer: Any) -> TrainerPlan:
     """Place the gains of a trainer's model and decide the decay of every trained parameter.
 
     Raises:
-        GammaError: The run shards its parameters, a gain cannot be placed, the policy is bad, or
-            the user named a category that the model lacks.
+        GammaError: The run shards its parameters, a gain cannot be placed, the policy is bad, the
+            user named a category that the model lacks, or a ramp has no end.
     """
+    from gamma_nlp.fairseq import schedule
+
     options, shared = trainer.cfg.optimizer, trainer.cfg.distributed_training
     if trainer.is_fsdp or shared.zero_sharding != "none":
         raise GammaError(
@@ -87,18 +103,25 @@ def make_plan(trainer: Any) -> TrainerPlan:
     _check_number("weight_decay", options.weight_decay)
     for key, value in coefficients.items():
         _check_number(OPTIONS[key], value)
-    table = _with_criterion(place_gains(trainer), trainer)
+    table = _with_criterion(place_gains(trainer, policy), trainer)
     _check_named(table, coefficients, options.decay_policy)
     parameters = {n: p for n, p in named_parameters(trainer).items() if p.requires_grad}
     decay = float(options.weight_decay)
     spared = _spared(policy, trainer)
+    rates = schedule.rates_of_fairseq(trainer)
+    settings = _settings(table, policy, decay, coefficients, parameters.keys(), spared)
+    if rates is None:
+        updates = schedule.updates_of_fairseq(trainer)
+        settings = _with_ends(settings, parameters.keys(), updates, options.decay_policy)
     return TrainerPlan(
         trainer=trainer,
         table=table,
         policy=policy,
         weight_decay=decay,
-        settings=_settings(table, policy, decay, coefficients, parameters.keys(), spared),
+        settings=settings,
         parameters=parameters,
+        rates=rates,
+        peak=max(rates) if rates else schedule.peak_of_fairseq(trainer),
     )
 
 
@@ -131,13 +154,17 @@ def named_parameters(trainer: Any) -> dict[str, nn.Parameter]:
     return named
 
 
-def place_gains(trainer: Any) -> GainTable:
+def place_gains(trainer: Any, policy: DecayPolicy) -> GainTable:
     """Return the gain table of a trainer's model, by name table or else by one forward pass.
+
+    A policy that asks which weights a norm follows needs the forward pass.
 
     Raises:
         GammaError: No name table knows the model, and the graph cannot place its gains.
     """
     trainer.model  # noqa: B018  wraps the model and moves it to its device
+    if NORMALIZED in policy.schedules:
+        return categorize(trainer._model, _example(trainer), method="graph")
     try:
         return categorize(trainer._model, method="table")
     except GammaError:
@@ -151,8 +178,9 @@ def _example(trainer: Any) -> Any:
     loaded = [dataset for dataset in trainer.task.datasets.values() if len(dataset)]
     if not loaded:
         raise GammaError(
-            f"no name table knows {type(trainer._model).__name__}, and no dataset is loaded to "
-            "run it once; drop --disable-validation and name a --valid-subset"
+            f"{type(trainer._model).__name__} has to run once, because no name table knows it or "
+            f"the policy has schedules[{NORMALIZED!r}], and no dataset is loaded to run it on; "
+            "drop --disable-validation and name a --valid-subset"
         )
     with data_utils.numpy_seed(0), torch.random.fork_rng(devices=[]):
         batch, _ = trainer._prepare_sample(loaded[0].collater([loaded[0][0]]))
@@ -226,46 +254,26 @@ def _settings(
     return settings
 
 
-def match(params: list[torch.Tensor], plan: TrainerPlan) -> tuple[dict[str, nn.Parameter], bool]:
-    """Name the tensors that fairseq hands to an optimizer.
-
-    It hands over one of three things: the model's own parameters; float32 copies of them in the
-    same order (``--fp16-no-flatten-grads``); or one flat float32 tensor that holds them all
-    (``--fp16``), which is split into one view per parameter.
-
-    Returns:
-        The tensor to optimise for each name, and whether they are views of a flat one.
+def _with_ends(
+    settings: Mapping[str, Decay], trained: Collection[str], updates: int | None, source: str
+) -> dict[str, Decay]:
+    """Return the decays with the length of their ramps, where no learning rates tell it.
 
     Raises:
-        GammaError: fairseq handed over something else.
+        GammaError: Nothing tells it.
     """
-    own = plan.parameters
-    if [id(p) for p in params] == [id(p) for p in own.values()]:
-        return dict(own), False
-    if [p.shape for p in params] == [p.shape for p in own.values()]:
-        return dict(zip(own, params, strict=True)), False  # type: ignore[arg-type]
-    if len(params) == 1 and params[0].dim() == 1:
-        return _views(params[0], own), True
-    raise GammaError(
-        f"fairseq handed over {len(params)} tensors for the {len(own)} trained parameters "
-        f"({listed(own)}), so decay cannot follow their names; {UNFLATTEN}"
-    )
-
-
-UNFLATTEN = "with --fp16 add --fp16-no-flatten-grads, or use --memory-efficient-fp16 or --amp"
-
-
-def _views(flat: torch.Tensor, own: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-    total = sum(p.numel() for p in own.values())
-    if flat.numel() != total or flat.grad is None or not flat.is_contiguous():
-        raise GammaError(
-            f"the flat tensor of --fp16 cannot be split into parameters: it has {flat.numel()} "
-            f"elements for the model's {total}, or no gradient of its own; {UNFLATTEN}"
-        )
-    views, start = {}, 0
-    for name, parameter in own.items():
-        end = start + parameter.numel()
-        view = nn.Parameter(flat.detach()[start:end].view(parameter.shape))
-        view.grad = flat.grad[start:end].view(parameter.shape)
-        views[name], start = view, end
-    return views
+    result = dict(settings)
+    for name in trained:
+        decay = settings[name]
+        ramp = decay.schedule
+        if ramp.kind not in RAMPS or ramp.steps or not decay.coefficient:
+            continue
+        if updates is None:
+            raise GammaError(
+                f"--decay-policy {source}: the {ramp.kind} schedule of {name} ends with the run, "
+                "and no option says when; add --max-update N, or write in the policy file "
+                f"{{kind: {ramp.kind}, end: {ramp.end:g}, steps: N}}"
+            )
+        ramp = dataclasses.replace(ramp, steps=updates)
+        result[name] = dataclasses.replace(decay, schedule=ramp)
+    return result

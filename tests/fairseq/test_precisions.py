@@ -22,7 +22,9 @@ need_fairseq()
         "float32",
         "flat",
         "memory-efficient",
+        "memory-efficient-bf16",
         pytest.param("unflattened", marks=pytest.mark.slow),
+        pytest.param("bf16", marks=pytest.mark.slow),
         pytest.param("amp", marks=pytest.mark.slow),
     ],
 )

@@ -35,6 +35,8 @@ PRECISIONS = {
     "memory-efficient": ["--memory-efficient-fp16"],
     "unflattened": ["--fp16", "--fp16-no-flatten-grads"],
     "flat": ["--fp16"],
+    "bf16": ["--bf16"],
+    "memory-efficient-bf16": ["--memory-efficient-bf16"],
 }
 LANGUAGE_MODEL = """
     --task language_modeling --arch transformer_lm --decoder-layers 2 --decoder-embed-dim 16
@@ -138,6 +140,7 @@ def session(data: Path, folder: Path, *words: object, options: Sequence[str] = T
     typed = [str(data), *options, "--save-dir", str(folder), *map(str, words)]
     with quiet():
         args = parsing.parse_args_and_arch(parsing.get_training_parser(), input_args=typed)
+        args.tpu = False  # which --bf16 asks for
         cfg = convert_namespace_to_omegaconf(args)
         utils.set_torch_seed(1)
         task = tasks.setup_task(cfg.task)
