@@ -3,15 +3,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
+from gamma_nlp import make_optimizer
 from gamma_nlp.decay.policy import CATEGORY_KEYS, PRESETS, ROLE_KEYS, DecayPolicy
 from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role
-from tests.support.optim_models import gain
+from tests.support.optim_models import Toy, gain, toy_table
 
 GAINS = {
     "guidelines": (1, 1, 0, 0),
@@ -311,3 +314,17 @@ def test_a_rule_without_the_model_is_named_and_a_pattern_wins_over_it() -> None:
     assert policy.multiplier("w", Role.WEIGHT, spared={"w"}) == 0.0
     assert policy.multiplier("w", Role.WEIGHT, spared=set()) == 1.0
     assert policy.multiplier("a", Role.WEIGHT, spared={"a"}) == 2.0
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear"])
+def test_a_ramp_needs_steps_from_the_policy_or_from_the_plan(kind: str) -> None:
+    make = partial(
+        make_optimizer, torch.optim.AdamW, Toy(), weight_decay=0.1, lr=0.1, table=toy_table()
+    )
+    ramp = DecayPolicy(schedule=kind)  # type: ignore[arg-type]
+    with pytest.raises(
+        GammaError, match=rf"needs the number .* write {{kind: {kind}, steps: ...}}"
+    ):
+        make(policy=ramp)
+    make(policy=ramp, rates=[0.1] * 5)
+    make(policy=DecayPolicy(schedule=Schedule(kind=kind, steps=5)))  # type: ignore[arg-type]

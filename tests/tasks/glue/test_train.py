@@ -44,7 +44,11 @@ def recipe() -> ModuleType:
 
 def test_a_run_records_its_figures_and_reaches_its_dose(tmp_path: Path, data: Path) -> None:
     # Learning rate so small that gradients leave the gains alone: decay acts by itself.
-    found = train(experiment(tmp_path, data, learning_rate="1e-7", optim="sgd", momentum=None))
+    found = train(
+        experiment(
+            tmp_path, data, learning_rate="1e-7", optim="sgd", decay_mode="decoupled", momentum=None
+        )
+    )
     written = json.loads((tmp_path / "run" / "results.json").read_text())
     assert written == json.loads(
         json.dumps({key: value for key, value in found.items() if key != "log"}, default=str)

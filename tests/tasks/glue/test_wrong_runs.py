@@ -61,6 +61,7 @@ def test_weights_that_the_last_step_spoiled_are_neither_scored_nor_saved(
 
     monkeypatch.setattr(torch.optim.SGD, "step", spoil)
     few = {"max_steps": 1, "optim": "sgd", "save_strategy": save, "save_steps": 1}
+    few["decay_mode"] = "decoupled"
     with pytest.raises(GammaError, match=r"the weights are not finite numbers \('.*' first\)"):
         train(experiment(tmp_path, data, eval_strategy="no", **few))
     assert not list(tmp_path.glob("run/*/model.safetensors"))

@@ -107,7 +107,13 @@ def test_the_evaluation_is_that_of_a_plain_loop(whole: Path, data: Path) -> None
 
 def test_decay_acts_where_the_policy_says_on_a_pre_norm_model(data: Path, tmp_path: Path) -> None:
     # Learning rate so small that gradients leave the gains alone: decay acts by itself.
-    tiny = {"learning_rate": "1e-7", "optim": "sgd", "model_config": PRENORM, "beams": 1}
+    tiny = {
+        "learning_rate": "1e-7",
+        "optim": "sgd",
+        "decay_mode": "decoupled",
+        "model_config": PRENORM,
+        "beams": 1,
+    }
     argv = experiment(tmp_path, data, decay_policy="guidelines", save_strategy="no", **tiny)
     found = train(argv)
     norms = {name: norm["last"] for name, norm in found["gain_norm"].items()}
