@@ -124,7 +124,7 @@ def _check_decay(values: Mapping[str, Any]) -> None:
     mode = values["decay_mode"] or policy.mode
     if dose is not None and not 0.0 < dose < 1.0:
         raise GammaError(f"dose must lie between 0 and 1, not {dose}; 0.1 is a pull of 10 %")
-    if dose is not None and mode != "decoupled":
+    if dose is not None and mode == "coupled":
         raise GammaError("dose needs a decoupled policy; give weight_decay for a coupled one")
 
 
