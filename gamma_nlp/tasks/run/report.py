@@ -177,7 +177,8 @@ def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
             found[category.value] = {
                 "gains": len(names),
                 "coefficient": _span({applied[name].coefficient for name in names}),
-                "dose": _span({value for value in known if value is not None}),
+                # Gains of other values are rounded otherwise, in digits that mean nothing.
+                "dose": _span({float(f"{value:.4g}") for value in known if value is not None}),
             }
     return found
 

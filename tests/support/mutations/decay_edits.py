@@ -7,48 +7,93 @@ from .files import Edits
 
 DOSE = Edits(
     "decay/dose.py",
-    ("tests/decay/test_dose.py",),
+    ("tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
     (
         M("coupled decay is SGD's by default", "adaptive: bool = True", "adaptive: bool = False"),
-        M("momentum makes the sum smaller", "lr / (1 - momentum)", "lr * (1 - momentum)"),
-        M("momentum does nothing", "lr / (1 - momentum)", "lr"),
-        M("no exponential", "-math.expm1(-coefficient * steps[0])", "coefficient * steps[0]"),
-        M("one whole step is refused", "* coefficient > 1:", "* coefficient >= 1:"),
-        M("steps beyond the gain pass", "* coefficient > 1:", "* coefficient > 3:"),
-        M("absolute, not relative", "start, offset) / start", "start, offset)"),
         M(
-            "no decay is unknown",
-            "    if coefficient == 0:\n        return 0.0\n",
-            "",
+            "momentum makes the sum smaller",
+            "steps[0] / (1 - momentum)",
+            "steps[0] * (1 - momentum)",
         ),
-        M("dampening is left out", '1 - group.get("dampening", 0.0)', "1.0"),
         M(
-            "dampening enlarges",
-            '1 - group.get("dampening", 0.0)',
-            '1 + group.get("dampening", 0.0)',
+            "no exponential",
+            "-math.expm1(-coefficient * steps[0] / (1 - momentum))",
+            "coefficient * steps[0] / (1 - momentum)",
         ),
-        M("momentum is never read", 'if adaptive or mode == "decoupled" else', "if True else"),
-        M("decoupled decay has momentum", ' or mode == "decoupled" else', " else"),
-        M(
-            "momentum in betas is not seen",
-            'group["momentum"] if "momentum" in group else group.get("betas", (0.0,))[0]',
-            'group.get("momentum", 0.0)',
-        ),
-        M("offsets are lost", 'float(group["gamma_offset"]) if hooked else 0.0', "0.0"),
-        M(
-            "one dtype for all of a group",
-            "(parameter.dtype, *options.values())",
-            "(None, *options.values())",
-        ),
-        M("unknown laws have a dose", "None if unknown_law(optimizer, group) else", ""),
-        M("a pause ends the decay", "if new == w and step(w, largest) == w:", "if new == w:"),
-        M("the start is the gain", "rounded(start - offset)", "rounded(start)"),
-        M("the end is the parameter", "return offset + w", "return w"),
+        M("one whole step is refused", "if most > 1:", "if most >= 1:"),
+        M("steps beyond the gain pass", "if most > 1:", "if most > 3:"),
+        M("offsets are lost", 'float(target == "one") - offset', 'float(target == "one")'),
+        M("the start is the gain", "(gains - offset).to(dtype)", "gains.to(dtype)"),
+        M("one dtype for all of a group", "(p.dtype, p.device.type), []", "(None, None), []"),
+        M("cycles of momentum are lost", "if momenta is not None and momentum.any:", "if False:"),
+        M("nothing is deferred", 'decay.rounding == "defer"', 'decay.rounding == "x"'),
+        M("unknown laws have a dose", "    if why:\n", "    if False:\n"),
         M("momentum 1 is allowed", "if not 0 <= momentum < 1:", "if not 0 <= momentum <= 1:"),
         M(
             "nan passes",
             "if not math.isfinite(coefficient) or coefficient < 0:",
             "if coefficient < 0:",
+        ),
+    ),
+)
+
+LAWS = Edits(
+    "decay/laws.py",
+    ("tests/decay/test_dose.py", "tests/decay/test_dose_grid.py"),
+    (
+        M("no value is displaced", "(1 + deferred.MOVED) * values", "values"),
+        M("every value counts once", "(one.counts * after[own])", "(after[own])"),
+        M("the hook decays as the optimizer", '"after" if law.hooked else "before"', '"before"'),
+        M("deferral is not seen", "    if law.share:\n", "    if False:\n"),
+    ),
+)
+
+ROUNDED = Edits(
+    "decay/rounded.py",
+    ("tests/decay/test_rounded.py",),
+    (
+        M("thresholds at whole units", "- 0.5 * step.sign()", "- step.sign()"),
+        M("no threshold", "torch.minimum(within.floor() + 1, room.floor())", "room.floor()"),
+        M(
+            "no power of two",
+            "torch.minimum(within.floor() + 1, room.floor())",
+            "within.floor() + 1",
+        ),
+        M("few units are many", "_MANY = 128", "_MANY = 2"),
+        M("the factor is exact", "if self.factor is None:", "if True:"),
+    ),
+)
+
+MOMENTUM = Edits(
+    "decay/momentum.py",
+    ("tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
+    (
+        M("dampening from the first step on", "rest * pull if number else pull", "rest * pull"),
+        M(
+            "nesterov is left out",
+            "if momentum.nesterov else held\n            held",
+            "if False else held\n            held",
+        ),
+        M(
+            "long runs have any dose",
+            "        return None\n    return rounded",
+            "        pass\n    return rounded",
+        ),
+    ),
+)
+
+ROUNDING = Edits(
+    "decay/rounding.py",
+    ("tests/decay/test_rounding.py",),
+    (
+        M("all is deferred", "if part > TOLERATED:", "if True:"),
+        M("coupled decay is deferred", 'if mode == "coupled" or decay', "if decay"),
+        M("keep is not heard", 'decay.rounding == "keep" or ', ""),
+        M("every process looks", "if own_values else spread(dtype)", "if True else spread(dtype)"),
+        M(
+            "schedules are not read",
+            "decay.coefficient * factors)",
+            "decay.coefficient * factors / factors)",
         ),
     ),
 )
@@ -89,7 +134,7 @@ KNOWN = Edits(
         M("coupled SGD has none", '== "coupled" and is_adaptive(optimizer)', '== "coupled"'),
         M(
             "the hook's mode is not read",
-            'if group.get("gamma_decay"):\n        return',
+            'if "gamma_mode" in group:\n        return',
             "if False:\n        return",
         ),
         M("a wrong word of the user's passes", "if native_decay not in (None, mode):", "if False:"),
@@ -516,7 +561,7 @@ STATES = Edits(
 
 PLAN = Edits(
     "decay/plan.py",
-    ("tests/decay/test_plan.py", "tests/decay/test_dose.py"),
+    ("tests/decay/test_plan.py", "tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
     (
         M("samples at the start", "factor(start + length // 2)", "factor(start)"),
         M(
@@ -524,19 +569,12 @@ PLAN = Edits(
             "done[float(base), factor] = _sampled(float(base), factor, steps, most)",
             "done[float(base), factor] = _sampled(0.1, factor, steps, most)",
         ),
-        M(
-            "float16 is summed",
-            "if p.dtype in (torch.bfloat16, torch.float16)",
-            "if p.dtype == torch.bfloat16",
-        ),
         M("metrics are not seen", "or _wants_metrics(scheduler):", "or False:"),
         M("frozen gains are unknown", "self.doses.get(own, 0.0)", "self.doses.get(own)"),
-        M(
-            "no rates are a dose of 0",
-            "planned.get(name) if decay or why else 0.0",
-            "planned.get(name, 0.0) if decay or why else 0.0",
-        ),
-        M("reasons are not told", "if why:\n            unknown", "if False:\n            unknown"),
+        M("no rates are a dose of 0", "one = Dose(told=None,", "one = Dose(told=0.0,"),
+        M("reasons are not told", "if dose.why)", "if False)"),
+        M("no momentum is planned", "held if len(set(held)) > 1 else None", "None"),
+        M("targets are parameters", "[center + offset]", "[center]"),
         M(
             "the scheduler itself runs",
             "copy.deepcopy(scheduler, {id(scheduler.optimizer): stand_in})",
@@ -549,25 +587,15 @@ PRECISION = Edits(
     "decay/precision.py",
     ("tests/decay/test_dose.py", "tests/decay/test_precision.py"),
     (
-        M("ties away from 0", "0x7FFF + ((bits >> 16) & 1)", "0x8000"),
         M("half a dose is lost", "dose < 0.5 * exact", "dose <= 0.5 * exact"),
-        M("float32 is warned of", "if gain.dtype in LOW_PRECISION\n        and lost", "if lost"),
         M("shifts stay", "if role is Role.SHIFT}", "if False}"),
         M(
             "float16 gains stay",
             "parameter.dtype in (torch.float16, torch.bfloat16)",
             "parameter.dtype == torch.bfloat16",
         ),
-        M(
-            "one remedy for all",
-            "if remedy is None and autocast:",
-            "if remedy is None and not autocast:",
-        ),
-        M(
-            "unknown rates are warned of",
-            "if rate_sum is None:\n        return []",
-            "rate_sum = rate_sum or 1.0",
-        ),
+        M("one remedy for all", "elif autocast:", "elif not autocast:"),
+        M("keep has no remedy", "if kept:", "if False:"),
     ),
 )
 
@@ -673,6 +701,7 @@ WRAPPERS = Edits(
 )
 
 DECAY = (
-    DOSE, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, DEFERRED, SCHEDULES,
-    OPTIMIZER, ATTACHED, STATES, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
+    DOSE, LAWS, ROUNDED, MOMENTUM, ROUNDING, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES,
+    HOOK, DEFERRED, SCHEDULES, OPTIMIZER, ATTACHED, STATES, PLAN, PRECISION, EFFECT, UNTRAINED,
+    ANNOUNCE, WRAPPERS,
 )  # fmt: skip
