@@ -360,7 +360,6 @@ DEFERRED = Edits(
         M("nothing is last", 'calls == group["gamma_last"] or total', "total"),
         M("skipped steps are due", "* there(coefficient)) * counts", "* there(coefficient))"),
         M("skipped steps count", "calls += counts", "calls += 1"),
-        M("skipped steps apply", "apply = ready & (counts > 0)", "apply = ready"),
         M("what was applied is due", "due.masked_fill_(apply, 0.0)", "pass"),
         M("nothing is last on the device", ' | (calls == group["gamma_last"])', ""),
         M("progress begins anew", "there(group.get(key, 0.0))", "there(0.0)"),
