@@ -102,8 +102,8 @@ GROUPS = Edits(
     (
         M(
             "multipliers end at 1",
-            "weight_decay * policy.multiplier(name, what)",
-            "weight_decay * min(1.0, policy.multiplier(name, what))",
+            "weight_decay * policy.multiplier(name, what, spared)",
+            "weight_decay * min(1.0, policy.multiplier(name, what, spared))",
         ),
         M("offsets are lost", "(what.offset if isinstance(what, Gain) else 0.0)", "0.0"),
         M(
@@ -149,8 +149,8 @@ GROUPS = Edits(
         M("no decay always passes", "if weight_decay == 0 and (stopped", "if False and (stopped"),
         M(
             "frozen gains count",
-            "assign(table, DecayPolicy.load(policy), weight_decay, trained=trained)",
-            "assign(table, DecayPolicy.load(policy), weight_decay)",
+            "assign(table, policy, weight_decay, trained=trained, spared=spared)",
+            "assign(table, policy, weight_decay, spared=spared)",
         ),
         M(
             "one group for each parameter",
