@@ -425,24 +425,10 @@ ATTACHED = Edits(
             "    optimizer.__setstate__(state)\n",
         ),
         M("copies know names", "dataclasses.replace(decided, decays={}, rates=None)", "decided"),
-        M("saved decay wins", "            group.update(present)\n", ""),
-        M(
-            "saved keys of the hook stay",
-            "            for key in DECAY_KEYS:\n                group.pop(key, None)\n",
-            "",
-        ),
-        M("what was deferred is not", "group.update(still_deferred(", "dict(still_deferred("),
-        M("keep is not heard", 'if "keep" not in kept:', "if True:"),
         M(
             "own loading is not seen",
             "if type(optimizer).load_state_dict is Optimizer.load_state_dict:",
             "if True:",
-        ),
-        M("changes are not told", "if before != now:", "if False:"),
-        M(
-            "old states had no decay",
-            'group.get("gamma_decay", group.get("weight_decay", 0.0))',
-            'group.get("weight_decay", 0.0)',
         ),
         M(
             "nobody watches",
@@ -466,6 +452,27 @@ ATTACHED = Edits(
             "any earlier part counts",
             "same = before is not None and as_told(group, native) == as_told(before, native)",
             "same = True",
+        ),
+    ),
+)
+
+LOADING = Edits(
+    "decay/loading.py",
+    ("tests/decay/test_attached.py", "tests/decay/test_optimizer.py"),
+    (
+        M("saved decay wins", "            group.update(present)\n", ""),
+        M(
+            "saved keys of the hook stay",
+            "            for key in DECAY_KEYS:\n                group.pop(key, None)\n",
+            "",
+        ),
+        M("what was deferred is not", "group.update(still_deferred(", "dict(still_deferred("),
+        M("keep is not heard", 'if "keep" not in kept:', "if True:"),
+        M("changes are not told", "if before != now:", "if False:"),
+        M(
+            "old states had no decay",
+            'group.get("gamma_decay", group.get("weight_decay", 0.0))',
+            'group.get("weight_decay", 0.0)',
         ),
     ),
 )
@@ -673,5 +680,5 @@ WRAPPERS = Edits(
 
 DECAY = (
     DOSE, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, DEFERRED, SCHEDULES,
-    OPTIMIZER, ATTACHED, STATES, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
+    OPTIMIZER, ATTACHED, LOADING, STATES, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip
