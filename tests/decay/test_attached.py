@@ -130,6 +130,9 @@ def test_decay_that_was_gathered_goes_on_so_although_the_values_have_moved() -> 
     by_name = {name: group for group in new.param_groups for name in group["param_names"]}
     assert by_name["inner"]["gamma_part"] == "deferred"
     assert by_name["inner"]["gamma_calls"] == 3
+    stronger = build(other, policy, **{**settings, "weight_decay": 0.25})
+    stronger.load_state_dict(old.state_dict())
+    assert not any("gamma_share" in group for group in stronger.param_groups)
     kept = build(other, DecayPolicy(name="gains", weight=0.0, rounding="keep"), **settings)
     kept.load_state_dict(old.state_dict())
     assert not any("gamma_share" in group for group in kept.param_groups)
