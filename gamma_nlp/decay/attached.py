@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
 import weakref
 from collections.abc import Mapping, Sequence
@@ -15,15 +14,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.decay.groups import Decay, merged_groups
+from gamma_nlp.decay.loading import Loading
 from gamma_nlp.decay.policy import DecayPolicy, Native
 from gamma_nlp.decay.rounding import with_deferral
-from gamma_nlp.decay.saved_state import DECAY_KEYS, as_told, fit_state_dict, still_deferred
+from gamma_nlp.decay.saved_state import as_told
 from gamma_nlp.decay.step_hook import StepHook
 from gamma_nlp.decay.untrained import watch
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.wrappers import plain_names
-
-logger = logging.getLogger("gamma_nlp")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +145,7 @@ def decided_for(optimizer: Optimizer) -> Decided | None:
 
 def _add_hooks(optimizer: Optimizer, labels: dict[str, str], decided: Decided | None) -> None:
     _hook_if_needed(optimizer)
-    loading = _Loading(labels, decided)
+    loading = Loading(labels, decided, _hook_if_needed)
     if type(optimizer).load_state_dict is Optimizer.load_state_dict:
         optimizer.register_load_state_dict_pre_hook(loading.before)
         optimizer.register_load_state_dict_post_hook(loading.after)
@@ -261,70 +259,3 @@ def _clock(present: Sequence[Mapping[str, Any]], group: Mapping[str, Any]) -> di
     wanted = {"gamma_step": "gamma_schedule", "gamma_calls": "gamma_share"}
     made = max(int(one.get(key, 0)) for one in present for key in wanted)
     return {key: made for key, why in wanted.items() if made and why in group}
-
-
-class _Loading:
-    """Loads a saved state by parameter name, under the decay that the optimizer has now."""
-
-    def __init__(self, labels: dict[str, str], decided: Decided | None) -> None:
-        self.labels = labels
-        self.decided = decided
-        self.present: list[dict[str, Any]] = []
-        self.loaded: dict[str, dict[str, Any]] = {}
-
-    def before(self, optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
-        fitted, self.loaded = fit_state_dict(optimizer, state_dict)
-        self.present = [
-            {key: group[key] for key in (*DECAY_KEYS, "param_names") if key in group}
-            for group in optimizer.param_groups
-        ]
-        return fitted
-
-    def after(self, optimizer: Optimizer) -> None:
-        for group, present in zip(optimizer.param_groups, self.present, strict=True):
-            for key in DECAY_KEYS:
-                group.pop(key, None)
-            group.update(present)
-            if self.decided is not None:
-                names = group["param_names"]
-                saved = [self.loaded[name] for name in names]
-                kept = [
-                    self.decided.decays[name].rounding
-                    for name in names
-                    if name in self.decided.decays
-                ]
-                if "keep" not in kept:
-                    group.update(still_deferred(group, saved, self.decided.native))
-        _hook_if_needed(optimizer)
-        self.report(optimizer)
-
-    def report(self, optimizer: Optimizer) -> None:
-        changed: dict[str, list[str]] = {}
-        for group in optimizer.param_groups:
-            now = _decay_text(group)
-            for name in group["param_names"]:
-                before = _decay_text(self.loaded[name])
-                if before != now:
-                    change = f"{self.labels.get(name, 'parameter')}: {before} -> {now}"
-                    changed.setdefault(change, []).append(name)
-        for change, names in changed.items():
-            logger.info("decay changed on load, %s (%d: %s)", change, len(names), listed(names))
-            logger.debug("%s: %s", change, ", ".join(names))
-
-    def run(
-        self, optimizer: Optimizer, state_dict: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> None:
-        fitted = self.before(optimizer, dict(state_dict))
-        type(optimizer).load_state_dict(optimizer, fitted, *args, **kwargs)
-        self.after(optimizer)
-
-
-def _decay_text(group: Mapping[str, Any]) -> str:
-    before_version_04 = group.get("gamma_decay", group.get("weight_decay", 0.0))
-    text = f"{float(group.get('gamma_base', before_version_04)):g}"
-    if "gamma_part" in group:
-        text += f" {group['gamma_mode']}" * (group["gamma_part"] != "center")
-        text += " deferred" * (group["gamma_part"] == "deferred")
-        center = group["gamma_center"]
-        text += f" toward {center if center == 'start' else f'{center:g}'}" if center else ""
-    return text + (f" by {group['gamma_schedule']}" if "gamma_schedule" in group else "")

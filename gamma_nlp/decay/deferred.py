@@ -80,8 +80,7 @@ def _due_there(group: dict[str, Any], coefficient: float | Tensor, keep: Tensor 
     counts = there(1.0 if keep is None else keep)
     calls += counts
     due -= torch.log1p(-there(group["lr"]) * there(coefficient)) * counts
-    ready = (due >= threshold(group["gamma_share"], taken)) | (calls == group["gamma_last"])
-    apply = ready & (counts > 0)
+    apply = (due >= threshold(group["gamma_share"], taken)) | (calls == group["gamma_last"])
     share = torch.where(apply, -torch.expm1(-due), 0.0).float()
     taken += apply
     due.masked_fill_(apply, 0.0)

@@ -206,7 +206,7 @@ def factor_of(
     ``None`` where a * w is subtracted.
     """
     if _hooked(group):
-        return scalar_of(parameter)
+        return torch.float32
     family, _, _ = qualified(type(optimizer)).partition(".")
     if family == "torch" and group.get("fused"):
         return torch.float32 if parameter.device.type == "cpu" else None

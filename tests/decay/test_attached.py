@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import logging
 from typing import Any
@@ -11,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from gamma_nlp.decay.attached import decided_for
+from gamma_nlp.decay.attached import decided_for, planned_groups
+from gamma_nlp.decay.groups import Decay
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.saved_state import PROGRESS_KEYS
@@ -128,6 +130,9 @@ def test_decay_that_was_gathered_goes_on_so_although_the_values_have_moved() -> 
     by_name = {name: group for group in new.param_groups for name in group["param_names"]}
     assert by_name["inner"]["gamma_part"] == "deferred"
     assert by_name["inner"]["gamma_calls"] == 3
+    stronger = build(other, policy, **{**settings, "weight_decay": 0.25})
+    stronger.load_state_dict(old.state_dict())
+    assert not any("gamma_share" in group for group in stronger.param_groups)
     kept = build(other, DecayPolicy(name="gains", weight=0.0, rounding="keep"), **settings)
     kept.load_state_dict(old.state_dict())
     assert not any("gamma_share" in group for group in kept.param_groups)
@@ -287,3 +292,32 @@ def test_a_compiled_step_does_the_same(dtype: torch.dtype) -> None:
         torch.testing.assert_close(a, b, **rough)
     for one, two in zip(optimizer.param_groups, compiled.param_groups, strict=True):
         assert {k: one.get(k) for k in PROGRESS_KEYS} == {k: two.get(k) for k in PROGRESS_KEYS}
+
+
+def test_an_earlier_part_of_the_run_decides_what_is_deferred() -> None:
+    """As the Trainer makes its groups: after it has loaded the weights of a checkpoint."""
+    lr, named = 2.0**-19, dict(Toy().named_parameters())
+    decays = {"inner": Decay(coefficient=0.125), "trunk": Decay(coefficient=0.125)}
+    named = {"inner": nn.Parameter(torch.full((4,), 1.31)), "trunk": named["trunk"]}
+    settings: dict[str, Any] = {"native": "decoupled", "lr": lr, "rates": [lr] * 10}
+    with torch.no_grad():
+        named["trunk"].fill_(0.75)
+    first = planned_groups(named, decays, **settings)
+    earlier = {name: group for group in first for name in group["param_names"]}
+    assert {n: "gamma_share" in g for n, g in earlier.items()} == {"inner": True, "trunk": False}
+    with torch.no_grad():
+        named["inner"].fill_(0.75)
+        named["trunk"].fill_(1.31)
+    assert planned_groups(named, decays, **settings, earlier=earlier) == first
+    assert planned_groups(named, decays, **settings) != first
+    other = {name: dataclasses.replace(d, coefficient=0.25) for name, d in decays.items()}
+    for changed in (other, {n: dataclasses.replace(d, rounding="keep") for n, d in decays.items()}):
+        asked = planned_groups(named, changed, **settings, earlier=earlier)
+        assert asked == planned_groups(named, changed, **settings)
+
+
+def test_copies_ask_for_the_decay_of_whatever_is_added() -> None:
+    _, optimizer = thawed()
+    model, duplicate = copy.deepcopy((Toy(), optimizer))
+    with pytest.raises(GammaError, match="the decay policy does not know 'inner'"):
+        duplicate.add_param_group({"params": [("inner", model.inner)]})

@@ -99,7 +99,11 @@ def test_coupled_decay_inside_adam_has_no_closed_form() -> None:
         ((0.1, 1.0), {"start": 0.0}, "start must be"),
         ((0.1, 1.0), {"start": torch.zeros(3)}, "start must be"),
         ((0.1, 1.0), {"start": "one"}, "start must be a number or a tensor, got 'one'"),
-        ((0.1, 1.0), {"target": "two"}, "target must be one of zero, one, start, stored, got 'two'"),
+        (
+            (0.1, 1.0),
+            {"target": "two"},
+            "target must be one of zero, one, start, stored, got 'two'",
+        ),
         ((0.1, 1.0), {"rounding": "no"}, "rounding must be one of defer, keep, got 'no'"),
         ((0.1, 1.0), {"dtype": torch.int8}, "no dose for dtype torch.int8"),
         ((0.1, 1.0), {"mode": "both"}, "mode must be"),

@@ -6,7 +6,12 @@ import pytest
 import torch
 
 from gamma_nlp.decay.optimizer import make_optimizer
-from gamma_nlp.decay.saved_state import fit_scheduler_state, load_regrouped, regroup_state_dict
+from gamma_nlp.decay.saved_state import (
+    fit_scheduler_state,
+    in_layout,
+    load_regrouped,
+    regroup_state_dict,
+)
 from gamma_nlp.errors import GammaError
 from tests.support.optim_models import Toy, assert_equal, toy_table, train
 
@@ -199,3 +204,22 @@ def test_present_groups_take_rates_and_not_the_decay_of_saved_ones() -> None:
     assert {group["lr"] for group in fitted["param_groups"]} == {0.3}
     assert {group["weight_decay"] for group in fitted["param_groups"]} == {0.0, 0.2}
     assert new.state_dict()["param_groups"] == before
+
+
+def test_a_state_in_the_layout_of_another_optimizer_loads_there_and_here() -> None:
+    model, other, again = Toy(), Toy(), Toy()
+    old = build(model)
+    train(model, old, 3)
+    fitted = in_layout(old.state_dict(), TWO_GROUPS, (0.7, 0.0))
+    plain = stock(other)
+    plain.load_state_dict(copy.deepcopy(fitted))
+    assert [group["weight_decay"] for group in plain.param_groups] == [0.7, 0.0]
+    assert not any(key.startswith("gamma") for group in plain.param_groups for key in group)
+    here = build(again)
+    here.load_state_dict(copy.deepcopy(fitted))
+    for name, state in state_by_name(old).items():
+        assert torch.equal(plain.state[other.get_parameter(name)]["exp_avg"], state["exp_avg"])
+        assert torch.equal(here.state[again.get_parameter(name)]["exp_avg"], state["exp_avg"])
+    assert here.state_dict()["param_groups"] == build(Toy()).state_dict()["param_groups"]
+    with pytest.raises(GammaError, match="it trains other parameters: 'inner'"):
+        in_layout(old.state_dict(), [TWO_GROUPS[0][:-1], TWO_GROUPS[1]], (0.7, 0.0))

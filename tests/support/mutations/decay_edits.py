@@ -147,8 +147,8 @@ GROUPS = Edits(
     (
         M(
             "multipliers end at 1",
-            "weight_decay * policy.multiplier(name, what)",
-            "weight_decay * min(1.0, policy.multiplier(name, what))",
+            "weight_decay * policy.multiplier(name, what, spared)",
+            "weight_decay * min(1.0, policy.multiplier(name, what, spared))",
         ),
         M("offsets are lost", "(what.offset if isinstance(what, Gain) else 0.0)", "0.0"),
         M(
@@ -194,8 +194,8 @@ GROUPS = Edits(
         M("no decay always passes", "if weight_decay == 0 and (stopped", "if False and (stopped"),
         M(
             "frozen gains count",
-            "assign(table, DecayPolicy.load(policy), weight_decay, trained=trained)",
-            "assign(table, DecayPolicy.load(policy), weight_decay)",
+            "assign(table, policy, weight_decay, trained=trained, spared=spared)",
+            "assign(table, policy, weight_decay, spared=spared)",
         ),
         M(
             "one group for each parameter",
@@ -405,7 +405,6 @@ DEFERRED = Edits(
         M("nothing is last", 'calls == group["gamma_last"] or total', "total"),
         M("skipped steps are due", "* there(coefficient)) * counts", "* there(coefficient))"),
         M("skipped steps count", "calls += counts", "calls += 1"),
-        M("skipped steps apply", "apply = ready & (counts > 0)", "apply = ready"),
         M("what was applied is due", "due.masked_fill_(apply, 0.0)", "pass"),
         M("nothing is last on the device", ' | (calls == group["gamma_last"])', ""),
         M("progress begins anew", "there(group.get(key, 0.0))", "there(0.0)"),
@@ -471,24 +470,10 @@ ATTACHED = Edits(
             "    optimizer.__setstate__(state)\n",
         ),
         M("copies know names", "dataclasses.replace(decided, decays={}, rates=None)", "decided"),
-        M("saved decay wins", "            group.update(present)\n", ""),
-        M(
-            "saved keys of the hook stay",
-            "            for key in DECAY_KEYS:\n                group.pop(key, None)\n",
-            "",
-        ),
-        M("what was deferred is not", "group.update(still_deferred(", "dict(still_deferred("),
-        M("keep is not heard", 'if "keep" not in kept:', "if True:"),
         M(
             "own loading is not seen",
             "if type(optimizer).load_state_dict is Optimizer.load_state_dict:",
             "if True:",
-        ),
-        M("changes are not told", "if before != now:", "if False:"),
-        M(
-            "old states had no decay",
-            'group.get("gamma_decay", group.get("weight_decay", 0.0))',
-            'group.get("weight_decay", 0.0)',
         ),
         M(
             "nobody watches",
@@ -512,6 +497,27 @@ ATTACHED = Edits(
             "any earlier part counts",
             "same = before is not None and as_told(group, native) == as_told(before, native)",
             "same = True",
+        ),
+    ),
+)
+
+LOADING = Edits(
+    "decay/loading.py",
+    ("tests/decay/test_attached.py", "tests/decay/test_optimizer.py"),
+    (
+        M("saved decay wins", "            group.update(present)\n", ""),
+        M(
+            "saved keys of the hook stay",
+            "            for key in DECAY_KEYS:\n                group.pop(key, None)\n",
+            "",
+        ),
+        M("what was deferred is not", "group.update(still_deferred(", "dict(still_deferred("),
+        M("keep is not heard", 'if "keep" not in kept:', "if True:"),
+        M("changes are not told", "if before != now:", "if False:"),
+        M(
+            "old states had no decay",
+            'group.get("gamma_decay", group.get("weight_decay", 0.0))',
+            'group.get("weight_decay", 0.0)',
         ),
     ),
 )
@@ -702,6 +708,6 @@ WRAPPERS = Edits(
 
 DECAY = (
     DOSE, LAWS, ROUNDED, MOMENTUM, ROUNDING, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES,
-    HOOK, DEFERRED, SCHEDULES, OPTIMIZER, ATTACHED, STATES, PLAN, PRECISION, EFFECT, UNTRAINED,
-    ANNOUNCE, WRAPPERS,
+    HOOK, DEFERRED, SCHEDULES, OPTIMIZER, ATTACHED, LOADING,
+    STATES, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip
