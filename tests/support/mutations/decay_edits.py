@@ -561,7 +561,11 @@ STATES = Edits(
             "}\n        group = {",
         ),
         M("a state is kept by place", "{number.get(key, key): value", "{key: value"),
-        M("any decay goes on", 'if "gamma_share" in group or not all(', "if not any("),
+        M(
+            "any decay goes on",
+            'if "gamma_share" in group or not all(',
+            'if "gamma_share" in group or False and all(',
+        ),
     ),
 )
 
