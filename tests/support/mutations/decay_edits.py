@@ -66,7 +66,7 @@ ROUNDED = Edits(
 
 MOMENTUM = Edits(
     "decay/momentum.py",
-    ("tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
+    ("tests/decay/test_momentum.py", "tests/decay/test_dose_known.py"),
     (
         M("dampening from the first step on", "rest * pull if number else pull", "rest * pull"),
         M(
