@@ -52,6 +52,19 @@ def test_jumps_end_where_steps_end(
     )
 
 
+@pytest.mark.parametrize("peak", [5e-8, 1e-6, 4e-4, 3e-3])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_long_runs_of_equal_steps_end_where_steps_end(dtype: torch.dtype, peak: float) -> None:
+    start = torch.cat([torch.tensor([0.3, 1.0, 1.02, 30.0]), torch.linspace(1.0, 2.1, 20)])
+    start, center = start.to(dtype).double(), torch.zeros(1, dtype=torch.float64)
+    shares = torch.tensor([1.0, 0.7, 0.4], dtype=torch.float64).repeat_interleave(1_500) * peak
+    rounding = Rounding(dtype=dtype, factor=None)
+    told = rounded_ends(start, center, runs_of(shares, shares), rounding)
+    made = every_step(start, center, shares, rounding)
+    away = (start - exact_ends(start, center, shares)).abs()
+    assert bool(((told - made).abs() <= 0.01 * away).all())
+
+
 def test_rounding_of_coupled_decay_in_the_gradient_is_followed() -> None:
     start = torch.linspace(0.3, 3.0, 40).bfloat16().double()
     center, shares = torch.zeros(1, dtype=torch.float64), torch.full((5_000,), 2.5e-3)

@@ -52,8 +52,6 @@ ROUNDED = Edits(
     "decay/rounded.py",
     ("tests/decay/test_rounded.py",),
     (
-        M("thresholds at whole units", "- 0.5 * step.sign()", "- step.sign()"),
-        M("no threshold", "torch.minimum(within.floor() + 1, room.floor())", "room.floor()"),
         M(
             "no power of two",
             "torch.minimum(within.floor() + 1, room.floor())",
@@ -66,7 +64,7 @@ ROUNDED = Edits(
 
 MOMENTUM = Edits(
     "decay/momentum.py",
-    ("tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
+    ("tests/decay/test_momentum.py", "tests/decay/test_dose_known.py"),
     (
         M("dampening from the first step on", "rest * pull if number else pull", "rest * pull"),
         M(
