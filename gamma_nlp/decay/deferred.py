@@ -25,17 +25,17 @@ UNITS = {torch.bfloat16: 2, torch.float16: 8, torch.float32: 64}
 """How many units in the last place of 1 are applied at once, in the mean."""
 
 MOVED = 1 / 8
-"""How far from its first value a gain is taken to be, as a share of it: decay toward ``start``
-pulls by a share of that distance only, so it is gathered for longer."""
+"""How far a gain is taken to move from its first value, as a share of it: decay toward ``start``, or
+toward 1 from near 1, pulls by a share of that distance only, so it is gathered for longer."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 
-def share_of(dtype: torch.dtype, *, to_start: bool = False) -> float:
+def share_of(dtype: torch.dtype, *, near: bool = False) -> float:
     """Return the mean share that is applied at once; 0 for a dtype that needs no deferral."""
     if dtype not in UNITS:
         return 0.0
-    return UNITS[dtype] * torch.finfo(dtype).eps / (MOVED if to_start else 1.0)
+    return UNITS[dtype] * torch.finfo(dtype).eps / (MOVED if near else 1.0)
 
 
 def threshold(share: float, taken: int | Tensor) -> Any:

@@ -61,21 +61,21 @@ def with_deferral(
         samples = [sample(named[n], _VALUES) if own_values else spread(dtype) for n in names]
         hooked = decay.mode not in ("native", native)
         lost = _lost(samples, decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
-        share = share_of(dtype, to_start=decay.center == "start")
-        for name, part in zip(names, lost, strict=True):
+        for name, part, own in zip(names, lost, samples, strict=True):
             if part > TOLERATED:
+                share = share_of(dtype, near=own.is_near(decay.center))
                 result[name] = dataclasses.replace(decay, share=share)
     return result
 
 
 def deferred_share(values: torch.Tensor, decay: Decay, lrs: torch.Tensor, *, hooked: bool) -> float:
     """Return the share that decay of one parameter is deferred by; 0 where it is not."""
-    dtype = values.dtype
-    share = share_of(dtype, to_start=decay.center == "start")
+    dtype, own = values.dtype, sample(values, _VALUES)
+    share = share_of(dtype, near=own.is_near(decay.center))
     if not share:
         return 0.0
     on_cpu = values.device.type == "cpu"
-    (lost,) = _lost([sample(values, _VALUES)], decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
+    (lost,) = _lost([own], decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
     return share if lost > TOLERATED else 0.0
 
 

@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from gamma_nlp.decay.deferred import MOVED
+
 _READ = 16_384
 
 
@@ -20,11 +22,18 @@ class Sample:
     counts: Tensor
 
     def displaced(self, center: float | Literal["start"]) -> Sample:
-        """Return values that have somewhere to go: 1 away, if all of them are at the center."""
+        """Return values that have somewhere to go: moved, if all of them are at the center."""
         rest = 0.0 if center == "start" else center
         if bool((self.values != rest).any()):
             return self
-        return replace(self, values=self.values + 1)
+        return replace(self, values=self.values + MOVED)
+
+    def is_near(self, center: float | Literal["start"]) -> bool:
+        """Return whether decay has to tell the values from a center that is not 0."""
+        if center == "start":
+            return True
+        away = (self.counts * (self.values - center).abs()).sum() / self.counts.sum()
+        return float(away) < 2 * MOVED * abs(center)
 
 
 @torch.no_grad()

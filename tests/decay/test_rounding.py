@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
 import torch
 from torch import nn
 
+from gamma_nlp.decay.deferred import share_of
 from gamma_nlp.decay.groups import Decay
 from gamma_nlp.decay.rounding import deferred_share, with_deferral
 from gamma_nlp.decay.schedule import Schedule
@@ -95,3 +97,17 @@ def test_a_large_model_takes_about_a_second() -> None:
     before = time.process_time()
     with_deferral(named, decays, native="decoupled", rates=linear(10_000, 1e-4))
     assert time.process_time() - before < 3
+
+
+def test_gains_that_start_at_their_target_are_taken_to_move_from_it() -> None:
+    # At 1.0 a step of 5e-7 toward 1 is four units up and eight half-units down: rounding decides.
+    named = {"g": nn.Parameter(torch.ones(4))}
+    decay = Decay(coefficient=5e-5, center=1.0)
+    rates = [1e-2] * 4000
+    found = with_deferral(named, {"g": decay}, native="decoupled", rates=rates)["g"]
+    toward_start = dataclasses.replace(decay, center="start")
+    same = with_deferral(named, {"g": toward_start}, native="decoupled", rates=rates)["g"]
+    assert found.share == same.share > share_of(torch.float32)
+    far = {"g": nn.Parameter(torch.full((4,), 2.4))}
+    alone = with_deferral(far, {"g": decay}, native="decoupled", rates=rates)["g"]
+    assert alone.share == share_of(torch.float32)
