@@ -25,6 +25,11 @@ from gamma_nlp.wrappers import plain_names
 PolicyLike = str | os.PathLike[str] | DecayPolicy
 
 
+LITTLE_LOST, MOST_LOST = 0.02, 0.5
+"""What rounding may take of the dose of a gain; and of that of a weight, which decays as the stock
+optimizer does it, up to a few per cent, unless rounding would cancel most of it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Decay:
     """The decay of one parameter: ``coefficient`` times ``(w - center)``, applied as ``mode``.
@@ -36,6 +41,7 @@ class Decay:
         mode: How it acts.
         schedule: How the coefficient moves over the run.
         rounding: Whether decay that rounding would cancel is gathered.
+        tolerated: The part of the dose that rounding may take or add before it is.
         share: Where it is gathered: how much is applied at once, as a share of the distance to
             the center. 0 where it is not gathered.
     """
@@ -45,6 +51,7 @@ class Decay:
     mode: Mode = "native"
     schedule: Schedule = LR
     rounding: Rounding = "defer"
+    tolerated: float = LITTLE_LOST
     share: float = 0.0
 
 
@@ -185,6 +192,7 @@ def assign(
             mode=policy.mode,
             schedule=policy.schedule_of(name, what, normalized=name in (table.normalized or ())),
             rounding=policy.rounding,
+            tolerated=MOST_LOST if what in (Role.WEIGHT, Role.EMBEDDING) else LITTLE_LOST,
         )
         for name, what in parameters.items()
     }

@@ -84,7 +84,7 @@ def pulls(
     Returns:
         The parts; ``None`` where they are not known.
     """
-    samples = [one.displaced(law.center) for one in samples]
+    samples = [one.displaced(law.center, law.dtype) for one in samples]
     values = torch.cat([one.values for one in samples])
     values, places = torch.unique(values, return_inverse=True)
     center = values if law.center == "start" else torch.tensor([law.center], dtype=torch.float64)

@@ -16,9 +16,6 @@ from gamma_nlp.decay.policy import Native
 from gamma_nlp.decay.samples import Sample, sample, spread
 from gamma_nlp.decay.schedule import multipliers
 
-TOLERATED = 0.02
-"""The part of a dose that rounding may take or add."""
-
 UNPLANNED = 1_000
 """So many steps at one learning rate stand for a run of unknown length."""
 
@@ -32,7 +29,7 @@ def with_deferral(
     native: Native,
     rates: Sequence[float],
 ) -> dict[str, Decay]:
-    """Return the decays, deferred where rounding would take or add more than 2 % of the dose.
+    """Return the decays, deferred where rounding would take or add more than it may of the dose.
 
     Coupled decay is not: it acts together with the gradient. The parameters' own values decide,
     but where several processes must decide alike, and may hold different parts of them.
@@ -62,7 +59,7 @@ def with_deferral(
         hooked = decay.mode not in ("native", native)
         lost = _lost(samples, decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
         for name, part, own in zip(names, lost, samples, strict=True):
-            if part > TOLERATED:
+            if part > decay.tolerated:
                 share = share_of(dtype, near=own.is_near(decay.center))
                 result[name] = dataclasses.replace(decay, share=share)
     return result
@@ -76,7 +73,7 @@ def deferred_share(values: torch.Tensor, decay: Decay, lrs: torch.Tensor, *, hoo
         return 0.0
     on_cpu = values.device.type == "cpu"
     (lost,) = _lost([own], decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
-    return share if lost > TOLERATED else 0.0
+    return share if lost > decay.tolerated else 0.0
 
 
 def _several_processes() -> bool:
@@ -117,7 +114,7 @@ def _lost(
     exact = pulls(samples, laws[0], steps, exactly=True)
     worst = [0.0] * len(samples)
     for law in laws:
-        if min(worst) > TOLERATED:
+        if min(worst) > decay.tolerated:
             break
         told = pulls(samples, law, steps, coarse=_COARSE)
         for number, (got, whole) in enumerate(zip(told, exact, strict=True)):

@@ -21,12 +21,13 @@ class Sample:
     values: Tensor
     counts: Tensor
 
-    def displaced(self, center: float | Literal["start"]) -> Sample:
-        """Return values that have somewhere to go: moved, if all of them are at the center."""
+    def displaced(self, center: float | Literal["start"], dtype: torch.dtype) -> Sample:
+        """Return values that have somewhere to go: moved apart, if all are at the center."""
         rest = 0.0 if center == "start" else center
         if bool((self.values != rest).any()):
             return self
-        return replace(self, values=self.values + MOVED)
+        apart = spread(dtype)
+        return replace(apart, values=(rest + MOVED * apart.values).to(dtype).double())
 
     def is_near(self, center: float | Literal["start"]) -> bool:
         """Return whether decay has to tell the values from a center that is not 0."""

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from gamma_nlp.decay.deferred import share_of
-from gamma_nlp.decay.groups import Decay
+from gamma_nlp.decay.groups import Decay, decays_for
 from gamma_nlp.decay.rounding import deferred_share, with_deferral
+from gamma_nlp.decay.samples import sample
 from gamma_nlp.decay.schedule import Schedule
 from tests.support.doses import linear
+from tests.support.optim_models import Toy, toy_table
 
 
 def deferred(values: torch.Tensor, decay: Decay, rates: list[float], **kwargs: str) -> bool:
@@ -111,3 +113,24 @@ def test_gains_that_start_at_their_target_are_taken_to_move_from_it() -> None:
     far = {"g": nn.Parameter(torch.full((4,), 2.4))}
     alone = with_deferral(far, {"g": decay}, native="decoupled", rates=rates)["g"]
     assert alone.share == share_of(torch.float32)
+
+
+def test_weights_decay_as_in_the_stock_optimizer_unless_most_of_it_is_lost() -> None:
+    gains, rates = torch.ones(8), [5e-5] * 1000
+    model, values = Toy(), torch.rand(1000) + 0.5
+    decays = decays_for(model, weight_decay=0.01, policy="all", table=toy_table())
+    for name, lost_in_float32 in (("w", False), ("embed", False), ("inner", True)):
+        # Of 5e-7 a float32 factor takes 4.6 %, of 2e-8 all.
+        decay = decays[name]
+        assert deferred(values, decay, rates) is lost_in_float32
+        assert deferred(values, dataclasses.replace(decay, coefficient=4e-4), rates)
+        assert deferred(gains.bfloat16(), decay, rates)
+
+
+def test_values_at_their_center_are_taken_to_spread() -> None:
+    # One value would be the luckiest or unluckiest; trained ones lie anywhere.
+    for center in (0.0, 1.0):
+        moved = sample(torch.full((8,), center)).displaced(center, torch.float32).values
+        assert len(moved) == 64 and bool((moved > center).all())
+    apart = sample(torch.tensor([0.0, 0.5]))
+    assert apart.displaced(0.0, torch.float32) is apart

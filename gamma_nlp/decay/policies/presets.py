@@ -34,6 +34,7 @@
     huggingface/pytorch-image-models 1.0.31 (3 November 2026).
 
 Unless said otherwise weights and embeddings decay, and shifts, other biases and the rest do not.
+Those that decay parameters as they are stored keep the rounding of the library, too.
 """
 
 from __future__ import annotations
@@ -45,7 +46,11 @@ from gamma_nlp.decay.policies.keys import CATEGORY_KEYS, ROLE_KEYS
 
 _NO_GAIN = dict.fromkeys(CATEGORY_KEYS, 0.0)
 _EVERY_GAIN = dict.fromkeys(CATEGORY_KEYS, 1.0)
-_EVERYTHING = {**dict.fromkeys((*CATEGORY_KEYS, *ROLE_KEYS), 1.0), "target": "stored"}
+_EVERYTHING = {
+    **dict.fromkeys((*CATEGORY_KEYS, *ROLE_KEYS), 1.0),
+    "target": "stored",
+    "rounding": "keep",  # as the library does it, rounding included
+}
 _INPUT_NORMS = {**_NO_GAIN, "branch_inner": 1.0, "kinds": {"qk_norm": 0.0}}
 
 PRESET_FIELDS: Mapping[str, Mapping[str, Any]] = {

@@ -84,7 +84,7 @@ ROUNDING = Edits(
     "decay/rounding.py",
     ("tests/decay/test_rounding.py",),
     (
-        M("all is deferred", "if part > TOLERATED:", "if True:"),
+        M("all is deferred", "if part > decay.tolerated:", "if True:"),
         M("coupled decay is deferred", 'if mode == "coupled" or decay', "if decay"),
         M("keep is not heard", 'decay.rounding == "keep" or ', ""),
         M("every process looks", "if own_values else spread(dtype)", "if True else spread(dtype)"),
