@@ -13,11 +13,12 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import Decay, merged_groups
+from gamma_nlp.decay.assign import Decay
+from gamma_nlp.decay.group_keys import as_told, needs_hook
+from gamma_nlp.decay.groups import merged_groups
 from gamma_nlp.decay.loading import Loading
 from gamma_nlp.decay.policy import DecayPolicy, Native
 from gamma_nlp.decay.rounding import with_deferral
-from gamma_nlp.decay.saved_state import as_told
 from gamma_nlp.decay.step_hook import StepHook
 from gamma_nlp.decay.untrained import watch
 from gamma_nlp.errors import GammaError, listed
@@ -96,11 +97,6 @@ def check_rate(rate: Any, name: str = "lr") -> None:
     number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
     if not number or not 0 <= rate < math.inf:
         raise GammaError(f"{name} must be a finite number >= 0, got {rate!r}")
-
-
-def needs_hook(groups: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the optimizer needs the step hook for these groups."""
-    return any("gamma_part" in group or "gamma_schedule" in group for group in groups)
 
 
 def attach(

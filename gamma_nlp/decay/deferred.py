@@ -25,8 +25,8 @@ UNITS = {torch.bfloat16: 2, torch.float16: 8, torch.float32: 64}
 """How many units in the last place of 1 are applied at once, in the mean."""
 
 MOVED = 1 / 8
-"""How far a gain is taken to move from its first value, as a share of it: decay toward ``start``, or
-toward 1 from near 1, pulls by a share of that distance only, so it is gathered for longer."""
+"""How far a gain is taken to move from its first value, as a share of it: decay toward ``start``,
+or toward 1 from near 1, pulls by a share of that distance only, so it is gathered for longer."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import Decay
+from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.known_optimizers import (
     coefficient_of,
     factor_of,

@@ -32,7 +32,7 @@ def decayed_gains(
 ) -> list[str]:
     """Return the gains among ``trained`` (``None``: all) that ``policy`` decays.
 
-    ``spared`` is what :func:`gamma_nlp.decay.groups.spared_in` returns.
+    ``spared`` is what :func:`gamma_nlp.decay.assign.spared_in` returns.
     """
     return [
         gain.name
@@ -54,7 +54,7 @@ def without_effect(
         policy: The policy.
         table: The model's gain table.
         trained: The names in ``table`` that are not frozen.
-        spared: What :func:`gamma_nlp.decay.groups.spared_in` returns.
+        spared: What :func:`gamma_nlp.decay.assign.spared_in` returns.
     """
     rows: Rows = {gain.name: gain for gain in table} | dict(table.roles)
     decayed = {

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict, still_deferred
+from gamma_nlp.decay.group_keys import DECAY_KEYS, still_deferred
+from gamma_nlp.decay.saved_state import fit_state_dict
 from gamma_nlp.errors import listed
 
 if TYPE_CHECKING:

@@ -45,6 +45,7 @@ __all__ = [
     "DecayPolicy",
     "Mode",
     "Native",
+    "PolicyLike",
     "Rounding",
     "Rule",
     "Target",
@@ -160,7 +161,7 @@ class DecayPolicy:
         object.__setattr__(self, "schedules", read)
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str] | DecayPolicy) -> DecayPolicy:
+    def load(cls, source: PolicyLike) -> DecayPolicy:
         """Return the policy that ``source`` names: a preset, a JSON or YAML file, or itself.
 
         A file holds the fields of this class as flat keys, and may start from a preset with
@@ -197,7 +198,7 @@ class DecayPolicy:
             name: The parameter's name, for the patterns.
             what: Its row in the gain table, or its role if it is not a gain.
             spared: The names that another library's rule spares, where :attr:`rule` names one;
-                see :func:`gamma_nlp.decay.groups.spared_in`.
+                see :func:`gamma_nlp.decay.assign.spared_in`.
 
         Raises:
             GammaError: ``spared`` is needed and missing.
@@ -288,6 +289,9 @@ def _key(entries: Mapping[str, object], name: str, words: Sequence[str]) -> str 
     patterns = (key for key in entries if is_pattern(key) and fnmatchcase(name, key))
     return next(chain(patterns, (word for word in words if word in entries)), None)
 
+
+PolicyLike = str | os.PathLike[str] | DecayPolicy
+"""A preset's name, a file, or a policy."""
 
 PRESETS: Mapping[str, DecayPolicy] = {
     name: DecayPolicy(name=name, **fields) for name, fields in PRESET_FIELDS.items()

@@ -9,8 +9,8 @@ import torch
 import torch.distributed
 from torch import nn
 
+from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.deferred import share_of
-from gamma_nlp.decay.groups import Decay
 from gamma_nlp.decay.laws import Law, Steps, pulls
 from gamma_nlp.decay.policy import Native
 from gamma_nlp.decay.samples import Sample, sample, spread

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.attached import decided_for, planned_groups
-from gamma_nlp.decay.groups import Decay
+from gamma_nlp.decay.group_keys import PROGRESS_KEYS
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import DecayPolicy
-from gamma_nlp.decay.saved_state import PROGRESS_KEYS
 from gamma_nlp.decay.step_hook import START
 from gamma_nlp.errors import GammaError
 from tests.support.optim_models import Toy, assert_equal, toy_table, train, values

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.deferred import share_of
-from gamma_nlp.decay.groups import Decay
 from gamma_nlp.decay.rounding import deferred_share, with_deferral
 from gamma_nlp.decay.schedule import Schedule
 from tests.support.doses import linear

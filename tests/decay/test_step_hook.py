@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from gamma_nlp.decay.groups import Decay
+from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import DecayPolicy, Native
 from gamma_nlp.decay.schedule import LR, Schedule

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import Decay, merged_groups
+from gamma_nlp.decay.assign import Decay
+from gamma_nlp.decay.groups import merged_groups
 from gamma_nlp.decay.optimizer import attach
 from gamma_nlp.decay.policy import Native
 

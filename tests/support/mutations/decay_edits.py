@@ -7,7 +7,10 @@ from .files import Edits
 
 DOSE = Edits(
     "decay/dose.py",
-    ("tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
+    (
+        "tests/decay/test_dose.py",
+        "tests/decay/test_dose_known.py",
+    ),
     (
         M("coupled decay is SGD's by default", "adaptive: bool = True", "adaptive: bool = False"),
         M(
@@ -39,7 +42,10 @@ DOSE = Edits(
 
 LAWS = Edits(
     "decay/laws.py",
-    ("tests/decay/test_dose.py", "tests/decay/test_dose_grid.py"),
+    (
+        "tests/decay/test_dose.py",
+        "tests/decay/test_dose_grid.py",
+    ),
     (
         M("no value is displaced", "(1 + deferred.MOVED) * values", "values"),
         M("every value counts once", "(one.counts * after[own])", "(after[own])"),
@@ -64,7 +70,10 @@ ROUNDED = Edits(
 
 MOMENTUM = Edits(
     "decay/momentum.py",
-    ("tests/decay/test_momentum.py", "tests/decay/test_dose_known.py"),
+    (
+        "tests/decay/test_momentum.py",
+        "tests/decay/test_dose_known.py",
+    ),
     (
         M("dampening from the first step on", "rest * pull if number else pull", "rest * pull"),
         M(
@@ -98,7 +107,10 @@ ROUNDING = Edits(
 
 KNOWN = Edits(
     "decay/known_optimizers.py",
-    ("tests/decay/test_optimizer.py", "tests/decay/test_dose.py"),
+    (
+        "tests/decay/test_optimizer.py",
+        "tests/decay/test_dose.py",
+    ),
     (
         M(
             "a flag has the other default",
@@ -139,45 +151,21 @@ KNOWN = Edits(
     ),
 )
 
-GROUPS = Edits(
-    "decay/groups.py",
-    ("tests/decay/test_groups.py", "tests/decay/test_effect.py"),
+ASSIGN = Edits(
+    "decay/assign.py",
     (
+        "tests/decay/test_assign.py",
+        "tests/decay/test_groups.py",
+        "tests/decay/test_effect.py",
+    ),
+    (
+        M("ones are zeros", 'float(target == "one")', "0.0"),
         M(
             "multipliers end at 1",
             "weight_decay * policy.multiplier(name, what, spared)",
             "weight_decay * min(1.0, policy.multiplier(name, what, spared))",
         ),
         M("offsets are lost", "(what.offset if isinstance(what, Gain) else 0.0)", "0.0"),
-        M(
-            "offset gains decay by themselves",
-            'if part != "center" or decay.center:',
-            'if part != "center":',
-        ),
-        M("the mode does not matter", '"center" if mode == native else "all"', '"center"'),
-        M("ones are zeros", 'float(target == "one")', "0.0"),
-        M(
-            "small tensors lie among large ones",
-            "key=lambda name: named[name].numel() < SMALL",
-            "key=lambda name: 0",
-        ),
-        M("ramps have no end", "if ramp and not length:", "if False:"),
-        M(
-            "constant decay passes momentum",
-            'if schedule.kind == "constant" and mode == "coupled":',
-            "if False:",
-        ),
-        M("undecayed parameters have keys of the hook", "if decay.coefficient == 0:", "if False:"),
-        M(
-            "frozen parameters are grouped",
-            "in model.named_parameters() if p.requires_grad}\n    if not named",
-            "in model.named_parameters()}\n    if not named",
-        ),
-        M(
-            "names keep their wrappers",
-            'group["param_names"].append(plain[name])',
-            'group["param_names"].append(name)',
-        ),
         M(
             "a table fits the bare model alone",
             "name if name in in_table else by_plain_name.get(own[name])",
@@ -196,12 +184,6 @@ GROUPS = Edits(
             "assign(table, policy, weight_decay, spared=spared)",
         ),
         M(
-            "one group for each parameter",
-            "groups.setdefault(tuple(keys.items()),",
-            "groups.setdefault((name,),",
-        ),
-        M("coupled mode passes", 'if d.mode == "coupled"]', "if False]"),
-        M(
             "patterns need not match",
             "if not any(fnmatchcase(name, pattern) for name in parameters):",
             "if False:",
@@ -209,9 +191,71 @@ GROUPS = Edits(
     ),
 )
 
+GROUPS = Edits(
+    "decay/groups.py",
+    (
+        "tests/decay/test_groups.py",
+        "tests/decay/test_effect.py",
+    ),
+    (
+        M(
+            "small tensors lie among large ones",
+            "key=lambda name: named[name].numel() < SMALL",
+            "key=lambda name: 0",
+        ),
+        M(
+            "frozen parameters are grouped",
+            "in model.named_parameters() if p.requires_grad}\n    if not named",
+            "in model.named_parameters()}\n    if not named",
+        ),
+        M(
+            "names keep their wrappers",
+            'group["param_names"].append(plain[name])',
+            'group["param_names"].append(name)',
+        ),
+        M(
+            "one group for each parameter",
+            "groups.setdefault(tuple(keys.items()),",
+            "groups.setdefault((name,),",
+        ),
+        M("coupled mode passes", 'if d.mode == "coupled"]', "if False]"),
+    ),
+)
+
+GROUP_KEYS = Edits(
+    "decay/group_keys.py",
+    (
+        "tests/decay/test_groups.py",
+        "tests/decay/test_attached.py",
+    ),
+    (
+        M(
+            "offset gains decay by themselves",
+            'if part != "center" or decay.center:',
+            'if part != "center":',
+        ),
+        M("the mode does not matter", '"center" if mode == native else "all"', '"center"'),
+        M("ramps have no end", "if ramp and not length:", "if False:"),
+        M(
+            "constant decay passes momentum",
+            'if schedule.kind == "constant" and mode == "coupled":',
+            "if False:",
+        ),
+        M("undecayed parameters have keys of the hook", "if decay.coefficient == 0:", "if False:"),
+        M(
+            "any decay goes on",
+            'if "gamma_share" in group or not all(',
+            'if "gamma_share" in group or False and all(',
+        ),
+    ),
+)
+
 POLICY = Edits(
     "decay/policy.py",
-    ("tests/decay/test_policy.py", "tests/decay/test_groups.py"),
+    (
+        "tests/decay/test_policy.py",
+        "tests/decay/test_groups.py",
+    ),
     (
         M(
             "the last match wins",
@@ -276,7 +320,10 @@ POLICY_KEYS = Edits(
 
 PRESETS = Edits(
     "decay/policies/presets.py",
-    ("tests/decay/test_policy.py", "tests/decay/test_presets.py"),
+    (
+        "tests/decay/test_policy.py",
+        "tests/decay/test_presets.py",
+    ),
     (
         M(
             "iwd is guidelines",
@@ -426,7 +473,10 @@ SCHEDULES = Edits(
 
 OPTIMIZER = Edits(
     "decay/optimizer.py",
-    ("tests/decay/test_optimizer.py", "tests/decay/test_attached.py"),
+    (
+        "tests/decay/test_optimizer.py",
+        "tests/decay/test_attached.py",
+    ),
     (
         M(
             "scale_parameter is off by default",
@@ -501,7 +551,10 @@ ATTACHED = Edits(
 
 LOADING = Edits(
     "decay/loading.py",
-    ("tests/decay/test_attached.py", "tests/decay/test_optimizer.py"),
+    (
+        "tests/decay/test_attached.py",
+        "tests/decay/test_optimizer.py",
+    ),
     (
         M("saved decay wins", "            group.update(present)\n", ""),
         M(
@@ -522,54 +575,84 @@ LOADING = Edits(
 
 STATES = Edits(
     "decay/saved_state.py",
-    ("tests/decay/test_saved_state.py", "tests/decay/test_attached.py"),
+    (
+        "tests/decay/test_saved_state.py",
+        "tests/decay/test_attached.py",
+    ),
     (
         M(
             "saved groups bring their decay",
-            'own = {"params", "param_names", *DECAY_KEYS, *PROGRESS_KEYS}',
-            'own = {"params", "param_names", *PROGRESS_KEYS}',
+            '{*group, "initial_lr"} - OWN_KEYS',
+            '{*group, "initial_lr"} - {"params", "param_names"}',
         ),
-        M("schedulers keep rates of old groups", '"base_lrs", "_last_lr"', '"_last_lr"'),
-        M("parts of schedulers are left", 'if key == "_schedulers":', "if False:"),
         M("names twice pass", "if name in origin:\n", "if False:\n"),
         M(
-            "different rates are merged",
-            "if not all(_same(first, other) for other in others):",
-            "if False:",
-        ),
-        M(
             "states in place",
-            "new[key] = deepcopy(_agreed(values, key, names))",
-            "group[key] = new[key] = _agreed(values, key, names)",
+            'new[key] = deepcopy(agreed(values, key, group["param_names"]))',
+            'group[key] = new[key] = agreed(values, key, group["param_names"])',
         ),
         M("missing parameters pass", "if name not in origin]:\n", "if False]:\n"),
-        M("loose states are dropped", "        if key not in old_ids:\n", "        if False:\n"),
-        M("progress is lost", "        new |= _progress(", "        _progress("),
+        M(
+            "loose states are dropped",
+            'state = {number.get(key, key): value for key, value in saved["state"].items()}',
+            'state = {number[key]: saved["state"][key] for key in number if key in saved["state"]}',
+        ),
+        M("progress is lost", "return new | progress(list(sources.values()))", "return new"),
+        M("a state is kept by place", "{number.get(key, key): value", "{key: value"),
+    ),
+)
+
+JOINED = Edits(
+    "decay/joined.py",
+    (
+        "tests/decay/test_saved_state.py",
+        "tests/decay/test_attached.py",
+    ),
+    (
+        M(
+            "different rates are merged",
+            "if not all(same(first, other) for other in others):",
+            "if False:",
+        ),
         M(
             "what is due is dropped",
             "            found[key] = deepcopy(values[0])\n",
             "            pass\n",
         ),
+    ),
+)
+
+LAYOUT = Edits(
+    "decay/stock_layout.py",
+    ("tests/decay/test_stock_layout.py",),
+    (
         M("the layout stays", 'result["param_groups"] = result.pop(OURS)', "result.pop(OURS)"),
         M("other parameters fit a layout", "if sorted(order) != sorted(origin):", "if False:"),
         M("our decay in their layout", '"weight_decay": decay, "params"', '"params"'),
         M(
             "our keys in their layout",
-            "*DECAY_KEYS, *PROGRESS_KEYS}\n        group = {",
-            "}\n        group = {",
+            "if key not in OWN_KEYS",
+            "if key not in ('params', 'param_names')",
         ),
-        M("a state is kept by place", "{number.get(key, key): value", "{key: value"),
-        M(
-            "any decay goes on",
-            'if "gamma_share" in group or not all(',
-            'if "gamma_share" in group or False and all(',
-        ),
+    ),
+)
+
+SCHEDULERS = Edits(
+    "decay/scheduler_state.py",
+    ("tests/decay/test_scheduler_state.py",),
+    (
+        M("schedulers keep rates of old groups", '"base_lrs", "_last_lr"', '"_last_lr"'),
+        M("parts of schedulers are left", 'if key == "_schedulers":', "if False:"),
     ),
 )
 
 PLAN = Edits(
     "decay/plan.py",
-    ("tests/decay/test_plan.py", "tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
+    (
+        "tests/decay/test_plan.py",
+        "tests/decay/test_dose.py",
+        "tests/decay/test_dose_known.py",
+    ),
     (
         M("samples at the start", "factor(start + length // 2)", "factor(start)"),
         M(
@@ -593,7 +676,10 @@ PLAN = Edits(
 
 PRECISION = Edits(
     "decay/precision.py",
-    ("tests/decay/test_dose.py", "tests/decay/test_precision.py"),
+    (
+        "tests/decay/test_dose.py",
+        "tests/decay/test_precision.py",
+    ),
     (
         M("half a dose is lost", "dose < 0.5 * exact", "dose <= 0.5 * exact"),
         M("shifts stay", "if role is Role.SHIFT}", "if False}"),
@@ -709,7 +795,7 @@ WRAPPERS = Edits(
 )
 
 DECAY = (
-    DOSE, LAWS, ROUNDED, MOMENTUM, ROUNDING, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS,
-    PEER_RULES, HOOK, DEFERRED, SCHEDULES, OPTIMIZER, ATTACHED, LOADING, STATES, PLAN, PRECISION,
-    EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
+    DOSE, LAWS, ROUNDED, MOMENTUM, ROUNDING, KNOWN, ASSIGN, GROUPS, GROUP_KEYS, POLICY,
+    POLICY_KEYS, PRESETS, PEER_RULES, HOOK, DEFERRED, SCHEDULES, OPTIMIZER, ATTACHED, LOADING,
+    STATES, JOINED, LAYOUT, SCHEDULERS, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip
