@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.decay.assign import Decay
-from gamma_nlp.decay.group_keys import as_told, needs_hook
+from gamma_nlp.decay.group_keys import as_told
 from gamma_nlp.decay.groups import merged_groups
 from gamma_nlp.decay.loading import Loading
 from gamma_nlp.decay.policy import DecayPolicy, Native
 from gamma_nlp.decay.rounding import with_deferral
-from gamma_nlp.decay.step_hook import StepHook
+from gamma_nlp.decay.step_hook import hook_if_needed
 from gamma_nlp.decay.untrained import watch
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.wrappers import plain_names
@@ -140,8 +140,8 @@ def decided_for(optimizer: Optimizer) -> Decided | None:
 
 
 def _add_hooks(optimizer: Optimizer, labels: dict[str, str], decided: Decided | None) -> None:
-    _hook_if_needed(optimizer)
-    loading = Loading(labels, decided, _hook_if_needed)
+    hook_if_needed(optimizer)
+    loading = Loading(labels, decided)
     if type(optimizer).load_state_dict is Optimizer.load_state_dict:
         optimizer.register_load_state_dict_pre_hook(loading.before)
         optimizer.register_load_state_dict_post_hook(loading.after)
@@ -149,14 +149,6 @@ def _add_hooks(optimizer: Optimizer, labels: dict[str, str], decided: Decided | 
         optimizer.__dict__["load_state_dict"] = partial(loading.run, optimizer)
     # Copied and pickled optimizers lose their hooks, and would then silently not decay.
     optimizer.__dict__["__reduce_ex__"] = partial(_reduce, optimizer, labels, decided)
-
-
-def _hook_if_needed(optimizer: Optimizer) -> None:
-    present = optimizer._optimizer_step_pre_hooks.values()
-    if any(isinstance(getattr(hook, "__self__", None), StepHook) for hook in present):
-        return
-    if needs_hook(optimizer.param_groups):
-        StepHook().add_to(optimizer)
 
 
 def _reduce(
@@ -207,7 +199,7 @@ class _Adding:
         for group in groups:
             clock = _clock(optimizer.param_groups, group)
             type(optimizer).add_param_group(optimizer, {**options, **group, **clock})
-        _hook_if_needed(optimizer)
+        hook_if_needed(optimizer)
 
     def _named(
         self, param_group: dict[str, Any], optimizer: Optimizer

@@ -379,11 +379,6 @@ HOOK = Edits(
             "1 - found_inf",
         ),
         M(
-            "toward weight 0",
-            "torch._foreach_sub(weights, centers)) if centers else weights",
-            "torch._foreach_sub(weights, 0.0)) if centers else weights",
-        ),
-        M(
             "the center moves by a",
             "factor = product([a / (1 - a), keep], weights[0].device)",
             "factor = product([a, keep], weights[0].device)",
@@ -395,7 +390,6 @@ HOOK = Edits(
         ),
         M("twice with a closure", "first=next(calls) == 1", "first=True"),
         M("coupled decay once", "if not (first or coupled):", "if not first:"),
-        M("a step inside a step decays", "return found > 1", "return False"),
         M(
             "gradients keep the decay",
             "            p.grad = gradient\n        self.withheld",
@@ -414,31 +408,44 @@ HOOK = Edits(
             "start = None",
         ),
         M("the start moves along", "p.detach().clone()", "p.detach()"),
-        M("large steps pass", "if coefficient * lr >= 1:", "if False:"),
+        M(
+            "large steps pass",
+            'if group["gamma_mode"] == "decoupled" and coefficient * lr >= 1:',
+            "if False:",
+        ),
         M("large steps are halfway", "            _check_size(group)\n", "            pass\n"),
-        M("16 bits round the factor", 'if weights[0].device.type != "cpu":', "if True:"),
-        M(
-            "ramps count skipped steps",
-            "if kind in RAMPS and (keep is None or bool(keep)):",
-            "if kind in RAMPS:",
-        ),
-        M(
-            "peaks are not the scheduler's",
-            'group.get("max_lr", group["gamma_peak"])',
-            'group["gamma_peak"]',
-        ),
         M(
             "deferred groups sleep at 0",
             'now = part == "deferred" or isinstance',
             "now = isinstance",
         ),
+        M("float16 overflows", "(scaled and gradient.dtype == torch.float16)", "False"),
+        M("no hook", "        optimizer.register_step_pre_hook(hook.before)\n", ""),
+    ),
+)
+
+FOREACH = Edits(
+    "decay/foreach.py",
+    ("tests/decay/test_step_hook.py",),
+    (
+        M(
+            "toward weight 0",
+            "torch._foreach_sub(weights, centers)) if centers else weights",
+            "torch._foreach_sub(weights, 0.0)) if centers else weights",
+        ),
+        M("16 bits round the factor", 'if weights[0].device.type != "cpu":', "if True:"),
         M(
             "rates of one element fail",
             ".to(device, non_blocking=True).reshape(())",
             ".to(device, non_blocking=True)",
         ),
-        M("float16 overflows", "(scaled and gradient.dtype == torch.float16)", "False"),
     ),
+)
+
+NESTED = Edits(
+    "decay/nested_steps.py",
+    ("tests/decay/test_step_hook.py",),
+    (M("a step inside a step decays", "return found > 1", "return False"),),
 )
 
 DEFERRED = Edits(
@@ -468,6 +475,16 @@ SCHEDULES = Edits(
             "done = min(step / steps, 1.0)",
         ),
         M("ramps end at 0", "return end + (1 - end) * left\n\n\ndef", "return left\n\n\ndef"),
+        M(
+            "ramps count skipped steps",
+            "if kind in RAMPS and (keep is None or bool(keep)):",
+            "if kind in RAMPS:",
+        ),
+        M(
+            "peaks are not the scheduler's",
+            'group.get("max_lr", group["gamma_peak"])',
+            'group["gamma_peak"]',
+        ),
     ),
 )
 
@@ -510,7 +527,6 @@ ATTACHED = Edits(
         "tests/decay/test_untrained.py",
     ),
     (
-        M("no hook", "        StepHook().add_to(optimizer)\n", "        pass\n"),
         M("every rate passes", "if not number or not 0 <= rate < math.inf:", "if not number:"),
         M(
             "copies lose their hooks",
@@ -537,7 +553,7 @@ ATTACHED = Edits(
         ),
         M(
             "added parameters have no hook",
-            "        _hook_if_needed(optimizer)\n\n    def _named",
+            "        hook_if_needed(optimizer)\n\n    def _named",
             "\n    def _named",
         ),
         M("an earlier part does not count", "    if not earlier:\n", "    if True:\n"),
@@ -796,6 +812,7 @@ WRAPPERS = Edits(
 
 DECAY = (
     DOSE, LAWS, ROUNDED, MOMENTUM, ROUNDING, KNOWN, ASSIGN, GROUPS, GROUP_KEYS, POLICY,
-    POLICY_KEYS, PRESETS, PEER_RULES, HOOK, DEFERRED, SCHEDULES, OPTIMIZER, ATTACHED, LOADING,
-    STATES, JOINED, LAYOUT, SCHEDULERS, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
+    POLICY_KEYS, PRESETS, PEER_RULES, HOOK, FOREACH, NESTED, DEFERRED, SCHEDULES, OPTIMIZER,
+    ATTACHED, LOADING, STATES, JOINED, LAYOUT, SCHEDULERS, PLAN, PRECISION, EFFECT, UNTRAINED,
+    ANNOUNCE, WRAPPERS,
 )  # fmt: skip
