@@ -152,7 +152,7 @@ def _planned(
     from gamma_nlp.decay.plan import target_of
     from gamma_nlp.gains.table import Action
 
-    known: dict[tuple[Any, ...], tuple[Dose, bool]] = {}
+    known: dict[tuple[Any, ...], Dose] = {}
     doses: dict[str, float | None] = {}
     actions: dict[str, Action] = {}
     lrs = torch.tensor(rates, dtype=torch.float64)
@@ -162,12 +162,12 @@ def _planned(
         if key not in known:
             value = torch.tensor([1.0 - gain.offset], dtype=getattr(torch, gain.dtype))
             known[key] = planned_dose(value, decay, lrs)
-        dose, is_deferred = known[key]
+        dose = known[key]
         doses[gain.name] = dose.told
         if decay.coefficient:
             actions[gain.name] = Action(
                 target=target_of(decay.center, gain.offset),
-                deferred=is_deferred,
+                deferred=dose.deferred,
                 coupled=decay.mode == "coupled",
                 exact=dose.exact,
             )

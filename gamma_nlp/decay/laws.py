@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.decay import deferred
+from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.momentum import Momentum, coupled_ends, responses, whole_vectors
 from gamma_nlp.decay.policy import Native
 from gamma_nlp.decay.rounded import Rounding, exact_ends, rounded_ends
 from gamma_nlp.decay.runs import runs_of
 from gamma_nlp.decay.samples import Sample
+from gamma_nlp.decay.schedule import multipliers
 
 FOLLOWED = 4_096
 """So many applications of deferred decay are followed; the roundings of more cancel."""
@@ -59,6 +61,19 @@ class Steps:
     def shares(self) -> Tensor:
         """What a decoupled step takes."""
         return self.lrs * self.coefficients
+
+
+def planned_steps(decay: Decay, lrs: Tensor) -> Steps:
+    """Return the steps of a whole run with these learning rates, in float64."""
+    schedule = decay.schedule
+    factors = multipliers(
+        schedule.kind,
+        lrs,
+        peak=float(lrs.max()) if len(lrs) else 0.0,
+        end=schedule.end,
+        steps=schedule.steps or len(lrs),
+    )
+    return Steps(lrs=lrs, coefficients=decay.coefficient * factors)
 
 
 def pulls(

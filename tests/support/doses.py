@@ -101,3 +101,26 @@ def achieved(
 def plan(optimizer: torch.optim.Optimizer, rates: Sequence[float]) -> Plan:
     """Return the plan of a run with these rates for every group."""
     return plan_decay(optimizer, [rates] * len(optimizer.param_groups))
+
+
+def stand_in(name: str, base: type, **attributes: Any) -> type:
+    """A class of that qualified name which steps as ``base`` does."""
+    module, _, short = name.rpartition(".")
+    return type(short, (base,), {"__module__": module, "__qualname__": short, **attributes})
+
+
+class HeavyBall(torch.optim.Optimizer):
+    """Coupled decay under a momentum that is kept in ``betas``, as in bitsandbytes."""
+
+    def __init__(self, params: Any, lr: float, momentum: float, weight_decay: float = 0.0) -> None:
+        betas = (momentum, 0.0)
+        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                force = p.grad + group["weight_decay"] * p
+                old = self.state[p].get("momentum", torch.zeros_like(p))
+                self.state[p]["momentum"] = force + group["betas"][0] * old
+                p.sub_(group["lr"] * self.state[p]["momentum"])

@@ -27,16 +27,26 @@ DOSE = Edits(
         M("steps beyond the gain pass", "if most > 1:", "if most > 3:"),
         M("offsets are lost", 'float(target == "one") - offset', 'float(target == "one")'),
         M("the start is the gain", "(gains - offset).to(dtype)", "gains.to(dtype)"),
-        M("one dtype for all of a group", "(p.dtype, p.device.type), []", "(None, None), []"),
-        M("cycles of momentum are lost", "if momenta is not None and momentum.any:", "if False:"),
-        M("nothing is deferred", 'decay.rounding == "defer"', 'decay.rounding == "x"'),
-        M("unknown laws have a dose", "    if why:\n", "    if False:\n"),
+        M("nothing is deferred", "deferred_share(values, decay, lrs, native=native)", "0.0"),
         M("momentum 1 is allowed", "if not 0 <= momentum < 1:", "if not 0 <= momentum <= 1:"),
         M(
             "nan passes",
             "if not math.isfinite(coefficient) or coefficient < 0:",
             "if coefficient < 0:",
         ),
+    ),
+)
+
+OPTIMIZER_DOSES = Edits(
+    "decay/optimizer_doses.py",
+    (
+        "tests/decay/test_optimizer_doses.py",
+        "tests/decay/test_dose_known.py",
+    ),
+    (
+        M("one dtype for all of a group", "(p.dtype, p.device.type), []", "(None, None), []"),
+        M("cycles of momentum are lost", "if momenta is not None and momentum.any:", "if False:"),
+        M("unknown laws have a dose", "    if why:\n", "    if False:\n"),
     ),
 )
 
@@ -93,10 +103,21 @@ ROUNDING = Edits(
     "decay/rounding.py",
     ("tests/decay/test_rounding.py",),
     (
-        M("all is deferred", "if part > TOLERATED:", "if True:"),
-        M("coupled decay is deferred", 'if mode == "coupled" or decay', "if decay"),
-        M("keep is not heard", 'decay.rounding == "keep" or ', ""),
+        M("all is deferred", "if part > TOLERATED else 0.0", "if True else 0.0"),
+        M(
+            "coupled decay is deferred",
+            'decoupled = decay.mode_in(native) == "decoupled"',
+            "decoupled = True",
+        ),
+        M("keep is not heard", ' and decay.rounding == "defer"', ""),
         M("every process looks", "if own_values else spread(dtype)", "if True else spread(dtype)"),
+    ),
+)
+
+PLANNED = Edits(
+    "decay/laws.py",
+    ("tests/decay/test_rounding.py",),
+    (
         M(
             "schedules are not read",
             "decay.coefficient * factors)",
@@ -109,7 +130,7 @@ KNOWN = Edits(
     "decay/known_optimizers.py",
     (
         "tests/decay/test_optimizer.py",
-        "tests/decay/test_dose.py",
+        "tests/decay/test_optimizer_doses.py",
     ),
     (
         M(
@@ -128,7 +149,7 @@ KNOWN = Edits(
         M(
             "a subclass is known",
             "if name not in NATIVE:",
-            'if "test_dose" not in name and name not in NATIVE:',
+            'if "test_optimizer_doses" not in name and name not in NATIVE:',
         ),
         M("lambd is ignored", 'if group.get("lambd"):', "if False:"),
         M(
@@ -666,7 +687,7 @@ PLAN = Edits(
     "decay/plan.py",
     (
         "tests/decay/test_plan.py",
-        "tests/decay/test_dose.py",
+        "tests/decay/test_optimizer_doses.py",
         "tests/decay/test_dose_known.py",
     ),
     (
@@ -811,8 +832,8 @@ WRAPPERS = Edits(
 )
 
 DECAY = (
-    DOSE, LAWS, ROUNDED, MOMENTUM, ROUNDING, KNOWN, ASSIGN, GROUPS, GROUP_KEYS, POLICY,
-    POLICY_KEYS, PRESETS, PEER_RULES, HOOK, FOREACH, NESTED, DEFERRED, SCHEDULES, OPTIMIZER,
-    ATTACHED, LOADING, STATES, JOINED, LAYOUT, SCHEDULERS, PLAN, PRECISION, EFFECT, UNTRAINED,
-    ANNOUNCE, WRAPPERS,
+    DOSE, OPTIMIZER_DOSES, LAWS, ROUNDED, MOMENTUM, ROUNDING, PLANNED, KNOWN, ASSIGN, GROUPS,
+    GROUP_KEYS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, FOREACH, NESTED, DEFERRED,
+    SCHEDULES, OPTIMIZER, ATTACHED, LOADING, STATES, JOINED, LAYOUT, SCHEDULERS, PLAN, PRECISION,
+    EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip
