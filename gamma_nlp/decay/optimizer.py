@@ -12,7 +12,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gamma_nlp.decay.assign import decays_for, spared_in, table_for, trained_in
-from gamma_nlp.decay.attached import Decided, attach, check_rate, planned_groups
+from gamma_nlp.decay.attached import attach
+from gamma_nlp.decay.decided import Decided, check_rate, planned_groups
 from gamma_nlp.decay.effect import say_without_effect
 from gamma_nlp.decay.group_keys import needs_hook
 from gamma_nlp.decay.groups import trainable

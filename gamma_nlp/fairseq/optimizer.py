@@ -19,7 +19,8 @@ from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
 from fairseq.optim.fused_adam import FusedAdamV1
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.attached import Decided, attach, planned_groups
+from gamma_nlp.decay.attached import attach
+from gamma_nlp.decay.decided import Decided, planned_groups
 from gamma_nlp.decay.group_keys import OWN_KEYS
 from gamma_nlp.decay.optimizer import say_other_mode
 from gamma_nlp.decay.plan import plan_decay

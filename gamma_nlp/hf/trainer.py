@@ -17,7 +17,8 @@ from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
 from gamma_nlp.decay.assign import decays_for
-from gamma_nlp.decay.attached import attach, check_rate, decided_for
+from gamma_nlp.decay.attached import attach, decided_for
+from gamma_nlp.decay.decided import check_rate
 from gamma_nlp.decay.group_keys import needs_hook
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import check_hookable, decay_groups

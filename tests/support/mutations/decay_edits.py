@@ -514,6 +514,7 @@ OPTIMIZER = Edits(
     (
         "tests/decay/test_optimizer.py",
         "tests/decay/test_attached.py",
+        "tests/decay/test_added_later.py",
     ),
     (
         M(
@@ -540,15 +541,29 @@ OPTIMIZER = Edits(
     ),
 )
 
+DECIDED = Edits(
+    "decay/decided.py",
+    ("tests/decay/test_decided.py",),
+    (
+        M("every rate passes", "if not number or not 0 <= rate < math.inf:", "if not number:"),
+        M("an earlier part does not count", "    if not earlier:\n", "    if True:\n"),
+        M(
+            "any earlier part counts",
+            "if as_told(present[plain[name]], native) == as_told(before, native):",
+            "if True:",
+        ),
+    ),
+)
+
 ATTACHED = Edits(
     "decay/attached.py",
     (
         "tests/decay/test_attached.py",
         "tests/decay/test_optimizer.py",
         "tests/decay/test_untrained.py",
+        "tests/decay/test_added_later.py",
     ),
     (
-        M("every rate passes", "if not number or not 0 <= rate < math.inf:", "if not number:"),
         M(
             "copies lose their hooks",
             "    optimizer.__setstate__(state)\n    _add_hooks(optimizer, labels, decided)\n",
@@ -565,6 +580,13 @@ ATTACHED = Edits(
             "    if model is not None:\n        watch",
             "    if False:\n        watch",
         ),
+    ),
+)
+
+ADDED_LATER = Edits(
+    "decay/added_later.py",
+    ("tests/decay/test_added_later.py",),
+    (
         M("unknown parameters do not decay", "if asked[name] not in known]:", "if False]:"),
         M("said decay is not heard", 'if "weight_decay" not in param_group:', "if True:"),
         M(
@@ -576,12 +598,6 @@ ATTACHED = Edits(
             "added parameters have no hook",
             "        hook_if_needed(optimizer)\n\n    def _named",
             "\n    def _named",
-        ),
-        M("an earlier part does not count", "    if not earlier:\n", "    if True:\n"),
-        M(
-            "any earlier part counts",
-            "same = before is not None and as_told(group, native) == as_told(before, native)",
-            "same = True",
         ),
     ),
 )
@@ -600,7 +616,11 @@ LOADING = Edits(
             "",
         ),
         M("what was deferred is not", "group.update(still_deferred(", "dict(still_deferred("),
-        M("keep is not heard", 'if "keep" not in kept:', "if True:"),
+        M(
+            "keep is not heard",
+            'if all(known[name].rounding == "defer" for name in names if name in known):',
+            "if True:",
+        ),
         M("changes are not told", "if before != now:", "if False:"),
         M(
             "old states had no decay",
@@ -834,6 +854,6 @@ WRAPPERS = Edits(
 DECAY = (
     DOSE, OPTIMIZER_DOSES, LAWS, ROUNDED, MOMENTUM, ROUNDING, PLANNED, KNOWN, ASSIGN, GROUPS,
     GROUP_KEYS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, FOREACH, NESTED, DEFERRED,
-    SCHEDULES, OPTIMIZER, ATTACHED, LOADING, STATES, JOINED, LAYOUT, SCHEDULERS, PLAN, PRECISION,
-    EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
+    SCHEDULES, OPTIMIZER, DECIDED, ATTACHED, ADDED_LATER, LOADING, STATES, JOINED, LAYOUT,
+    SCHEDULERS, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip
