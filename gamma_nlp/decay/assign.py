@@ -11,7 +11,8 @@ from typing import Any, Literal
 from torch import nn
 
 from gamma_nlp.decay.effect import decayed_gains
-from gamma_nlp.decay.policy import NORMALIZED, DecayPolicy, Mode, Native, PolicyLike, Rounding
+from gamma_nlp.decay.policies.keys import NORMALIZED, Mode, Native, Rounding
+from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
 from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.errors import GammaError, close_to, listed
 from gamma_nlp.gains.category import Role

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.group_keys import as_told
 from gamma_nlp.decay.groups import merged_groups
-from gamma_nlp.decay.policy import DecayPolicy, Native
+from gamma_nlp.decay.policies.keys import Native
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.rounding import with_deferral
 from gamma_nlp.errors import GammaError
 from gamma_nlp.wrappers import plain_names

@@ -17,7 +17,7 @@ from torch import Tensor
 from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.laws import Law, Steps, planned_steps, pulls
 from gamma_nlp.decay.momentum import TOO_LONG, Momentum
-from gamma_nlp.decay.policy import Native, Rounding, Target
+from gamma_nlp.decay.policies.keys import Native, Rounding, Target
 from gamma_nlp.decay.precision import FLOATS
 from gamma_nlp.decay.rounding import deferred_share
 from gamma_nlp.decay.samples import sample

@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 
 from torch import distributed
 
-from gamma_nlp.decay.policy import NORMALIZED, PRESETS, DecayPolicy
+from gamma_nlp.decay.policies.keys import NORMALIZED
+from gamma_nlp.decay.policy import PRESETS, DecayPolicy
 from gamma_nlp.decay.schedule import LR
 from gamma_nlp.errors import listed, shown
 from gamma_nlp.gains.category import Role

@@ -7,7 +7,7 @@ from typing import Any
 
 from gamma_nlp.decay import deferred
 from gamma_nlp.decay.assign import Decay
-from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.schedule import LR, RAMPS
 from gamma_nlp.errors import GammaError
 

@@ -10,7 +10,8 @@ from torch import nn
 from gamma_nlp.decay.assign import Decay, decays_for, spared_in, table_for, trained_in
 from gamma_nlp.decay.effect import say_without_effect
 from gamma_nlp.decay.group_keys import decay_keys
-from gamma_nlp.decay.policy import DecayPolicy, Native, PolicyLike
+from gamma_nlp.decay.policies.keys import Native
+from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
 from gamma_nlp.decay.schedule import LR
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import GainTable

@@ -12,7 +12,7 @@ from torch import Tensor
 from gamma_nlp.decay import deferred
 from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.momentum import Momentum, coupled_ends, responses, whole_vectors
-from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.rounded import Rounding, exact_ends, rounded_ends
 from gamma_nlp.decay.runs import runs_of
 from gamma_nlp.decay.samples import Sample

@@ -18,7 +18,8 @@ from gamma_nlp.decay.effect import say_without_effect
 from gamma_nlp.decay.group_keys import needs_hook
 from gamma_nlp.decay.groups import trainable
 from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.decay.policy import DecayPolicy, Native, PolicyLike
+from gamma_nlp.decay.policies.keys import Native
+from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.names import renamed_arguments

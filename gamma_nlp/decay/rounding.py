@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.deferred import share_of
 from gamma_nlp.decay.laws import Law, planned_steps, pulls
-from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.samples import Sample, sample, spread
 
 TOLERATED = 0.02

@@ -24,7 +24,8 @@ from gamma_nlp.decay.decided import Decided, planned_groups
 from gamma_nlp.decay.group_keys import OWN_KEYS
 from gamma_nlp.decay.optimizer import say_other_mode
 from gamma_nlp.decay.plan import plan_decay
-from gamma_nlp.decay.policy import PRESETS, Native
+from gamma_nlp.decay.policies.keys import Native
+from gamma_nlp.decay.policy import PRESETS
 from gamma_nlp.errors import GammaError
 from gamma_nlp.fairseq.plan import TrainerPlan, find_plan
 from gamma_nlp.fairseq.tensors import UNFLATTEN, match

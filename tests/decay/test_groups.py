@@ -9,7 +9,8 @@ from torch import nn
 
 from gamma_nlp.decay.assign import Decay, assign
 from gamma_nlp.decay.groups import merged_groups, param_groups
-from gamma_nlp.decay.policy import DecayPolicy, Mode
+from gamma_nlp.decay.policies.keys import Mode
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.schedule import Schedule
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Role

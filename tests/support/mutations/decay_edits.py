@@ -310,11 +310,6 @@ POLICY = Edits(
             "if False:",
         ),
         M(
-            "targets of words win over patterns",
-            "chain(patterns, (word for word in words if word in entries))",
-            "chain((word for word in words if word in entries), patterns)",
-        ),
-        M(
             "shifts never go back to their start",
             'what is Role.SHIFT and self.target == "start"',
             "False",
@@ -335,6 +330,11 @@ POLICY_KEYS = Edits(
             "weights may have a target",
             "if key in _WORDS and key not in TARGET_KEYS:",
             "if False:",
+        ),
+        M(
+            "targets of words win over patterns",
+            "chain(patterns, (word for word in words if word in entries))",
+            "chain((word for word in words if word in entries), patterns)",
         ),
     ),
 )
