@@ -11,11 +11,11 @@ from torch import Tensor
 
 from gamma_nlp.decay import deferred
 from gamma_nlp.decay.assign import Decay
-from gamma_nlp.decay.momentum import Momentum, coupled_ends, responses, whole_vectors
+from gamma_nlp.decay.momentum import Momentum, coupled_ends, responses
 from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.rounded import Rounding, exact_ends, rounded_ends
 from gamma_nlp.decay.runs import runs_of
-from gamma_nlp.decay.samples import Sample
+from gamma_nlp.decay.samples import Sample, whole_vectors
 from gamma_nlp.decay.schedule import multipliers
 
 FOLLOWED = 4_096
@@ -112,17 +112,12 @@ def pulls(
         ends = _ends(start, center, law, steps, coarse)
     if ends is None:
         return [None] * len(samples)
-    before = (start - center).abs()[places]
-    after = (ends - center).abs()[places]
-    result: list[float | None] = []
-    first = 0
-    for one in samples:
-        own = slice(first, first + len(one.values))
-        first += len(one.values)
-        whole = float((one.counts * before[own]).sum())
-        left = float((one.counts * after[own]).sum())
-        result.append(1 - left / whole if whole else 0.0)
-    return result
+    sizes = [len(one.values) for one in samples]
+    before = (start - center).abs()[places].split(sizes)
+    after = (ends - center).abs()[places].split(sizes)
+    wholes = [float((one.counts * own).sum()) for one, own in zip(samples, before, strict=True)]
+    left = [float((one.counts * own).sum()) for one, own in zip(samples, after, strict=True)]
+    return [1 - rest / whole if whole else 0.0 for rest, whole in zip(left, wholes, strict=True)]
 
 
 def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps, coarse: float) -> Tensor | None:

@@ -58,7 +58,11 @@ LAWS = Edits(
     ),
     (
         M("no value is displaced", "(1 + deferred.MOVED) * values", "values"),
-        M("every value counts once", "(one.counts * after[own])", "(after[own])"),
+        M(
+            "every value counts once",
+            "left = [float((one.counts * own).sum())",
+            "left = [float(own.sum())",
+        ),
         M("the hook decays as the optimizer", '"after" if law.hooked else "before"', '"before"'),
         M("deferral is not seen", "    if law.share:\n", "    if False:\n"),
     ),
