@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from gamma_nlp import DecayPolicy, make_optimizer
-from gamma_nlp.decay.dose import decay_dose, group_doses
+from gamma_nlp.decay.dose import decay_dose
+from gamma_nlp.decay.optimizer_doses import group_doses
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.tasks.run.plots import pyplot

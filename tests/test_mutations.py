@@ -17,6 +17,7 @@ from tests.support.mutations.companion_edits import COMPANIONS
 from tests.support.mutations.decay_edits import DECAY
 from tests.support.mutations.files import Edits, Run, copy_tree, edited, runner
 from tests.support.mutations.hf_edits import HF
+from tests.support.paths import ROOT
 
 ALL = (*DECAY, *HF, *COMPANIONS)
 EACH = [
@@ -24,7 +25,13 @@ EACH = [
     for edits in ALL
     for mutation in edits.mutations
 ]
-pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("edits", ALL, ids=lambda edits: edits.file)
+def test_every_mutation_applies(edits: Edits) -> None:
+    source = (ROOT / "gamma_nlp" / edits.file).read_text(encoding="utf-8")
+    assert [one.name for one in edits.mutations if source.count(one.old) != 1] == []
+    assert all((ROOT / test).is_file() for test in edits.tests)
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +45,13 @@ def run(tree: Path) -> Iterator[Run]:
         yield run
 
 
+@pytest.mark.slow
 def test_the_copy_passes_as_it_is(run: Run) -> None:
     done = run(tuple(sorted({test for edits in ALL for test in edits.tests})))
     assert done.code == 0, done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("edits", "mutation"), EACH)
 def test_a_changed_meaning_is_noticed(
     tree: Path, run: Run, edits: Edits, mutation: Mutation

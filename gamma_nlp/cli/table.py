@@ -18,7 +18,7 @@ from gamma_nlp.cli.common import (
 from gamma_nlp.errors import GammaError, one_line
 
 if TYPE_CHECKING:
-    from gamma_nlp.decay.groups import Decay
+    from gamma_nlp.decay.assign import Decay
     from gamma_nlp.gains.table import Action, GainTable
 
 LINEAR = "linear"
@@ -54,7 +54,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the gain table under a policy, with doses where a run is planned."""
     need_transformers("table")
-    from gamma_nlp.decay import effect, groups, policy
+    from gamma_nlp.decay import assign, effect, policy
     from gamma_nlp.gains.table import gain_table, gain_table_json
 
     if not 0 <= arguments.weight_decay < math.inf:
@@ -63,12 +63,12 @@ def run(arguments: argparse.Namespace) -> int:
     rates = learning_rates(arguments)
     model, table = load_table(arguments)
     try:
-        settings = groups.decays_for(
+        settings = assign.decays_for(
             model, weight_decay=arguments.weight_decay, policy=chosen, table=table
         )
     except GammaError as error:  # name the option as it is typed
         raise GammaError(str(error).replace("weight_decay", "--weight-decay")) from error
-    for sentence in effect.without_effect(chosen, table, groups.trained_in(table, model)):
+    for sentence in effect.without_effect(chosen, table, assign.trained_in(table, model)):
         note(sentence)
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}
     doses, actions = None, None
@@ -152,7 +152,7 @@ def _planned(
     from gamma_nlp.decay.plan import target_of
     from gamma_nlp.gains.table import Action
 
-    known: dict[tuple[Any, ...], tuple[Dose, bool]] = {}
+    known: dict[tuple[Any, ...], Dose] = {}
     doses: dict[str, float | None] = {}
     actions: dict[str, Action] = {}
     lrs = torch.tensor(rates, dtype=torch.float64)
@@ -162,12 +162,12 @@ def _planned(
         if key not in known:
             value = torch.tensor([1.0 - gain.offset], dtype=getattr(torch, gain.dtype))
             known[key] = planned_dose(value, decay, lrs)
-        dose, is_deferred = known[key]
+        dose = known[key]
         doses[gain.name] = dose.told
         if decay.coefficient:
             actions[gain.name] = Action(
                 target=target_of(decay.center, gain.offset),
-                deferred=is_deferred,
+                deferred=dose.deferred,
                 coupled=decay.mode == "coupled",
                 exact=dose.exact,
             )

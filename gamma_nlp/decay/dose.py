@@ -6,32 +6,21 @@ to nothing. Know the doses before you compare policies.
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import Decay
-from gamma_nlp.decay.known_optimizers import (
-    coefficient_of,
-    factor_of,
-    mode_of,
-    momentum_of,
-    scalar_of,
-    unknown_law,
-)
-from gamma_nlp.decay.laws import Law, Steps, pulls
+from gamma_nlp.decay.assign import Decay
+from gamma_nlp.decay.laws import Law, Steps, planned_steps, pulls
 from gamma_nlp.decay.momentum import TOO_LONG, Momentum
-from gamma_nlp.decay.policy import Native, Rounding, Target
+from gamma_nlp.decay.policies.keys import Native, Rounding, Target
 from gamma_nlp.decay.precision import FLOATS
 from gamma_nlp.decay.rounding import deferred_share
 from gamma_nlp.decay.samples import sample
-from gamma_nlp.decay.schedule import multipliers
 from gamma_nlp.errors import GammaError, shown
 
 
@@ -134,7 +123,7 @@ def decay_dose(
     values = (gains - offset).to(dtype)
     rates = torch.tensor(steps, dtype=torch.float64)
     through = Momentum(values=momentum)
-    return planned_dose(values, decay, rates, native=mode, momentum=through)[0].told
+    return planned_dose(values, decay, rates, native=mode, momentum=through).told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,11 +134,13 @@ class Dose:
         told: The dose; ``None`` where it is unknown.
         exact: What it were without rounding.
         why: Why it is unknown.
+        deferred: Whether decay is gathered.
     """
 
     told: float | None
     exact: float | None
     why: str | None = None
+    deferred: bool = False
 
 
 NOTHING = Dose(told=0.0, exact=0.0)
@@ -162,8 +153,8 @@ def planned_dose(
     *,
     native: Native = "decoupled",
     momentum: Momentum | None = None,
-) -> tuple[Dose, bool]:
-    """Return the dose of a parameter that an optimizer will decay so, and whether it is deferred.
+) -> Dose:
+    """Return the dose of a parameter that an optimizer will decay so.
 
     Args:
         values: Of the parameter, in its dtype.
@@ -172,137 +163,35 @@ def planned_dose(
         native: The optimizer's own kind.
         momentum: Of an optimizer that is not adaptive, for coupled decay; ``None`` for others.
     """
-    mode = native if decay.mode == "native" else decay.mode
+    mode = decay.mode_in(native)
     if not decay.coefficient:
-        return NOTHING, False
+        return NOTHING
     if mode == "coupled" and momentum is None:
-        return Dose(told=None, exact=None, why="adaptive"), False
-    hooked = mode != native
-    schedule, share = decay.schedule, 0.0
-    factors = multipliers(
-        schedule.kind,
-        lrs,
-        peak=float(lrs.max()) if len(lrs) else 0.0,
-        end=schedule.end,
-        steps=schedule.steps or len(lrs),
-    )
-    steps = Steps(lrs=lrs, coefficients=decay.coefficient * factors)
-    _check_largest(steps)
-    if mode == "decoupled" and decay.rounding == "defer" and len(lrs):
-        share = deferred_share(values, decay, lrs, hooked=hooked)
+        return Dose(told=None, exact=None, why="adaptive")
+    steps = planned_steps(decay, lrs)
+    check_largest(steps)
+    share = deferred_share(values, decay, lrs, native=native)
     law = Law(
         dtype=values.dtype,
         mode=mode,
         center=decay.center,
-        hooked=hooked,
+        hooked=mode != native,
         share=share,
         last=len(lrs),
         momentum=momentum or Momentum(),
     )
     own = [sample(values)]
     (told,), (exact,) = pulls(own, law, steps), pulls(own, law, steps, exactly=True)
-    return Dose(told=told, exact=exact, why=TOO_LONG if told is None else None), share > 0
+    why = TOO_LONG if told is None else None
+    return Dose(told=told, exact=exact, why=why, deferred=share > 0)
 
 
-def group_doses(
-    optimizer: Optimizer,
-    group: Mapping[str, Any],
-    lrs: Sequence[float] | Tensor,
-    momenta: Sequence[float] | None = None,
-) -> dict[str, Dose]:
-    """Return the dose of every parameter of one group, by name.
-
-    Args:
-        optimizer: From :func:`gamma_nlp.make_optimizer`.
-        group: One of its groups.
-        lrs: The planned learning rate of every step.
-        momenta: The momentum of every step, where a scheduler changes it.
+def check_largest(steps: Steps) -> None:
+    """Refuse steps that take more than everything.
 
     Raises:
-        GammaError: A step would decay by more than the whole parameter.
+        GammaError: There is one.
     """
-    names, parameters = group["param_names"], group["params"]
-    why = unknown_law(optimizer, group)
-    if why:
-        return dict.fromkeys(names, Dose(told=None, exact=None, why=why))
-    if not coefficient_of(group):
-        return dict.fromkeys(names, NOTHING)
-    steps = _steps(group, torch.as_tensor(lrs, dtype=torch.float64))
-    _check_largest(steps)
-    doses = dict.fromkeys(names, Dose(told=None, exact=None, why=NO_DTYPE))
-    alike: dict[tuple[torch.dtype, str], list[int]] = {}
-    for number, p in enumerate(parameters):
-        if p.dtype in FLOATS:
-            alike.setdefault((p.dtype, p.device.type), []).append(number)
-    for numbers in alike.values():
-        law = law_of(optimizer, group, parameters[numbers[0]], momenta)
-        samples = [sample(parameters[number]) for number in numbers]
-        told = pulls(samples, law, steps)
-        exact = pulls(samples, law, steps, exactly=True)
-        for number, one, whole in zip(numbers, told, exact, strict=True):
-            missing = TOO_LONG if one is None else None
-            doses[names[number]] = Dose(told=one, exact=whole, why=missing)
-    return doses
-
-
-NO_DTYPE = "rounding to a dtype of fewer than 16 bits is not known"
-
-
-def law_of(
-    optimizer: Optimizer,
-    group: Mapping[str, Any],
-    parameter: Tensor,
-    momenta: Sequence[float] | None = None,
-) -> Law:
-    """Return the law by which a parameter of a known optimizer decays."""
-    part = group.get("gamma_part", "center")
-    momentum = momentum_of(optimizer, group, parameter)
-    if momenta is not None and momentum.any:
-        momentum = dataclasses.replace(momentum, values=momenta)
-    return Law(
-        dtype=parameter.dtype,
-        mode=mode_of(optimizer, group),
-        center=group.get("gamma_center", 0.0),
-        hooked=part != "center",
-        factor=factor_of(optimizer, group, parameter),
-        scalar=scalar_of(parameter),
-        share=group.get("gamma_share", 0.0) if part == "deferred" else 0.0,
-        last=group.get("gamma_last", 0),
-        momentum=momentum,
-    )
-
-
-def optimizer_doses(optimizer: Optimizer, lrs: Sequence[float]) -> dict[str, float | None]:
-    """Return the dose of every parameter of an optimizer from this package, by name.
-
-    ``None`` where the decay follows a law that is not known, or that has no closed form:
-    :func:`~gamma_nlp.decay.known_optimizers.unknown_law` says which.
-
-    Args:
-        optimizer: From :func:`gamma_nlp.make_optimizer`.
-        lrs: The planned learning rate of every step, the same for all groups.
-    """
-    rates = torch.as_tensor(lrs, dtype=torch.float64)
-    return {
-        name: dose.told
-        for group in optimizer.param_groups
-        for name, dose in group_doses(optimizer, group, rates).items()
-    }
-
-
-def _steps(group: Mapping[str, Any], lrs: Tensor) -> Steps:
-    kind = group.get("gamma_schedule", "lr")
-    factors = multipliers(
-        kind,
-        lrs,
-        peak=group.get("max_lr", group.get("gamma_peak", 0.0)),
-        end=group.get("gamma_end", 0.0),
-        steps=group.get("gamma_steps", 0),
-    )
-    return Steps(lrs=lrs, coefficients=coefficient_of(group) * factors)
-
-
-def _check_largest(steps: Steps) -> None:
     most = float(steps.shares.max()) if len(steps.lrs) else 0.0
     if most > 1:
         raise GammaError(

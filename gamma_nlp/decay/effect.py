@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 
 from torch import distributed
 
-from gamma_nlp.decay.policy import NORMALIZED, PRESETS, DecayPolicy
+from gamma_nlp.decay.policies.keys import NORMALIZED
+from gamma_nlp.decay.policy import PRESETS, DecayPolicy
 from gamma_nlp.decay.schedule import LR
 from gamma_nlp.errors import listed, shown
 from gamma_nlp.gains.category import Role
@@ -32,7 +33,7 @@ def decayed_gains(
 ) -> list[str]:
     """Return the gains among ``trained`` (``None``: all) that ``policy`` decays.
 
-    ``spared`` is what :func:`gamma_nlp.decay.groups.spared_in` returns.
+    ``spared`` is what :func:`gamma_nlp.decay.assign.spared_in` returns.
     """
     return [
         gain.name
@@ -54,7 +55,7 @@ def without_effect(
         policy: The policy.
         table: The model's gain table.
         trained: The names in ``table`` that are not frozen.
-        spared: What :func:`gamma_nlp.decay.groups.spared_in` returns.
+        spared: What :func:`gamma_nlp.decay.assign.spared_in` returns.
     """
     rows: Rows = {gain.name: gain for gain in table} | dict(table.roles)
     decayed = {

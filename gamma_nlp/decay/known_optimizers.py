@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gamma_nlp.decay.momentum import Momentum
-from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.errors import GammaError
 
 

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.decay import deferred
-from gamma_nlp.decay.momentum import Momentum, coupled_ends, responses, whole_vectors
-from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.assign import Decay
+from gamma_nlp.decay.momentum import Momentum, coupled_ends, responses
+from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.rounded import Rounding, exact_ends, rounded_ends
 from gamma_nlp.decay.runs import runs_of
-from gamma_nlp.decay.samples import Sample
+from gamma_nlp.decay.samples import Sample, whole_vectors
+from gamma_nlp.decay.schedule import multipliers
 
 FOLLOWED = 4_096
 """So many applications of deferred decay are followed; the roundings of more cancel."""
@@ -61,6 +63,19 @@ class Steps:
         return self.lrs * self.coefficients
 
 
+def planned_steps(decay: Decay, lrs: Tensor) -> Steps:
+    """Return the steps of a whole run with these learning rates, in float64."""
+    schedule = decay.schedule
+    factors = multipliers(
+        schedule.kind,
+        lrs,
+        peak=float(lrs.max()) if len(lrs) else 0.0,
+        end=schedule.end,
+        steps=schedule.steps or len(lrs),
+    )
+    return Steps(lrs=lrs, coefficients=decay.coefficient * factors)
+
+
 def pulls(
     samples: Sequence[Sample],
     law: Law,
@@ -97,17 +112,12 @@ def pulls(
         ends = _ends(start, center, law, steps, coarse)
     if ends is None:
         return [None] * len(samples)
-    before = (start - center).abs()[places]
-    after = (ends - center).abs()[places]
-    result: list[float | None] = []
-    first = 0
-    for one in samples:
-        own = slice(first, first + len(one.values))
-        first += len(one.values)
-        whole = float((one.counts * before[own]).sum())
-        left = float((one.counts * after[own]).sum())
-        result.append(1 - left / whole if whole else 0.0)
-    return result
+    sizes = [len(one.values) for one in samples]
+    before = (start - center).abs()[places].split(sizes)
+    after = (ends - center).abs()[places].split(sizes)
+    wholes = [float((one.counts * own).sum()) for one, own in zip(samples, before, strict=True)]
+    left = [float((one.counts * own).sum()) for one, own in zip(samples, after, strict=True)]
+    return [1 - rest / whole if whole else 0.0 for rest, whole in zip(left, wholes, strict=True)]
 
 
 def _ends(start: Tensor, center: Tensor, law: Law, steps: Steps, coarse: float) -> Tensor | None:

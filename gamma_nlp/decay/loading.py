@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.saved_state import DECAY_KEYS, fit_state_dict, still_deferred
+from gamma_nlp.decay.decided import Decided
+from gamma_nlp.decay.group_keys import DECAY_KEYS, still_deferred
+from gamma_nlp.decay.saved_state import fit_state_dict
+from gamma_nlp.decay.step_hook import hook_if_needed
 from gamma_nlp.errors import listed
-
-if TYPE_CHECKING:
-    from gamma_nlp.decay.attached import Decided
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -20,15 +20,9 @@ logger = logging.getLogger("gamma_nlp")
 class Loading:
     """Loads a saved state by parameter name, under the decay that the optimizer has now."""
 
-    def __init__(
-        self,
-        labels: dict[str, str],
-        decided: Decided | None,
-        then: Callable[[Optimizer], None],
-    ) -> None:
+    def __init__(self, labels: dict[str, str], decided: Decided | None) -> None:
         self.labels = labels
         self.decided = decided
-        self.then = then
         self.present: list[dict[str, Any]] = []
         self.loaded: dict[str, dict[str, Any]] = {}
 
@@ -48,14 +42,10 @@ class Loading:
             if self.decided is not None:
                 names = group["param_names"]
                 saved = [self.loaded[name] for name in names]
-                kept = [
-                    self.decided.decays[name].rounding
-                    for name in names
-                    if name in self.decided.decays
-                ]
-                if "keep" not in kept:
+                known = self.decided.decays
+                if all(known[name].rounding == "defer" for name in names if name in known):
                     group.update(still_deferred(group, saved, self.decided.native))
-        self.then(optimizer)
+        hook_if_needed(optimizer)
         self.report(optimizer)
 
     def report(self, optimizer: Optimizer) -> None:

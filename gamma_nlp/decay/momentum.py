@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gamma_nlp.decay.rounded import Rounding, exact_ends, rounded_ends
 from gamma_nlp.decay.runs import runs_of
+from gamma_nlp.decay.samples import whole_vectors
 
 STEPWISE = 20_000
 """So many steps are made one by one."""
@@ -138,8 +139,3 @@ def _stepwise(
             held = held.to(momentum.buffer or dtype)
         w = torch.add(w.to(inner), pull, alpha=-lr).to(dtype)
     return w[: len(values)].double()
-
-
-def whole_vectors(values: Tensor) -> Tensor:
-    """Return values with zeros behind: a CPU rounds the last few of a tensor in another way."""
-    return torch.cat([values, values.new_zeros(-len(values) % 64)])

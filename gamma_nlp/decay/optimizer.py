@@ -11,18 +11,15 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.attached import Decided, attach, check_rate, needs_hook, planned_groups
+from gamma_nlp.decay.assign import decays_for, spared_in, table_for, trained_in
+from gamma_nlp.decay.attached import attach
+from gamma_nlp.decay.decided import Decided, check_rate, planned_groups
 from gamma_nlp.decay.effect import say_without_effect
-from gamma_nlp.decay.groups import (
-    PolicyLike,
-    decays_for,
-    spared_in,
-    table_for,
-    trainable,
-    trained_in,
-)
+from gamma_nlp.decay.group_keys import needs_hook
+from gamma_nlp.decay.groups import trainable
 from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.decay.policy import DecayPolicy, Native
+from gamma_nlp.decay.policies.keys import Native
+from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.names import renamed_arguments

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from gamma_nlp.decay.dose import NOTHING, Dose, group_doses
+from gamma_nlp.decay.dose import NOTHING, Dose
 from gamma_nlp.decay.known_optimizers import coefficient_of, mode_of, unknown_law
+from gamma_nlp.decay.optimizer_doses import group_doses
 from gamma_nlp.gains.table import Action, GainTable
 from gamma_nlp.wrappers import plain_names
 

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from itertools import chain
 from pathlib import Path
 
-from gamma_nlp.decay.policies.file import SUFFIXES, decayed_categories, read_policy
+from gamma_nlp.decay.policies.file import SUFFIXES, read_policy
 from gamma_nlp.decay.policies.keys import (
     CATEGORY_KEYS,
-    KINDS,
     NORMALIZED,
     ROLE_KEYS,
-    SCHEDULE_KEYS,
     Mode,
-    Native,
     Rounding,
     Rule,
     Target,
-    check_key,
+    check_kinds,
     check_multiplier,
     check_multipliers,
     check_targets,
     check_word,
+    deciding_key,
     is_pattern,
+    read_schedules,
     suggestion,
 )
 from gamma_nlp.decay.policies.presets import PRESET_FIELDS
@@ -35,21 +33,6 @@ from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.errors import GammaError, shown
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import Gain
-
-__all__ = [
-    "CATEGORY_KEYS",
-    "KINDS",
-    "NORMALIZED",
-    "PRESETS",
-    "ROLE_KEYS",
-    "DecayPolicy",
-    "Mode",
-    "Native",
-    "Rounding",
-    "Rule",
-    "Target",
-    "decayed_categories",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,36 +114,17 @@ class DecayPolicy:
             value = getattr(self, key)
             if not (key == "embedding" and value is None):
                 check_multiplier(where, key, value)
-        check_multipliers(where, "kinds", self.kinds, example="qk_norm")
+        check_kinds(where, self.kinds)
         check_multipliers(where, "patterns", self.patterns, example="*.bias")
-        for kind in self.kinds:
-            if kind not in KINDS:
-                hint = suggestion(kind, KINDS)
-                raise GammaError(f"{where}: unknown gain kind {shown(kind)}{hint}")
         words = {"rule": Rule, "mode": Mode, "target": Target, "rounding": Rounding}
         for key, valid in words.items():
             check_word(where, key, getattr(self, key), valid)
         check_targets(where, self.targets)
-        self._read_schedules(where)
-
-    def _read_schedules(self, where: str) -> None:
-        if not isinstance(self.schedules, Mapping):
-            raise GammaError(
-                f"{where}: schedules must map categories, kinds, roles or name patterns to "
-                f"schedules, got {shown(self.schedules)}; write for example "
-                '{"normalized": "lr_squared"}'
-            )
-        for key in self.schedules:
-            check_key(where, "schedules", key, SCHEDULE_KEYS)
-        read = {
-            key: Schedule.read(value, f"{where}: schedules[{shown(key)}]")
-            for key, value in self.schedules.items()
-        }
         object.__setattr__(self, "schedule", Schedule.read(self.schedule, f"{where}: schedule"))
-        object.__setattr__(self, "schedules", read)
+        object.__setattr__(self, "schedules", read_schedules(where, self.schedules))
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str] | DecayPolicy) -> DecayPolicy:
+    def load(cls, source: PolicyLike) -> DecayPolicy:
         """Return the policy that ``source`` names: a preset, a JSON or YAML file, or itself.
 
         A file holds the fields of this class as flat keys, and may start from a preset with
@@ -197,7 +161,7 @@ class DecayPolicy:
             name: The parameter's name, for the patterns.
             what: Its row in the gain table, or its role if it is not a gain.
             spared: The names that another library's rule spares, where :attr:`rule` names one;
-                see :func:`gamma_nlp.decay.groups.spared_in`.
+                see :func:`gamma_nlp.decay.assign.spared_in`.
 
         Raises:
             GammaError: ``spared`` is needed and missing.
@@ -223,12 +187,7 @@ class DecayPolicy:
 
     def target_key(self, name: str, what: Gain | Role) -> str | None:
         """Return the key of :attr:`targets` that decides for a gain or a shift, if one does."""
-        if isinstance(what, Gain):
-            category = "" if what.category is None else what.category.value
-            words = [what.kind, category]
-        else:
-            words = ["shift"] if what is Role.SHIFT else []
-        return _key(self.targets, name, words)
+        return deciding_key(self.targets, name, _words(what))
 
     def target_of(self, name: str, what: Gain | Role) -> Target:
         """Return what one parameter decays toward.
@@ -252,12 +211,8 @@ class DecayPolicy:
 
     def schedule_key(self, name: str, what: Gain | Role, *, normalized: bool = False) -> str | None:
         """Return the key of :attr:`schedules` that decides for one parameter, if one does."""
-        if isinstance(what, Gain):
-            words = [what.kind, "" if what.category is None else what.category.value]
-        else:
-            words = [NORMALIZED] if normalized else []
-            words += [what.value, "weight"] if what is Role.EMBEDDING else [what.value]
-        return _key(self.schedules, name, words)
+        first = [NORMALIZED] if normalized and isinstance(what, Role) else []
+        return deciding_key(self.schedules, name, [*first, *_words(what)])
 
     def schedule_of(self, name: str, what: Gain | Role, *, normalized: bool = False) -> Schedule:
         """Return the schedule of one parameter's coefficient.
@@ -283,11 +238,15 @@ class DecayPolicy:
         return any(value > 0 for value in (*by_category, *self.kinds.values()))
 
 
-def _key(entries: Mapping[str, object], name: str, words: Sequence[str]) -> str | None:
-    """Return the first pattern that matches a name, else the first word that is a key."""
-    patterns = (key for key in entries if is_pattern(key) and fnmatchcase(name, key))
-    return next(chain(patterns, (word for word in words if word in entries)), None)
+def _words(what: Gain | Role) -> list[str]:
+    """Return the words that stand for a gain or a role, the narrowest first."""
+    if isinstance(what, Gain):
+        return [what.kind] if what.category is None else [what.kind, what.category.value]
+    return [what.value, "weight"] if what is Role.EMBEDDING else [what.value]
 
+
+PolicyLike = str | os.PathLike[str] | DecayPolicy
+"""A preset's name, a file, or a policy."""
 
 PRESETS: Mapping[str, DecayPolicy] = {
     name: DecayPolicy(name=name, **fields) for name, fields in PRESET_FIELDS.items()

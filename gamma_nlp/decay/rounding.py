@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.distributed
-from torch import nn
+from torch import Tensor, nn
 
+from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.deferred import share_of
-from gamma_nlp.decay.groups import Decay
-from gamma_nlp.decay.laws import Law, Steps, pulls
-from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.laws import Law, planned_steps, pulls
+from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.samples import Sample, sample, spread
-from gamma_nlp.decay.schedule import multipliers
 
 UNPLANNED = 1_000
 """So many steps at one learning rate stand for a run of unknown length."""
@@ -47,33 +46,47 @@ def with_deferral(
     own_values = not _several_processes()
     alike: dict[tuple[Decay, torch.dtype, bool], list[str]] = {}
     for name, parameter in named.items():
-        decay = decays[name]
-        mode = native if decay.mode == "native" else decay.mode
-        if mode == "coupled" or decay.rounding == "keep" or not decay.coefficient:
-            continue
-        if share_of(parameter.dtype):
-            key = (decay, parameter.dtype, parameter.device.type == "cpu")
+        if _deferrable(decays[name], parameter.dtype, native):
+            key = (decays[name], parameter.dtype, parameter.device.type == "cpu")
             alike.setdefault(key, []).append(name)
     for (decay, dtype, on_cpu), names in alike.items():
         samples = [sample(named[n], _VALUES) if own_values else spread(dtype) for n in names]
-        hooked = decay.mode not in ("native", native)
-        lost = _lost(samples, decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
-        for name, part, own in zip(names, lost, samples, strict=True):
-            if part > decay.tolerated:
-                share = share_of(dtype, near=own.is_near(decay.center))
+        shares = _shares(samples, decay, dtype, lrs, native=native, on_cpu=on_cpu)
+        for name, share in zip(names, shares, strict=True):
+            if share:
                 result[name] = dataclasses.replace(decay, share=share)
     return result
 
 
-def deferred_share(values: torch.Tensor, decay: Decay, lrs: torch.Tensor, *, hooked: bool) -> float:
+def deferred_share(values: Tensor, decay: Decay, lrs: Tensor, *, native: Native) -> float:
     """Return the share that decay of one parameter is deferred by; 0 where it is not."""
-    dtype, own = values.dtype, sample(values, _VALUES)
-    share = share_of(dtype, near=own.is_near(decay.center))
-    if not share:
+    if not len(lrs) or not _deferrable(decay, values.dtype, native):
         return 0.0
-    on_cpu = values.device.type == "cpu"
-    (lost,) = _lost([own], decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
-    return share if lost > decay.tolerated else 0.0
+    samples, on_cpu = [sample(values, _VALUES)], values.device.type == "cpu"
+    return _shares(samples, decay, values.dtype, lrs, native=native, on_cpu=on_cpu)[0]
+
+
+def _deferrable(decay: Decay, dtype: torch.dtype, native: Native) -> bool:
+    decoupled = decay.mode_in(native) == "decoupled"
+    return decoupled and decay.rounding == "defer" and decay.coefficient > 0 and share_of(dtype) > 0
+
+
+def _shares(
+    samples: Sequence[Sample],
+    decay: Decay,
+    dtype: torch.dtype,
+    lrs: Tensor,
+    *,
+    native: Native,
+    on_cpu: bool,
+) -> list[float]:
+    """Return the share that each of some parameters is deferred by; 0 for those that are not."""
+    hooked = decay.mode_in(native) != native
+    lost = _lost(samples, decay, dtype, lrs, hooked=hooked, on_cpu=on_cpu)
+    return [
+        share_of(dtype, near=own.is_near(decay.center)) if part > decay.tolerated else 0.0
+        for own, part in zip(samples, lost, strict=True)
+    ]
 
 
 def _several_processes() -> bool:
@@ -85,7 +98,7 @@ def _lost(
     samples: Sequence[Sample],
     decay: Decay,
     dtype: torch.dtype,
-    lrs: torch.Tensor,
+    lrs: Tensor,
     *,
     hooked: bool,
     on_cpu: bool,
@@ -94,15 +107,7 @@ def _lost(
 
     Optimizers multiply by 1 - a, which is rounded, or subtract a times the parameter.
     """
-    schedule = decay.schedule
-    factors = multipliers(
-        schedule.kind,
-        lrs,
-        peak=float(lrs.max()),
-        end=schedule.end,
-        steps=schedule.steps or len(lrs),
-    )
-    steps = Steps(lrs=lrs, coefficients=decay.coefficient * factors)
+    steps = planned_steps(decay, lrs)
     if float(steps.shares.max()) >= 1:
         return [0.0] * len(samples)  # refused when the dose is told, or at the first step
     scalar = dtype if on_cpu else torch.float32

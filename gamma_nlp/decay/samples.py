@@ -65,6 +65,11 @@ def spread(dtype: torch.dtype) -> Sample:
     return Sample(values=values, counts=torch.ones_like(values))
 
 
+def whole_vectors(values: Tensor) -> Tensor:
+    """Return values with zeros behind: a CPU rounds the last few of a tensor in another way."""
+    return torch.cat([values, values.new_zeros(-len(values) % 64)])
+
+
 def _one() -> Sample:
     return Sample(
         values=torch.ones(1, dtype=torch.float64), counts=torch.ones(1, dtype=torch.float64)

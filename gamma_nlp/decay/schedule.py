@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from gamma_nlp.errors import GammaError, close_to, shown
 
@@ -130,9 +131,28 @@ def multiplier(
     return end + (1 - end) * left
 
 
-def multipliers(
-    kind: str, lrs: Tensor, *, peak: float, end: float, steps: int, first: int = 0
-) -> Tensor:
+def set_scheduled(optimizer: Optimizer, keep: Tensor | None = None) -> None:
+    """Give each group with a schedule its coefficient of this step, and count the step."""
+    for group in optimizer.param_groups:
+        kind = group.get("gamma_schedule")
+        if kind is None:
+            continue
+        step = group.get("gamma_step", 0)
+        factor = multiplier(
+            kind,
+            group["lr"],
+            peak=group.get("max_lr", group["gamma_peak"]),
+            end=group["gamma_end"],
+            step=step,
+            steps=group["gamma_steps"],
+        )
+        own = group.get("gamma_part", "center") == "center"  # the optimizer wants a number
+        group["weight_decay"] = group["gamma_base"] * (float(factor) if own else factor)
+        if kind in RAMPS and (keep is None or bool(keep)):
+            group["gamma_step"] = step + 1
+
+
+def multipliers(kind: str, lrs: Tensor, *, peak: float, end: float, steps: int) -> Tensor:
     """Return :func:`multiplier` of every step of a run with the learning rates ``lrs``.
 
     Args:
@@ -141,13 +161,12 @@ def multipliers(
         peak: The largest learning rate of the run.
         end: Where a ramp ends.
         steps: How many steps the ramp has.
-        first: How many steps were made before.
     """
     if kind in ("lr_squared", "constant"):
         return torch.as_tensor(multiplier(kind, lrs, peak=peak, end=end, step=0, steps=steps))
     if kind not in RAMPS:
         return torch.ones_like(lrs)
-    done = torch.arange(first, first + len(lrs), dtype=lrs.dtype) / max(steps - 1, 1)
+    done = torch.arange(len(lrs), dtype=lrs.dtype) / max(steps - 1, 1)
     done = done.clamp(max=1.0)
     left = (1 + (math.pi * done).cos()) / 2 if kind == "cosine" else 1 - done
     return end + (1 - end) * left

@@ -21,8 +21,7 @@ in a fused optimizer and for a schedule of the learning rate where that is a ten
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from itertools import count
 from typing import Any, Literal
@@ -32,13 +31,24 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from gamma_nlp.decay import deferred
-from gamma_nlp.decay.schedule import RAMPS, multiplier
+from gamma_nlp.decay.foreach import (
+    Centers,
+    Factor,
+    add_,
+    buckets,
+    minus,
+    multiply_,
+    plus,
+    product,
+    pull_,
+)
+from gamma_nlp.decay.group_keys import needs_hook
+from gamma_nlp.decay.nested_steps import inside_a_step
+from gamma_nlp.decay.schedule import set_scheduled
 from gamma_nlp.errors import GammaError, listed
 
 START = "gamma_start"
 """Key of a parameter's first value in the optimizer's state, where decay goes toward it."""
-
-Centers = float | list[Tensor]
 
 
 class StepHook:
@@ -53,17 +63,12 @@ class StepHook:
         self.gradients: list[tuple[Tensor, Tensor]] = []
         self.starts: dict[Tensor, Tensor] = {}
 
-    def add_to(self, optimizer: Optimizer) -> None:
-        """Register with an optimizer."""
-        optimizer.register_step_pre_hook(self.before)
-        optimizer.register_step_post_hook(self.after)
-
     @torch._disable_dynamo  # a compiled step would be compiled anew whenever a number changes
     def before(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         """Decay before a step; a step with a closure computes its gradients first."""
-        if _inside_a_step(optimizer):
+        if inside_a_step(optimizer):
             return None
         self._put_back()  # a step that failed ran no post hook
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
@@ -78,7 +83,7 @@ class StepHook:
     @torch._disable_dynamo
     def after(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Put back coefficients and gradients; keep first values with the optimizer's state."""
-        if _inside_a_step(optimizer):
+        if inside_a_step(optimizer):
             return
         self._put_back()
         # Only now: an optimizer makes its state for a parameter where that is empty.
@@ -132,7 +137,7 @@ class StepHook:
                 elif part != "deferred":
                     _shrink(group, own, centers, coefficient, keep)
                 elif factor is not None:
-                    pull(own, centers, product([factor], own[0].device))
+                    pull_(own, centers, product([factor], own[0].device))
 
     def _centers(
         self, optimizer: Optimizer, group: dict[str, Any], weights: list[Tensor]
@@ -155,137 +160,62 @@ class StepHook:
         group: dict[str, Any],
         weights: list[Tensor],
         centers: Centers,
-        coefficient: float | Tensor,
+        coefficient: Factor,
     ) -> None:
         gradients = _gradients(group, weights, optimizer)
         sign = -1.0 if group.get("maximize") else 1.0
         scale = getattr(optimizer, "grad_scale", None)
         factor = product([sign * coefficient, scale], weights[0].device)
         if group["gamma_part"] == "all":
-            decayed = _plus(gradients, _minus(weights, centers), factor)
-        elif isinstance(centers, list):
-            decayed = _plus(gradients, centers, -factor)
+            decayed = plus(gradients, minus(weights, centers), factor)
         else:
-            decayed = list(torch._foreach_add(gradients, -centers * factor))
+            decayed = plus(gradients, centers, -factor)
         self.gradients += zip(weights, gradients, strict=True)
         for p, gradient in zip(weights, decayed, strict=True):
             p.grad = gradient
 
 
-def _inside_a_step(optimizer: Optimizer) -> bool:
-    """Return whether a step of an optimizer goes on inside another one, by ``super().step()``.
-
-    torch runs the hooks in each of them. No counter of ours can tell, since a step that fails runs
-    no post hook.
-    """
-    steps = {inspect.unwrap(vars(kind)["step"]) for kind in _written(type(optimizer))}
-    if len(steps) <= 2:  # its own and Optimizer's: there is nothing to hand on to
-        return False
-    found, frame = 0, inspect.currentframe()
-    while frame is not None:
-        wrapper = frame.f_code.co_filename == _HOOKS_IN and frame.f_code.co_name == "wrapper"
-        found += wrapper and frame.f_locals.get("self") is optimizer
-        frame = frame.f_back
-    return found > 1
-
-
-def _written(kind: type) -> list[type]:
-    return [one for one in kind.__mro__ if "step" in vars(one)]
-
-
-_HOOKS_IN = Optimizer.profile_hook_step.__code__.co_filename
-
-
-def set_scheduled(optimizer: Optimizer, keep: Tensor | None = None) -> None:
-    """Give each group with a schedule its coefficient of this step, and count the step."""
-    for group in optimizer.param_groups:
-        kind = group.get("gamma_schedule")
-        if kind is None:
-            continue
-        step = group.get("gamma_step", 0)
-        factor = multiplier(
-            kind,
-            group["lr"],
-            peak=group.get("max_lr", group["gamma_peak"]),
-            end=group["gamma_end"],
-            step=step,
-            steps=group["gamma_steps"],
-        )
-        own = group.get("gamma_part", "center") == "center"  # the optimizer wants a number
-        group["weight_decay"] = group["gamma_base"] * (float(factor) if own else factor)
-        if kind in RAMPS and (keep is None or bool(keep)):
-            group["gamma_step"] = step + 1
+def hook_if_needed(optimizer: Optimizer) -> None:
+    """Give an optimizer the step hook, where its groups need one and it has none."""
+    present = optimizer._optimizer_step_pre_hooks.values()
+    if any(isinstance(getattr(one, "__self__", None), StepHook) for one in present):
+        return
+    if needs_hook(optimizer.param_groups):
+        hook = StepHook()
+        optimizer.register_step_pre_hook(hook.before)
+        optimizer.register_step_post_hook(hook.after)
 
 
 def _shrink(
     group: dict[str, Any],
     weights: list[Tensor],
     centers: Centers,
-    coefficient: float | Tensor,
+    coefficient: Factor,
     keep: Tensor | None,
 ) -> None:
     """Decay by a = lr * coefficient, or move the center of the decay that comes after."""
     a = product([coefficient, group["lr"]], weights[0].device)
     if group["gamma_part"] == "center":
         factor = product([a / (1 - a), keep], weights[0].device)
-        if isinstance(centers, list):
-            _add(weights, centers, factor)
-        else:
-            torch._foreach_add_(weights, centers * factor)
+        add_(weights, centers, factor)
         return
     factor = product([a, keep], weights[0].device)
     if not isinstance(centers, list) and not centers:
-        _multiply(weights, 1 - factor)  # as AdamW does it
+        multiply_(weights, 1 - factor)  # as AdamW does it
     else:
-        pull(weights, centers, factor)
-
-
-def _multiply(weights: list[Tensor], factor: float | Tensor) -> None:
-    if weights[0].device.type != "cpu":
-        torch._foreach_mul_(weights, factor)
-        return
-    for w in weights:  # there a multi-tensor call rounds the factor itself to 16 bits, 1 - a to 1
-        w.mul_(factor)
-
-
-def pull(weights: list[Tensor], centers: Centers, factor: float | Tensor) -> None:
-    """Take the share ``factor`` of the distance from ``centers``: w -= factor * (w - center)."""
-    _add(weights, _minus(weights, centers), -factor)
-
-
-def _add(weights: list[Tensor], others: list[Tensor], factor: float | Tensor) -> None:
-    if isinstance(factor, Tensor):  # alpha has to be a number
-        torch._foreach_add_(weights, torch._foreach_mul(others, factor))
-    else:
-        torch._foreach_add_(weights, others, alpha=factor)
-
-
-def _plus(gradients: list[Tensor], others: list[Tensor], factor: float | Tensor) -> list[Tensor]:
-    if isinstance(factor, Tensor):
-        return list(torch._foreach_add(gradients, torch._foreach_mul(others, factor)))
-    return list(torch._foreach_add(gradients, others, alpha=factor))  # as torch itself does it
+        pull_(weights, centers, factor)
 
 
 def _check_size(group: dict[str, Any]) -> None:
     coefficient, lr = group["weight_decay"], group["lr"]
-    if (
-        group["gamma_mode"] == "coupled"
-        or isinstance(coefficient, Tensor)
-        or isinstance(lr, Tensor)
-    ):
-        return  # a tensor is not looked at
-    if coefficient * lr >= 1:
+    if isinstance(coefficient, Tensor) or isinstance(lr, Tensor):
+        return  # looking at it would wait for the device
+    if group["gamma_mode"] == "decoupled" and coefficient * lr >= 1:
         raise GammaError(
             f"lr * weight_decay is {coefficient * lr:g} for {listed(group['param_names'])}: one "
             "step would decay by the whole distance or more; lower the weight decay or the "
             "learning rate"
         )
-
-
-def _minus(weights: list[Tensor], centers: Centers) -> list[Tensor]:
-    if isinstance(centers, list):
-        return list(torch._foreach_sub(weights, centers))
-    return list(torch._foreach_sub(weights, centers)) if centers else weights
 
 
 def _hooked(optimizer: Optimizer) -> Iterator[dict[str, Any]]:
@@ -298,30 +228,11 @@ def _hooked(optimizer: Optimizer) -> Iterator[dict[str, Any]]:
             yield group
 
 
-def buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Split into what one multi-tensor call can take."""
-    found: dict[Any, list[Tensor]] = {}
-    for p in parameters:
-        found.setdefault((p.device, p.dtype, type(p)), []).append(p)
-    yield from found.values()
-
-
 def _keep(optimizer: Optimizer) -> Tensor | None:
     """Return 1 for a step that counts, 0 for one that a grad scaler skips in a fused optimizer."""
     found_inf = getattr(optimizer, "found_inf", None)
     # Compared, not negated: found_inf is a sum over devices. The result stays on the device.
     return None if found_inf is None else (found_inf == 0).to(torch.float32)
-
-
-def product(factors: Iterable[float | Tensor | None], device: torch.device) -> float | Tensor:
-    """Multiply numbers and tensors; a tensor among them makes one on ``device``."""
-    result: float | Tensor = 1.0
-    for factor in factors:
-        if isinstance(factor, Tensor):
-            factor = factor.to(device, non_blocking=True).reshape(())
-        if factor is not None:
-            result = factor * result
-    return result
 
 
 def _gradients(group: dict[str, Any], weights: list[Tensor], optimizer: Optimizer) -> list[Tensor]:

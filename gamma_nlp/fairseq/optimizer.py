@@ -19,11 +19,13 @@ from fairseq.optim.adam import Adam, FairseqAdam, FairseqAdamConfig
 from fairseq.optim.fused_adam import FusedAdamV1
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.attached import Decided, attach, planned_groups
+from gamma_nlp.decay.attached import attach
+from gamma_nlp.decay.decided import Decided, planned_groups
+from gamma_nlp.decay.group_keys import OWN_KEYS
 from gamma_nlp.decay.optimizer import say_other_mode
 from gamma_nlp.decay.plan import plan_decay
-from gamma_nlp.decay.policy import PRESETS, Native
-from gamma_nlp.decay.saved_state import DECAY_KEYS, PROGRESS_KEYS
+from gamma_nlp.decay.policies.keys import Native
+from gamma_nlp.decay.policy import PRESETS
 from gamma_nlp.errors import GammaError
 from gamma_nlp.fairseq.plan import TrainerPlan, find_plan
 from gamma_nlp.fairseq.tensors import UNFLATTEN, match
@@ -121,8 +123,7 @@ class GammaAdam(FairseqAdam):
                 "names; add --reset-optimizer to start with fresh moments"
             )
         overrides = dict(optimizer_overrides or {})
-        own = {*DECAY_KEYS, *PROGRESS_KEYS, "params", "param_names"}
-        if decay := sorted(own & overrides.keys()):
+        if decay := sorted(OWN_KEYS & overrides.keys()):
             raise GammaError(
                 f"--optimizer-overrides: {', '.join(decay)} would erase the decay of the "
                 "categories; set --weight-decay and --decay-policy, which win over the checkpoint"

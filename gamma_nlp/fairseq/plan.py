@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from gamma_nlp.decay.assign import Decay, assign
 from gamma_nlp.decay.effect import decayed_gains, say_without_effect
-from gamma_nlp.decay.groups import Decay, assign
-from gamma_nlp.decay.policy import CATEGORY_KEYS, NORMALIZED, DecayPolicy, decayed_categories
+from gamma_nlp.decay.policies.file import decayed_categories
+from gamma_nlp.decay.policies.keys import CATEGORY_KEYS, NORMALIZED
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.schedule import RAMPS
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains import roles

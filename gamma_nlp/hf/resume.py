@@ -11,13 +11,9 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.saved_state import (
-    DECAY_KEYS,
-    fit_scheduler_state,
-    in_layout,
-    in_own_layout,
-    spread_scheduler_state,
-)
+from gamma_nlp.decay.group_keys import DECAY_KEYS
+from gamma_nlp.decay.scheduler_state import fit_scheduler_state, spread_scheduler_state
+from gamma_nlp.decay.stock_layout import in_layout, in_own_layout
 from gamma_nlp.errors import GammaError
 from gamma_nlp.wrappers import unwrap_optimizer
 

@@ -9,7 +9,7 @@ import torch
 import transformers
 from transformers import TrainingArguments
 
-from gamma_nlp.decay.attached import check_rate
+from gamma_nlp.decay.decided import check_rate
 from gamma_nlp.decay.plan import rates_of_scheduler
 from gamma_nlp.errors import GammaError, one_line
 

@@ -16,12 +16,14 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.attached import attach, check_rate, decided_for, needs_hook
-from gamma_nlp.decay.groups import PolicyLike, decays_for
+from gamma_nlp.decay.assign import decays_for
+from gamma_nlp.decay.attached import attach, decided_for
+from gamma_nlp.decay.decided import check_rate
+from gamma_nlp.decay.group_keys import needs_hook
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import check_hookable, decay_groups
 from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
-from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable

@@ -1,53 +1,21 @@
-"""What stays with an optimizer: progress through copies and states, and parameters added later."""
+"""What stays with an optimizer: progress through copies and states."""
 
 from __future__ import annotations
 
 import copy
-import dataclasses
 import io
 import logging
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from gamma_nlp.decay.attached import decided_for, planned_groups
-from gamma_nlp.decay.groups import Decay
-from gamma_nlp.decay.optimizer import make_optimizer
+from gamma_nlp.decay.attached import decided_for
+from gamma_nlp.decay.group_keys import PROGRESS_KEYS
 from gamma_nlp.decay.policy import DecayPolicy
-from gamma_nlp.decay.saved_state import PROGRESS_KEYS
 from gamma_nlp.decay.step_hook import START
-from gamma_nlp.errors import GammaError
-from tests.support.optim_models import Toy, assert_equal, toy_table, train, values
-
-STEPS = 24
-RATES = [0.02 * (1 - step / STEPS) for step in range(STEPS)]
-EVERYTHING = DecayPolicy(
-    name="everything",
-    shift=1.0,
-    shortcut=1.0,
-    head=1.0,
-    target="one",
-    targets={"branch_last": "start", "shift": "start"},
-    schedules={
-        "weight": "lr_squared",
-        "head": {"kind": "cosine", "end": 0.5},
-        "shortcut": {"kind": "linear", "end": 0.5},
-    },  # type: ignore
-)
-
-
-def build(model: nn.Module, policy: Any = EVERYTHING, **kwargs: Any) -> torch.optim.Optimizer:
-    settings = {"lr": 0.02, "weight_decay": 0.2, "rates": RATES, **kwargs}
-    return make_optimizer(torch.optim.AdamW, model, policy=policy, table=toy_table(), **settings)
-
-
-def run(model: Toy, optimizer: torch.optim.Optimizer, first: int, last: int) -> None:
-    for step in range(first, last):
-        for group in optimizer.param_groups:
-            group["lr"] = RATES[step]
-        train(model, optimizer, 1, step)
+from tests.support.decay_runs import EVERYTHING, RATES, STEPS, build, run
+from tests.support.optim_models import Toy, assert_equal, train, values
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -146,95 +114,6 @@ def test_a_state_with_a_hook_in_it_brings_no_hook_but_decay_that_needs_one_does(
     assert not optimizer._optimizer_step_pre_hooks
 
 
-def thawed(policy: Any = "guidelines", **kwargs: Any) -> tuple[Toy, torch.optim.Optimizer]:
-    """An optimizer made while two gains and a shift were frozen."""
-    model = Toy()
-    later = (model.inner, model.last, model.inner_shift)
-    for p in later:
-        p.requires_grad_(False)
-    optimizer = build(model, policy, rates=None, **kwargs)
-    for p in later:
-        p.requires_grad_(True)
-    return model, optimizer
-
-
-def test_added_parameters_of_the_model_get_the_decay_of_the_policy() -> None:
-    model, optimizer = thawed()
-    assert not optimizer._optimizer_step_pre_hooks
-    optimizer.add_param_group(
-        {"params": [model.inner_shift, model.last, model.inner], "lr": 0.5, "betas": (0.5, 0.9)}
-    )
-    found = {name: group for group in optimizer.param_groups for name in group["param_names"]}
-    decay = {n: (found[n]["weight_decay"], found[n].get("gamma_center")) for n in found}
-    assert decay["inner"] == (0.2, None) and decay["inner_shift"] == (0.0, None)
-    assert decay["last"] == (0.2, -1.0)
-    for name in ("inner", "last", "inner_shift"):
-        assert (found[name]["lr"], found[name]["betas"]) == (0.5, (0.5, 0.9))
-    assert len(optimizer._optimizer_step_pre_hooks) == 1
-    whole = Toy()
-    fresh = build(whole, "guidelines", rates=None)
-    for group in optimizer.param_groups:
-        group.update(lr=0.02, betas=(0.9, 0.999))
-    train(model, optimizer, 5)
-    train(whole, fresh, 5)
-    assert_equal(model, whole)
-    fresh.load_state_dict(optimizer.state_dict())
-
-
-def test_one_tensor_or_named_ones_can_be_added() -> None:
-    model, optimizer = thawed()
-    optimizer.add_param_group({"params": model.inner})
-    optimizer.add_param_group({"params": [("last", model.last)]})
-    assert [g["param_names"] for g in optimizer.param_groups[-2:]] == [["inner"], ["last"]]
-
-
-def test_parameters_that_the_policy_does_not_know_need_a_weight_decay() -> None:
-    model, optimizer = thawed()
-    before = len(optimizer.param_groups)
-    new = nn.Parameter(torch.ones(3))
-    with pytest.raises(GammaError, match=r"'added' \(of shape \(3,\)\).*'weight_decay': 0.0}"):
-        optimizer.add_param_group({"params": [model.inner, new]})
-    assert len(optimizer.param_groups) == before
-    optimizer.add_param_group({"params": [new], "weight_decay": 0.7})
-    optimizer.add_param_group({"params": nn.Parameter(torch.ones(2)), "weight_decay": 0.0})
-    optimizer.add_param_group({"params": [model.inner], "weight_decay": 0.3})
-    added = [(g["param_names"], g["weight_decay"]) for g in optimizer.param_groups[before:]]
-    assert added == [(["added"], 0.7), (["added.0"], 0.0), (["inner"], 0.3)]
-    optimizer.load_state_dict(optimizer.state_dict())
-    duplicate = copy.deepcopy(optimizer)
-    with pytest.raises(GammaError, match="the decay policy does not know 'added"):
-        duplicate.add_param_group({"params": [nn.Parameter(torch.ones(3))]})
-
-
-def test_a_replaced_layer_can_be_added_under_its_old_name() -> None:
-    model = Toy()
-    optimizer = build(model, "guidelines", rates=None)
-    model.inner = nn.Parameter(torch.ones(4))
-    optimizer.add_param_group({"params": [model.inner]})
-    last = optimizer.param_groups[-1]
-    assert (last["param_names"], last["weight_decay"]) == (["inner.0"], 0.2)
-
-
-def test_added_parameters_come_in_where_the_run_is() -> None:
-    """The clock of a ramp and of the last step is that of the run, not of the group."""
-    model = Toy(torch.bfloat16)
-    model.final.requires_grad_(False)
-    optimizer = build(model)
-    run(model, optimizer, 0, 7)
-    model.final.requires_grad_(True)
-    optimizer.add_param_group({"params": [model.final]})
-    group = optimizer.param_groups[-1]
-    assert (group["gamma_schedule"], group["gamma_step"], group["gamma_calls"]) == ("cosine", 7, 7)
-
-
-@pytest.mark.parametrize("lr", [float("nan"), float("inf"), -1.0, True, "0.1"])
-def test_a_learning_rate_that_is_none_is_named(lr: Any) -> None:
-    with pytest.raises(GammaError, match=r"lr must be a finite number >= 0, got"):
-        build(Toy(), rates=None, lr=lr)
-    with pytest.raises(GammaError, match=r"lr must be a finite number >= 0, got"):
-        build(Toy(), rates=[0.1, lr])
-
-
 def test_states_from_before_the_hook_had_parts_are_reported_as_they_were(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -292,32 +171,3 @@ def test_a_compiled_step_does_the_same(dtype: torch.dtype) -> None:
         torch.testing.assert_close(a, b, **rough)
     for one, two in zip(optimizer.param_groups, compiled.param_groups, strict=True):
         assert {k: one.get(k) for k in PROGRESS_KEYS} == {k: two.get(k) for k in PROGRESS_KEYS}
-
-
-def test_an_earlier_part_of_the_run_decides_what_is_deferred() -> None:
-    """As the Trainer makes its groups: after it has loaded the weights of a checkpoint."""
-    lr, named = 2.0**-19, dict(Toy().named_parameters())
-    decays = {"inner": Decay(coefficient=0.125), "trunk": Decay(coefficient=0.125)}
-    named = {"inner": nn.Parameter(torch.full((4,), 1.31)), "trunk": named["trunk"]}
-    settings: dict[str, Any] = {"native": "decoupled", "lr": lr, "rates": [lr] * 10}
-    with torch.no_grad():
-        named["trunk"].fill_(0.75)
-    first = planned_groups(named, decays, **settings)
-    earlier = {name: group for group in first for name in group["param_names"]}
-    assert {n: "gamma_share" in g for n, g in earlier.items()} == {"inner": True, "trunk": False}
-    with torch.no_grad():
-        named["inner"].fill_(0.75)
-        named["trunk"].fill_(1.31)
-    assert planned_groups(named, decays, **settings, earlier=earlier) == first
-    assert planned_groups(named, decays, **settings) != first
-    other = {name: dataclasses.replace(d, coefficient=0.25) for name, d in decays.items()}
-    for changed in (other, {n: dataclasses.replace(d, rounding="keep") for n, d in decays.items()}):
-        asked = planned_groups(named, changed, **settings, earlier=earlier)
-        assert asked == planned_groups(named, changed, **settings)
-
-
-def test_copies_ask_for_the_decay_of_whatever_is_added() -> None:
-    _, optimizer = thawed()
-    model, duplicate = copy.deepcopy((Toy(), optimizer))
-    with pytest.raises(GammaError, match="the decay policy does not know 'inner'"):
-        duplicate.add_param_group({"params": [("inner", model.inner)]})

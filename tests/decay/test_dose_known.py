@@ -13,8 +13,7 @@ from torch.optim.lr_scheduler import CyclicLR, OneCycleLR
 from gamma_nlp.decay.known_optimizers import NATIVE
 from gamma_nlp.decay.plan import plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy
-from tests.decay.test_dose import HeavyBall, stand_in
-from tests.support.doses import achieved, linear, make, plan
+from tests.support.doses import HeavyBall, achieved, linear, make, plan, stand_in
 
 RATES = linear(60, 1e-2)
 

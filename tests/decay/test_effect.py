@@ -11,7 +11,8 @@ from torch import nn
 
 from gamma_nlp import DecayPolicy, make_optimizer, param_groups
 from gamma_nlp.decay.effect import decayed_gains, without_effect
-from gamma_nlp.decay.policy import PRESETS, Target
+from gamma_nlp.decay.policies.keys import Target
+from gamma_nlp.decay.policy import PRESETS
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.table import GainTable
 from tests.support.optim_models import Toy, gain, toy_table

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from gamma_nlp import make_optimizer
-from gamma_nlp.decay.policy import CATEGORY_KEYS, PRESETS, ROLE_KEYS, DecayPolicy
+from gamma_nlp.decay.policies.keys import CATEGORY_KEYS, ROLE_KEYS
+from gamma_nlp.decay.policy import PRESETS, DecayPolicy
 from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category, Role

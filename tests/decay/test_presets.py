@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from gamma_nlp import DecayPolicy, categorize, make_optimizer, param_groups
-from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.assign import assign
 from gamma_nlp.decay.policies import presets
 from gamma_nlp.decay.policy import PRESETS
 from gamma_nlp.errors import GammaError

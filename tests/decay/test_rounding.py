@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
+from gamma_nlp.decay.assign import Decay, decays_for
 from gamma_nlp.decay.deferred import share_of
-from gamma_nlp.decay.groups import Decay, decays_for
 from gamma_nlp.decay.rounding import deferred_share, with_deferral
 from gamma_nlp.decay.samples import sample
 from gamma_nlp.decay.schedule import Schedule
@@ -79,7 +79,7 @@ def test_a_schedule_is_read() -> None:
 def test_parts_on_no_device_and_empty_ones_are_taken_for_one() -> None:
     rates, decay = torch.tensor(linear(100, 1e-5), dtype=torch.float64), Decay(coefficient=1.0)
     for values in (torch.empty(4, device="meta"), torch.empty(0)):
-        assert deferred_share(values.bfloat16(), decay, rates, hooked=False) > 0
+        assert deferred_share(values.bfloat16(), decay, rates, native="decoupled") > 0
 
 
 def test_several_processes_decide_without_looking(monkeypatch: pytest.MonkeyPatch) -> None:

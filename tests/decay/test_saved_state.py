@@ -5,42 +5,10 @@ import copy
 import pytest
 import torch
 
-from gamma_nlp.decay.optimizer import make_optimizer
-from gamma_nlp.decay.saved_state import (
-    fit_scheduler_state,
-    in_layout,
-    load_regrouped,
-    regroup_state_dict,
-)
+from gamma_nlp.decay.saved_state import load_regrouped, regroup_state_dict
 from gamma_nlp.errors import GammaError
-from tests.support.optim_models import Toy, assert_equal, toy_table, train
-
-TWO_GROUPS = [
-    ["embed", "w", "mix", "inner"],
-    ["inner_shift", "w_bias", "last", "trunk", "final"],
-]
-
-
-def build(model: Toy, policy: str = "guidelines", **kwargs) -> torch.optim.Optimizer:
-    kwargs = {"lr": 0.05, "weight_decay": 0.2, **kwargs}
-    return make_optimizer(torch.optim.AdamW, model, policy=policy, table=toy_table(), **kwargs)
-
-
-def stock(model: Toy, lr: float = 0.05) -> torch.optim.Optimizer:
-    """As the stock Trainer makes it: two groups, no names."""
-    groups = [
-        {"params": [model.get_parameter(name) for name in names], "weight_decay": decay}
-        for names, decay in zip(TWO_GROUPS, (0.2, 0.0), strict=True)
-    ]
-    return torch.optim.AdamW(groups, lr=lr)
-
-
-def state_by_name(optimizer: torch.optim.Optimizer) -> dict[str, dict]:
-    return {
-        name: optimizer.state[p]
-        for group in optimizer.param_groups
-        for name, p in zip(group["param_names"], group["params"], strict=True)
-    }
+from tests.support.optim_models import Toy, assert_equal, train
+from tests.support.two_groups import TWO_GROUPS, build, state_by_name, stock
 
 
 @pytest.mark.parametrize(("old", "new"), [("all", "none"), ("none", "guidelines")])
@@ -144,48 +112,6 @@ def test_groups_with_different_rates_cannot_be_merged_silently() -> None:
         load_regrouped(new, old.state_dict(), TWO_GROUPS)
 
 
-def test_scheduler_state_gets_one_entry_per_present_group() -> None:
-    model = Toy()
-    old = stock(model)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(old, lambda step: 1 / (1 + step))
-    train(model, old, 1)
-    scheduler.step()
-    new = build(Toy(), "guidelines")
-    assert len(new.param_groups) == 3
-    fresh = torch.optim.lr_scheduler.LambdaLR(new, lambda step: 1 / (1 + step))
-    load_regrouped(new, old.state_dict(), TWO_GROUPS)
-    fresh.load_state_dict(fit_scheduler_state(scheduler.state_dict(), new))
-    new.step()
-    fresh.step()
-    assert [g["lr"] for g in new.param_groups] == pytest.approx([0.05 / 3] * 3)
-    assert fresh.base_lrs == [0.05] * 3
-
-
-def test_nested_scheduler_states_are_fitted_too() -> None:
-    old, new = stock(Toy()), build(Toy())
-
-    def chain(optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        parts = [torch.optim.lr_scheduler.ConstantLR(optimizer, 0.5, 2) for _ in range(2)]
-        return torch.optim.lr_scheduler.SequentialLR(optimizer, parts, milestones=[2])
-
-    fitted = fit_scheduler_state(chain(old).state_dict(), new)
-    assert [len(one["base_lrs"]) for one in fitted["_schedulers"]] == [3, 3]
-    chain(new).load_state_dict(fitted)
-
-
-def test_scheduler_with_different_rates_needs_names() -> None:
-    old = stock(Toy())
-    old.param_groups[1]["lr"] = 0.01
-    state = torch.optim.lr_scheduler.StepLR(old, 1).state_dict()
-    with pytest.raises(GammaError, match=r"2 groups with different base_lrs.*3 groups"):
-        fit_scheduler_state(state, build(Toy()))
-    by_place = [["embed", "w", "inner", "last"], ["inner_shift", "w_bias", "trunk", "final", "mix"]]
-    fitted = fit_scheduler_state(state, build(Toy()), by_place)
-    assert fitted["base_lrs"] == [0.05, 0.01, 0.05]
-    with pytest.raises(GammaError, match="do not hold 'last'"):
-        fit_scheduler_state(state, build(Toy()), [by_place[0][:3], by_place[1]])
-
-
 def test_state_that_belongs_to_no_parameter_is_kept() -> None:
     model = Toy()
     old = stock(model)
@@ -204,22 +130,3 @@ def test_present_groups_take_rates_and_not_the_decay_of_saved_ones() -> None:
     assert {group["lr"] for group in fitted["param_groups"]} == {0.3}
     assert {group["weight_decay"] for group in fitted["param_groups"]} == {0.0, 0.2}
     assert new.state_dict()["param_groups"] == before
-
-
-def test_a_state_in_the_layout_of_another_optimizer_loads_there_and_here() -> None:
-    model, other, again = Toy(), Toy(), Toy()
-    old = build(model)
-    train(model, old, 3)
-    fitted = in_layout(old.state_dict(), TWO_GROUPS, (0.7, 0.0))
-    plain = stock(other)
-    plain.load_state_dict(copy.deepcopy(fitted))
-    assert [group["weight_decay"] for group in plain.param_groups] == [0.7, 0.0]
-    assert not any(key.startswith("gamma") for group in plain.param_groups for key in group)
-    here = build(again)
-    here.load_state_dict(copy.deepcopy(fitted))
-    for name, state in state_by_name(old).items():
-        assert torch.equal(plain.state[other.get_parameter(name)]["exp_avg"], state["exp_avg"])
-        assert torch.equal(here.state[again.get_parameter(name)]["exp_avg"], state["exp_avg"])
-    assert here.state_dict()["param_groups"] == build(Toy()).state_dict()["param_groups"]
-    with pytest.raises(GammaError, match="it trains other parameters: 'inner'"):
-        in_layout(old.state_dict(), [TWO_GROUPS[0][:-1], TWO_GROUPS[1]], (0.7, 0.0))

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 
-from gamma_nlp.decay.groups import Decay
+from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.optimizer import make_optimizer
-from gamma_nlp.decay.policy import DecayPolicy, Native
+from gamma_nlp.decay.policies.keys import Native
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.decay.step_hook import START, StepHook
 from gamma_nlp.errors import GammaError

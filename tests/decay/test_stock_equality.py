@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers.optimization import Adafactor
 
-from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.assign import assign
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import PRESETS, DecayPolicy
 from tests.support.optim_models import Toy, assert_equal, toy_table, train, values, zero_gradients

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import Trainer, TrainerCallback
 
 from gamma_nlp import DecayPolicy, GammaError
-from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.assign import assign
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.wrappers import unwrap_optimizer
 from tests.support.tiny_models import arguments, classified, texts, tiny_bert, tiny_gpt2

@@ -12,8 +12,9 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from gamma_nlp import DecayPolicy, GammaError, make_optimizer
-from gamma_nlp.decay.saved_state import OURS, PROGRESS_KEYS
+from gamma_nlp.decay.group_keys import PROGRESS_KEYS
 from gamma_nlp.decay.schedule import Schedule
+from gamma_nlp.decay.stock_layout import OURS
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.wrappers import unwrap_optimizer
 from tests.support.tiny_models import arguments, texts, tiny_gpt2

@@ -15,7 +15,7 @@ from transformers.optimization import Adafactor
 
 import gamma_nlp
 from gamma_nlp import DecayPolicy, GammaError, make_optimizer
-from gamma_nlp.decay.groups import assign
+from gamma_nlp.decay.assign import assign
 from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer, GammaTrainer, GammaTrainerMixin
 from tests.support.tiny_models import arguments, classified, texts, tiny_bert, tiny_gpt2
 

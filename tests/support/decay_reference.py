@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.groups import Decay, merged_groups
+from gamma_nlp.decay.assign import Decay
+from gamma_nlp.decay.groups import merged_groups
 from gamma_nlp.decay.optimizer import attach
-from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.policies.keys import Native
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 

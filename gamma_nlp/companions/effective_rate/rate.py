@@ -44,7 +44,7 @@ from gamma_nlp.companions.arguments import (
     wide,
 )
 from gamma_nlp.decay.known_optimizers import native_mode
-from gamma_nlp.decay.policy import Native
+from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.errors import GammaError
 
 

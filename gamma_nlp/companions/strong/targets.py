@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.companions.arguments import NamedParameters, in_own_words, positions
 from gamma_nlp.companions.strong.rules import StrongSettings
-from gamma_nlp.decay.groups import table_for
+from gamma_nlp.decay.assign import table_for
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import GainTable

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import chain
 from typing import Any, Literal, get_args
 
+from gamma_nlp.decay.schedule import Schedule
 from gamma_nlp.errors import GammaError, close_to, shown
 
 Native = Literal["decoupled", "coupled"]
@@ -48,6 +51,12 @@ def is_pattern(key: str) -> bool:
     return key not in _WORDS
 
 
+def deciding_key(entries: Mapping[str, object], name: str, words: Sequence[str]) -> str | None:
+    """Return the first pattern that matches a name, else the first word that is a key."""
+    patterns = (key for key in entries if is_pattern(key) and fnmatchcase(name, key))
+    return next(chain(patterns, (word for word in words if word in entries)), None)
+
+
 def check_multiplier(where: str, key: str, value: object) -> None:
     """Raise where a multiplier is no finite number >= 0."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -70,6 +79,14 @@ def check_multipliers(where: str, key: str, entries: object, *, example: str) ->
         if not isinstance(name, str):
             raise GammaError(f"{where}: the keys of {key} must be strings, got {shown(name)}")
         check_multiplier(where, f"{key}[{shown(name)}]", value)
+
+
+def check_kinds(where: str, kinds: Mapping[str, float]) -> None:
+    """Raise where ``kinds`` does not map kinds of gains to multipliers."""
+    check_multipliers(where, "kinds", kinds, example="qk_norm")
+    for kind in kinds:
+        if kind not in KINDS:
+            raise GammaError(f"{where}: unknown gain kind {shown(kind)}{suggestion(kind, KINDS)}")
 
 
 def check_word(where: str, key: str, value: object, valid: Any) -> None:
@@ -97,6 +114,22 @@ def check_targets(where: str, targets: object) -> None:
         check_word(where, f"targets[{shown(key)}]", target, Target)
     if targets.get("shift") == "one":
         raise GammaError(f"{where}: targets['shift'] is 'one', but a shift is no gain")
+
+
+def read_schedules(where: str, schedules: object) -> dict[str, Schedule]:
+    """Return the schedule of each key; raise where there is something else."""
+    if not isinstance(schedules, Mapping):
+        raise GammaError(
+            f"{where}: schedules must map categories, kinds, roles or name patterns to "
+            f"schedules, got {shown(schedules)}; write for example "
+            '{"normalized": "lr_squared"}'
+        )
+    for key in schedules:
+        check_key(where, "schedules", key, SCHEDULE_KEYS)
+    return {
+        key: Schedule.read(value, f"{where}: schedules[{shown(key)}]")
+        for key, value in schedules.items()
+    }
 
 
 def check_key(where: str, field: str, key: object, valid: tuple[str, ...]) -> None:

@@ -8,8 +8,8 @@ import transformers
 from torch import nn
 
 from gamma_nlp.check.audit import audit
+from gamma_nlp.decay.assign import assign
 from gamma_nlp.decay.dose import decay_dose
-from gamma_nlp.decay.groups import assign
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable, gain_table

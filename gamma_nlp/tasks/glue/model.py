@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gamma_nlp.decay.groups import decays_for
+from gamma_nlp.decay.assign import decays_for
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.gains.placement import categorize

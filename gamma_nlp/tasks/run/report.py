@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
-from gamma_nlp.decay.dose import optimizer_doses
-from gamma_nlp.decay.groups import assign, spared_in
+from gamma_nlp.decay.assign import assign, spared_in
+from gamma_nlp.decay.optimizer_doses import optimizer_doses
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category

@@ -7,7 +7,10 @@ from .files import Edits
 
 DOSE = Edits(
     "decay/dose.py",
-    ("tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
+    (
+        "tests/decay/test_dose.py",
+        "tests/decay/test_dose_known.py",
+    ),
     (
         M("coupled decay is SGD's by default", "adaptive: bool = True", "adaptive: bool = False"),
         M(
@@ -24,10 +27,7 @@ DOSE = Edits(
         M("steps beyond the gain pass", "if most > 1:", "if most > 3:"),
         M("offsets are lost", 'float(target == "one") - offset', 'float(target == "one")'),
         M("the start is the gain", "(gains - offset).to(dtype)", "gains.to(dtype)"),
-        M("one dtype for all of a group", "(p.dtype, p.device.type), []", "(None, None), []"),
-        M("cycles of momentum are lost", "if momenta is not None and momentum.any:", "if False:"),
-        M("nothing is deferred", 'decay.rounding == "defer"', 'decay.rounding == "x"'),
-        M("unknown laws have a dose", "    if why:\n", "    if False:\n"),
+        M("nothing is deferred", "deferred_share(values, decay, lrs, native=native)", "0.0"),
         M("momentum 1 is allowed", "if not 0 <= momentum < 1:", "if not 0 <= momentum <= 1:"),
         M(
             "nan passes",
@@ -37,12 +37,32 @@ DOSE = Edits(
     ),
 )
 
+OPTIMIZER_DOSES = Edits(
+    "decay/optimizer_doses.py",
+    (
+        "tests/decay/test_optimizer_doses.py",
+        "tests/decay/test_dose_known.py",
+    ),
+    (
+        M("one dtype for all of a group", "(p.dtype, p.device.type), []", "(None, None), []"),
+        M("cycles of momentum are lost", "if momenta is not None and momentum.any:", "if False:"),
+        M("unknown laws have a dose", "    if why:\n", "    if False:\n"),
+    ),
+)
+
 LAWS = Edits(
     "decay/laws.py",
-    ("tests/decay/test_dose.py", "tests/decay/test_dose_grid.py"),
+    (
+        "tests/decay/test_dose.py",
+        "tests/decay/test_dose_grid.py",
+    ),
     (
         M("no value is displaced", "(1 + deferred.MOVED) * values", "values"),
-        M("every value counts once", "(one.counts * after[own])", "(after[own])"),
+        M(
+            "every value counts once",
+            "left = [float((one.counts * own).sum())",
+            "left = [float(own.sum())",
+        ),
         M("the hook decays as the optimizer", '"after" if law.hooked else "before"', '"before"'),
         M("deferral is not seen", "    if law.share:\n", "    if False:\n"),
     ),
@@ -64,7 +84,10 @@ ROUNDED = Edits(
 
 MOMENTUM = Edits(
     "decay/momentum.py",
-    ("tests/decay/test_momentum.py", "tests/decay/test_dose_known.py"),
+    (
+        "tests/decay/test_momentum.py",
+        "tests/decay/test_dose_known.py",
+    ),
     (
         M("dampening from the first step on", "rest * pull if number else pull", "rest * pull"),
         M(
@@ -84,10 +107,21 @@ ROUNDING = Edits(
     "decay/rounding.py",
     ("tests/decay/test_rounding.py",),
     (
-        M("all is deferred", "if part > decay.tolerated:", "if True:"),
-        M("coupled decay is deferred", 'if mode == "coupled" or decay', "if decay"),
-        M("keep is not heard", 'decay.rounding == "keep" or ', ""),
+        M("all is deferred", "if part > decay.tolerated else 0.0", "if True else 0.0"),
+        M(
+            "coupled decay is deferred",
+            'decoupled = decay.mode_in(native) == "decoupled"',
+            "decoupled = True",
+        ),
+        M("keep is not heard", ' and decay.rounding == "defer"', ""),
         M("every process looks", "if own_values else spread(dtype)", "if True else spread(dtype)"),
+    ),
+)
+
+PLANNED = Edits(
+    "decay/laws.py",
+    ("tests/decay/test_rounding.py",),
+    (
         M(
             "schedules are not read",
             "decay.coefficient * factors)",
@@ -98,7 +132,10 @@ ROUNDING = Edits(
 
 KNOWN = Edits(
     "decay/known_optimizers.py",
-    ("tests/decay/test_optimizer.py", "tests/decay/test_dose.py"),
+    (
+        "tests/decay/test_optimizer.py",
+        "tests/decay/test_optimizer_doses.py",
+    ),
     (
         M(
             "a flag has the other default",
@@ -116,7 +153,7 @@ KNOWN = Edits(
         M(
             "a subclass is known",
             "if name not in NATIVE:",
-            'if "test_dose" not in name and name not in NATIVE:',
+            'if "test_optimizer_doses" not in name and name not in NATIVE:',
         ),
         M("lambd is ignored", 'if group.get("lambd"):', "if False:"),
         M(
@@ -139,45 +176,21 @@ KNOWN = Edits(
     ),
 )
 
-GROUPS = Edits(
-    "decay/groups.py",
-    ("tests/decay/test_groups.py", "tests/decay/test_effect.py"),
+ASSIGN = Edits(
+    "decay/assign.py",
     (
+        "tests/decay/test_assign.py",
+        "tests/decay/test_groups.py",
+        "tests/decay/test_effect.py",
+    ),
+    (
+        M("ones are zeros", 'float(target == "one")', "0.0"),
         M(
             "multipliers end at 1",
             "weight_decay * policy.multiplier(name, what, spared)",
             "weight_decay * min(1.0, policy.multiplier(name, what, spared))",
         ),
         M("offsets are lost", "(what.offset if isinstance(what, Gain) else 0.0)", "0.0"),
-        M(
-            "offset gains decay by themselves",
-            'if part != "center" or decay.center:',
-            'if part != "center":',
-        ),
-        M("the mode does not matter", '"center" if mode == native else "all"', '"center"'),
-        M("ones are zeros", 'float(target == "one")', "0.0"),
-        M(
-            "small tensors lie among large ones",
-            "key=lambda name: named[name].numel() < SMALL",
-            "key=lambda name: 0",
-        ),
-        M("ramps have no end", "if ramp and not length:", "if False:"),
-        M(
-            "constant decay passes momentum",
-            'if schedule.kind == "constant" and mode == "coupled":',
-            "if False:",
-        ),
-        M("undecayed parameters have keys of the hook", "if decay.coefficient == 0:", "if False:"),
-        M(
-            "frozen parameters are grouped",
-            "in model.named_parameters() if p.requires_grad}\n    if not named",
-            "in model.named_parameters()}\n    if not named",
-        ),
-        M(
-            "names keep their wrappers",
-            'group["param_names"].append(plain[name])',
-            'group["param_names"].append(name)',
-        ),
         M(
             "a table fits the bare model alone",
             "name if name in in_table else by_plain_name.get(own[name])",
@@ -196,12 +209,6 @@ GROUPS = Edits(
             "assign(table, policy, weight_decay, spared=spared)",
         ),
         M(
-            "one group for each parameter",
-            "groups.setdefault(tuple(keys.items()),",
-            "groups.setdefault((name,),",
-        ),
-        M("coupled mode passes", 'if d.mode == "coupled"]', "if False]"),
-        M(
             "patterns need not match",
             "if not any(fnmatchcase(name, pattern) for name in parameters):",
             "if False:",
@@ -209,9 +216,71 @@ GROUPS = Edits(
     ),
 )
 
+GROUPS = Edits(
+    "decay/groups.py",
+    (
+        "tests/decay/test_groups.py",
+        "tests/decay/test_effect.py",
+    ),
+    (
+        M(
+            "small tensors lie among large ones",
+            "key=lambda name: named[name].numel() < SMALL",
+            "key=lambda name: 0",
+        ),
+        M(
+            "frozen parameters are grouped",
+            "in model.named_parameters() if p.requires_grad}\n    if not named",
+            "in model.named_parameters()}\n    if not named",
+        ),
+        M(
+            "names keep their wrappers",
+            'group["param_names"].append(plain[name])',
+            'group["param_names"].append(name)',
+        ),
+        M(
+            "one group for each parameter",
+            "groups.setdefault(tuple(keys.items()),",
+            "groups.setdefault((name,),",
+        ),
+        M("coupled mode passes", 'if d.mode == "coupled"]', "if False]"),
+    ),
+)
+
+GROUP_KEYS = Edits(
+    "decay/group_keys.py",
+    (
+        "tests/decay/test_groups.py",
+        "tests/decay/test_attached.py",
+    ),
+    (
+        M(
+            "offset gains decay by themselves",
+            'if part != "center" or decay.center:',
+            'if part != "center":',
+        ),
+        M("the mode does not matter", '"center" if mode == native else "all"', '"center"'),
+        M("ramps have no end", "if ramp and not length:", "if False:"),
+        M(
+            "constant decay passes momentum",
+            'if schedule.kind == "constant" and mode == "coupled":',
+            "if False:",
+        ),
+        M("undecayed parameters have keys of the hook", "if decay.coefficient == 0:", "if False:"),
+        M(
+            "any decay goes on",
+            'if "gamma_share" in group or not all(',
+            'if "gamma_share" in group or False and all(',
+        ),
+    ),
+)
+
 POLICY = Edits(
     "decay/policy.py",
-    ("tests/decay/test_policy.py", "tests/decay/test_groups.py"),
+    (
+        "tests/decay/test_policy.py",
+        "tests/decay/test_groups.py",
+    ),
     (
         M(
             "the last match wins",
@@ -245,11 +314,6 @@ POLICY = Edits(
             "if False:",
         ),
         M(
-            "targets of words win over patterns",
-            "chain(patterns, (word for word in words if word in entries))",
-            "chain((word for word in words if word in entries), patterns)",
-        ),
-        M(
             "shifts never go back to their start",
             'what is Role.SHIFT and self.target == "start"',
             "False",
@@ -271,12 +335,20 @@ POLICY_KEYS = Edits(
             "if key in _WORDS and key not in TARGET_KEYS:",
             "if False:",
         ),
+        M(
+            "targets of words win over patterns",
+            "chain(patterns, (word for word in words if word in entries))",
+            "chain((word for word in words if word in entries), patterns)",
+        ),
     ),
 )
 
 PRESETS = Edits(
     "decay/policies/presets.py",
-    ("tests/decay/test_policy.py", "tests/decay/test_presets.py"),
+    (
+        "tests/decay/test_policy.py",
+        "tests/decay/test_presets.py",
+    ),
     (
         M(
             "iwd is guidelines",
@@ -332,11 +404,6 @@ HOOK = Edits(
             "1 - found_inf",
         ),
         M(
-            "toward weight 0",
-            "torch._foreach_sub(weights, centers)) if centers else weights",
-            "torch._foreach_sub(weights, 0.0)) if centers else weights",
-        ),
-        M(
             "the center moves by a",
             "factor = product([a / (1 - a), keep], weights[0].device)",
             "factor = product([a, keep], weights[0].device)",
@@ -348,7 +415,6 @@ HOOK = Edits(
         ),
         M("twice with a closure", "first=next(calls) == 1", "first=True"),
         M("coupled decay once", "if not (first or coupled):", "if not first:"),
-        M("a step inside a step decays", "return found > 1", "return False"),
         M(
             "gradients keep the decay",
             "            p.grad = gradient\n        self.withheld",
@@ -367,31 +433,44 @@ HOOK = Edits(
             "start = None",
         ),
         M("the start moves along", "p.detach().clone()", "p.detach()"),
-        M("large steps pass", "if coefficient * lr >= 1:", "if False:"),
+        M(
+            "large steps pass",
+            'if group["gamma_mode"] == "decoupled" and coefficient * lr >= 1:',
+            "if False:",
+        ),
         M("large steps are halfway", "            _check_size(group)\n", "            pass\n"),
-        M("16 bits round the factor", 'if weights[0].device.type != "cpu":', "if True:"),
-        M(
-            "ramps count skipped steps",
-            "if kind in RAMPS and (keep is None or bool(keep)):",
-            "if kind in RAMPS:",
-        ),
-        M(
-            "peaks are not the scheduler's",
-            'group.get("max_lr", group["gamma_peak"])',
-            'group["gamma_peak"]',
-        ),
         M(
             "deferred groups sleep at 0",
             'now = part == "deferred" or isinstance',
             "now = isinstance",
         ),
+        M("float16 overflows", "(scaled and gradient.dtype == torch.float16)", "False"),
+        M("no hook", "        optimizer.register_step_pre_hook(hook.before)\n", ""),
+    ),
+)
+
+FOREACH = Edits(
+    "decay/foreach.py",
+    ("tests/decay/test_step_hook.py",),
+    (
+        M(
+            "toward weight 0",
+            "torch._foreach_sub(weights, centers)) if centers else weights",
+            "torch._foreach_sub(weights, 0.0)) if centers else weights",
+        ),
+        M("16 bits round the factor", 'if weights[0].device.type != "cpu":', "if True:"),
         M(
             "rates of one element fail",
             ".to(device, non_blocking=True).reshape(())",
             ".to(device, non_blocking=True)",
         ),
-        M("float16 overflows", "(scaled and gradient.dtype == torch.float16)", "False"),
     ),
+)
+
+NESTED = Edits(
+    "decay/nested_steps.py",
+    ("tests/decay/test_step_hook.py",),
+    (M("a step inside a step decays", "return found > 1", "return False"),),
 )
 
 DEFERRED = Edits(
@@ -421,12 +500,26 @@ SCHEDULES = Edits(
             "done = min(step / steps, 1.0)",
         ),
         M("ramps end at 0", "return end + (1 - end) * left\n\n\ndef", "return left\n\n\ndef"),
+        M(
+            "ramps count skipped steps",
+            "if kind in RAMPS and (keep is None or bool(keep)):",
+            "if kind in RAMPS:",
+        ),
+        M(
+            "peaks are not the scheduler's",
+            'group.get("max_lr", group["gamma_peak"])',
+            'group["gamma_peak"]',
+        ),
     ),
 )
 
 OPTIMIZER = Edits(
     "decay/optimizer.py",
-    ("tests/decay/test_optimizer.py", "tests/decay/test_attached.py"),
+    (
+        "tests/decay/test_optimizer.py",
+        "tests/decay/test_attached.py",
+        "tests/decay/test_added_later.py",
+    ),
     (
         M(
             "scale_parameter is off by default",
@@ -452,16 +545,29 @@ OPTIMIZER = Edits(
     ),
 )
 
+DECIDED = Edits(
+    "decay/decided.py",
+    ("tests/decay/test_decided.py",),
+    (
+        M("every rate passes", "if not number or not 0 <= rate < math.inf:", "if not number:"),
+        M("an earlier part does not count", "    if not earlier:\n", "    if True:\n"),
+        M(
+            "any earlier part counts",
+            "if as_told(present[plain[name]], native) == as_told(before, native):",
+            "if True:",
+        ),
+    ),
+)
+
 ATTACHED = Edits(
     "decay/attached.py",
     (
         "tests/decay/test_attached.py",
         "tests/decay/test_optimizer.py",
         "tests/decay/test_untrained.py",
+        "tests/decay/test_added_later.py",
     ),
     (
-        M("no hook", "        StepHook().add_to(optimizer)\n", "        pass\n"),
-        M("every rate passes", "if not number or not 0 <= rate < math.inf:", "if not number:"),
         M(
             "copies lose their hooks",
             "    optimizer.__setstate__(state)\n    _add_hooks(optimizer, labels, decided)\n",
@@ -478,6 +584,13 @@ ATTACHED = Edits(
             "    if model is not None:\n        watch",
             "    if False:\n        watch",
         ),
+    ),
+)
+
+ADDED_LATER = Edits(
+    "decay/added_later.py",
+    ("tests/decay/test_added_later.py",),
+    (
         M("unknown parameters do not decay", "if asked[name] not in known]:", "if False]:"),
         M("said decay is not heard", 'if "weight_decay" not in param_group:', "if True:"),
         M(
@@ -487,21 +600,18 @@ ATTACHED = Edits(
         ),
         M(
             "added parameters have no hook",
-            "        _hook_if_needed(optimizer)\n\n    def _named",
+            "        hook_if_needed(optimizer)\n\n    def _named",
             "\n    def _named",
-        ),
-        M("an earlier part does not count", "    if not earlier:\n", "    if True:\n"),
-        M(
-            "any earlier part counts",
-            "same = before is not None and as_told(group, native) == as_told(before, native)",
-            "same = True",
         ),
     ),
 )
 
 LOADING = Edits(
     "decay/loading.py",
-    ("tests/decay/test_attached.py", "tests/decay/test_optimizer.py"),
+    (
+        "tests/decay/test_attached.py",
+        "tests/decay/test_optimizer.py",
+    ),
     (
         M("saved decay wins", "            group.update(present)\n", ""),
         M(
@@ -510,7 +620,11 @@ LOADING = Edits(
             "",
         ),
         M("what was deferred is not", "group.update(still_deferred(", "dict(still_deferred("),
-        M("keep is not heard", 'if "keep" not in kept:', "if True:"),
+        M(
+            "keep is not heard",
+            'if all(known[name].rounding == "defer" for name in names if name in known):',
+            "if True:",
+        ),
         M("changes are not told", "if before != now:", "if False:"),
         M(
             "old states had no decay",
@@ -522,54 +636,84 @@ LOADING = Edits(
 
 STATES = Edits(
     "decay/saved_state.py",
-    ("tests/decay/test_saved_state.py", "tests/decay/test_attached.py"),
+    (
+        "tests/decay/test_saved_state.py",
+        "tests/decay/test_attached.py",
+    ),
     (
         M(
             "saved groups bring their decay",
-            'own = {"params", "param_names", *DECAY_KEYS, *PROGRESS_KEYS}',
-            'own = {"params", "param_names", *PROGRESS_KEYS}',
+            '{*group, "initial_lr"} - OWN_KEYS',
+            '{*group, "initial_lr"} - {"params", "param_names"}',
         ),
-        M("schedulers keep rates of old groups", '"base_lrs", "_last_lr"', '"_last_lr"'),
-        M("parts of schedulers are left", 'if key == "_schedulers":', "if False:"),
         M("names twice pass", "if name in origin:\n", "if False:\n"),
         M(
-            "different rates are merged",
-            "if not all(_same(first, other) for other in others):",
-            "if False:",
-        ),
-        M(
             "states in place",
-            "new[key] = deepcopy(_agreed(values, key, names))",
-            "group[key] = new[key] = _agreed(values, key, names)",
+            'new[key] = deepcopy(agreed(values, key, group["param_names"]))',
+            'group[key] = new[key] = agreed(values, key, group["param_names"])',
         ),
         M("missing parameters pass", "if name not in origin]:\n", "if False]:\n"),
-        M("loose states are dropped", "        if key not in old_ids:\n", "        if False:\n"),
-        M("progress is lost", "        new |= _progress(", "        _progress("),
+        M(
+            "loose states are dropped",
+            'state = {number.get(key, key): value for key, value in saved["state"].items()}',
+            'state = {number[key]: saved["state"][key] for key in number if key in saved["state"]}',
+        ),
+        M("progress is lost", "return new | progress(list(sources.values()))", "return new"),
+        M("a state is kept by place", "{number.get(key, key): value", "{key: value"),
+    ),
+)
+
+JOINED = Edits(
+    "decay/joined.py",
+    (
+        "tests/decay/test_saved_state.py",
+        "tests/decay/test_attached.py",
+    ),
+    (
+        M(
+            "different rates are merged",
+            "if not all(same(first, other) for other in others):",
+            "if False:",
+        ),
         M(
             "what is due is dropped",
             "            found[key] = deepcopy(values[0])\n",
             "            pass\n",
         ),
+    ),
+)
+
+LAYOUT = Edits(
+    "decay/stock_layout.py",
+    ("tests/decay/test_stock_layout.py",),
+    (
         M("the layout stays", 'result["param_groups"] = result.pop(OURS)', "result.pop(OURS)"),
         M("other parameters fit a layout", "if sorted(order) != sorted(origin):", "if False:"),
         M("our decay in their layout", '"weight_decay": decay, "params"', '"params"'),
         M(
             "our keys in their layout",
-            "*DECAY_KEYS, *PROGRESS_KEYS}\n        group = {",
-            "}\n        group = {",
+            "if key not in OWN_KEYS",
+            "if key not in ('params', 'param_names')",
         ),
-        M("a state is kept by place", "{number.get(key, key): value", "{key: value"),
-        M(
-            "any decay goes on",
-            'if "gamma_share" in group or not all(',
-            'if "gamma_share" in group or False and all(',
-        ),
+    ),
+)
+
+SCHEDULERS = Edits(
+    "decay/scheduler_state.py",
+    ("tests/decay/test_scheduler_state.py",),
+    (
+        M("schedulers keep rates of old groups", '"base_lrs", "_last_lr"', '"_last_lr"'),
+        M("parts of schedulers are left", 'if key == "_schedulers":', "if False:"),
     ),
 )
 
 PLAN = Edits(
     "decay/plan.py",
-    ("tests/decay/test_plan.py", "tests/decay/test_dose.py", "tests/decay/test_dose_known.py"),
+    (
+        "tests/decay/test_plan.py",
+        "tests/decay/test_optimizer_doses.py",
+        "tests/decay/test_dose_known.py",
+    ),
     (
         M("samples at the start", "factor(start + length // 2)", "factor(start)"),
         M(
@@ -593,7 +737,10 @@ PLAN = Edits(
 
 PRECISION = Edits(
     "decay/precision.py",
-    ("tests/decay/test_dose.py", "tests/decay/test_precision.py"),
+    (
+        "tests/decay/test_dose.py",
+        "tests/decay/test_precision.py",
+    ),
     (
         M("half a dose is lost", "dose < 0.5 * exact", "dose <= 0.5 * exact"),
         M("shifts stay", "if role is Role.SHIFT}", "if False}"),
@@ -709,7 +856,8 @@ WRAPPERS = Edits(
 )
 
 DECAY = (
-    DOSE, LAWS, ROUNDED, MOMENTUM, ROUNDING, KNOWN, GROUPS, POLICY, POLICY_KEYS, PRESETS,
-    PEER_RULES, HOOK, DEFERRED, SCHEDULES, OPTIMIZER, ATTACHED, LOADING, STATES, PLAN, PRECISION,
-    EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
+    DOSE, OPTIMIZER_DOSES, LAWS, ROUNDED, MOMENTUM, ROUNDING, PLANNED, KNOWN, ASSIGN, GROUPS,
+    GROUP_KEYS, POLICY, POLICY_KEYS, PRESETS, PEER_RULES, HOOK, FOREACH, NESTED, DEFERRED,
+    SCHEDULES, OPTIMIZER, DECIDED, ATTACHED, ADDED_LATER, LOADING, STATES, JOINED, LAYOUT,
+    SCHEDULERS, PLAN, PRECISION, EFFECT, UNTRAINED, ANNOUNCE, WRAPPERS,
 )  # fmt: skip
