@@ -61,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise GammaError(f"--weight-decay must be a number >= 0, not {arguments.weight_decay}")
     chosen = policy.DecayPolicy.load(arguments.policy)
     rates = learning_rates(arguments)
+    if arguments.method == "auto":
+        arguments.method = chosen.table_method
     model, table = load_table(arguments)
     try:
         settings = assign.decays_for(
@@ -68,7 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except GammaError as error:  # name the option as it is typed
         raise GammaError(str(error).replace("weight_decay", "--weight-decay")) from error
-    for sentence in effect.without_effect(chosen, table, assign.trained_in(table, model)):
+    spared = assign.spared_in(chosen, table, model)
+    for sentence in effect.without_effect(chosen, table, assign.trained_in(table, model), spared):
         note(sentence)
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}
     doses, actions = None, None

@@ -125,8 +125,10 @@ def _check_weight_decay(weight_decay: float) -> None:
         raise GammaError(f"weight_decay must be finite and >= 0, got {weight_decay!r}")
 
 
-def table_for(model: nn.Module, inputs: Any, table: GainTable | None) -> GainTable:
-    """Return ``table``, or the table of ``model`` if there is none.
+def table_for(
+    model: nn.Module, inputs: Any, table: GainTable | None, policy: DecayPolicy | None = None
+) -> GainTable:
+    """Return ``table``, or the table of ``model`` that ``policy`` needs if there is none.
 
     Raises:
         GammaError: ``table`` is something else; whatever :func:`categorize` refuses.
@@ -135,7 +137,9 @@ def table_for(model: nn.Module, inputs: Any, table: GainTable | None) -> GainTab
         raise GammaError(
             f"table must be the GainTable that categorize returns, not a {type(table).__name__}"
         )
-    return categorize(model, inputs) if table is None else table
+    if table is not None:
+        return table
+    return categorize(model, inputs, method=policy.table_method if policy else "auto")
 
 
 def decays_for(

@@ -83,7 +83,8 @@ def param_groups(
         [0.05, 0.0, 0.1, 0.025]
         >>> optimizer = torch.optim.AdamW(groups, lr=1e-3)
     """
-    table = table_for(model, inputs, table)
+    policy = DecayPolicy.load(policy)
+    table = table_for(model, inputs, table, policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
     named = trainable(model)
     decayed = {name: decays[name] for name in named if decays[name].coefficient > 0}
@@ -94,7 +95,6 @@ def param_groups(
         [n for n, d in decayed.items() if d.center],
         "decay toward anything but parameter 0, as for a gain that is 1 + weight",
     )
-    policy = DecayPolicy.load(policy)
     spared = spared_in(policy, table, model)
     say_without_effect(policy, table, trained_in(table, model), spared)
     return merged_groups(named, decays, native="decoupled")

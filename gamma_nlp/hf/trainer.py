@@ -119,13 +119,13 @@ class GammaTrainerMixin(AccumulationMixin):
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model: nn.Module = super().call_model_init(trial)
-        self.gain_table = categorize(model, self._inputs)
+        self.gain_table = categorize(model, self._inputs, method=self.policy.table_method)
         return model
 
     def _table(self) -> GainTable:
         """Return the current model's table, made again if layers were added, cast or replaced."""
         if self.gain_table is None or not _fits(self.gain_table, self.model):
-            self.gain_table = categorize(self.model, self._inputs)
+            self.gain_table = categorize(self.model, self._inputs, method=self.policy.table_method)
         return self.gain_table
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:

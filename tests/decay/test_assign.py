@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
 
 from gamma_nlp.decay.assign import Decay, assign
 from gamma_nlp.decay.groups import param_groups
+from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import PRESETS, DecayPolicy
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category
+from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
 from tests.support.optim_models import Toy, gain, toy_table
 
@@ -69,3 +73,26 @@ def test_multipliers_above_one_enlarge_the_decay() -> None:
     settings = assign(toy_table(), policy, 0.1)
     assert settings["w"].coefficient == pytest.approx(0.3)
     assert settings["inner"].coefficient == pytest.approx(0.4)
+
+
+def test_a_schedule_for_normalized_weights_has_the_model_traced() -> None:
+    config = BertConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        vocab_size=11,
+    )  # fmt: skip
+    model = BertForSequenceClassification(config)
+    policy = DecayPolicy(schedules={"normalized": "lr_squared"})  # type: ignore[dict-item]
+    optimizer = make_optimizer(torch.optim.AdamW, model, weight_decay=0.1, lr=1e-3, policy=policy)
+    scheduled = {
+        name
+        for group in optimizer.param_groups
+        for name in group["param_names"]
+        if group.get("gamma_schedule")
+    }
+    weights = {n for n, p in model.named_parameters() if p.ndim == 2 and "embeddings" not in n}
+    assert scheduled == weights - {"bert.pooler.dense.weight", "classifier.weight"}
+    by_name = categorize(model, method="table")
+    with pytest.raises(GammaError, match="method='graph'"):
+        make_optimizer(
+            torch.optim.AdamW, model, weight_decay=0.1, lr=1e-3, policy=policy, table=by_name
+        )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gamma_nlp.decay.assign import decays_for
+from gamma_nlp.decay.assign import decays_for, table_for
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.gains.placement import categorize
 from gamma_nlp.tasks.glue.labels import class_order, reorder_classes
 from gamma_nlp.tasks.glue.pretrained import (
     check_architecture,
@@ -78,7 +77,7 @@ def check_decays(source: str, task: GlueTask, policy: DecayPolicy) -> None:
             model = transformers.AutoModelForSequenceClassification.from_config(config)
     except Exception:  # loading it will say what is wrong
         return
-    decays_for(model, weight_decay=0.0, policy=policy, table=categorize(model))
+    decays_for(model, weight_decay=0.0, policy=policy, table=table_for(model, None, None, policy))
 
 
 def build_classifier(settings: Mapping[str, Any], task: GlueTask, tokenizer: Any) -> Any:
