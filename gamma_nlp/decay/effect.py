@@ -192,7 +192,7 @@ def _equals_none(
     """Return whether each parameter decays as under ``none``; no gain of it does."""
     rows: Rows = {gain.name: gain for gain in table} | dict(table.roles)
     none, normalized = PRESETS["none"], table.normalized or ()
-    if (policy.mode, policy.rounding) != (none.mode, none.rounding):
+    if policy.mode != none.mode:
         return False
     for name, what in rows.items():
         if name not in trained:

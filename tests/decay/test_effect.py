@@ -201,7 +201,7 @@ def test_a_schedule_for_all_that_every_key_overrides_is_named() -> None:
         ({"schedules": {"weight": "lr_squared"}}, False),
         ({"schedule": "linear"}, False),
         ({"mode": "decoupled"}, False),
-        ({"rounding": "keep"}, False),
+        ({"rounding": "keep"}, True),
         ({"embedding": 0.0}, False),
         ({"kinds": {"qk_norm": 3.0}}, True),
     ],

@@ -770,8 +770,8 @@ EFFECT = Edits(
         ),
         M(
             "modes are equal",
-            "if (policy.mode, policy.rounding) != (none.mode, none.rounding):",
-            "if policy.rounding != none.rounding:",
+            "if policy.mode != none.mode:",
+            "if False:",
         ),
         M(
             "schedules are equal",
