@@ -142,3 +142,8 @@ def test_published_translation_settings_reach_their_dose_in_float32(values: floa
 def test_nan_is_no_coefficient() -> None:
     with pytest.raises(GammaError, match="coefficient must be finite"):
         decay_dose(float("nan"), 1.0)
+
+
+def test_momentum_divides_a_sum_of_rates() -> None:
+    told = decay_dose(0.01, 30.0, mode="coupled", adaptive=False, momentum=0.9)
+    assert told == pytest.approx(-math.expm1(-0.01 * 30 / 0.1))
