@@ -28,13 +28,15 @@ INTERPRET = (
     Mutation("contractions are any operation", _KNOWN, "if False:\n            return"),
     Mutation(
         "contractions with a parameter are linear",
-        "product = self.node(Op.WEIGHT, name, nodes)\n        else",
-        "product = self.node(Op.LINEAR, name, nodes)\n        else",
+        "product = self._weight(name, nodes, exprs)\n        else",
+        "self._weight(name, nodes, exprs)\n"
+        "            product = self.node(Op.LINEAR, name, nodes)\n        else",
     ),
     Mutation(
         "contractions with a parameter are of the signal with itself",
-        "product = self.node(Op.WEIGHT, name, nodes)\n        else",
-        "product = self.node(Op.CONTRACT, name, nodes)\n        else",
+        "product = self._weight(name, nodes, exprs)\n        else",
+        "self._weight(name, nodes, exprs)\n"
+        "            product = self.node(Op.CONTRACT, name, nodes)\n        else",
     ),
     Mutation(
         "contractions of the signal with itself are linear",
