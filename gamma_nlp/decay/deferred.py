@@ -25,8 +25,8 @@ UNITS = {torch.bfloat16: 2, torch.float16: 8, torch.float32: 64}
 """How many units in the last place of 1 are applied at once, in the mean."""
 
 MOVED = 1 / 8
-"""How far a gain is taken to move from its first value, as a share of it: decay toward ``start``, or
-toward 1 from near 1, pulls by a share of that distance only, so it is gathered for longer."""
+"""How far a gain is taken to move from its first value, as a share of it: decay toward ``start``,
+or toward 1 from near 1, pulls by a share of that distance only, so it is gathered for longer."""
 
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -81,6 +81,7 @@ def _due_there(group: dict[str, Any], coefficient: float | Tensor, keep: Tensor 
     calls += counts
     due -= torch.log1p(-there(group["lr"]) * there(coefficient)) * counts
     apply = (due >= threshold(group["gamma_share"], taken)) | (calls == group["gamma_last"])
+    apply &= counts > 0  # else a run that skips its first or last step would count it as applied
     share = torch.where(apply, -torch.expm1(-due), 0.0).float()
     taken += apply
     due.masked_fill_(apply, 0.0)

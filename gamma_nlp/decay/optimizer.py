@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from gamma_nlp.decay.attached import Decided, attach, check_rate, needs_hook, planned_groups
+from gamma_nlp.decay.attached import (
+    Decided,
+    attach,
+    check_rate,
+    needs_hook,
+    planned_groups,
+    read_rates,
+)
 from gamma_nlp.decay.effect import say_without_effect
 from gamma_nlp.decay.groups import (
     PolicyLike,
@@ -42,7 +49,7 @@ def make_optimizer(
     inputs: Any = None,
     table: GainTable | None = None,
     native_decay: str | None = None,
-    rates: Sequence[float] | None = None,
+    rates: Iterable[float] | None = None,
     **kwargs: Any,
 ) -> Optimizer:
     """Make an optimizer that decays each parameter of ``model`` as ``policy`` says.
@@ -140,7 +147,7 @@ def decay_groups(
     inputs: Any = None,
     table: GainTable | None = None,
     lr: float | torch.Tensor | None = None,
-    rates: Sequence[float] | None = None,
+    rates: Iterable[float] | None = None,
     earlier: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[list[dict[str, Any]], Decided]:
     """Return groups for an optimizer with ``native`` decay, and what they were made from.
@@ -149,6 +156,7 @@ def decay_groups(
     """
     if lr is not None and not isinstance(lr, torch.Tensor):
         check_rate(lr)
+    rates = read_rates(rates)
     table = table_for(model, inputs, table)
     policy = DecayPolicy.load(policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)

@@ -6,8 +6,10 @@ import copy
 import dataclasses
 import io
 import logging
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -321,3 +323,39 @@ def test_copies_ask_for_the_decay_of_whatever_is_added() -> None:
     model, duplicate = copy.deepcopy((Toy(), optimizer))
     with pytest.raises(GammaError, match="the decay policy does not know 'inner'"):
         duplicate.add_param_group({"params": [("inner", model.inner)]})
+
+
+@pytest.mark.parametrize(
+    "rates", [torch.linspace(1e-3, 0.0, 5), np.linspace(1e-3, 0.0, 5), (1e-3 for _ in range(5))]
+)
+def test_planned_rates_are_any_numbers_in_order(rates: Any) -> None:
+    policy = DecayPolicy(schedule="cosine")  # type: ignore[arg-type]
+    optimizer = make_optimizer(
+        torch.optim.AdamW,
+        Toy(),
+        weight_decay=0.1,
+        lr=1e-3,
+        policy=policy,
+        table=toy_table(),
+        rates=rates,
+    )
+    assert {g["gamma_steps"] for g in optimizer.param_groups if "gamma_steps" in g} == {5}
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        (1e-3, "rates must be the learning rates of the run, one for every step, got 0.001"),
+        ([], r"one for every step, got \[\]"),
+        ("1e-3", "one for every step, got '1e-3'"),
+        (torch.ones(2, 2), "one for every step, got tensor"),
+        ([1e-3, math.nan], r"rates\[1\] must be a finite number >= 0, got nan"),
+        ([[1e-3, 1e-4]], r"rates\[0\] must be a finite number >= 0, got \[0.001"),
+        ([1e-3, None], r"rates\[1\] must be a finite number >= 0, got None"),
+    ],
+)
+def test_planned_rates_that_are_none_are_named(rates: Any, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
+        make_optimizer(
+            torch.optim.AdamW, Toy(), weight_decay=0.1, lr=1e-3, table=toy_table(), rates=rates
+        )
