@@ -233,7 +233,7 @@ def test_added_parameters_come_in_where_the_run_is() -> None:
 def test_a_learning_rate_that_is_none_is_named(lr: Any) -> None:
     with pytest.raises(GammaError, match=r"lr must be a finite number >= 0, got"):
         build(Toy(), rates=None, lr=lr)
-    with pytest.raises(GammaError, match=r"lr must be a finite number >= 0, got"):
+    with pytest.raises(GammaError, match=r"rates\[1\] must be a finite number >= 0, got"):
         build(Toy(), rates=[0.1, lr])
 
 
