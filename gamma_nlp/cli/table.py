@@ -62,13 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = policy.DecayPolicy.load(arguments.policy)
     rates = learning_rates(arguments)
     model, table = load_table(arguments)
+    table = groups.table_for(model, None, table, chosen)
     try:
         settings = groups.decays_for(
             model, weight_decay=arguments.weight_decay, policy=chosen, table=table
         )
     except GammaError as error:  # name the option as it is typed
         raise GammaError(str(error).replace("weight_decay", "--weight-decay")) from error
-    for sentence in effect.without_effect(chosen, table, groups.trained_in(table, model)):
+    trained, spared = groups.trained_in(table, model), groups.spared_in(chosen, table, model)
+    for sentence in effect.without_effect(chosen, table, trained, spared):
         note(sentence)
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}
     doses, actions = None, None

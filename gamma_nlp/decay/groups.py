@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -112,7 +112,7 @@ def param_groups(
         [0.05, 0.0, 0.1, 0.025]
         >>> optimizer = torch.optim.AdamW(groups, lr=1e-3)
     """
-    table = table_for(model, inputs, table)
+    table = table_for(model, inputs, table, policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
     named = trainable(model)
     decayed = {name: decays[name] for name in named if decays[name].coefficient > 0}
@@ -199,8 +199,13 @@ def _center(policy: DecayPolicy, name: str, what: Gain | Role) -> float | Litera
     return float(target == "one") - (what.offset if isinstance(what, Gain) else 0.0)
 
 
-def table_for(model: nn.Module, inputs: Any, table: GainTable | None) -> GainTable:
-    """Return ``table``, or the table of ``model`` if there is none.
+def table_for(
+    model: nn.Module, inputs: Any, table: GainTable | None, policy: PolicyLike = "none"
+) -> GainTable:
+    """Return ``table``, or that of ``model``, with all that a policy asks for.
+
+    A name table does not say which weights a norm follows; where the policy asks for them, one
+    forward pass does.
 
     Raises:
         GammaError: ``table`` is something else; whatever :func:`categorize` refuses.
@@ -209,7 +214,19 @@ def table_for(model: nn.Module, inputs: Any, table: GainTable | None) -> GainTab
         raise GammaError(
             f"table must be the GainTable that categorize returns, not a {type(table).__name__}"
         )
-    return categorize(model, inputs) if table is None else table
+    policy = DecayPolicy.load(policy)
+    table = categorize(model, inputs) if table is None else table
+    if NORMALIZED not in policy.schedules or table.normalized is not None:
+        return table
+    try:
+        followed = categorize(model, inputs, method="graph").normalized or frozenset()
+    except GammaError as error:
+        raise GammaError(
+            f"policy {policy.name!r}: schedules[{NORMALIZED!r}] needs a forward pass, to see which "
+            f"weights a norm follows: {error}"
+        ) from error
+    names = _names_in(table, model)
+    return replace(table, normalized=frozenset(names[n] for n in followed if n in names))
 
 
 def decays_for(

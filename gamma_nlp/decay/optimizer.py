@@ -157,8 +157,8 @@ def decay_groups(
     if lr is not None and not isinstance(lr, torch.Tensor):
         check_rate(lr)
     rates = read_rates(rates)
-    table = table_for(model, inputs, table)
     policy = DecayPolicy.load(policy)
+    table = table_for(model, inputs, table, policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)
     spared = spared_in(policy, table, model)
     say_without_effect(policy, table, trained_in(table, model), spared)

@@ -17,13 +17,12 @@ from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
 from gamma_nlp.decay.attached import attach, check_rate, decided_for, needs_hook
-from gamma_nlp.decay.groups import PolicyLike, decays_for
+from gamma_nlp.decay.groups import PolicyLike, decays_for, table_for
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import check_hookable, decay_groups
 from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
-from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.hf import resume
 from gamma_nlp.hf.accumulation import AccumulationMixin
@@ -117,13 +116,13 @@ class GammaTrainerMixin(AccumulationMixin):
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model: nn.Module = super().call_model_init(trial)
-        self.gain_table = categorize(model, self._inputs)
+        self.gain_table = table_for(model, self._inputs, None, self.policy)
         return model
 
     def _table(self) -> GainTable:
         """Return the current model's table, made again if layers were added, cast or replaced."""
         if self.gain_table is None or not _fits(self.gain_table, self.model):
-            self.gain_table = categorize(self.model, self._inputs)
+            self.gain_table = table_for(self.model, self._inputs, None, self.policy)
         return self.gain_table
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import get_args
 
 import pytest
 import torch
 from torch import nn
 
-from gamma_nlp.decay.groups import Decay, assign, merged_groups, param_groups
+from gamma_nlp.decay.groups import Decay, assign, merged_groups, param_groups, table_for
 from gamma_nlp.decay.policy import PRESETS, DecayPolicy, Mode
 from gamma_nlp.decay.schedule import Schedule
 from gamma_nlp.errors import GammaError
@@ -231,3 +232,12 @@ def test_schedules_share_a_group_where_they_are_equal() -> None:
     constant = {"embed": Decay(coefficient=0.1, mode="coupled", schedule=Schedule(kind="constant"))}
     with pytest.raises(GammaError, match="embed: a constant schedule divides by the learning rate"):
         merged_groups({"embed": named["embed"]}, constant, native="decoupled")
+
+
+def test_weights_that_a_norm_follows_need_inputs_that_say_so() -> None:
+    policy = DecayPolicy(schedules={"normalized": "lr_squared"})  # type: ignore[dict-item]
+    with pytest.raises(GammaError, match=r"schedules\['normalized'\] needs a forward pass"):
+        table_for(Toy(), None, toy_table(), policy)
+    known = dataclasses.replace(toy_table(), normalized=frozenset({"inner"}))
+    assert table_for(Toy(), None, known, policy) is known
+    assert table_for(Toy(), None, toy := toy_table(), "all") is toy
