@@ -61,9 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise GammaError(f"--weight-decay must be a number >= 0, not {arguments.weight_decay}")
     chosen = policy.DecayPolicy.load(arguments.policy)
     rates = learning_rates(arguments)
-    if arguments.method == "auto":
-        arguments.method = chosen.table_method
     model, table = load_table(arguments)
+    table = assign.table_for(model, None, table, chosen)
     try:
         settings = assign.decays_for(
             model, weight_decay=arguments.weight_decay, policy=chosen, table=table

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
@@ -126,9 +126,12 @@ def _check_weight_decay(weight_decay: float) -> None:
 
 
 def table_for(
-    model: nn.Module, inputs: Any, table: GainTable | None, policy: DecayPolicy | None = None
+    model: nn.Module, inputs: Any, table: GainTable | None, policy: PolicyLike = "none"
 ) -> GainTable:
-    """Return ``table``, or the table of ``model`` that ``policy`` needs if there is none.
+    """Return ``table``, or that of ``model``, with all that a policy asks for.
+
+    A name table does not say which weights a norm follows; where the policy asks for them, one
+    forward pass does.
 
     Raises:
         GammaError: ``table`` is something else; whatever :func:`categorize` refuses.
@@ -137,9 +140,19 @@ def table_for(
         raise GammaError(
             f"table must be the GainTable that categorize returns, not a {type(table).__name__}"
         )
-    if table is not None:
+    policy = DecayPolicy.load(policy)
+    table = categorize(model, inputs) if table is None else table
+    if NORMALIZED not in policy.schedules or table.normalized is not None:
         return table
-    return categorize(model, inputs, method=policy.table_method if policy else "auto")
+    try:
+        followed = categorize(model, inputs, method="graph").normalized or frozenset()
+    except GammaError as error:
+        raise GammaError(
+            f"policy {policy.name!r}: schedules[{NORMALIZED!r}] needs a forward pass, to see which "
+            f"weights a norm follows: {error}"
+        ) from error
+    names = _names_in(table, model)
+    return replace(table, normalized=frozenset(names[n] for n in followed if n in names))
 
 
 def decays_for(

@@ -16,7 +16,7 @@ from gamma_nlp.decay.groups import merged_groups
 from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.rounding import with_deferral
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, shown
 from gamma_nlp.wrappers import plain_names
 
 
@@ -92,4 +92,26 @@ def check_rate(rate: Any, name: str = "lr") -> None:
     """
     number = isinstance(rate, (int, float)) and not isinstance(rate, bool)
     if not number or not 0 <= rate < math.inf:
-        raise GammaError(f"{name} must be a finite number >= 0, got {rate!r}")
+        raise GammaError(f"{name} must be a finite number >= 0, got {shown(rate)}")
+
+
+def read_rates(rates: Any) -> list[float] | None:
+    """Return the planned learning rate of every step as numbers; ``None`` for none.
+
+    Raises:
+        GammaError: It is no sequence of them.
+    """
+    if rates is None:
+        return None
+    try:
+        read = [rate.item() if hasattr(rate, "item") else rate for rate in rates]
+    except (TypeError, ValueError, RuntimeError):  # no sequence, or one of several numbers each
+        read = []
+    if not read or isinstance(rates, str | bytes):
+        raise GammaError(
+            f"rates must be the learning rates of the run, one for every step, got {shown(rates)}; "
+            "write for example rates=[1e-3] * 1000, or leave it out"
+        )
+    for step, rate in enumerate(read):
+        check_rate(rate, f"rates[{step}]")
+    return read

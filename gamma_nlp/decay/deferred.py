@@ -81,6 +81,7 @@ def _due_there(group: dict[str, Any], coefficient: float | Tensor, keep: Tensor 
     calls += counts
     due -= torch.log1p(-there(group["lr"]) * there(coefficient)) * counts
     apply = (due >= threshold(group["gamma_share"], taken)) | (calls == group["gamma_last"])
+    apply &= counts > 0  # else a run that skips its first or last step would count it as applied
     share = torch.where(apply, -torch.expm1(-due), 0.0).float()
     taken += apply
     due.masked_fill_(apply, 0.0)

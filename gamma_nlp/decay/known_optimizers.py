@@ -194,6 +194,19 @@ def unknown_law(optimizer: Optimizer, group: Mapping[str, Any]) -> str | None:
     return None
 
 
+def stands_still(optimizer: Optimizer, group: Mapping[str, Any], parameter: Tensor) -> str | None:
+    """Return why an optimizer does not move a parameter, whatever its gradient; else ``None``."""
+    fused = qualified(type(optimizer)) == "torch.optim.sgd.SGD" and group.get("fused")
+    halved = parameter.dtype in (torch.float16, torch.bfloat16)
+    native = mode_of(optimizer, group) == "coupled"
+    if not (fused and halved and native and parameter.device.type == "cpu"):
+        return None
+    return (
+        "torch's fused SGD does not move parameters of 16 bits on a CPU (as of 2.13), but for the "
+        "last few values of each; pass fused=False"
+    )
+
+
 def _hooked(group: Mapping[str, Any]) -> bool:
     return group.get("gamma_part", "center") != "center"
 

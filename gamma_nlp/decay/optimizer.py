@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.assign import decays_for, spared_in, table_for, trained_in
 from gamma_nlp.decay.attached import attach
-from gamma_nlp.decay.decided import Decided, check_rate, planned_groups
+from gamma_nlp.decay.decided import Decided, check_rate, planned_groups, read_rates
 from gamma_nlp.decay.effect import say_without_effect
 from gamma_nlp.decay.group_keys import needs_hook
 from gamma_nlp.decay.groups import trainable
@@ -39,7 +39,7 @@ def make_optimizer(
     inputs: Any = None,
     table: GainTable | None = None,
     native_decay: str | None = None,
-    rates: Sequence[float] | None = None,
+    rates: Iterable[float] | None = None,
     **kwargs: Any,
 ) -> Optimizer:
     """Make an optimizer that decays each parameter of ``model`` as ``policy`` says.
@@ -137,7 +137,7 @@ def decay_groups(
     inputs: Any = None,
     table: GainTable | None = None,
     lr: float | torch.Tensor | None = None,
-    rates: Sequence[float] | None = None,
+    rates: Iterable[float] | None = None,
     earlier: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[list[dict[str, Any]], Decided]:
     """Return groups for an optimizer with ``native`` decay, and what they were made from.
@@ -146,6 +146,7 @@ def decay_groups(
     """
     if lr is not None and not isinstance(lr, torch.Tensor):
         check_rate(lr)
+    rates = read_rates(rates)
     policy = DecayPolicy.load(policy)
     table = table_for(model, inputs, table, policy)
     decays = decays_for(model, weight_decay=weight_decay, policy=policy, table=table)

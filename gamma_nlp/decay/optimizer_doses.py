@@ -17,6 +17,7 @@ from gamma_nlp.decay.known_optimizers import (
     mode_of,
     momentum_of,
     scalar_of,
+    stands_still,
     unknown_law,
 )
 from gamma_nlp.decay.laws import Law, Steps, pulls
@@ -77,6 +78,10 @@ def group_doses(
         if p.dtype in FLOATS:
             alike.setdefault((p.dtype, p.device.type), []).append(number)
     for numbers in alike.values():
+        if still := stands_still(optimizer, group, parameters[numbers[0]]):
+            unmoved = Dose(told=None, exact=None, why=still)
+            doses |= dict.fromkeys([names[number] for number in numbers], unmoved)
+            continue
         law = _law(optimizer, group, parameters[numbers[0]], momenta)
         samples = [sample(parameters[number]) for number in numbers]
         told = pulls(samples, law, steps)

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal
 
 from gamma_nlp.decay.policies.file import SUFFIXES, read_policy
 from gamma_nlp.decay.policies.keys import (
@@ -225,11 +224,6 @@ class DecayPolicy:
         """
         key = self.schedule_key(name, what, normalized=normalized)
         return self.schedule if key is None else self.schedules[key]
-
-    @property
-    def table_method(self) -> Literal["auto", "graph"]:
-        """How ``categorize`` has to place: only a graph says which weights a norm follows."""
-        return "graph" if NORMALIZED in self.schedules else "auto"
 
     @property
     def name_patterns(self) -> list[str]:

@@ -16,7 +16,7 @@ from torch import nn
 from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 
 from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.assign import decays_for
+from gamma_nlp.decay.assign import decays_for, table_for
 from gamma_nlp.decay.attached import attach, decided_for
 from gamma_nlp.decay.decided import check_rate
 from gamma_nlp.decay.group_keys import needs_hook
@@ -25,7 +25,6 @@ from gamma_nlp.decay.optimizer import check_hookable, decay_groups
 from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
 from gamma_nlp.errors import GammaError
-from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.hf import resume
 from gamma_nlp.hf.accumulation import AccumulationMixin
@@ -119,13 +118,13 @@ class GammaTrainerMixin(AccumulationMixin):
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model: nn.Module = super().call_model_init(trial)
-        self.gain_table = categorize(model, self._inputs, method=self.policy.table_method)
+        self.gain_table = table_for(model, self._inputs, None, self.policy)
         return model
 
     def _table(self) -> GainTable:
         """Return the current model's table, made again if layers were added, cast or replaced."""
         if self.gain_table is None or not _fits(self.gain_table, self.model):
-            self.gain_table = categorize(self.model, self._inputs, method=self.policy.table_method)
+            self.gain_table = table_for(self.model, self._inputs, None, self.policy)
         return self.gain_table
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:

@@ -82,6 +82,16 @@ def test_table_takes_every_sort_of_preset(model: str, policy: str, capsys: Captu
     assert coefficients == ({0.01} if policy == "qwen3_next" else {0.0})
 
 
+def test_table_takes_a_schedule_for_weights_that_a_norm_follows(
+    model: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """A name table knows the model, so nothing else would ask for a forward pass."""
+    path = tmp_path / "adamc.json"
+    path.write_text('{"schedules": {"normalized": "lr_squared"}}', encoding="utf-8")
+    assert main.main(["table", model, "--policy", str(path)]) == 0
+    assert "policy adamc" in capsys.readouterr().out
+
+
 def test_full_table_has_one_row_per_gain(model: str, capsys: Capture) -> None:
     assert main.main(["table", model, "--full"]) == 0
     assert "bert.encoder.layer.1.output.LayerNorm.weight" in capsys.readouterr().out

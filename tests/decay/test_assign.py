@@ -1,17 +1,18 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from gamma_nlp.decay.assign import Decay, assign
+from gamma_nlp.decay.assign import Decay, assign, table_for
 from gamma_nlp.decay.groups import param_groups
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policy import PRESETS, DecayPolicy
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category
-from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import GainTable
 from tests.support.optim_models import Toy, gain, toy_table
 
@@ -91,8 +92,12 @@ def test_a_schedule_for_normalized_weights_has_the_model_traced() -> None:
     }
     weights = {n for n, p in model.named_parameters() if p.ndim == 2 and "embeddings" not in n}
     assert scheduled == weights - {"bert.pooler.dense.weight", "classifier.weight"}
-    by_name = categorize(model, method="table")
-    with pytest.raises(GammaError, match="method='graph'"):
-        make_optimizer(
-            torch.optim.AdamW, model, weight_decay=0.1, lr=1e-3, policy=policy, table=by_name
-        )
+
+
+def test_weights_that_a_norm_follows_need_inputs_that_say_so() -> None:
+    policy = DecayPolicy(schedules={"normalized": "lr_squared"})  # type: ignore[dict-item]
+    with pytest.raises(GammaError, match=r"schedules\['normalized'\] needs a forward pass"):
+        table_for(Toy(), None, toy_table(), policy)
+    known = dataclasses.replace(toy_table(), normalized=frozenset({"inner"}))
+    assert table_for(Toy(), None, known, policy) is known
+    assert table_for(Toy(), None, toy := toy_table(), "all") is toy

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.decided import planned_groups
+from gamma_nlp.decay.optimizer import make_optimizer
+from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
 from tests.support.decay_runs import build
-from tests.support.optim_models import Toy
+from tests.support.optim_models import Toy, toy_table
 
 
 @pytest.mark.parametrize("lr", [float("nan"), float("inf"), -1.0, True, "0.1"])
 def test_a_learning_rate_that_is_none_is_named(lr: Any) -> None:
     with pytest.raises(GammaError, match=r"lr must be a finite number >= 0, got"):
         build(Toy(), rates=None, lr=lr)
-    with pytest.raises(GammaError, match=r"lr must be a finite number >= 0, got"):
+    with pytest.raises(GammaError, match=r"rates\[1\] must be a finite number >= 0, got"):
         build(Toy(), rates=[0.1, lr])
 
 
@@ -44,3 +48,39 @@ def test_an_earlier_part_of_the_run_decides_what_is_deferred() -> None:
     for changed in (other, {n: dataclasses.replace(d, rounding="keep") for n, d in decays.items()}):
         asked = planned_groups(named, changed, **settings, earlier=earlier)
         assert asked == planned_groups(named, changed, **settings)
+
+
+@pytest.mark.parametrize(
+    "rates", [torch.linspace(1e-3, 0.0, 5), np.linspace(1e-3, 0.0, 5), (1e-3 for _ in range(5))]
+)
+def test_planned_rates_are_any_numbers_in_order(rates: Any) -> None:
+    policy = DecayPolicy(schedule="cosine")  # type: ignore[arg-type]
+    optimizer = make_optimizer(
+        torch.optim.AdamW,
+        Toy(),
+        weight_decay=0.1,
+        lr=1e-3,
+        policy=policy,
+        table=toy_table(),
+        rates=rates,
+    )
+    assert {g["gamma_steps"] for g in optimizer.param_groups if "gamma_steps" in g} == {5}
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        (1e-3, "rates must be the learning rates of the run, one for every step, got 0.001"),
+        ([], r"one for every step, got \[\]"),
+        ("1e-3", "one for every step, got '1e-3'"),
+        (torch.ones(2, 2), "one for every step, got tensor"),
+        ([1e-3, math.nan], r"rates\[1\] must be a finite number >= 0, got nan"),
+        ([[1e-3, 1e-4]], r"rates\[0\] must be a finite number >= 0, got \[0.001"),
+        ([1e-3, None], r"rates\[1\] must be a finite number >= 0, got None"),
+    ],
+)
+def test_planned_rates_that_are_none_are_named(rates: Any, message: str) -> None:
+    with pytest.raises(GammaError, match=message):
+        make_optimizer(
+            torch.optim.AdamW, Toy(), weight_decay=0.1, lr=1e-3, table=toy_table(), rates=rates
+        )

@@ -90,6 +90,19 @@ def test_every_known_optimizer_decays_as_told(kind: type, kwargs: dict[str, Any]
     assert told.doses["g"] > 0.05
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_no_dose_is_told_where_the_optimizer_stands_still(dtype: torch.dtype) -> None:
+    """torch's fused SGD on a CPU does: the day it moves, it has a dose again."""
+    rates = [1e-2] * 100
+    made = make(torch.optim.SGD, "all", rates, decay=0.5, dtype=dtype, fused=True)
+    told = plan(made, rates)
+    assert told.doses == {"g": None} and "fused SGD" in told.unknown[0]
+    assert achieved(made, rates) == 0.0
+    hooked = DecayPolicy(mode="decoupled")
+    made = make(torch.optim.SGD, hooked, rates, decay=0.5, dtype=dtype, fused=True)
+    assert achieved(made, rates) == pytest.approx(plan(made, rates).doses["g"], rel=0.02)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("steps", [10, 100])
 def test_momentum_starts_from_nothing(steps: int, dtype: torch.dtype) -> None:

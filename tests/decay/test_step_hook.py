@@ -184,6 +184,28 @@ def test_a_skipped_last_step_applies_nothing() -> None:
     assert all(float(group["gamma_due"]) > 0 for group in optimizer.param_groups)
 
 
+@pytest.mark.parametrize(("steps", "skipped"), [(None, {0, 1, 3}), (3, {3, 4})])
+def test_a_skipped_step_is_no_application_of_deferred_decay(
+    steps: int | None, skipped: set[int]
+) -> None:
+    """Without a known end its first step has as many calls as the last; or it is after the last."""
+    made = []
+    for wanted in (range(5), [step for step in range(5) if step not in skipped]):
+        optimizer = hooked(
+            torch.optim.AdamW,
+            model := Toy(),
+            decays_of("decoupled", 1.0),
+            "decoupled",
+            fused=True,
+            steps=steps,
+        )
+        for step in wanted:
+            optimizer.found_inf = torch.tensor(float(step in skipped))  # type: ignore[attr-defined]
+            train(model, optimizer, 1, step)
+        made.append([(g["gamma_calls"], g["gamma_taken"]) for g in optimizer.param_groups])
+    assert made[0] == made[1]
+
+
 def test_offset_gain_decays_to_gain_zero() -> None:
     model = Toy()
     optimizer = build(model, torch.optim.SGD, lr=0.1, weight_decay=1.0)

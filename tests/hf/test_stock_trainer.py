@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback
 
-from gamma_nlp import DecayPolicy, GammaError, make_optimizer
+from gamma_nlp import DecayPolicy, GammaError, categorize, make_optimizer
 from gamma_nlp.decay.group_keys import PROGRESS_KEYS
 from gamma_nlp.decay.schedule import Schedule
 from gamma_nlp.decay.stock_layout import OURS
@@ -193,6 +193,30 @@ def test_ramps_peaks_and_the_last_step_are_those_of_the_run(tmp_path: Path) -> N
     assert {g["gamma_peak"] for g in warm if "gamma_peak" in g} == {1e-3 * 7 / 30}
     own = groups_planned(tmp_path, policy, kind=Triangle)
     assert {g["gamma_steps"] for g in own if g.get("gamma_schedule") == "cosine"} == {12}
+
+
+def test_weights_that_a_norm_follows_are_found_although_a_name_table_knows_the_model(
+    tmp_path: Path,
+) -> None:
+    """AdamC's schedule on a model whose gains need no forward pass."""
+    policy = DecayPolicy(name="adamc", schedules={"normalized": "lr_squared"})  # type: ignore
+    (followed,) = [
+        {*group["param_names"]}
+        for group in groups_planned(tmp_path, policy)
+        if group.get("gamma_schedule") == "lr_squared"
+    ]
+    graph = categorize(tiny_gpt2(), method="graph").normalized
+    assert graph and followed == graph
+    made = make_optimizer(
+        torch.optim.AdamW,
+        model := tiny_gpt2(),
+        weight_decay=0.1,
+        lr=1e-3,
+        policy=policy,
+        table=categorize(model, method="table"),
+    )
+    scheduled = [group for group in made.param_groups if "gamma_schedule" in group]
+    assert {name for group in scheduled for name in group["param_names"]} == graph
 
 
 def test_groups_with_rates_of_their_own_have_peaks_of_their_own(tmp_path: Path) -> None:
