@@ -310,3 +310,8 @@ def test_a_rule_and_multipliers_both_have_to_agree_and_a_pattern_wins_over_both(
     assert {name: value for name, value in found.items() if value} == {
         "ls1.gamma": 0.5, "patch_embed.weight": 1.0, "attn.weight": 1.0,
     }  # fmt: skip
+
+
+def test_qwen3_next_spares_layer_scales_which_are_no_norm_weights() -> None:
+    scale = gain("scale", Category.BRANCH_LAST, kind="layer_scale")
+    assert PRESETS["qwen3_next"].multiplier("scale", scale) == 0.0

@@ -21,9 +21,9 @@
     src/scripts/official of allenai/OLMo-core, commit fa6c501 (22 June 2026): one override, weight
     decay 0 for ``embeddings.weight``.
 ``qwen3_next``
-    Every gain, toward gain 1, which is weight 0 of a zero-centred norm. Qwen's post on Qwen3-Next
-    (September 2025), **second-hand**: it says that norm weights decay, not which, nor what else.
-    Megatron-LM's option for that model, ``--apply-wd-to-qk-layernorm`` (pull request 2753), decays
+    Every norm's gain, toward gain 1, which is weight 0 of a zero-centred norm. Qwen's post on
+    Qwen3-Next (September 2025), **second-hand**: it says that norm weights decay, not which, nor
+    what else. Megatron-LM's option for that model, ``--apply-wd-to-qk-layernorm`` (pull request 2753), decays
     q/k norms alone.
 ``hugging_face``
     What the Trainer of the installed transformers decays, by name and class;
@@ -64,6 +64,6 @@ PRESET_FIELDS: Mapping[str, Mapping[str, Any]] = {
     "timm": {**_EVERYTHING, "rule": "timm"},
     "olmo": {**_EVERYTHING, "embedding": 0.0},
     "torchtitan": _EVERYTHING,
-    "qwen3_next": {**_EVERY_GAIN, "target": "one"},
+    "qwen3_next": {**_EVERY_GAIN, "target": "one", "kinds": {"layer_scale": 0.0}},
 }
 """The fields of each that differ from the defaults of ``DecayPolicy``, or might."""

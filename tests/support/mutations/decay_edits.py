@@ -365,8 +365,8 @@ PRESETS = Edits(
         M("plain decay goes to gain 0", '"target": "stored"', '"target": "zero"'),
         M(
             "qwen3_next goes to gain 0",
-            '{**_EVERY_GAIN, "target": "one"}',
-            "_EVERY_GAIN",
+            '{**_EVERY_GAIN, "target": "one", ',
+            "{**_EVERY_GAIN, ",
         ),
     ),
 )
