@@ -23,8 +23,8 @@
 ``qwen3_next``
     Every norm's gain, toward gain 1, which is weight 0 of a zero-centred norm. Qwen's post on
     Qwen3-Next (September 2025), **second-hand**: it says that norm weights decay, not which, nor
-    what else. Megatron-LM's option for that model, ``--apply-wd-to-qk-layernorm`` (pull request 2753), decays
-    q/k norms alone.
+    what else. Megatron-LM's option for that model, ``--apply-wd-to-qk-layernorm`` (pull request
+    2753), decays q/k norms alone.
 ``hugging_face``
     What the Trainer of the installed transformers decays, by name and class;
     src/transformers/trainer.py, read in huggingface/transformers 5.23.0 (2026).
