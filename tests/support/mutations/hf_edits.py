@@ -100,8 +100,8 @@ TRAINER = Edits(
         ),
         M(
             "inputs are not used",
-            "self.gain_table = categorize(self.model, self._inputs)",
-            "self.gain_table = categorize(self.model, None)",
+            "table_for(self.model, self._inputs, None, self.policy)",
+            "table_for(self.model, None, None, self.policy)",
         ),
     ),
 )
