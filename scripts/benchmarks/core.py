@@ -115,7 +115,7 @@ def ratio(times: np.ndarray) -> float:
 def pass_seconds(model: Any, options: argparse.Namespace) -> float:
     """Return the time of a forward and a backward pass of 8 x 128 tokens, the shorter of two."""
     size = (2, 8) if options.quick else (8, 128)
-    ids = torch.randint(10, 100, size, device=options.device)
+    ids = torch.randint(model.config.vocab_size, size, device=options.device)
     labels = ids if "LM" in type(model).__name__ else torch.zeros(len(ids), dtype=torch.long)
     batch = {"input_ids": ids, "labels": labels.to(options.device)}
 
