@@ -14,12 +14,15 @@ import pytest
 
 from tests.support.mutations import Mutation
 from tests.support.mutations.companion_edits import COMPANIONS
-from tests.support.mutations.decay_edits import DECAY
+from tests.support.mutations.dose_edits import DOSES
 from tests.support.mutations.files import Edits, Run, copy_tree, edited, runner
 from tests.support.mutations.hf_edits import HF
+from tests.support.mutations.policy_edits import POLICIES
+from tests.support.mutations.state_edits import STATES
+from tests.support.mutations.step_edits import STEPS
 from tests.support.paths import ROOT
 
-ALL = (*DECAY, *HF, *COMPANIONS)
+ALL = (*POLICIES, *DOSES, *STEPS, *STATES, *HF, *COMPANIONS)
 EACH = [
     pytest.param(edits, mutation, id=f"{edits.file}: {mutation.name}")
     for edits in ALL

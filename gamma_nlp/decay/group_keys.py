@@ -13,9 +13,9 @@ from gamma_nlp.errors import GammaError
 
 _HOOK = ("gamma_part", "gamma_mode", "gamma_center", "gamma_share", "gamma_last")
 _SCHEDULE = ("gamma_schedule", "gamma_peak", "gamma_end", "gamma_steps")
-_BEFORE_VERSION_04 = ("gamma_decay", "gamma_offset")
+_FORMER = ("gamma_decay", "gamma_offset")  # in states of when the hook had a coefficient of its own
 
-DECAY_KEYS = ("weight_decay", *_HOOK, "gamma_base", *_SCHEDULE, *_BEFORE_VERSION_04)
+DECAY_KEYS = ("weight_decay", *_HOOK, "gamma_base", *_SCHEDULE, *_FORMER)
 """What the current optimizer decides; a saved state never changes it."""
 
 PROGRESS_KEYS = (*deferred.PROGRESS, "gamma_step")

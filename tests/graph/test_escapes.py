@@ -69,12 +69,12 @@ def test_kernel_that_fills_memory_is_refused_with_a_way_round_it() -> None:
     assert "traceable.set_submodule('blocks.0', PLAIN)" in message
 
 
-@torch.library.custom_op("gamma_nlp_test::rms_norm_linear", mutates_args=())
+@torch.library.custom_op("toy::rms_norm_linear", mutates_args=())
 def rms_norm_linear(x: Tensor, gain: Tensor, weight: Tensor) -> Tensor:
     return F.rms_norm(x, (D,), gain) @ weight.t()
 
 
-@torch.library.custom_op("gamma_nlp_test::add_rms_norm", mutates_args=())
+@torch.library.custom_op("toy::add_rms_norm", mutates_args=())
 def add_rms_norm(x: Tensor, skip: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
     return F.rms_norm(x + skip, (D,), gain), x + skip
 

@@ -163,7 +163,7 @@ def test_graph_of_a_deep_model_has_nodes_in_proportion_to_its_depth() -> None:
 
 
 def test_kernel_that_fuses_norm_and_weight_is_refused_by_the_name_of_its_module() -> None:
-    @torch.library.custom_op("gamma_nlp_test::norm_linear", mutates_args=())
+    @torch.library.custom_op("toy::norm_linear", mutates_args=())
     def norm_linear(x: Tensor, gain: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         return nn.functional.layer_norm(x, (D,), gain) @ weight.t() + bias
 

@@ -29,7 +29,7 @@ def sandwich(weight: nn.Module) -> Net:
 SANDWICH = {"pre": INNER, "post": LAST, "final": HEAD}
 
 
-@torch.library.custom_op("gamma_nlp_test::packed_linear", mutates_args=())
+@torch.library.custom_op("toy::packed_linear", mutates_args=())
 def packed_linear(x: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
     """A kernel that unpacks its matrix from one column, as 4-bit kernels do."""
     out = x @ (packed.view(x.shape[-1], -1).float() / 128 - 1)
