@@ -70,8 +70,8 @@ class Loading:
 
 
 def _decay_text(group: Mapping[str, Any]) -> str:
-    before_version_04 = group.get("gamma_decay", group.get("weight_decay", 0.0))
-    text = f"{float(group.get('gamma_base', before_version_04)):g}"
+    former = group.get("gamma_decay", group.get("weight_decay", 0.0))
+    text = f"{float(group.get('gamma_base', former)):g}"
     if "gamma_part" in group:
         text += f" {group['gamma_mode']}" * (group["gamma_part"] != "center")
         text += " deferred" * (group["gamma_part"] == "deferred")
