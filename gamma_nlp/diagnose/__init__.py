@@ -1,0 +1,1 @@
+"""How the gains of a run grew, read from its checkpoints alone."""

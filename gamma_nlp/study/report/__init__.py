@@ -1,0 +1,1 @@
+"""What a study found, as text, Markdown, CSV, LaTeX and one page of HTML."""

@@ -1,0 +1,1 @@
+"""The statistics of a study: paired comparisons, their intervals, and verdicts in words."""
