@@ -11,6 +11,7 @@ from gamma_nlp.diagnose.diagnosis import Diagnosis, category_of
 from gamma_nlp.diagnose.measures import Measure
 from gamma_nlp.diagnose.report import layer_of
 
+_COLUMNS = ("checkpoint", "step", "gain", "layer", "category", "kind", "offset", "elements")
 _MEASURES = ("rms", "largest", "channel", "near_zero", "broken")
 
 
@@ -69,10 +70,7 @@ def to_csv(found: Diagnosis) -> str:
     """Return a header and one row per gain and checkpoint."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(
-        ["checkpoint", "step", "gain", "layer", "category", "kind", "offset"]
-        + ["elements", *_MEASURES]
-    )
+    rows.writerow([*_COLUMNS, *_MEASURES])
     for state in found.states:
         for gain in found.gains:
             one = state.measures[gain.name]

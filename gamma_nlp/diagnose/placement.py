@@ -109,7 +109,8 @@ class Placer:
 def _another_model(checkpoint: Checkpoint, path: Path, missing: list[str], all_: int) -> GammaError:
     return GammaError(
         f"{checkpoint.path} lacks {listed(missing)} ({len(missing)} of the {all_} gains of "
-        f"{path}), so it is not whole, or of another model; add --config FILE, its own model's config.json"
+        f"{path}), so it is not whole, or of another model; add --config FILE, its own model's "
+        "config.json"
     )
 
 

@@ -69,7 +69,7 @@ def plot(found: Diagnosis, path: Path) -> None:
 def _by_layer(axis: Any, found: Diagnosis) -> None:
     """Draw a line for each gain that layers repeat; the first checkpoint pale, the last full."""
     series = _series(found)
-    depth = max((len(gains) for gains in series.values()), default=1)
+    depth = 1 + max(int(x) for gains in series.values() for x in _places(gains, 0, True))
     unlike = {one.gain.name for one in found.outliers}
     values: list[float] = []
     for number, (name, gains) in enumerate(series.items()):
@@ -83,7 +83,7 @@ def _by_layer(axis: Any, found: Diagnosis) -> None:
             axis.plot(
                 places, rms, "-" if last else ":", color=colour, alpha=1.0 if last else 0.45,
                 marker=marker if last else None, markersize=4,
-                label=_short(name, gains) if last else None,
+                label=_short(name) if last else None,
             )  # fmt: skip
             if not last and len(gains) == 1:
                 axis.plot(places, rms, marker, color=colour, alpha=0.45, markersize=4)
@@ -93,13 +93,16 @@ def _by_layer(axis: Any, found: Diagnosis) -> None:
                 ]
                 for x, y in odd:
                     axis.plot([x], [y], "o", markersize=11, fillstyle="none", color="#222222")
-    title = f"Per layer at {found.states[-1].label}"
-    title += f" (dotted: {found.states[0].label})" if len(found.states) > 1 else ""
-    title += "\nringed: outliers" if unlike else ""
+    several = len(found.states) > 1
+    title = (
+        f"{found.states[-1].label} (dotted: {found.states[0].label})" if several else "Per layer"
+    )
+    title += "; ringed: outliers" if unlike else ""
     axis.set(title=title, xlabel="layer", ylabel="root mean square of the gain")
     axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_formatter(lambda x, _: _layer(x, depth))
     _scale(axis, values)
-    axis.legend(frameon=False, fontsize=7)
+    _legend(axis)
 
 
 def _by_step(axis: Any, found: Diagnosis) -> None:
@@ -112,10 +115,11 @@ def _by_step(axis: Any, found: Diagnosis) -> None:
         values += rms
         axis.plot(places, rms, "o-", markersize=4, color=_COLOURS[name], label=name)
     axis.set(title="Per category over the checkpoints", xlabel="step" if known else "checkpoint")
+    axis.xaxis.get_major_locator().set_params(integer=True)
     if not known:
         axis.set_xticks(places, [state.label for state in found.states], fontsize=8)
     _scale(axis, values)
-    axis.legend(frameon=False, fontsize=8)
+    _legend(axis)
 
 
 def _series(found: Diagnosis) -> dict[tuple[str, ...], list[Gain]]:
@@ -127,15 +131,23 @@ def _series(found: Diagnosis) -> dict[tuple[str, ...], list[Gain]]:
     return series
 
 
-def _places(gains: list[Gain], depth: int, after: bool) -> list[float]:
+def _places(gains: list[Gain], layers: int, after: bool) -> list[float]:
     """Return where the gains stand on the axis: at their layer, or before or after all layers."""
     numbers = [[int(p) for p in gain.name.split(".") if p.isdecimal()] for gain in gains]
-    if len(gains) == 1:
-        return [float(depth) if after else -1.0] if not numbers[0] else [float(numbers[0][0])]
+    if not numbers[0]:
+        return [float(layers) if after else -1.0]
     varying = [i for i in range(len(numbers[0])) if len({row[i] for row in numbers}) > 1]
-    if len(varying) == 1:
-        return [float(row[varying[0]]) for row in numbers]
-    return [float(i) for i in range(len(gains))]
+    if len(varying) > 1:  # stages of blocks: counted through
+        return [float(i) for i in range(len(gains))]
+    at = varying[0] if varying else 0
+    return [float(row[at]) for row in numbers]
+
+
+def _layer(place: float, layers: int) -> str:
+    """Return what a place on the axis is called."""
+    if place in (-1, layers):
+        return "before" if place < 0 else "after"
+    return f"{place:g}" if 0 <= place < layers else ""
 
 
 def _is_after(found: Diagnosis, gain: Gain) -> bool:
@@ -148,10 +160,17 @@ def _is_after(found: Diagnosis, gain: Gain) -> bool:
     return True
 
 
-def _short(name: tuple[str, ...], gains: list[Gain]) -> str:
+def _short(name: tuple[str, ...]) -> str:
     """Return a name for the legend: what tells a gain from the others of its layer."""
-    parts = name[1].removesuffix(".weight").split(".")
-    return f"{'.'.join(parts[-3:])} ({name[0]})" if len(gains) else ""
+    parts = name[1].removesuffix(".weight").rpartition("#.")[2].split(".")
+    return f"{'.'.join(parts[-3:])} ({name[0]})"
+
+
+def _legend(axis: Any) -> None:
+    """Put the legend below the axis, where it hides no line."""
+    axis.legend(
+        frameon=False, fontsize=7.5, ncols=2, loc="upper left", bbox_to_anchor=(0.0, -0.13),
+    )  # fmt: skip
 
 
 def _scale(axis: Any, values: list[float]) -> None:

@@ -13,6 +13,7 @@ from gamma_nlp.rows import Row, align, merge_layers
 
 MOST_STATES = 5
 MOST_ROWS = 10
+MOST_MOVES = 5
 _NUMBERS = {"gains", "elements", "n", "layer", "channel", "growth", "value", "usual", "deviations"}
 
 
@@ -133,7 +134,8 @@ def _layers(found: Diagnosis, full: bool) -> str:
             line.append(span([found.growth([gains[name]]) for name in row.names], change))
         lines.append(line)
     foot = "\n* an outlier or not finite, listed by itself" if marked else ""
-    return f"gains at {last.label}\n{align(head, lines, right={'n'})}{foot}"
+    title = f"gains at {last.label}\n" if several else ""
+    return title + align(head, lines, right={"n"}) + foot
 
 
 def span(values: Sequence[float], text: object) -> str:
@@ -189,9 +191,9 @@ def _moves(found: Diagnosis, full: bool) -> str:
             gain.name, layer_of(gain.name) or "-", category_of(gain), f"{one.rms:.4g}",
             f"{two.rms:.4g}", change(grown),
         ]
-        for gain, grown, one, two in (moved if full else moved[:MOST_ROWS])
+        for gain, grown, one, two in (moved if full else moved[:MOST_MOVES])
     ]  # fmt: skip
-    return align(head, lines, right={*_NUMBERS, *head[3:5]}) + _more(len(moved), full)
+    return align(head, lines, right={*_NUMBERS, *head[3:5]}) + _more(len(moved), full, MOST_MOVES)
 
 
 def _both(gain: Gain, first: State, last: State) -> tuple[float, Measure, Measure]:
@@ -199,8 +201,8 @@ def _both(gain: Gain, first: State, last: State) -> tuple[float, Measure, Measur
     return growth(one, two), one, two
 
 
-def _more(count: int, full: bool) -> str:
-    return "" if full or count <= MOST_ROWS else f"\n{MOST_ROWS} of {count}; --full has all"
+def _more(count: int, full: bool, most: int = MOST_ROWS) -> str:
+    return "" if full or count <= most else f"\n{most} of {count}; --full has all"
 
 
 def _foot(found: Diagnosis) -> str:
