@@ -178,7 +178,7 @@ def _check_same(first: Checkpoint, one: Placed, other: Checkpoint, two: Placed) 
         if alone:
             raise GammaError(
                 f"{both} are of different models: {path} alone has {listed(alone)}; give "
-                "checkpoints of one model, or add --config FILE to read all as that model"
+                f"checkpoints of one model, or add --config {two.file} to read both as that model"
             )
     for name, gain in mine.items():
         for what in ("numel", "category", "kind", "offset"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,13 @@ from gamma_nlp.files import read_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable
-from gamma_nlp.hf.models import load_model
+from gamma_nlp.hf.models import load_model, with_random_weights
 
 TABLE = "gain_table.json"
 """What GammaTrainer writes into the folder of a run."""
 CONFIG = "config.json"
+MOST_BUILT = 500_000_000
+"""Parameters of a model that is built with values, if it cannot be placed without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +102,28 @@ class Placer:
         if key not in self._built:
             source = path if path.name != CONFIG else path.parent  # where its own code would lie
             model = load_model(source, trust_remote_code=self._trust)
-            table = categorize(model)
-            if not len(table):
-                raise GammaError(f"{path}: {table.model} has no gains")
-            self._built[key] = (model, table)
+            self._built[key] = (model, self._placed(model, os.fspath(source), path))
         return self._built[key]
+
+    def _placed(self, model: nn.Module, source: str, path: Path) -> GainTable:
+        try:
+            table = categorize(model)
+        except GammaError as error:
+            table, why = None, error
+        if table is None or any(gain.category is None for gain in table):
+            # Some models look at values, or take an image only where there is one.
+            if sum(parameter.numel() for parameter in model.parameters()) <= MOST_BUILT:
+                model = with_random_weights(source, trust_remote_code=self._trust)
+                table = categorize(model)
+            elif table is None:
+                raise GammaError(
+                    f"{path} alone does not place the gains of {type(model).__name__} ({why}); "
+                    "write categorize(model, inputs).to_json() of the loaded model to a file, and "
+                    "add --config FILE"
+                ) from why
+        if not len(table):
+            raise GammaError(f"{path}: {table.model} has no gains")
+        return table
 
 
 def _another_model(checkpoint: Checkpoint, path: Path, missing: list[str], all_: int) -> GammaError:

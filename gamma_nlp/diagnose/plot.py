@@ -94,9 +94,8 @@ def _by_layer(axis: Any, found: Diagnosis) -> None:
                 for x, y in odd:
                     axis.plot([x], [y], "o", markersize=11, fillstyle="none", color="#222222")
     several = len(found.states) > 1
-    title = (
-        f"{found.states[-1].label} (dotted: {found.states[0].label})" if several else "Per layer"
-    )
+    compared = f" at {found.states[-1].label} (dotted: {found.states[0].label})"
+    title = f"Per layer{compared if several else ''}"
     title += "; ringed: outliers" if unlike else ""
     axis.set(title=title, xlabel="layer", ylabel="root mean square of the gain")
     axis.xaxis.get_major_locator().set_params(integer=True)

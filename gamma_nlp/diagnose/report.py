@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from gamma_nlp.diagnose.diagnosis import Diagnosis, State, category_of
+from gamma_nlp.diagnose.diagnosis import UNUSED, Diagnosis, State, category_of
 from gamma_nlp.diagnose.measures import Measure, growth
 from gamma_nlp.diagnose.outliers import RULE
 from gamma_nlp.gains.table import Gain
@@ -215,4 +215,8 @@ def _foot(found: Diagnosis) -> str:
         lines.append("growth: change of the rms from the first checkpoint to the last")
     else:
         lines.append("growth: give several checkpoints, or a run's folder")
+    if UNUSED in found.categories:
+        lines.append(
+            f"{UNUSED}: the forward pass never reached them, so an offset of 1 was not seen either"
+        )
     return "\n".join([*lines, RULE])
