@@ -101,6 +101,8 @@ def _expand(source: str, note: Callable[[str], None]) -> list[tuple[Path, Path]]
             note(f"{path} holds checkpoints, which are read, and {own.name}, which is left out")
         by_trainer.sort(key=lambda p: int(p.name.rpartition("-")[2]))
         return [(p, _weight_file(p) or _refuse(p)) for p in by_trainer]
+    if not by_fairseq and own is None and (path / "checkpoints").is_dir():
+        return _expand(str(path / "checkpoints"), note)
     if by_fairseq and own is None:
         return [(p, p) for p in by_fairseq]
     return [(path, own or _refuse(path))]

@@ -14,6 +14,8 @@ from gamma_nlp.rows import Row, align, merge_layers
 MOST_STATES = 5
 MOST_ROWS = 10
 MOST_MOVES = 5
+STILL = 5e-5
+"""A growth below this rounds to 0 %."""
 _NUMBERS = {"gains", "elements", "n", "layer", "channel", "growth", "value", "usual", "deviations"}
 
 
@@ -50,13 +52,17 @@ def share(value: float) -> str:
 def change(value: float) -> str:
     """Return a growth in per cent for reading.
 
-    >>> change(-0.02), change(0.0), change(float("inf"))
-    ('-2 %', '0 %', 'from 0')
+    >>> change(-0.02), change(0.0), change(12.0), change(float("inf"))
+    ('-2.00 %', '0 %', '+1200 %', 'from 0')
     """
+    if math.isnan(value):
+        return "nan"
     if math.isinf(value):
         return "from 0"
-    rounded = f"{100 * value:+.3g} %"
-    return "0 %" if abs(value) < 5e-7 else rounded
+    if abs(value) < STILL:
+        return "0 %"
+    digits = 2 if abs(value) < 0.1 else 1 if abs(value) < 10 else 0
+    return f"{100 * value:+.{digits}f} %"
 
 
 def _head(found: Diagnosis) -> str:
@@ -174,7 +180,7 @@ def _moves(found: Diagnosis, full: bool) -> str:
         return ""
     first, last = found.states[0], found.states[-1]
     moved = [(gain, *_both(gain, first, last)) for gain in found.gains]
-    moved = [row for row in moved if not (math.isnan(row[1]) or row[1] == 0)]
+    moved = [row for row in moved if abs(row[1]) >= STILL]  # not nan either
     moved.sort(key=lambda row: -abs(math.log1p(row[1])) if row[1] > -1 else -math.inf)
     if not moved:
         return f"moved from {first.label} to {last.label}: none"
