@@ -28,18 +28,16 @@ def by_name(wanted: Sequence[str], stored: Iterable[str]) -> Sources:
     {'bert.ln.weight': ('ln.weight',)}
     """
     plain = {short: name for name, short in plain_names(stored).items()}
-    short_wanted = {name: short for name, short in plain_names(wanted).items()}
+    own = plain_names(wanted)
     best: Sources = {}
-    for drop in ("", _first(list(short_wanted.values()))):
-        short = {name: value.removeprefix(drop) for name, value in short_wanted.items()}
-        for prefix in _prefixes(list(short.values()), plain):
-            found: Sources = {
-                name: (plain[prefix + value],)
-                for name, value in short.items()
-                if prefix + value in plain
-            }
-            if len(found) > len(best):
-                best = found
+    # Something stands before all stored names, or before all of the model's, and not both:
+    # the rest of a name alone, such as `weight`, would fit any model.
+    changes = [("", prefix) for prefix in _prefixes(own.values(), plain)]
+    for drop, add in [*changes, (_first(list(own.values())), "")]:
+        names = {name: add + short.removeprefix(drop) for name, short in own.items()}
+        found: Sources = {n: (plain[short],) for n, short in names.items() if short in plain}
+        if len(found) > len(best):
+            best = found
     return best
 
 

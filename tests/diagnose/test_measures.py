@@ -14,9 +14,7 @@ from gamma_nlp.gains.table import Gain
 
 
 def flat(value: float, broken: int = 0) -> Measure:
-    return Measure(
-        numel=4, rms=value, largest=value, channel=1, near_zero=0.0, broken=broken
-    )
+    return Measure(numel=4, rms=value, largest=value, channel=1, near_zero=0.0, broken=broken)
 
 
 def gain(i: int, kind: str = "rms_norm", category: Category = Category.HEAD) -> Gain:
