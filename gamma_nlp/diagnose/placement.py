@@ -11,7 +11,7 @@ from torch import nn
 
 from gamma_nlp.diagnose.checkpoints import Checkpoint
 from gamma_nlp.diagnose.names import Sources, by_model, by_name
-from gamma_nlp.errors import GammaError, listed, one_line
+from gamma_nlp.errors import GammaError, listed, one_line, shown
 from gamma_nlp.files import read_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.placement import categorize
@@ -148,19 +148,29 @@ def read_table(path: Path) -> GainTable:
     content = read_json(path)
     try:
         rows = [_gain(entry) for entry in content["gains"]]
-        model = str(content["model"])
-    except (KeyError, TypeError, ValueError) as error:
+        model = content["model"]
+        names = [gain.name for gain in rows]
+        if not isinstance(model, str) or len(set(names)) < len(names):
+            raise ValueError("its model is no text, or a name is there twice")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise GammaError(
-            f"{path} is no gain table ({one_line(error)}); add --config FILE, the "
+            f"{path} is no gain table ({one_line(error, 120)}); add --config FILE, the "
             "model's config.json"
         ) from error
     if not rows:
-        raise GammaError(f"{path}: {model} has no gains")
+        raise GammaError(f"{path}: {shown(model)} has no gains")
     return GainTable(gains=tuple(rows), model=model)
 
 
 def _gain(entry: dict[str, Any]) -> Gain:
     values = {field.name: entry[field.name] for field in fields(Gain)}
-    if values["category"] is not None:
-        values["category"] = Category(values["category"])
-    return Gain(**values | {"offset": float(values["offset"]), "numel": int(values["numel"])})
+    category, offset, numel = (values.pop(name) for name in ("category", "offset", "numel"))
+    for name, value in values.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{name} of a gain is {shown(value)}, not text")
+    if offset not in (0, 1) or type(numel) is not int:
+        raise ValueError(
+            f"{shown(values['name'])} has offset {shown(offset)} and numel {shown(numel)}"
+        )
+    place = None if category is None else Category(category)
+    return Gain(**values, category=place, offset=float(offset), numel=numel)

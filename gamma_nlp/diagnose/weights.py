@@ -7,6 +7,7 @@ memory, so that only what is asked for is read.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,10 +96,10 @@ class Weights:
                 f"{index} has no weight_map from tensors to files; copy the file again"
             )
         files = sorted({*shards.values()})
-        missing = [file for file in files if not (index.parent / file).is_file()]
+        missing = [file for file in files if not os.path.isfile(index.parent / file)]
         if missing:
             raise GammaError(
-                f"{index} names {listed(missing)}, which {_verb(missing)} not there; copy "
+                f"{index} names {listed(_cut(missing))}, which {_verb(missing)} not there; copy "
                 f"{'it' if len(missing) == 1 else 'them'} into {index.parent} as well"
             )
         for file in files:
@@ -106,9 +107,13 @@ class Weights:
         absent = [name for name in shards if name not in self._place]
         if absent:
             raise GammaError(
-                f"{index} names {listed(absent)}, which no shard holds: index and shards are of "
-                "different models; copy the checkpoint again"
+                f"{index} names {listed(_cut(absent))}, which no shard holds: index and shards are "
+                "of different models; copy the checkpoint again"
             )
+
+
+def _cut(names: list[str]) -> list[str]:
+    return [name[:80] for name in names]
 
 
 def _verb(names: list[str]) -> str:
