@@ -72,10 +72,12 @@ def _by_layer(axis: Any, found: Diagnosis) -> None:
     depth = 1 + max(int(x) for gains in series.values() for x in _places(gains, 0, True))
     unlike = {one.gain.name for one in found.outliers}
     values: list[float] = []
+    used: set[float] = set()
     for number, (name, gains) in enumerate(series.items()):
         colour = _COLOURS[category_of(gains[0])]
         marker = _MARKERS[number % len(_MARKERS)]
         places = _places(gains, depth, after=_is_after(found, gains[0]))
+        used |= set(places)
         for i in sorted({0, len(found.states) - 1}):
             last = i == len(found.states) - 1
             rms = [found.states[i].measures[gain.name].rms for gain in gains]
@@ -98,8 +100,7 @@ def _by_layer(axis: Any, found: Diagnosis) -> None:
     title = f"Per layer{compared if several else ''}"
     title += "; ringed: outliers" if unlike else ""
     axis.set(title=title, xlabel="layer", ylabel="root mean square of the gain")
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.xaxis.set_major_formatter(lambda x, _: _layer(x, depth))
+    _ticks(axis, depth, used)
     _scale(axis, values)
     _legend(axis)
 
@@ -142,11 +143,13 @@ def _places(gains: list[Gain], layers: int, after: bool) -> list[float]:
     return [float(row[at]) for row in numbers]
 
 
-def _layer(place: float, layers: int) -> str:
-    """Return what a place on the axis is called."""
-    if place in (-1, layers):
-        return "before" if place < 0 else "after"
-    return f"{place:g}" if 0 <= place < layers else ""
+def _ticks(axis: Any, layers: int, used: set[float]) -> None:
+    """Name some layers, and what stands before and after them all."""
+    apart = max(1, round(layers / 12))
+    names = {float(layer): str(layer) for layer in range(0, layers, apart)}
+    names |= {place: name for place, name in ((-1.0, "before"), (float(layers), "after"))
+              if place in used}  # fmt: skip
+    axis.set_xticks(list(names), list(names.values()))
 
 
 def _is_after(found: Diagnosis, gain: Gain) -> bool:

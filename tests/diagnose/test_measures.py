@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -88,8 +89,9 @@ def test_noise_among_equal_gains_is_no_outlier() -> None:
 
 def test_gains_are_compared_with_their_own_kind_and_category_where_there_are_enough() -> None:
     values = [flat(1.0)] * 5 + [flat(9.0)] * 4
-    for other in (gain(0, kind="qk_norm"), gain(0, category=Category.SHORTCUT)):
-        assert not outliers([gain(i) for i in range(5)] + [other] * 4, values)
+    for kind, category in (("qk_norm", Category.HEAD), ("rms_norm", Category.SHORTCUT)):
+        others = [gain(i, kind, category) for i in range(4)]
+        assert not outliers([gain(i) for i in range(5)] + others, values)
     assert outliers([gain(i) for i in range(9)], values)
     assert not outliers([gain(i) for i in range(4)], [flat(v) for v in (1, 1, 1, 90)])
 
@@ -97,3 +99,18 @@ def test_gains_are_compared_with_their_own_kind_and_category_where_there_are_eno
 def test_broken_gains_are_no_peers() -> None:
     values = [flat(1.0)] * 5 + [flat(math.nan, broken=1)]
     assert not outliers([gain(i) for i in range(6)], values)
+
+
+def test_the_same_gain_in_other_layers_comes_first() -> None:
+    others = [replace(gain(i), name=f"h.{i}.mlp.norm.weight") for i in range(6)]
+    values = [flat(v) for v in (1, 1, 1, 1, 1, 1.5, 3, 3, 3, 3, 3, 3)]
+    (one, _) = outliers([gain(i) for i in range(6)] + others, values)
+    assert one.gain.name == "h.5.ln.weight" and one.usual == 1.0
+
+
+def test_gains_of_few_layers_are_compared_with_their_category_and_kind() -> None:
+    first = [replace(gain(0), name="embeddings.ln.weight")]
+    values = [flat(v) for v in (40, 1, 1, 1, 1, 1, 1)]
+    assert {one.gain.name for one in outliers(first + [gain(i) for i in range(6)], values)} == {
+        "embeddings.ln.weight"
+    }
