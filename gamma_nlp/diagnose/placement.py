@@ -46,7 +46,7 @@ class Placer:
     """Places the gains of checkpoints; each config's model is built once."""
 
     def __init__(self, config: Path | None = None, *, trust_remote_code: bool = False) -> None:
-        self._config = config
+        self._config = config / CONFIG if config is not None and config.is_dir() else config
         self._trust = trust_remote_code
         self._built: dict[str, tuple[nn.Module, GainTable]] = {}
 

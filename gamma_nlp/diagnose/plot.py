@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,7 @@ def _by_layer(axis: Any, found: Diagnosis) -> None:
     unlike = {one.gain.name for one in found.outliers}
     values: list[float] = []
     used: set[float] = set()
+    names = _names(series)
     for number, (name, gains) in enumerate(series.items()):
         colour = _COLOURS[category_of(gains[0])]
         marker = _MARKERS[number % len(_MARKERS)]
@@ -85,7 +88,7 @@ def _by_layer(axis: Any, found: Diagnosis) -> None:
             axis.plot(
                 places, rms, "-" if last else ":", color=colour, alpha=1.0 if last else 0.45,
                 marker=marker if last else None, markersize=4,
-                label=_short(name) if last else None,
+                label=names[name] if last else None,
             )  # fmt: skip
             if not last and len(gains) == 1:
                 axis.plot(places, rms, marker, color=colour, alpha=0.45, markersize=4)
@@ -122,9 +125,9 @@ def _by_step(axis: Any, found: Diagnosis) -> None:
     _legend(axis)
 
 
-def _series(found: Diagnosis) -> dict[tuple[str, ...], list[Gain]]:
+def _series(found: Diagnosis) -> dict[tuple[str, str], list[Gain]]:
     """Return the gains that layers repeat, by category and name without numbers."""
-    series: dict[tuple[str, ...], list[Gain]] = {}
+    series: dict[tuple[str, str], list[Gain]] = {}
     for gain in found.gains:
         parts = ("#" if part.isdecimal() else part for part in gain.name.split("."))
         series.setdefault((category_of(gain), ".".join(parts)), []).append(gain)
@@ -162,10 +165,17 @@ def _is_after(found: Diagnosis, gain: Gain) -> bool:
     return True
 
 
-def _short(name: tuple[str, ...]) -> str:
-    """Return a name for the legend: what tells a gain from the others of its layer."""
-    parts = name[1].removesuffix(".weight").rpartition("#.")[2].split(".")
-    return f"{'.'.join(parts[-3:])} ({name[0]})"
+def _names(series: Iterable[tuple[str, str]]) -> dict[tuple[str, str], str]:
+    """Return what the legend calls each series: as little of its name as tells it from others."""
+    whole = {one: f"{one[1].removesuffix('.weight')} ({one[0]})" for one in series}
+    short = {one: f"{_end(one[1])} ({one[0]})" for one in whole}
+    counts = Counter(short.values())
+    return {one: short[one] if counts[short[one]] == 1 else whole[one] for one in whole}
+
+
+def _end(name: str) -> str:
+    parts = name.removesuffix(".weight").rpartition("#.")[2].split(".")
+    return ".".join(parts[-3:])
 
 
 def _legend(axis: Any) -> None:

@@ -145,6 +145,7 @@ def test_a_base_model_is_read_as_the_run_that_began_with_it(copy: Path) -> None:
     text = refused(copy / "base", copy)
     assert f"{copy / 'base'} (BertModel) and {copy / 'checkpoint-10'} (BertForSeq" in text
     assert f"--config {config}" in text
+    assert len(diagnose([copy / "base", copy], config=config.parent).gains) == 5
     found = diagnose([copy / "base", copy], config=config)
     assert [state.label for state in found.states] == ["base", "step 10", "step 20", "step 100"]
 

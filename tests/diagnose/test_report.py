@@ -14,7 +14,7 @@ import torch
 from gamma_nlp.diagnose.data import to_csv, to_json
 from gamma_nlp.diagnose.diagnosis import Diagnosis, State
 from gamma_nlp.diagnose.measures import measure
-from gamma_nlp.diagnose.plot import check_picture, plot
+from gamma_nlp.diagnose.plot import _names, check_picture, plot
 from gamma_nlp.diagnose.report import report
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category
@@ -152,3 +152,8 @@ def test_a_picture_that_cannot_be_written_is_refused_first(tmp_path: Path) -> No
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(GammaError, match="is a folder; give the name of a file"):
         check_picture(tmp_path / "folder.png")
+
+
+def test_the_legend_tells_gains_of_one_name_apart() -> None:
+    names = [("head", "enc.#.norm.weight"), ("head", "dec.#.norm.weight"), ("head", "ln.weight")]
+    assert [*_names(names).values()] == ["enc.#.norm (head)", "dec.#.norm (head)", "ln (head)"]
