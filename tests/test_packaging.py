@@ -40,6 +40,7 @@ COMMANDS = {
     "audit": ("audit CONFIG", {HF}),
     "audit --all": ("audit --all --types bert --jobs 1", {HF}),
     "probe": ("probe CONFIG --random-weights", {HF}),
+    "diagnose": ("diagnose CHECKPOINT", {HF}),
     "coverage": ("coverage --types bert --jobs 1", {HF}),
     "score": ("score HYP REF", {TRANSLATION}),
     "score --detokenize": ("score HYP REF --detokenize en", {TRANSLATION}),
@@ -75,7 +76,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     run = tiny_run(folder)
     (folder / "again").mkdir()
     paths = {name: str(folder / f"{name}.json") for name in content}
-    return {**paths, "RUN": str(run), "CORPUS": str(make_folder(folder / "again")), "OUT": "out"}
+    paths |= {"RUN": str(run), "CHECKPOINT": str(run / "averaged")}
+    return {**paths, "CORPUS": str(make_folder(folder / "again")), "OUT": "out"}
 
 
 @pytest.fixture(scope="session")
