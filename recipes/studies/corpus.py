@@ -7,10 +7,8 @@ has one corpus. What was made of it is kept in one file whose name says what it 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import sysconfig
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from gamma_nlp.errors import GammaError, need, one_line
-from gamma_nlp.files import read_bytes, write_bytes
+from gamma_nlp.errors import GammaError, need
+from gamma_nlp.files import read_bytes
 from gamma_nlp.tasks.run.machine import versions
+from recipes.studies.kept import kept
 
 LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idle_test", "encodings")
 """Folders that are not read: other packages, tests, and tables of characters."""
@@ -65,14 +64,14 @@ def standard_library() -> Path:
     return Path(sysconfig.get_paths()["stdlib"])
 
 
-def load_corpus(folder: Path, *, kept: Path, vocabulary: int, length: int, windows: int) -> Corpus:
+def load_corpus(
+    folder: Path, *, keep_in: Path, vocabulary: int, length: int, windows: int
+) -> Corpus:
     """Return the corpus of a folder of Python sources; make and keep it unless it was kept.
-
-    Runs that start at once may all make it: each writes the same file whole.
 
     Args:
         folder: The sources.
-        kept: The folder to keep the result in; made if absent.
+        keep_in: The folder to keep the result in; made if absent.
         vocabulary: Tokens of the byte-level BPE, which is learned from the training files.
         length: Tokens of a window.
         windows: Windows of the validation set, chosen by the hash of their names.
@@ -85,15 +84,8 @@ def load_corpus(folder: Path, *, kept: Path, vocabulary: int, length: int, windo
     told = hashlib.sha256(json.dumps(settings).encode())
     for name, text in texts.items():
         told.update(f"{name}\0{text}\0".encode())
-    path = kept / f"corpus-{told.hexdigest()[:16]}.npz"
-    if path.is_file():
-        return _read(path)
-    made = _make(texts, folder, vocabulary, length, windows)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **vars(made))
-    kept.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, buffer.getvalue())
-    return made
+    path = keep_in / f"corpus-{told.hexdigest()[:16]}.npz"
+    return Corpus(**kept(path, lambda: _make(texts, folder, vocabulary, length, windows)))
 
 
 def sources(folder: Path) -> Iterator[tuple[str, str]]:
@@ -121,7 +113,7 @@ def is_validation(name: str) -> bool:
 
 def _make(
     texts: Mapping[str, str], folder: Path, vocabulary: int, length: int, windows: int
-) -> Corpus:
+) -> dict[str, np.ndarray]:
     train = [text for name, text in texts.items() if not is_validation(name)]
     tokenizer = _learn(train, vocabulary)
     end = tokenizer.token_to_id(_END)
@@ -140,12 +132,12 @@ def _make(
     whole = len(stream) // length
     sizes = [len(tokenizer.id_to_token(token)) for token in range(tokenizer.get_vocab_size())]
     sizes[end] = 0  # each other character stands for a byte
-    return Corpus(
-        train=np.array(stream[: whole * length], dtype=np.uint16).reshape(whole, length),
-        validation=np.array([rows[name] for name in chosen], dtype=np.uint16),
-        ids=np.array(chosen),
-        bytes_of=np.array(sizes, dtype=np.int64),
-    )
+    return {
+        "train": np.array(stream[: whole * length], dtype=np.uint16).reshape(whole, length),
+        "validation": np.array([rows[name] for name in chosen], dtype=np.uint16),
+        "ids": np.array(chosen),
+        "bytes_of": np.array(sizes, dtype=np.int64),
+    }
 
 
 def _learn(texts: list[str], vocabulary: int) -> Any:
@@ -160,14 +152,6 @@ def _learn(texts: list[str], vocabulary: int) -> Any:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
-
-
-def _read(path: Path) -> Corpus:
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            return Corpus(**{name: held[name] for name in held.files})
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise GammaError(f"{path} is damaged ({one_line(error)}); delete it") from error
 
 
 def _hash(name: str) -> int:

@@ -96,7 +96,7 @@ def setup(recipe: LanguageArguments, args: Any) -> Setup:
 
     corpus = load_corpus(
         standard_library() if recipe.sources is None else Path(recipe.sources),
-        kept=Path(recipe.corpus),
+        keep_in=Path(recipe.corpus),
         vocabulary=recipe.vocabulary,
         length=recipe.context,
         windows=recipe.windows,

@@ -91,6 +91,7 @@ class Setup:
         score: Scores of a set from what was kept of it.
         items: The items of each set, from what was kept of it, with how scores follow from them.
         data: A digest of each split.
+        inputs: What the model takes, if it is not transformers' own.
     """
 
     task: str
@@ -102,6 +103,7 @@ class Setup:
     score: Callable[[Any], dict[str, float]]
     items: Callable[[Mapping[str, Any]], tuple[dict[str, Items], dict[str, Source]]]
     data: Mapping[str, str]
+    inputs: Mapping[str, Tensor] | None = None
 
 
 def read_arguments(
@@ -169,6 +171,7 @@ def _trainer(
             compute_metrics=lambda prediction: setup.score(prediction.predictions),
             preprocess_logits_for_metrics=setup.outcome,
             decay_policy=policy,
+            inputs=setup.inputs,
         )
         check_start(trainer)
     return trainer
