@@ -15,17 +15,19 @@ from typing import Literal
 import numpy as np
 
 Name = Literal["LP", "LP_star", "RP"]
-FEWEST, MOST = 5, 8
+FEWEST, MOST = 4, 6
 """Predicates of a problem."""
-DEEPEST = 3
+DEEPEST = 2
 """Steps that a proof, or a search for one, may take."""
-LENGTH = 48
+LENGTH = 32
 """Tokens of a problem."""
-NAMES = 10
+NAMES = 8
 """Predicates have one of so many names."""
 FACT, BODY, HEAD, QUERY = range(4)
 """What a predicate is where it stands; a token is ``1 + NAMES * role + name``, 0 is padding."""
 ROLES = 4
+FORM = f"{FEWEST}-{MOST}-{DEEPEST}-{LENGTH}-{NAMES}"
+"""What differs where problems or their tokens do."""
 _BODY = 3  # predicates of a rule's body, at most
 
 

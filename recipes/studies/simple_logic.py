@@ -128,13 +128,13 @@ Sets = dict[str, tuple["np.ndarray", "np.ndarray"]]
 def problem_sets(recipe: LogicArguments) -> tuple[Sets, Sets]:
     """Return tokens and labels of every kind of problem: to train on, and to test on."""
     from recipes.studies.kept import kept
-    from recipes.studies.logic import DRAWS, drawn
+    from recipes.studies.logic import DRAWS, FORM, drawn
 
     found: list[Sets] = []
     for number, seed in ((recipe.train_problems, _TRAIN), (recipe.test_problems, _TEST)):
         sets: Sets = {}
         for name in DRAWS:
-            path = Path(recipe.problems) / f"{name}-{number}-{seed}.npz"
+            path = Path(recipe.problems) / f"{name}-{FORM}-{number}-{seed}.npz"
             arrays = kept(path, partial(drawn, name, number, seed))
             sets[name] = (arrays["ids"], arrays["labels"])
         found.append(sets)

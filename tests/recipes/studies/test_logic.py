@@ -45,15 +45,16 @@ def test_labels_are_what_follows(name: Name) -> None:
 
 @pytest.mark.parametrize("name", DRAWS)
 def test_labels_and_steps_are_balanced_and_no_problem_is_there_twice(name: Name) -> None:
-    problems, labels = balanced(name, 160, seed=3)
+    number = 20 * 2 * (DEEPEST + 1)
+    problems, labels = balanced(name, number, seed=3)
     kinds = [
         (label, proof_steps(one)[one.query] if label else search_steps(one))
         for one, label in zip(problems, labels, strict=True)
     ]
-    assert len(set(problems)) == 160
+    assert len(set(problems)) == number
     assert {kinds.count(kind) for kind in set(kinds)} == {20}
     assert set(kinds) == {(label, n) for label in (0, 1) for n in range(DEEPEST + 1)}
-    assert balanced(name, 160, seed=3) == (problems, labels) != balanced(name, 160, seed=4)
+    assert balanced(name, number, seed=3) == (problems, labels) != balanced(name, number, seed=4)
 
 
 @pytest.mark.parametrize("name", ["LP", "LP_star"])
