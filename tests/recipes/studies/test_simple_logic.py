@@ -18,7 +18,7 @@ from recipes.studies.simple_logic import main
 SMALL = [
     *("--train_problems", "16", "--test_problems", "16", "--layers", "1", "--width", "8"),
     *("--heads", "2", "--max_steps", "3", "--eval_steps", "3", "--logging_steps", "1"),
-    *("--warmup_steps", "0", "--per_device_train_batch_size", "8"),
+    *("--warmup_steps", "0", "--per_device_train_batch_size", "8", "--weight_decay", "0.1"),
 ]
 SIZES: dict[str, Any] = {"names": 3, "roles": 2, "labels": 2, "width": 8, "heads": 2, "start": 0.3}
 
