@@ -16,7 +16,7 @@ from recipes.studies.logic import DRAWS
 from recipes.studies.simple_logic import main
 
 SMALL = [
-    *("--train_problems", "16", "--test_problems", "16", "--layers", "1", "--width", "8"),
+    *("--train_problems", "18", "--test_problems", "18", "--layers", "1", "--width", "8"),
     *("--heads", "2", "--max_steps", "3", "--eval_steps", "3", "--logging_steps", "1"),
     *("--warmup_steps", "0", "--per_device_train_batch_size", "8", "--weight_decay", "0.1"),
 ]
@@ -40,7 +40,7 @@ def test_every_kind_has_a_score_that_follows_from_its_items(results: Any) -> Non
     assert found["items"].keys() == {f"final.eval_{name}_accuracy" for name in DRAWS}
     for score, source in found["items"].items():
         correct = read_items(folder / source["file"]).columns["correct"]
-        assert len(correct) == 16 and source["statistic"] == "mean"
+        assert len(correct) == 18 and source["statistic"] == "mean"
         value = found["final"][score.removeprefix("final.")]
         assert correct.mean() == pytest.approx(value)
     assert found["data"].keys() == {"train", *DRAWS} and len(set(found["data"].values())) == 4
