@@ -5,7 +5,7 @@
 
 The text is the standard library of the Python that runs it, so nothing is downloaded. The model is
 transformers' Llama or Qwen3 (pre-norm, without and with q/k norm) or Gemma 2 or 3 (sandwich norms),
-made small. A run takes about 20 seconds on one thread and writes ``results.json`` with what the
+made small. A run takes about 23 s of one core and writes ``results.json`` with what the
 loss was on every window of the validation set. ``--help`` lists all keys, the Trainer's among them.
 """
 
