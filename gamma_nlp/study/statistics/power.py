@@ -41,6 +41,16 @@ class Plan:
     equivalence_level: float
     margin: float | None
 
+    def likely(self, estimate: Estimate) -> float:
+        """Return the difference to plan for.
+
+        With a margin the one found. Without one only a difference can decide, and an undecided
+        study has found too small a one: its root mean square then, the noise included.
+        """
+        if self.margin is not None:
+            return estimate.difference
+        return float(np.sqrt(estimate.difference**2 + estimate.spread.variance))
+
     def chance(self, estimate: Estimate) -> float:
         """Return the chance of a decision, either way, if the estimate is the truth."""
         spread = estimate.spread
@@ -69,9 +79,10 @@ class Plan:
 def more_seeds(estimate: Estimate, seeds: int, plan: Plan) -> int | None:
     """Return how many more seeds decide in 80 %, if the estimate is right; None: no number does."""
 
+    guess = replace(estimate, difference=plan.likely(estimate))
+
     def chance(then: int) -> float:
-        expected = replace(estimate, spread=estimate.spread.with_seeds(seeds, then))
-        return plan.chance(expected)
+        return plan.chance(replace(guess, spread=guess.spread.with_seeds(seeds, then)))
 
     if chance(MOST_SEEDS) < POWER:
         return None
@@ -87,10 +98,12 @@ def more_seeds(estimate: Estimate, seeds: int, plan: Plan) -> int | None:
 def needed_items(estimate: Estimate, items: int, seeds: int, plan: Plan) -> int | None:
     """Return how many items decide in 80 % with seeds without limit; None: no number does."""
 
+    guess = replace(estimate, difference=plan.likely(estimate))
+
     def chance(then: int) -> float:
-        spread = estimate.spread.with_seeds(seeds, MOST_SEEDS)
+        spread = guess.spread.with_seeds(seeds, MOST_SEEDS)
         fewer = replace(spread, items=spread.items * items / then, items_df=then - 1)
-        return plan.chance(replace(estimate, spread=fewer))
+        return plan.chance(replace(guess, spread=fewer))
 
     if chance(MOST_ITEMS) < POWER:
         return None
