@@ -18,7 +18,7 @@ from scipy import special
 
 from gamma_nlp.study.statistics.contrast import Contrast, ContrastSet
 
-UNLIKELY = 0.05
+UNLIKELY = 0.02
 """A spread over seeds that the items' own noise undercuts more rarely than this is not believed."""
 ROUNDING = 1e-10
 
