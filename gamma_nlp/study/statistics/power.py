@@ -52,7 +52,7 @@ class Plan:
         return float(np.sqrt(estimate.difference**2 + estimate.spread.variance))
 
     def chance(self, estimate: Estimate) -> float:
-        """Return the chance of a decision, either way, if the estimate is the truth."""
+        """Return the chance of a right decision, either way, if the estimate is the truth."""
         spread = estimate.spread
         if spread.variance == 0:
             return 1.0
@@ -62,10 +62,10 @@ class Plan:
         )
 
         def passes(distance: float, tail: float) -> float:
-            """Return the chance that an end at ``distance`` from the truth is not reached."""
+            """Return the chance that an end stays clear of a value ``distance`` from the truth."""
             reach = Estimate(difference=0.0, spread=spread).half_width(tail, 1.0) / deviation
-            missed = special.nctdtr(df, max(distance, 0) / deviation, reach)
-            return 1 - float(missed) if np.isfinite(missed) else 1.0
+            missed = special.nctdtr(df, distance / deviation, reach)
+            return 1 - float(missed) if np.isfinite(missed) else float(distance > 0)
 
         found = passes(abs(estimate.difference), self.difference_level / 2)
         if self.margin is None:
