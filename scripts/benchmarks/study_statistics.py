@@ -82,7 +82,7 @@ def bench(kind: str, options: argparse.Namespace) -> Iterator[Row]:
                 if null:
                     false[cell].add(any(one.verdict in FOUND for one in found))
             if kind == "accuracy":
-                low, high = naive_interval(pairs[0], RESAMPLES, rng)
+                low, high = naive_interval(pairs[0], RESAMPLES // 2, rng)
                 for cell in cells(design):
                     plain[cell].add(low <= truths[0] <= high)
     for cell in sorted(covered, key=lambda name: (name != "all", name)):
@@ -131,7 +131,7 @@ SETTINGS: tuple[tuple[float, float, float, float | None], ...] = (
 def bench_seeds(options: argparse.Namespace) -> Iterator[Row]:
     rng = np.random.default_rng(options.seed)
     for true, seeds_sd, items_sd, margin in SETTINGS:
-        needed = seeds_that_decide(rng, true, seeds_sd, items_sd, margin)
+        needed = seeds_that_decide(rng, options.studies, true, seeds_sd, items_sd, margin)
         plan = Plan(difference_level=0.05, equivalence_level=0.05, margin=margin)
         for now in (3, 5, 8):
             if now >= needed:
@@ -149,6 +149,8 @@ def bench_seeds(options: argparse.Namespace) -> Iterator[Row]:
                     added = seeds_sd * rng.normal(size=max(1, min(1000, round(factor * more))))
                     grown = np.concatenate([seen, moved + added])
                     share.add(_decided(_estimate(grown, items_sd), margin))
+            if not ratios:
+                continue
             middle = float(np.median(ratios))
             within = float(np.mean([0.5 <= ratio <= 2 for ratio in ratios]))
             yield Row(
@@ -163,13 +165,18 @@ def bench_seeds(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def seeds_that_decide(
-    rng: np.random.Generator, true: float, seeds_sd: float, items_sd: float, margin: float | None
+    rng: np.random.Generator,
+    studies: int,
+    true: float,
+    seeds_sd: float,
+    items_sd: float,
+    margin: float | None,
 ) -> int:
     """Return the number of seeds with which 80 % of new studies are decided."""
     seeds = 2
     while seeds < 1000:
         found = Share()
-        for _ in range(1500):
+        for _ in range(studies):
             seen = true + items_sd * rng.normal() + seeds_sd * rng.normal(size=seeds)
             found.add(_decided(_estimate(seen, items_sd), margin))
         if found.value >= 0.8:
