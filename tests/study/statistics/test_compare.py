@@ -170,7 +170,7 @@ def test_one_seed_has_no_interval_and_says_so() -> None:
     assert found.verdict is Verdict.UNDECIDED
     assert np.isnan([found.low, found.high, found.p, found.p_holm, found.deviation]).all()
     assert found.more_seeds == 5 and found.correlation is None
-    assert "one seed has no interval" in found.sentence
+    assert "the one seed, which gives no interval" in found.sentence
 
 
 def test_one_seed_of_one_arm_is_no_comparison_for_holm() -> None:
@@ -218,7 +218,7 @@ def test_a_small_difference_beyond_doubt_is_said_to_be_small() -> None:
     baseline = 80 + np.array([0.0, 0.1, 0.2, 0.3, 0.4, 0.5])
     found = one(from_scores(baseline, baseline + 0.3 + 0.01 * np.array([1, -1, 0, 1, -1, 0])))
     assert found.verdict is Verdict.BETTER
-    assert found.sentence.endswith("yet by less than 1.00 points, the smallest that matters")
+    assert found.sentence.endswith("yet by less than the 1 points that matter")
 
 
 @pytest.mark.parametrize("options", [{"margin": 0.0}, {"margin": np.nan}, {"level": 1.0}])
@@ -242,3 +242,19 @@ def test_two_sets_count_as_their_mean() -> None:
     found = one(both)
     assert found.items == 400
     assert found.difference == pytest.approx((one(first).difference + one(second).difference) / 2)
+
+
+def test_items_that_come_in_groups_count_as_groups() -> None:
+    """Every item four times over: the interval of the groups is that of the single items."""
+    base, arm = outcomes(0)
+    arm = np.maximum(arm, np.random.default_rng(0).random(200) < 0.2)  # the same in all seeds
+    single = from_items(base, arm)
+    fourfold = from_items(np.repeat(base, 4, axis=1), np.repeat(arm, 4, axis=1))
+    documents = np.repeat(np.arange(200), 4)
+    grouped = replace(fourfold, sets=(fourfold.sets[0].by_group(documents),))
+    expected, found, narrow = one(single), one(grouped), one(fourfold)
+    assert found.items == 200
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.05)
+    assert narrow.high - narrow.low < found.high - found.low
+    with pytest.raises(GammaError, match=r"groups of shape \(3,\) for 800 items"):
+        fourfold.sets[0].by_group(np.arange(3))
