@@ -11,7 +11,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.study.statistics.interval import Estimate
 
 POWER = 0.8
-MOST_SEEDS = 10_000
+MOST_SEEDS = 1_000
 MOST_ITEMS = 10_000_000
 
 
@@ -77,8 +77,10 @@ class Plan:
 
 
 def more_seeds(estimate: Estimate, seeds: int, plan: Plan) -> int | None:
-    """Return how many more seeds decide in 80 %, if the estimate is right; None: no number does."""
+    """Return how many more seeds decide in 80 %, if the estimate is right.
 
+    None: no number below a thousand does.
+    """
     guess = replace(estimate, difference=plan.likely(estimate))
 
     def chance(then: int) -> float:
@@ -96,8 +98,7 @@ def more_seeds(estimate: Estimate, seeds: int, plan: Plan) -> int | None:
 
 
 def needed_items(estimate: Estimate, items: int, seeds: int, plan: Plan) -> int | None:
-    """Return how many items decide in 80 % with seeds without limit; None: no number does."""
-
+    """Return how many items decide in 80 % with a thousand seeds; None: no number does."""
     guess = replace(estimate, difference=plan.likely(estimate))
 
     def chance(then: int) -> float:

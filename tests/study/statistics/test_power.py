@@ -82,9 +82,9 @@ def test_where_items_limit_no_number_of_seeds_decides_and_items_would() -> None:
     assert more_seeds(found, 5, HALF) is None
     items = needed_items(found, 200, 5, HALF)
     assert items is not None and items > 400
-    spread = found.spread.with_seeds(5, 10_000)
+    spread = found.spread.with_seeds(5, 1_000)
     enough = Spread(
-        seeds=spread.seeds, seeds_df=9999, items=0.3 * 200 / items, items_df=items - 1, rest=0
+        seeds=spread.seeds, seeds_df=999, items=0.3 * 200 / items, items_df=items - 1, rest=0
     )
     assert HALF.chance(Estimate(difference=0.1, spread=enough)) >= 0.8
 
