@@ -54,14 +54,15 @@ class Share:
         return f"{100 * self.value:.1f} %"
 
 
-def cells(design: Design) -> Iterator[str]:
+def cells(kind: str, design: Design) -> Iterator[str]:
     """Yield the groups in which a study is counted."""
     yield "all"
     yield f"{design.seeds} seeds"
     yield f"{design.items} items"
     few = "3-4" if design.seeds < 5 else "5-6" if design.seeds < 8 else "8-10"
     yield f"{few} seeds x {'300-600' if design.items < 1000 else '1000-2000'} items"
-    yield f"level {design.level:.2f}" if design.level >= 0.5 else "level of BLEU"
+    if kind == "accuracy":
+        yield f"level {design.level:.2f}"
     own = max(design.own)
     yield f"seeds' spread {'0' if not own else 'small' if own < 0.1 else 'large'}"
     yield f"items' spread {design.item}"
@@ -75,7 +76,7 @@ def bench(kind: str, options: argparse.Namespace) -> Iterator[Row]:
         half = options.studies // 2
         for design, pairs, truths in studies(kind, half, null=null, seed=10 * options.seed + null):
             found = compare(pairs, margin=None, higher_is_better=True, resamples=RESAMPLES)
-            for cell in cells(design):
+            for cell in cells(kind, design):
                 for one, truth in zip(found, truths, strict=True):
                     covered[cell].add(one.low <= truth <= one.high)
                     by_t[cell].add(one.t_low <= truth <= one.t_high)
@@ -83,7 +84,7 @@ def bench(kind: str, options: argparse.Namespace) -> Iterator[Row]:
                     false[cell].add(any(one.verdict in FOUND for one in found))
             if kind == "accuracy":
                 low, high = naive_interval(pairs[0], RESAMPLES // 2, rng)
-                for cell in cells(design):
+                for cell in cells(kind, design):
                     plain[cell].add(low <= truths[0] <= high)
     for cell in sorted(covered, key=lambda name: (name != "all", name)):
         inside = LOW <= covered[cell].value <= HIGH
@@ -154,7 +155,7 @@ def bench_seeds(options: argparse.Namespace) -> Iterator[Row]:
             middle = float(np.median(ratios))
             within = float(np.mean([0.5 <= ratio <= 2 for ratio in ratios]))
             yield Row(
-                f"seeds: {true:g} +- {seeds_sd:g}, margin {margin}, now {now}",
+                f"seeds: {true:g} +- {seeds_sd:g}, items {items_sd:g}, margin {margin}, now {now}",
                 f"{middle:.2f} x",
                 "0.5-2 x",
                 0.5 <= middle <= 2,

@@ -44,10 +44,11 @@ class Plan:
     def likely(self, estimate: Estimate) -> float:
         """Return the difference to plan for.
 
-        With a margin the one found. Without one only a difference can decide, and an undecided
-        study has found too small a one: its root mean square then, the noise included.
+        Within the margin the one found. Elsewhere only a test of difference can decide, and a
+        study that is undecided has found too small a one: its root mean square then, the noise
+        included.
         """
-        if self.margin is not None:
+        if self.margin is not None and abs(estimate.difference) < self.margin:
             return estimate.difference
         return float(np.sqrt(estimate.difference**2 + estimate.spread.variance))
 

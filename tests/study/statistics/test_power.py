@@ -89,7 +89,10 @@ def test_where_items_limit_no_number_of_seeds_decides_and_items_would() -> None:
     assert HALF.chance(Estimate(difference=0.1, spread=enough)) >= 0.8
 
 
-def test_a_difference_of_exactly_the_margin_needs_a_test_of_difference() -> None:
-    more = more_seeds(estimate(0.5, 1.0, 5), 5, HALF)
-    alone = more_seeds(estimate(np.sqrt(0.25 - 0.2), 1.0, 5), 5, ALONE)  # noise included: 0.5
-    assert more is not None and alone is not None and abs(more - alone) <= 5
+@pytest.mark.parametrize("found", [0.5, 0.8])
+def test_beyond_the_margin_only_a_difference_can_decide(found: float) -> None:
+    guess = estimate(found, 1.0, 5)
+    assert HALF.likely(guess) == ALONE.likely(guess) == pytest.approx(np.hypot(found, 0.2**0.5))
+    assert HALF.likely(estimate(0.3, 1.0, 5)) == 0.3
+    more, alone = more_seeds(guess, 5, HALF), more_seeds(guess, 5, ALONE)
+    assert more is not None and alone is not None and more <= alone <= 2 * more
