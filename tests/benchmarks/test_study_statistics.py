@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,13 @@ def figures(benchmark: ModuleType, path: Path, *words: str) -> dict[str, dict[st
     assert benchmark.main([*words, "--json", str(path)]) in (0, 1)
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     return {row["what"]: row for row in rows}
+
+
+@pytest.fixture(autouse=True)
+def _little_garbage() -> Iterator[None]:
+    gc.freeze()  # as the script does
+    yield
+    gc.unfreeze()
 
 
 @pytest.mark.parametrize(("kind", "studies"), [("accuracy", 150), ("bleu", 30)])
