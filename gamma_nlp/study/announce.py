@@ -47,7 +47,9 @@ def _table(study: Study, planned: Sequence[Planned]) -> Iterator[str]:
         yield "under each category: how far decay alone pulls its gains over the planned run"
 
 
-def _share(dose: float | None) -> str:
+def _share(dose: float | Sequence[float] | None) -> str:
+    if isinstance(dose, Sequence):
+        return f"{100 * dose[0]:.3g}-{_share(dose[-1])}"
     return "?" if dose is None else f"{100 * dose:.3g} %"
 
 

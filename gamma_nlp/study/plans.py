@@ -55,9 +55,10 @@ class Planned:
     @property
     def largest_dose(self) -> float | None:
         """The largest dose of its gains or, where none is known, of its weights."""
-        doses = [part["dose"] for part in self.plan.get("dose", {}).values()]
-        if not doses and isinstance(self.plan.get("dose_of_weights"), float):
-            return float(self.plan["dose_of_weights"])
+        told = [part["dose"] for part in self.plan.get("dose", {}).values()]
+        doses = [dose for one in told for dose in (one if isinstance(one, list) else [one])]
+        if not doses:
+            doses = [self.plan.get("dose_of_weights")]
         return max((dose for dose in doses if dose is not None), default=None)
 
 

@@ -114,7 +114,7 @@ def _cell(study: Study, one: Planned) -> dict[str, Any]:
         "against": cell.against,
         "same_as": one.same_as,
         "aa": cell.aa,
-        "policy": cell.arm.policy,
+        "policy": _policy_name(cell.arm),
         "set": cell.settings(study),
         "factors": cell.arm.factors,
         "plan": dict(one.plan),
@@ -132,6 +132,10 @@ def inputs(study: Study) -> dict[str, Any]:
         found["command"] = list(study.runs.pattern)
         found["schedule"] = study.runs.schedule
     return found
+
+
+def _policy_name(arm: Arm) -> str | None:
+    return f"policies/{arm.name}.json" if isinstance(arm.policy, Mapping) else arm.policy
 
 
 def _policy(arm: Arm) -> Any:

@@ -89,12 +89,14 @@ def run_all(
         keep_failed: Leave runs alone that failed before.
 
     Raises:
-        GammaError: The first run that finishes lacks the metric: no other would have it.
+        GammaError: The first runs of two cells lack the metric: no other would have it.
     """
     todo = [run for run in runs if not _has_score(run, metric)]
     if len(todo) == len(runs) and (odd := [run for run in runs if run.is_finished()]):
         with contextlib.suppress(NoScore):
             metric.value(odd[0].finished() or {}, odd[0].results)
+    for run in set(runs) - set(todo):  # a metric that was put right may have made it one
+        (run.folder / FAILED).unlink(missing_ok=True)
     kept = {run: why for run in todo if keep_failed and (why := run.failure()) is not None}
     progress = Progress(len(runs), len(runs) - len(todo))
     progress.failed = len(kept)
@@ -129,6 +131,7 @@ class _Work:
         self.ended = Ended()
         self.durations = [s for run in runs if run not in todo and (s := run.seconds())]
         self.scored = False
+        self.without: set[str] = set()
 
     def go(self, signals: list[int]) -> None:
         try:
@@ -230,7 +233,8 @@ class _Work:
         try:
             value = self.metric.value(results, run.results)
         except GammaError as error:
-            if not self.scored and not isinstance(error, NoScore):
+            self.without.add(run.cell)
+            if not self.scored and not isinstance(error, NoScore) and len(self.without) > 1:
                 raise  # a metric that no run has
             self._failed(run, code, str(error), seconds or 0.0)
             return
