@@ -11,12 +11,15 @@ from gamma_nlp.study.progress import clock, time_left
 from gamma_nlp.study.run_folder import Run
 from gamma_nlp.study.runner import Ended, Machine
 
+_MOST_EQUAL = 3
+
 
 def design_lines(study: Study, planned: Sequence[Planned], runs: Sequence[Run]) -> list[str]:
     """Return what is compared, cell by cell."""
     metric = study.metric
     levels = len(study.doses) or len(study.coefficients)
-    what = f" x {levels} {'doses' if study.doses else 'coefficients'}" if levels else ""
+    kind = "dose" if study.doses else "coefficient"
+    what = f" x {_count(levels, kind)}" if levels else ""
     again = ", and an A/A cell for each baseline" if study.a_a is not None else ""
     margin = metric.smallest_difference
     return [
@@ -35,7 +38,7 @@ def _table(study: Study, planned: Sequence[Planned]) -> Iterator[str]:
     head = ["cell", "weight decay", *parts, "runs"]
     rows = [head]
     for one in planned:
-        decay = "recipe's" if one.weight_decay is None else f"{one.weight_decay:.4g}"
+        decay = "its own" if one.weight_decay is None else f"{one.weight_decay:.4g}"
         doses = one.plan.get("dose", {})
         told = ["-" if (d := doses.get(part)) is None else _share(d["dose"]) for part in parts]
         count = f"those of {one.same_as}" if one.same_as else str(len(study.seeds))
@@ -45,6 +48,10 @@ def _table(study: Study, planned: Sequence[Planned]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if parts:
         yield "under each category: how far decay alone pulls its gains over the planned run"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _share(dose: float | Sequence[float] | None) -> str:
@@ -70,21 +77,40 @@ def notes(study: Study, planned: Sequence[Planned]) -> list[str]:
         found.append(
             "without smallest_difference no arm can be found to make no difference that matters"
         )
-    doses = [dose for one in planned if (dose := one.largest_dose) is not None]
-    if doses and max(doses) < SMALL:
-        found.append(
-            f"every dose is below {SMALL:.0%} (the largest is {max(doses):.2%}): the arms cannot "
-            "differ; give larger doses"
-        )
+    found += _small_doses(planned)
     equal = dict.fromkeys(
         (one.cell.arm.name, next(o.cell.arm.name for o in planned if o.cell.name == one.same_as))
         for one in planned
         if one.same_as is not None
     )
-    found += [f"{arm} decays exactly what {other} does, so it is run once" for arm, other in equal]
+    if len(equal) > _MOST_EQUAL:
+        found.append(
+            f"{len(equal)} arms decay exactly what another one does, so they are not run again: "
+            "see the last column"
+        )
+    else:
+        found += [
+            f"{arm} decays exactly what {other} does, so it is run once" for arm, other in equal
+        ]
     if not arms:
         found.append("no arm differs from the baseline in what it decays: nothing is compared")
     return found
+
+
+def _small_doses(planned: Sequence[Planned]) -> Iterator[str]:
+    """Yield a warning for the levels at which no gain is pulled anywhere."""
+    largest: dict[str, float] = {}
+    for one in planned:
+        level = one.cell.name.partition("@")[2]
+        if (dose := one.largest_dose) is not None:
+            largest[level] = max(dose, largest.get(level, 0.0))
+    small = {level: dose for level, dose in largest.items() if dose < 0.99 * SMALL}
+    if small:
+        where = "" if len(small) == len(largest) else f"at {', '.join(small)} "
+        yield (
+            f"{where}every dose is below {SMALL:.0%} (the largest is {max(small.values()):.2%}): "
+            "the arms cannot differ; give larger ones"
+        )
 
 
 def _compared(one: Planned, planned: Sequence[Planned]) -> bool:
@@ -97,7 +123,9 @@ def estimate(runs: Sequence[Run], machine: Machine) -> str:
     done = [run for run in runs if run.is_finished()]
     durations = [seconds for run in done if (seconds := run.seconds()) is not None]
     where = f"{machine.jobs} at a time" + (
-        f" on {len(machine.gpus)} GPUs" if machine.gpus else f", {machine.threads} CPU threads each"
+        f" on {len(machine.gpus)} GPUs"
+        if machine.gpus
+        else f", {_count(machine.threads, 'CPU thread')} each"
     )
     left = time_left(durations, waiting=len(runs) - len(done), running=(), jobs=machine.jobs)
     if len(done) == len(runs):

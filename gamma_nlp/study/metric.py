@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,19 @@ class Metric:
     unit: str
     scale: float
     smallest_difference: float | None
+
+    def check(self, fields: Fields, final: Sequence[str]) -> None:
+        """Refuse a score that ``final`` of no results will have.
+
+        Args:
+            fields: The config, for the error.
+            final: The names that it will have.
+        """
+        for path in self.scores:
+            name = path.removeprefix("final.")
+            if name != path and name not in final:
+                hint = close_to(name, final) or f"; there are {listed(final, 12)}"
+                raise fields.error("metric", f"no run will have the score {name!r}{hint}")
 
     def value(self, results: Mapping[str, Any], file: Path) -> float:
         """Return the metric of one run, as it is shown.

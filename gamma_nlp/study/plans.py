@@ -22,16 +22,12 @@ from gamma_nlp.files import write_json
 from gamma_nlp.study.command import Command
 from gamma_nlp.study.config import Study
 from gamma_nlp.study.design import Cell
-from gamma_nlp.study.recipe import Recipe
+from gamma_nlp.study.recipe import ENGINES, Recipe
 
 SMALL = 0.01
 """A dose below which arms cannot differ."""
 
 _SECONDS = 3600.0
-_FUNCTIONS = {
-    "glue": ("gamma_nlp.tasks.glue", "plan_finetune"),
-    "translation": ("gamma_nlp.tasks.translation", "plan_translation"),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +70,8 @@ def plan(study: Study, cells: Sequence[Cell]) -> list[Planned]:
         answers = _ask(study, [question for _, question in questions], [n for n, _ in questions])
     if isinstance(study.runs, Recipe):
         found = answers[-len(cells) :]
+        for answer_of_cell in found:
+            study.metric.check(study.fields, answer_of_cell["final"])
         return _without_repeats(study, [_planned(c, f) for c, f in zip(cells, found, strict=True)])
     schedule = answers[-1] if _needs_schedule(study) else None
     return [_planned_command(study, cell, schedule) for cell in cells]
@@ -210,10 +208,11 @@ def _recipe(engine: str, words: Sequence[str], offline: str) -> dict[str, Any]:
         os.environ["HF_HUB_OFFLINE"] = offline
     else:  # a worker is offline by itself, but a recipe may read its data from the hub
         os.environ.pop("HF_HUB_OFFLINE", None)
-    package, name = _FUNCTIONS[engine]
-    recipe, args = importlib.import_module(f"{package}.arguments").read_arguments(list(words))
-    plan = getattr(importlib.import_module(f"{package}.train"), name)(recipe, args)
-    return {"plan": plan, "on_gpu": not args.use_cpu}
+    package = f"gamma_nlp.tasks.{engine}"
+    settings = importlib.import_module(f"{package}.arguments")
+    recipe, args = settings.read_arguments(list(words))
+    plan = getattr(importlib.import_module(f"{package}.train"), ENGINES[engine])(recipe, args)
+    return {"plan": plan, "on_gpu": not args.use_cpu, "final": settings.final_scores(recipe)}
 
 
 def _schedule(schedule: Mapping[str, Any], doses: Sequence[float]) -> dict[str, Any]:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from gamma_nlp.study.config import Study
     from gamma_nlp.study.design import Cell
 
-ENGINES = ("glue", "translation")
+ENGINES = {"glue": "plan_finetune", "translation": "plan_translation"}
+"""The rooms of ``gamma_nlp.tasks`` that a study can run, and what plans a run in ``train.py``."""
+
 OWN = {
     "seed": "the study sets it; give seeds",
     "data_seed": "the study sets the seed; leave it out, so that the seeds of the arms pair",

@@ -196,10 +196,14 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
     """
     from gamma_nlp.tasks.run.identity import differences
 
-    finished = [run for run in _recorded(study, before) if run.results.exists()]
-    if not finished:
+    recorded = _recorded(study, before)
+    finished = [run for run in recorded if run.results.exists()]
+    begun = [run for run in recorded if run.results.exists() or run.can_resume()]
+    if not begun:
         return
     where = f"{study.output} has {len(finished)} finished runs"
+    if len(begun) > len(finished):
+        where += f" and {len(begun) - len(finished)} with checkpoints"
     gone = [
         *(f"seed {seed}" for seed in before["seeds"] if seed not in now["seeds"]),
         *(f"cell {name!r}" for name in _names(before) if name not in _names(now)),
@@ -215,13 +219,13 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
             f"{where}, and {'; '.join(margins)}: what is compared is settled before the first run, "
             "else the result could choose it; put it back, or give another output"
         )
-    changed = differences(_kept(before, now), _kept(now, before))
-    if changed:
-        more = len(changed) - _MOST_DIFFERENCES
-        raise GammaError(
-            f"{where} that had other settings: {'; '.join(changed[:_MOST_DIFFERENCES])}"
-            f"{f'; and {more} more' if more > 0 else ''}; put them back, or give another output"
-        )
+    for what, kept in (("had other settings", _settings), ("were planned otherwise", _plans)):
+        if changed := differences(kept(before, now), kept(now, before)):
+            more = len(changed) - _MOST_DIFFERENCES
+            raise GammaError(
+                f"{where} that {what}: {'; '.join(changed[:_MOST_DIFFERENCES])}"
+                f"{f'; and {more} more' if more > 0 else ''}; put it back, or give another output"
+            )
 
 
 def write_record(study: Study, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
@@ -242,20 +246,28 @@ def _names(record: Mapping[str, Any]) -> list[str]:
     return [cell["name"] for cell in record["cells"]]
 
 
-def _kept(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what runs depend on, of the cells and policies that both records have."""
-    names, inputs = set(_names(other)), dict(record["inputs"])
+def _settings(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the config and its files say of the arms that both records have."""
+    config, inputs = record["config"], dict(record["inputs"])
     arms = {cell["arm"] for cell in record["cells"]} & {cell["arm"] for cell in other["cells"]}
-    inputs["policies"] = {arm: inputs["policies"].get(arm) for arm in sorted(arms)}
-    cells = {
-        cell["name"]: {
-            **{key: cell.get(key) for key in ("dose", "coefficient", "set", "against")},
-            **{key: cell["plan"].get(key) for key in ("steps", "groups", "data", "weight_decay")},
-        }
+    policies, own = inputs.pop("policies"), config.get("arms") or {}
+    found = {
+        arm: {"policy": policies.get(arm), "set": (own.get(arm) or {}).get("set")}
+        for arm in sorted(arms)
+    }
+    again = config.get("a_a") if other["config"].get("a_a") else None
+    return {**inputs, "set": config.get("set"), "a_a": again, "arms": found}
+
+
+def _plans(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was planned for the cells that both records have."""
+    names = set(_names(other))
+    kept = ("steps", "data", "weight_decay", "groups")
+    return {
+        cell["name"]: {key: cell["plan"].get(key) for key in kept}
         for cell in record["cells"]
         if cell["name"] in names
     }
-    return {**inputs, **cells}
 
 
 def _any_scored(runs: Sequence[Run], scores: Sequence[str]) -> bool:

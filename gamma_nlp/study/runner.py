@@ -268,8 +268,8 @@ class _Work:
         if not started_here:
             return
         self.progress.say(
-            f"stopping {len(started_here)} runs, which may save what they have for {PATIENCE:.0f} "
-            "s (again: at once)"
+            f"stopping {len(started_here)} run(s), which have {PATIENCE:.0f} s to save what they "
+            "have (again: at once)"
         )
         _signal_all(started_here, signal.SIGTERM)
         until, known = time.monotonic() + PATIENCE, len(signals)

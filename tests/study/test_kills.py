@@ -97,7 +97,7 @@ def test_a_signal_ends_the_runs_and_says_how_to_go_on(tmp_path: Path, how: str, 
     kill(study, how)
     printed, _ = study.communicate(timeout=30)
     assert study.returncode == code, printed
-    assert "stopping 2 runs" in printed and "the same command goes on from here" in printed
+    assert "stopping 2 run" in printed and "the same command goes on from here" in printed
     pids = [int(line.split()[3]) for line in (tmp_path / "events").read_text().splitlines()]
     for pid in pids:
         with pytest.raises(ProcessLookupError):

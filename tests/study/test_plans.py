@@ -72,7 +72,9 @@ def test_each_dose_has_a_baseline_of_its_own(tmp_path: Path) -> None:
 def test_doses_that_cannot_matter_are_said(tmp_path: Path) -> None:
     small = planned(tmp_path, doses=[0.001, 0.009], schedule=SCHEDULE)
     assert any("every dose is below 1%" in text for text in notes(*small))
-    large = planned(tmp_path, doses=[0.001, 0.02], schedule=SCHEDULE)
+    mixed = planned(tmp_path, doses=[0.001, 0.02], schedule=SCHEDULE)
+    assert any(text.startswith("at 0.1% every dose is below") for text in notes(*mixed))
+    large = planned(tmp_path, doses=[0.01, 0.5], schedule=SCHEDULE)
     assert not any("every dose" in text for text in notes(*large))
 
 
@@ -158,6 +160,10 @@ def test_a_recipes_cells_are_planned_and_repeats_found(recipe: Path) -> None:
 
 
 WRONG_RECIPES: list[tuple[dict[str, Any], str]] = [
+    (
+        {"metric": "accuracy"},
+        "metric: no run will have the score 'accuracy'; did you mean 'eval_acc",
+    ),
     ({"set": {"lerning_rate": 1}}, r"set.lerning_rate: no key of the recipe; did you mean 'learni"),
     ({"set": {"learning_rate": "x"}}, r"study.yaml:\d+: set.learning_rate: .*'x'"),
     (

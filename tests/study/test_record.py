@@ -58,7 +58,11 @@ GONE: list[tuple[dict[str, Any], str]] = [
     ({"baseline": "all"}, "baseline was 'none' and is 'all': what is compared is settled before"),
     (
         {"set": {"seconds": 0.04, "how": "well"}},
-        "had other settings: none.set.seconds was 0.01 and",
+        "had other settings: set.seconds was 0.01 and",
+    ),
+    (
+        {"arms": {"none": {}, "all": {"set": {"seconds": 1}}}},
+        "arms.all.set.seconds was 0.02 and is",
     ),
     ({"command": [*COMMAND, "--x", "1"]}, "had other settings: command was"),
 ]
@@ -88,10 +92,10 @@ def test_a_policy_file_that_changed_is_noticed(
     command = [*COMMAND, "{policy}"]
     arms = {"none": {"policy": "none"}, "mine": {"policy": "mine.yaml"}}
     (tmp_path / "mine.yaml").write_text("base: all\n")
-    script = {"command": command[:-2] + ["well{policy}"], "set": {"seconds": 0}}
+    script = {"command": [*command[:-2], "well{policy}"], "set": {"seconds": 0}}
     run(tmp_path, arms=arms, **script)
     (tmp_path / "mine.yaml").write_text("base: all\ntarget: start\n")
-    with pytest.raises(GammaError, match="policies.mine.target was not set and is 'start'"):
+    with pytest.raises(GammaError, match=r"arms.mine.policy.target was not set and is 'start'"):
         run(tmp_path, arms=arms, **script)
 
 
