@@ -31,6 +31,12 @@ _LOOK = 0.02
 PATIENCE = 30.0
 """Seconds in which a run that is asked to end may save what it has."""
 
+_ECHO = 1.0
+"""Seconds in which a second signal is taken for an echo of the first, as launchers send it."""
+
+Signals = list[tuple[int, float]]
+"""The signals that came, and when."""
+
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -100,6 +106,9 @@ def run_all(
     kept = {run: why for run in todo if keep_failed and (why := run.failure()) is not None}
     progress = Progress(len(runs), len(runs) - len(todo))
     progress.failed = len(kept)
+    for run in todo:
+        if run.failure() is None and (problem := run.problem()) is not None:
+            progress.say(f"{run} is run again: {problem}")
     work = _Work(runs, [run for run in todo if run not in kept], machine, metric, recipe, progress)
     work.scored = len(todo) < len(runs)
     work.ended.failed = {str(run): why for run, why in kept.items()}
@@ -133,7 +142,7 @@ class _Work:
         self.scored = False
         self.without: set[str] = set()
 
-    def go(self, signals: list[int]) -> None:
+    def go(self, signals: Signals) -> None:
         try:
             while self.todo or self.active:
                 while self.todo and len(self.active) < self.machine.jobs and not signals:
@@ -149,7 +158,7 @@ class _Work:
         finally:
             if self.active:
                 self._stop(signals)
-        self.ended.stopped = signals[0] if signals else None
+        self.ended.stopped = signals[0][0] if signals else None
 
     def _start(self, run: Run) -> None:
         lock = take(run.folder / LOCK)
@@ -262,7 +271,7 @@ class _Work:
             self.durations, waiting=len(self.todo), running=running, jobs=self.machine.jobs
         )
 
-    def _stop(self, signals: list[int]) -> None:
+    def _stop(self, signals: Signals) -> None:
         """Ask the runs to end, and end those that do not; a second signal ends them at once."""
         started_here = [one for one in self.active if one.process is not None]
         if not started_here:
@@ -272,9 +281,9 @@ class _Work:
             "have (again: at once)"
         )
         _signal_all(started_here, signal.SIGTERM)
-        until, known = time.monotonic() + PATIENCE, len(signals)
+        until = time.monotonic() + PATIENCE
         while any(one.process.poll() is None for one in started_here if one.process is not None):
-            if time.monotonic() > until or len(signals) > known:
+            if time.monotonic() > until or _insists(signals):
                 _signal_all(started_here, signal.SIGKILL)
             time.sleep(_LOOK)
 
@@ -287,6 +296,10 @@ def _has_score(run: Run, metric: Metric) -> bool:
         return False
 
 
+def _insists(signals: Signals) -> bool:
+    return any(at > signals[0][1] + _ECHO for _, at in signals)
+
+
 def _signal_all(runs: Sequence[_Active], number: signal.Signals) -> None:
     for one in runs:
         if one.process is not None and one.process.poll() is None:
@@ -295,11 +308,11 @@ def _signal_all(runs: Sequence[_Active], number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
+def _noted_signals() -> Iterator[Signals]:
     """Note signals instead of ending at once, so that no run is left in a state between two."""
-    noted: list[int] = []
+    noted: Signals = []
     before: Mapping[signal.Signals, Any] = {
-        kind: signal.signal(kind, lambda number, frame: noted.append(number))
+        kind: signal.signal(kind, lambda number, frame: noted.append((number, time.monotonic())))
         for kind in _STOPS
         if signal.getsignal(kind) != signal.SIG_IGN  # as nohup sets it
     }
