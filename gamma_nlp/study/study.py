@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.study import announce, record
+from gamma_nlp.study import announce, changes, record
 from gamma_nlp.study.config import Study
 from gamma_nlp.study.design import cells_of
 from gamma_nlp.study.plans import plan
@@ -59,8 +59,8 @@ def run_study(
         raise GammaError(f"{study.file}: no arm decays anything else than {study.baseline}")
     now = record.contents(study, planned, runs)
     if before is not None:
-        record.check_same(study, before, now)
-        for text in record.version_notes(before, now):
+        changes.check_same(study, before, now)
+        for text in changes.version_notes(before, now):
             note(text)
     say(f"\n{announce.estimate(runs, machine)}")
     if dry_run:
