@@ -1,0 +1,97 @@
+"""All that a report says: summaries, comparisons and notes; the outputs differ in form alone."""
+
+from __future__ import annotations
+
+import math
+import statistics as plain
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from gamma_nlp.study.found import Counted, Found
+from gamma_nlp.study.item_sums import read_sums
+from gamma_nlp.study.pairs import alone, pair
+from gamma_nlp.study.statistics.compare import Comparison, compare
+from gamma_nlp.study.study_file import Cell, Metric, Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """One cell: the scores of its runs by their seed, as shown."""
+
+    cell: Cell
+    runs: Mapping[int, Counted]
+
+    @property
+    def values(self) -> list[float]:
+        """The scores, by seed."""
+        return [run.value for run in self.runs.values()]
+
+    @property
+    def mean(self) -> float | None:
+        """Of the seeds; None without a run."""
+        return plain.fmean(self.values) if self.runs else None
+
+    @property
+    def deviation(self) -> float | None:
+        """The sample's standard deviation; None for fewer than two seeds."""
+        return plain.stdev(self.values) if len(self.runs) > 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """What a report says.
+
+    Attributes:
+        found: The runs that count and those that do not.
+        summaries: A summary for each cell that was to be run.
+        comparisons: Each arm against its baseline.
+        floor: Each baseline against itself, where an A/A cell was run.
+    """
+
+    found: Found
+    summaries: tuple[Summary, ...]
+    comparisons: tuple[Comparison, ...]
+    floor: tuple[Comparison, ...] = ()
+
+    @property
+    def study(self) -> Study:
+        """Its design."""
+        return self.found.study
+
+    @property
+    def metric(self) -> Metric:
+        """What arms are compared by."""
+        return self.study.metric
+
+    @property
+    def seeds(self) -> list[int]:
+        """All seeds that count, in order."""
+        return sorted({run.seed for run in self.found.runs})
+
+    @property
+    def digits(self) -> int:
+        """How many decimals show what differs: two of the spread, and at least two."""
+        spreads = [one.deviation for one in self.summaries if one.deviation]
+        sizes = [self.metric.margin, plain.median(spreads) if spreads else None]
+        least = min((size for size in sizes if size), default=1.0)
+        return min(6, max(2, 1 - math.floor(math.log10(least))))
+
+
+def findings(found: Found) -> Findings:
+    """Compare the arms of a study with their baselines."""
+    found, sums, notes = read_sums(found)
+    study = found.study
+    run_cells = [cell for cell in study.cells if cell.same_as is None]
+    pairs = {cell.name: pair(found, sums, cell) for cell in run_cells}
+    arms = [pairs[cell.name] for cell in run_cells if not cell.aa]
+    again = [pairs[cell.name] for cell in run_cells if cell.aa]
+    options = {
+        "margin": study.metric.margin,
+        "higher_is_better": study.metric.higher_is_better,
+    }
+    return Findings(
+        found=replace(found, notes=(*found.notes, *notes, *alone(found))),
+        summaries=tuple(Summary(cell=cell, runs=found.of(cell.name)) for cell in run_cells),
+        comparisons=tuple(compare([one for one in arms if one is not None], **options)),
+        floor=tuple(compare([one for one in again if one is not None], **options)),
+    )
