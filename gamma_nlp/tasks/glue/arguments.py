@@ -36,6 +36,10 @@ class FinetuneArguments(RunArguments):
         default=8000,
         metadata={"help": "size of the WordPiece vocabulary learned where no tokenizer is given"},
     )
+    max_train_examples: int | None = field(
+        default=None,
+        metadata={"help": "train on this many, drawn once; every seed gets the same ones"},
+    )
     max_length: int = field(default=128, metadata={"help": "longer examples are cut, in tokens"})
     padding: Literal["longest", "max_length"] = field(
         default="longest", metadata={"help": "pad to the longest of the batch, or all alike"}
