@@ -106,6 +106,8 @@ def _expected(
 def _planned(study: Study, cell: Cell, key: str) -> object:
     if key == "weight_decay":
         return cell.weight_decay
+    if key == "model":  # a plan names its class
+        return None
     if key.startswith("data.") and key != "data.train":  # scores of other data say nothing
         cell = next((one for one in study.cells if one.against is None), cell)
     return value_at(cell.plan, _PLANNED.get(key, key))

@@ -11,7 +11,7 @@ from gamma_nlp.files import read_json
 from gamma_nlp.study.agreement import strangers, untold
 from gamma_nlp.study.loose_runs import metric_of, read_loose
 from gamma_nlp.study.results import Run, full_paths, read_results, score
-from gamma_nlp.study.study_file import FAILED, STUDY, Cell, Planned, Study, read_study
+from gamma_nlp.study.study_file import FAILED, STUDY, Cell, Metric, Planned, Study, read_study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +132,7 @@ def _counted(study: Study, lines: list[str], metric: Sequence[str]) -> Found:
             continue
         try:
             scores = {path: score(run, path) for path in paths}
+            _check_shares(run, scores, study.metric)
         except GammaError as error:
             left_out.append(str(error))
             continue
@@ -147,7 +148,17 @@ def _counted(study: Study, lines: list[str], metric: Sequence[str]) -> Found:
     )
 
 
-def _metric(study: Study, chosen: Sequence[str], paths: tuple[str, ...]):  # type: ignore[no-untyped-def]
+def _check_shares(run: Run, scores: dict[str, float], metric: Metric) -> None:
+    """Refuse scores in per cent where shares of 1 are shown times 100."""
+    for path, value in scores.items():
+        if metric.unit == "points" and metric.scale == 100 and abs(value) > 1:
+            raise GammaError(
+                f"{run.file}: {path} is {value:g}, no share of 1, so it is in per cent already, "
+                "and the metric is shown times 100"
+            )
+
+
+def _metric(study: Study, chosen: Sequence[str], paths: tuple[str, ...]) -> Metric:
     if study.fixed and not chosen:
         return replace(study.metric, scores=paths)
     return metric_of(paths, None if study.fixed else study.metric.margin)

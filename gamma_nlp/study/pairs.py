@@ -44,7 +44,7 @@ def alone(found: Found) -> list[str]:
                 seeds = "seed" if len(dropped) == 1 else "seeds"
                 lines.append(
                     f"{cell.name} against {cell.against}: {seeds} "
-                    f"{', '.join(map(str, dropped))} left out, since {lacks} lacks them"
+                    f"{', '.join(map(str, dropped))} not compared, since {lacks} lacks them"
                 )
         if not arm or not base:
             lines.append(f"{cell.name if not arm else cell.against} has no run that counts")

@@ -108,7 +108,7 @@ class Fake:
         folder.mkdir(parents=True)
         shift = self.arms[cell["arm"]] * (1.0 if cell["dose"] is None else 2 * cell["dose"])
         luck = np.random.default_rng([1, seed]).normal(0, self.noise)
-        own = _generator(cell["name"], seed)
+        own = _generator(cell["against"] if cell["aa"] else cell["name"], seed)
         latent = 1.5 + shift + luck + own.normal(0, self.noise / 3)
         sources, values = {}, {}
         if self.bleu:
@@ -122,7 +122,7 @@ class Fake:
                 values[name] = {"sacrebleu": round(_bleu(counts.sum(axis=0)), 2)}
             results: dict[str, Any] = {"scores": values}
         else:
-            correct, loss = _outcomes(latent, own, self.items)
+            correct, loss = _outcomes(latent + 0.02 * cell["aa"], own, self.items)
             write_items(folder / "items/validation.npz", _items({"correct": correct, "loss": loss}))
             for path, column in ((ACCURACY, "correct"), (LOSS, "loss")):
                 sources[path] = Source(

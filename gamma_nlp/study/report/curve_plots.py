@@ -9,8 +9,10 @@ import numpy as np
 
 from gamma_nlp.gains.category import Category
 from gamma_nlp.study.found import Counted
+from gamma_nlp.study.loose_runs import metric_of
 from gamma_nlp.study.report.figures import INK, Picture, drawing, legend, picture, styles
 from gamma_nlp.study.report.findings import Findings, Summary
+from gamma_nlp.study.report.tables import capital
 
 _MOST_POINTS = 120
 _DOSES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1, 1, 1)))
@@ -22,17 +24,26 @@ Curve = tuple[np.ndarray, np.ndarray]
 def learning_curves(results: Findings) -> list[Picture]:
     """Draw the training loss and the metric over the steps, a panel for each dose."""
     loss = _over_steps(results, "loss", "Training loss", "loss (nats)", _loss)
-    metric = results.metric
-    single = metric.scores[0] if len(metric.scores) == 1 else ""
-    name = single.removeprefix("final.")
+    name = _evaluated(results)
+    metric = metric_of([name], None)
 
     def scores(run: Counted) -> Curve | None:
         found = _history(run, name)
         return None if found is None else (found[0], metric.scale * found[1])
 
     label = f"{metric.name} ({metric.unit})" if metric.unit else metric.name
-    over = _over_steps(results, "metric", f"{metric.name} over training", label, scores)
+    title = f"{capital(metric.name)} over training"
+    over = _over_steps(results, "metric", title, label, scores)
     return [one for one in (loss, over) if one is not None]
+
+
+def _evaluated(results: Findings) -> str:
+    """Return the score to draw: the metric where training told it, else the recipe's own."""
+    names = [path.removeprefix("final.") for path in results.metric.scores]
+    if len(names) == 1 and any(_history(run, names[0]) for run in results.found.runs):
+        return names[0]
+    own = (run.run.results.get("score") for run in results.found.runs)
+    return next((name for name in own if isinstance(name, str)), names[0])
 
 
 def gains_over_training(results: Findings) -> Picture | None:

@@ -91,13 +91,17 @@ def picture(figure: Any, name: str, title: str, text: str) -> Picture:
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{name}-", svg)
-    svg = svg.replace(INK, "currentColor")
+    svg = apart(svg, name).replace(INK, "currentColor")
     label = html.escape(f"{title}: {text}")
     svg = re.sub(r' (width|height)="[\d.]+pt"', "", svg, count=2)
     start, _, rest = svg.partition(">")
     opened = f'{start} role="img" aria-label="{label}"><title>{html.escape(title)}</title>'
     return Picture(title=title, text=text, svg=opened + rest)
+
+
+def apart(svg: str, name: str) -> str:
+    """Return a picture whose ids no other picture of the page has."""
+    return re.sub(r"""((?<![\w-])id=["']|href=["']#|url\(#)""", rf"\g<1>{name}-", svg)
 
 
 def short(text: str, most: int = _SHORT) -> str:

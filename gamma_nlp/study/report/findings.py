@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics as plain
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gamma_nlp.study.found import Counted, Found
 from gamma_nlp.study.item_sums import read_sums
 from gamma_nlp.study.pairs import alone, pair
-from gamma_nlp.study.statistics.compare import Comparison, compare
+from gamma_nlp.study.statistics.compare import compare
+from gamma_nlp.study.statistics.comparison import Comparison
+from gamma_nlp.study.statistics.noise import NoiseFloor, noise_floor
+from gamma_nlp.study.statistics.paired import Paired
 from gamma_nlp.study.study_file import Cell, Metric, Study
 
 
@@ -46,12 +49,14 @@ class Findings:
         summaries: A summary for each cell that was to be run.
         comparisons: Each arm against its baseline.
         floor: Each baseline against itself, where an A/A cell was run.
+        noise: What these say together.
     """
 
     found: Found
     summaries: tuple[Summary, ...]
     comparisons: tuple[Comparison, ...]
     floor: tuple[Comparison, ...] = ()
+    noise: NoiseFloor | None = None
 
     @property
     def study(self) -> Study:
@@ -85,13 +90,22 @@ def findings(found: Found) -> Findings:
     pairs = {cell.name: pair(found, sums, cell) for cell in run_cells}
     arms = [pairs[cell.name] for cell in run_cells if not cell.aa]
     again = [pairs[cell.name] for cell in run_cells if cell.aa]
-    options = {
-        "margin": study.metric.margin,
-        "higher_is_better": study.metric.higher_is_better,
-    }
+    again_pairs = [one for one in again if one is not None]
+
+    def compared(some: Sequence[Paired]) -> tuple[Comparison, ...]:
+        return tuple(
+            compare(
+                some,
+                margin=study.metric.margin,
+                higher_is_better=study.metric.higher_is_better,
+                unit=study.metric.unit,
+            )
+        )
+
     return Findings(
         found=replace(found, notes=(*found.notes, *notes, *alone(found))),
         summaries=tuple(Summary(cell=cell, runs=found.of(cell.name)) for cell in run_cells),
-        comparisons=tuple(compare([one for one in arms if one is not None], **options)),
-        floor=tuple(compare([one for one in again if one is not None], **options)),
+        comparisons=compared([one for one in arms if one is not None]),
+        floor=compared(again_pairs),
+        noise=noise_floor(again_pairs) if again_pairs else None,
     )

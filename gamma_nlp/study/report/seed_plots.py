@@ -18,7 +18,7 @@ from gamma_nlp.study.report.figures import (
     styles,
 )
 from gamma_nlp.study.report.findings import Findings, Summary
-from gamma_nlp.study.statistics.compare import Comparison
+from gamma_nlp.study.statistics.comparison import Comparison
 
 _ROW = 0.36
 _FRAME = 0.75

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gamma_nlp.study.found import cell_label
 from gamma_nlp.study.report.findings import Findings, Summary
-from gamma_nlp.study.statistics.compare import Comparison
+from gamma_nlp.study.statistics.comparison import Comparison
 
 SEEDS_A_TABLE = 8
 """More are told in further tables, so that a line fits a terminal."""
@@ -100,7 +100,7 @@ def against(results: Findings) -> Table:
 def floor(results: Findings) -> Table:
     """Return the noise floor: each baseline against itself."""
     return _against(
-        results, results.floor, "Noise floor: the baseline against itself, moved by next to nothing"
+        results, results.floor, "Noise floor: the baseline moved by next to nothing, against"
     )
 
 
@@ -126,7 +126,7 @@ def _against(results: Findings, comparisons: Sequence[Comparison], title: str) -
                 interval(one.low, one.high, digits),
                 interval(one.t_low, one.t_high, digits),
                 *map(probability, (one.p, one.p_holm, one.p_sign_flip)),
-                *((probability(one.p_equivalence),) if equivalence else ()),
+                *((probability(one.p_equivalence_holm),) if equivalence else ()),
                 VERDICTS[one.verdict.value],
             )
         )
@@ -136,7 +136,7 @@ def _against(results: Findings, comparisons: Sequence[Comparison], title: str) -
         head=head,
         lines=tuple(lines),
         left=frozenset({"arm", "baseline", "verdict"}),
-        notes=methods(results) if comparisons is results.comparisons else (),
+        notes=methods(results) if comparisons is results.comparisons else floor_note(results),
     )
 
 
@@ -152,13 +152,30 @@ def methods(results: Findings) -> tuple[str, ...]:
         f"95 % interval: over {over}; t interval: paired t over seeds alone",
     ]
     count = len(results.comparisons)
-    holm = f"Holm over {count} comparisons" if count > 1 else "Holm: one comparison, so the same"
-    lines.append(f"p: of the 95 % interval's test; p Holm: {holm}; p flip: exact sign flips of seeds")
+    holm = f"after Holm over {count} comparisons" if count > 1 else "the same, for one comparison"
+    lines.append(
+        f"p: that there is no difference, over {over}; p Holm: {holm}; p flip: sign flips of seeds"
+    )
     if margin is not None:
         lines.append(
-            f"p equal: that the difference is {margin:g} {unit} or more (two one-sided tests)".rstrip()
+            f"p equal: that the difference is {margin:g} {unit} or more: two one-sided tests, {holm}"
         )
     return tuple(lines)
+
+
+def floor_note(results: Findings) -> tuple[str, ...]:
+    """Return what the A/A runs say together."""
+    noise = results.noise
+    if noise is None:
+        return ()
+    if not noise.moved:
+        return ("Runs of one arm and seed repeat exactly: the noise floor is 0.",)
+    digits, unit = results.digits, results.metric.unit
+    size, largest = number(noise.deviation, digits), number(noise.largest, digits)
+    return (
+        f"Two runs that differ in nothing but rounding at the start come out {size} {unit} apart "
+        f"(root mean square of {noise.pairs} pairs), at most {largest}.",
+    )
 
 
 def capital(text: str) -> str:

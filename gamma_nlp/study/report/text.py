@@ -100,15 +100,15 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def verdict_lines(results: Findings) -> list[str]:
     """Return the verdict on each arm in words, and which arms are one."""
-    lines = [f"{one.arm}: {one.sentence}" for one in results.comparisons]
+    lines = [one.sentence for one in results.comparisons]
     lines += [
-        f"{cell.name}: the same as {cell.same_as}, every parameter decays alike; not run"
+        f"{cell.name} is the same as {cell.same_as}: every parameter decays alike, so it was not run"
         for cell in results.study.cells
         if cell.same_as is not None
     ]
     compared = {one.arm for one in (*results.comparisons, *results.floor)}
     lines += [
-        f"{cell.name}: no verdict, since it and {cell.against} have no seed in common"
+        f"no verdict on {cell.name}: it and {cell.against} have no seed in common"
         for cell in results.study.cells
         if cell.against and not cell.same_as and cell.name not in compared
     ]
