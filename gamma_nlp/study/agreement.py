@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gamma_nlp.errors import shown
@@ -114,10 +114,9 @@ def _planned(study: Study, cell: Cell, key: str) -> object:
 
 
 def _set_by_arm(study: Study, cell: Cell) -> set[str]:
-    arms = study.config.get("arms")
-    arm = arms.get(cell.arm) if isinstance(arms, Mapping) else None
-    changed = arm.get("set") if isinstance(arm, Mapping) else None
-    return set(changed) if isinstance(changed, Mapping) else set()
+    """Return the settings in which a cell differs from the first one on purpose."""
+    first, own = study.cells[0].changes, cell.changes
+    return {key for key in (*first, *own) if first.get(key) != own.get(key)}
 
 
 def _equal(one: Any, other: Any) -> bool:

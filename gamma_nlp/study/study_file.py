@@ -53,6 +53,7 @@ class Cell:
         same_as: The cell that stands for it, since its parameters decay alike.
         aa: Whether it is the baseline once more, from an initialisation moved by next to nothing.
         factors: In a factorial design, which categories decay.
+        changes: The settings of its runs that are not the recipe's.
         plan: What was planned for its runs: steps, doses, digests of groups and data.
     """
 
@@ -66,6 +67,7 @@ class Cell:
     aa: bool = False
     policy: str | None = None
     factors: Mapping[str, bool] | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
     plan: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -151,6 +153,7 @@ def _cell(one: Reader) -> Cell:
         aa=one.true("aa", False),
         policy=one.text("policy", None),
         factors=one.object("factors", None),
+        changes=one.object("set", {}),
         plan=one.object("plan", {}),
     )
 

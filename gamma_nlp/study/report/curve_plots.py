@@ -15,6 +15,7 @@ from gamma_nlp.study.report.findings import Findings, Summary
 from gamma_nlp.study.report.tables import capital
 
 _MOST_POINTS = 120
+_MOST_BANDS = 6
 _DOSES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (5, 1, 1, 1)))
 
 Curve = tuple[np.ndarray, np.ndarray]
@@ -63,7 +64,8 @@ def gains_over_training(results: Findings) -> Picture | None:
     arms = list(dict.fromkeys(one.cell.arm for one in results.summaries))
     doses = sorted({one.cell.dose for one in results.summaries if one.cell.dose is not None})
     style = styles(arms)
-    with drawing(len(known), [1.55] * len(known), share=True) as (figure, axes):
+    names = [one.cell.name for one in results.summaries if curves.get(one.cell.name)]
+    with drawing([1.4] * len(known), names=names, share=True) as (figure, axes):
         handles: dict[str, Any] = {}
         for axis, category in zip(axes, known, strict=True):
             for one in results.summaries:
@@ -73,7 +75,8 @@ def gains_over_training(results: Findings) -> Picture | None:
                 colour, dash = style[one.cell.arm]
                 if len(doses) > 1 and one.cell.dose is not None:
                     dash = _DOSES[doses.index(one.cell.dose) % len(_DOSES)]
-                (line,) = axis.plot(*_change(curve), color=colour, linestyle=dash, linewidth=1.6)
+                width = 1.4 + 0.7 * max(0, 3 - arms.index(one.cell.arm))  # equal lines stay seen
+                (line,) = axis.plot(*_change(curve), color=colour, linestyle=dash, linewidth=width)
                 handles.setdefault(one.cell.name, line)
             low, high = axis.get_ylim()
             axis.set_ylim(min(low, -1.0), max(high, 1.0))  # noise must not look like movement
@@ -97,30 +100,37 @@ def _over_steps(results: Findings, name: str, title: str, label: str, curve: Any
     if not panels:
         return None
     style = styles(list(dict.fromkeys(one.cell.arm for one in results.summaries)))
-    heights = [2.6] if len(panels) == 1 else [1.9] * len(panels)
-    with drawing(len(panels), heights, share=True) as (figure, axes):
+    heights = [2.4] if len(panels) == 1 else [1.7] * len(panels)
+    arms = list(dict.fromkeys(one.cell.arm for cells in panels.values() for one, _ in cells))
+    with drawing(heights, names=arms, share=True) as (figure, axes):
         handles: dict[str, Any] = {}
         for axis, (dose, cells) in zip(axes, panels.items(), strict=True):
             for one, known in cells:
                 colour, dash = style[one.cell.arm]
-                line = _draw(axis, known, colour, dash)
+                line = _draw(axis, known, colour, dash, band=len(cells) <= _MOST_BANDS)
                 handles.setdefault(one.cell.arm, line)
             if dose is not None and len(panels) > 1:
                 axis.set_title(f"dose {100 * dose:.3g} %")
             axis.set_ylabel(label)
         axes[-1].set_xlabel("step")
         legend(figure, list(handles), list(handles.values()))
-        return picture(
-            figure, name, title, "Mean over the seeds; the band is from the lowest to the highest."
-        )
+        return picture(figure, name, title, _words(list(panels.values())))
 
 
-def _draw(axis: Any, curves: Sequence[Curve], colour: str, dash: Any) -> Any:
+def _words(panels: Sequence[Sequence[tuple[Summary, list[Curve]]]]) -> str:
+    if all(len(known) == 1 for cells in panels for _, known in cells):
+        return "One seed."
+    if all(len(cells) > _MOST_BANDS for cells in panels):
+        return "Mean over the seeds."
+    return "Mean over the seeds; the band is from the lowest to the highest."
+
+
+def _draw(axis: Any, curves: Sequence[Curve], colour: str, dash: Any, *, band: bool) -> Any:
     steps, values = _together(curves)
     marker = "o" if len(steps) < 12 else ""
     (line,) = axis.plot(steps, values.mean(axis=0), color=colour, linestyle=dash, linewidth=1.6,
                         marker=marker, markersize=3.5)  # fmt: skip
-    if len(values) > 1:
+    if band and len(values) > 1:
         low, high = values.min(axis=0), values.max(axis=0)
         axis.fill_between(steps, low, high, color=colour, alpha=0.13, linewidth=0)
     return line

@@ -69,7 +69,7 @@ def settings(results: Findings) -> Settings:
     cells: dict[str, tuple[str, ...]] = {}
     common: dict[str, str] = {}
     for key in keys:
-        values = [[shown(one.get(key)) for one in runs] for runs in by_cell.values()]
+        values = [[_plain(one.get(key)) for one in runs] for runs in by_cell.values()]
         if any(len(set(of_cell)) > 1 for of_cell in values):
             continue
         firsts = tuple(of_cell[0] for of_cell in values)

@@ -26,6 +26,7 @@ _COLOURS = (
 )  # fmt: skip
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 _SHORT = 46
+_LINE = 0.21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,17 @@ def styles(arms: Sequence[str]) -> dict[str, tuple[str, Any]]:
 
 
 @contextlib.contextmanager
-def drawing(rows: int, heights: Sequence[float], *, share: bool = False) -> Iterator[Any]:
-    """Yield a figure with axes below one another; its settings end with the block."""
+def drawing(
+    heights: Sequence[float], *, names: Sequence[str] = (), share: bool = False
+) -> Iterator[Any]:
+    """Yield a figure and its axes, one below another; its settings end with the block.
+
+    Args:
+        heights: Of each axis, in inches.
+        names: What :func:`legend` will list, which takes room of its own.
+        share: Whether all axes have the same steps.
+    """
+    below = _LINE * -(-len(names) // _columns(names)) if names else 0.0
     plt = pyplot()
     settings = {
         "svg.fonttype": "none",
@@ -74,7 +84,7 @@ def drawing(rows: int, heights: Sequence[float], *, share: bool = False) -> Iter
     with plt.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's font has it
         figure, axes = plt.subplots(
-            rows, 1, figsize=(WIDTH, sum(heights)), layout="constrained", squeeze=False,
+            len(heights), 1, figsize=(WIDTH, sum(heights) + below), layout="constrained", squeeze=False,
             gridspec_kw={"height_ratios": list(heights)}, sharex=share,
         )  # fmt: skip
         for axis in axes.flat:
@@ -114,9 +124,12 @@ def short(text: str, most: int = _SHORT) -> str:
 
 def legend(figure: Any, names: Sequence[str], lines: Sequence[Any]) -> None:
     """Put names below the plots, in as many columns as their length allows."""
-    most = max(map(len, names), default=0)
-    columns = 3 if most < 12 else 2 if most < 22 else 1
     figure.legend(
-        lines, [short(name) for name in names], loc="outside lower left", ncols=columns,
+        lines, [short(name) for name in names], loc="outside lower left", ncols=_columns(names),
         frameon=False, handlelength=1.8, columnspacing=1.2,
     )  # fmt: skip
+
+
+def _columns(names: Sequence[str]) -> int:
+    most = max(map(len, names), default=0)
+    return 3 if most < 12 else 2 if most < 22 else 1

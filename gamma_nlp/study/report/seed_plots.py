@@ -32,7 +32,7 @@ def every_seed(results: Findings) -> Picture | None:
     if not rows:
         return None
     style = styles(list(dict.fromkeys(one.cell.arm for one in results.summaries)))
-    with drawing(1, [_FRAME + _ROW * (rows + 0.4 * (len(families) - 1))]) as (figure, [axis]):
+    with drawing([_FRAME + _ROW * (rows + 0.4 * (len(families) - 1))]) as (figure, [axis]):
         place = 0.0
         for family in families:
             _join_seeds(axis, family, place)
@@ -58,7 +58,7 @@ def differences(results: Findings) -> Picture | None:
     if not known:
         return None
     margin = results.metric.margin
-    with drawing(1, [_FRAME + _ROW * len(known)]) as (figure, [axis]):
+    with drawing([_FRAME + _ROW * len(known)]) as (figure, [axis]):
         if margin is not None:
             axis.axvspan(-margin, margin, color="#009e73", alpha=0.16, linewidth=0)
         axis.axvline(0, color=INK, linewidth=0.9)
@@ -67,6 +67,8 @@ def differences(results: Findings) -> Picture | None:
         _rows_only(axis, -0.75, len(known) - 0.5)
         axis.set_xlabel(f"difference from the baseline{_in_unit(results)}")
         text = "Thick: the 95 % interval; thin: t over seeds alone; small dots: the seeds."
+        if not any(np.isfinite(one.low) for one in known):
+            text = "No interval can be told of so few seeds; small dots: the seeds."
         if margin is not None:
             text += f" Shaded: smaller than the {margin:g} that matter."
         return picture(figure, "differences", "Differences from the baseline", text)
@@ -79,7 +81,7 @@ def dose_against_metric(results: Findings) -> Picture | None:
     if len(doses) < 2:
         return None
     style = styles(arms)
-    with drawing(1, [3.0]) as (figure, [axis]):
+    with drawing([2.7], names=arms) as (figure, [axis]):
         lines = []
         for number, arm in enumerate(arms):
             mine = [

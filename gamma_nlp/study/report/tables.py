@@ -68,12 +68,12 @@ def scores(results: Findings) -> list[Table]:
 
 
 def _scores(results: Findings, seeds: Sequence[int], *, first: bool) -> Table:
-    unit = f" in {results.metric.unit}" if results.metric.unit else ""
+    unit = f" ({results.metric.unit})" if results.metric.unit else ""
     which = "" if len(seeds) == len(results.seeds) else f", seeds {seeds[0]} to {seeds[-1]}"
     head = ("arm", *(("n", "mean", "sd") if first else ()), *(f"seed {seed}" for seed in seeds))
     lines = [_score_line(results, one, seeds, first=first) for one in results.summaries]
     return Table(
-        title=f"{capital(results.metric.name)}{unit}, every seed{which}",
+        title=f"{capital(results.metric.name)}, every seed{which}{unit}",
         head=head,
         lines=tuple(lines),
     )
@@ -94,18 +94,18 @@ def _score_line(
 
 def against(results: Findings) -> Table:
     """Return each arm's difference from its baseline, with intervals, tests and verdict."""
-    return _against(results, results.comparisons, "Differences from the baseline")
+    return _against(results, results.comparisons, "Differences from the baseline{}")
 
 
 def floor(results: Findings) -> Table:
     """Return the noise floor: each baseline against itself."""
     return _against(
-        results, results.floor, "Noise floor: the baseline moved by next to nothing, against"
+        results, results.floor, "Noise floor: the baseline{} once more, moved by next to nothing"
     )
 
 
 def _against(results: Findings, comparisons: Sequence[Comparison], title: str) -> Table:
-    unit = f", {results.metric.unit}" if results.metric.unit else ""
+    unit = f" ({results.metric.unit})" if results.metric.unit else ""
     bases = dict.fromkeys(one.baseline for one in comparisons)
     many = ("baseline",) if len(bases) > 1 else ()
     equivalence = ("p equal",) if results.metric.margin is not None else ()
@@ -132,7 +132,7 @@ def _against(results: Findings, comparisons: Sequence[Comparison], title: str) -
         )
     of = "" if many or not bases else f" {next(iter(bases))}"
     return Table(
-        title=f"{title}{of}{unit}",
+        title=f"{title.format(of)}{unit}",
         head=head,
         lines=tuple(lines),
         left=frozenset({"arm", "baseline", "verdict"}),
