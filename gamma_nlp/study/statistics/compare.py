@@ -8,8 +8,10 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from gamma_nlp.errors import GammaError, need
+from gamma_nlp.errors import GammaError
 from gamma_nlp.study.statistics.comparison import Comparison, Verdict
+from gamma_nlp.study.statistics.contrast import Contrast
+from gamma_nlp.study.statistics.holm import holm
 from gamma_nlp.study.statistics.interval import Estimate, estimate
 from gamma_nlp.study.statistics.paired import Paired
 from gamma_nlp.study.statistics.power import Plan, more_seeds, needed_items, needed_seeds
@@ -49,7 +51,7 @@ def compare(
         raise GammaError(f"the smallest difference that matters is {margin}, expected above 0")
     if not 0.5 <= level < 1:
         raise GammaError(f"level is {level}, expected from 0.5 to below 1, such as 0.95")
-    estimates = [estimate(pair, resamples, seed) for pair in pairs]
+    estimates = [estimate(Contrast.of_pair(pair), resamples, seed) for pair in pairs]
     flips = [sign_flip(pair.differences) for pair in pairs]
     p = [_p(found, flip) for found, flip in zip(estimates, flips, strict=True)]
     alike = [_p_equivalence(pair, e, margin) for pair, e in zip(pairs, estimates, strict=True)]
@@ -94,16 +96,6 @@ def compare(
         )
         found.append(comparison)
     return [replace(one, sentence=sentence(one, len(pairs), margin, level, unit)) for one in found]
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """Return Holm's adjusted p; nan stays nan and counts as no comparison."""
-    multitest = need("statsmodels.stats.multitest", "study", "a study's statistics need")
-    values = np.array(p, dtype=np.float64)
-    there = np.isfinite(values)
-    if there.any():
-        values[there] = multitest.multipletests(values[there], method="holm")[1]
-    return [float(value) for value in values]
 
 
 def sign_flip(differences: np.ndarray) -> float:

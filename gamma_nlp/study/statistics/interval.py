@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import special
 
+from gamma_nlp.study.statistics.contrast import Contrast
 from gamma_nlp.study.statistics.items import resampled
-from gamma_nlp.study.statistics.paired import Paired
 from gamma_nlp.study.statistics.spread import Spread, spread
 
 SMALLEST = 1e-12
@@ -82,12 +82,12 @@ def _t(df: float, tail: float) -> float:
     return float(-special.ndtri(tail) if np.isinf(df) else -special.stdtrit(df, tail))
 
 
-def estimate(pair: Paired, resamples: int, seed: int) -> Estimate:
-    """Return a pair's mean difference with all that its interval needs."""
-    difference, found = float(pair.differences.mean()), spread(pair)
+def estimate(contrast: Contrast, resamples: int, seed: int) -> Estimate:
+    """Return a contrast's mean over the seeds, with all that its interval needs."""
+    difference, found = float(contrast.values.mean()), spread(contrast)
     if not found.known or found.items == 0 or not resamples:
         return Estimate(difference=difference, spread=found)
-    moved = resampled(pair, resamples, seed)
+    moved = resampled(contrast, resamples, seed)
     moved = moved[np.isfinite(moved)] - difference  # few items may leave a class out
     deviation = float(moved.std()) if len(moved) > 1 else 0.0
     if deviation == 0:

@@ -25,6 +25,7 @@ class Statistic:
     columns: tuple[str, ...]  # what the columns hold, in this order
     sums: Callable[..., np.ndarray]
     score: Callable[[np.ndarray], np.ndarray]
+    linear: bool = False  # the score is the mean of the first sum
 
     def of_items(self, *columns: np.ndarray) -> float:
         """Return the score of one run's items."""
@@ -126,7 +127,9 @@ def _correlation(sums: np.ndarray, otherwise: float) -> np.ndarray:
 STATISTICS: dict[str, Statistic] = {
     statistic.name: statistic
     for statistic in (
-        Statistic(name="mean", columns=("value",), sums=_mean_sums, score=_ratio_score),
+        Statistic(
+            name="mean", columns=("value",), sums=_mean_sums, score=_ratio_score, linear=True
+        ),
         Statistic(name="ratio", columns=("above", "below"), sums=_stack, score=_ratio_score),
         Statistic(
             name="bleu",

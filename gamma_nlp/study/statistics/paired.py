@@ -27,11 +27,6 @@ class PairedSet:
         """How many items the set has."""
         return int(self.baseline_sums.shape[1])
 
-    def difference(self, baseline: np.ndarray, arm: np.ndarray) -> np.ndarray:
-        """Return arm minus baseline in shown units, for sums of shape (..., k)."""
-        score = self.statistic.score
-        return np.asarray(self.scale * (score(arm) - score(baseline)))
-
 
 @dataclass(frozen=True, kw_only=True)
 class Paired:

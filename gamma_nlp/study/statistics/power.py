@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import special
 
-from gamma_nlp.errors import GammaError, need
+from gamma_nlp.errors import GammaError
 from gamma_nlp.study.statistics.interval import Estimate
 
 POWER = 0.8
@@ -45,34 +46,24 @@ class Plan:
         spread = estimate.spread
         if spread.variance == 0:
             return 1.0
-        power = need("statsmodels.stats.power", "study", "a study's number of seeds needs")
         deviation = float(np.sqrt(spread.variance))
         df = spread.variance**2 / (
             spread.seeds**2 / spread.seeds_df + spread.items**2 / min(spread.items_df, 1e9)
         )
 
-        def passes(distance: float, level: float, side: str) -> float:
-            if distance <= 0:
-                return 0.0
-            # Cochran and Cox ask for more than a t of these degrees of freedom: by this factor.
-            tail = level / 2 if side == "two-sided" else level
-            plain = Estimate(difference=0.0, spread=spread).half_width(tail, 1.0)
-            alpha = _tail_of_t(plain / deviation, df)
-            alpha = 2 * alpha if side == "two-sided" else alpha
-            return float(power.ttest_power(distance / deviation, 1, alpha, df=df, alternative=side))
+        def passes(distance: float, tail: float) -> float:
+            """Return the chance that an end at ``distance`` from the truth is not reached."""
+            reach = Estimate(difference=0.0, spread=spread).half_width(tail, 1.0) / deviation
+            missed = special.nctdtr(df, max(distance, 0) / deviation, reach)
+            return 1 - float(missed) if np.isfinite(missed) else 1.0
 
-        found = passes(abs(estimate.difference), self.difference_level, "two-sided")
+        found = passes(abs(estimate.difference), self.difference_level / 2)
         if self.margin is None:
             return found
-        near = passes(self.margin - abs(estimate.difference), self.equivalence_level, "larger")
-        far = passes(self.margin + abs(estimate.difference), self.equivalence_level, "larger")
+        near = passes(self.margin - abs(estimate.difference), self.equivalence_level)
+        far = passes(self.margin + abs(estimate.difference), self.equivalence_level)
         # The tests pass together only where both have passed: they leave nothing between them.
         return min(1.0, found + max(0.0, near + far - 1))
-
-
-def _tail_of_t(quantile: float, df: float) -> float:
-    special = need("scipy.special", "study", "a study's statistics need")
-    return max(float(special.stdtr(df, -quantile)), 1e-12)
 
 
 def more_seeds(estimate: Estimate, seeds: int, plan: Plan) -> int | None:

@@ -71,7 +71,7 @@ def _remedy(found: Comparison) -> str:
             f"no number of seeds would decide on {_count(found.items, 'item')}: "
             f"about {_count(found.needed_items, 'item')} are needed, and seeds besides"
         )
-    return f"the difference is so near what it is tested against that {MOST_SEEDS:,} seeds would not decide"
+    return f"the difference is too near to what it is tested against for {MOST_SEEDS:,} seeds"
 
 
 def number(value: float, sign: bool = False) -> str:

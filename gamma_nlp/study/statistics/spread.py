@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from gamma_nlp.study.statistics.paired import Paired, PairedSet
+from gamma_nlp.study.statistics.contrast import Contrast, ContrastSet
 
 UNLIKELY = 0.05
 """A spread over seeds that the items' own noise undercuts more rarely than this is not believed."""
@@ -57,55 +57,48 @@ class Spread:
         )
 
 
-def spread(pair: Paired) -> Spread:
-    """Return the variances of a pair's mean difference; of one seed none is known."""
-    count = len(pair.seeds)
-    differences = pair.differences
-    by_items = [_by_items(items) for items in pair.sets]
-    share = 1 / max(len(by_items), 1) ** 2  # a score is the mean over the sets
-    common = share * sum(item for item, _, _ in by_items)
-    rest = share * sum(rest for _, rest, _ in by_items)
-    fewest = min((items.items for items in pair.sets), default=2)
+def spread(contrast: Contrast) -> Spread:
+    """Return the variances of a contrast's mean; of one seed none is known."""
+    count, values = len(contrast.seeds), contrast.values
     if count < 2:
-        return Spread(seeds=np.nan, seeds_df=0, items=np.nan, items_df=np.inf, rest=0, known=False)
-    scores = np.abs([pair.arm_scores, pair.baseline_scores])
-    rounding = ROUNDING * float(scores.max())
-    constant = bool(np.ptp(differences) <= rounding)
-    seeds = 0.0 if constant else float(differences.var(ddof=1)) / count
+        return Spread(
+            seeds=np.nan, seeds_df=0, items=np.nan, items_df=np.inf, rest=np.nan, known=False
+        )
+    by_items = [_by_items(contrast, one) for one in contrast.sets]
+    share = 1 / max(len(by_items), 1) ** 2  # a score is the mean over the sets
+    common = share * sum(common for common, _ in by_items)
+    rest = share * sum(rest for _, rest in by_items)
+    rounding = ROUNDING * float(np.abs(contrast.weights) @ np.abs(contrast.scores).max(axis=1))
+    constant = bool(np.ptp(values) <= rounding)
+    seeds = 0.0 if constant else float(values.var(ddof=1)) / count
     least = float(stats.chi2.ppf(UNLIKELY, count - 1)) / (count - 1) * rest
     return Spread(
         seeds=max(seeds, least),
         seeds_df=count - 1,
         items=max(common, 0.0),
-        items_df=fewest - 1 if pair.sets else np.inf,
+        items_df=min(one.items for one in contrast.sets) - 1 if contrast.sets else np.inf,
         rest=rest,
         # Equal in every seed is no coincidence; apart by the same in every seed may be one.
-        known=not constant or max(common, least) > rounding**2 or not differences.any(),
+        known=not constant or max(common, least) > rounding**2 or not values.any(),
     )
 
 
-def _by_items(items: PairedSet) -> tuple[float, float, int]:
+def _by_items(contrast: Contrast, one: ContrastSet) -> tuple[float, float]:
     """Return the variances that one set's items cause: in common to all seeds, and the rest."""
-    influence = influences(items)
-    seeds, count = influence.shape
+    influence = influences(contrast, one)
+    seeds, items = influence.shape
     each = influence.var(axis=1, ddof=1).mean()
-    mean = influence.mean(axis=0).var(ddof=1)
-    if seeds < 2:
-        return 0.0, 0.0, count
-    common = (seeds * mean - each) / (seeds - 1)  # mean covariance of two seeds
-    rest = max(each - common, 0.0) / seeds
-    return float(common) / count, float(rest) / count, count
+    common = (seeds * influence.mean(axis=0).var(ddof=1) - each) / (seeds - 1)
+    # ``common`` is the mean covariance of two seeds over the items; it may come out below 0.
+    return float(common) / items, float(max(each - common, 0.0)) / (seeds * items)
 
 
-def influences(items: PairedSet) -> np.ndarray:
-    """Return how each item moves each seed's difference, (seeds, items): the jackknife's values.
+def influences(contrast: Contrast, one: ContrastSet) -> np.ndarray:
+    """Return how each item moves each seed's contrast, (seeds, items): the jackknife's values.
 
     For a mean they are the items' own differences, about their mean.
     """
-    count = items.items
-    baseline, arm = items.baseline_sums, items.arm_sums
-    whole = items.difference(baseline.sum(axis=1), arm.sum(axis=1))
-    without = items.difference(
-        baseline.sum(axis=1, keepdims=True) - baseline, arm.sum(axis=1, keepdims=True) - arm
-    )
-    return (count - 1) * (whole[:, None] - without)
+    total = one.sums.sum(axis=2)
+    without = contrast.of_sums(one, total[:, :, None] - one.sums)
+    moved = contrast.of_sums(one, total)[:, None] - without
+    return np.asarray((one.items - 1) * np.nan_to_num(moved))
