@@ -57,7 +57,9 @@ def untold(runs: Sequence[Run]) -> list[str]:
     for key in wanted:
         without = [run for run in runs if run.results.get(key) is None]
         if without:
-            who = "no run tells" if len(without) == len(runs) else f"{len(without)} runs do not tell"
+            who = (
+                "no run tells" if len(without) == len(runs) else f"{len(without)} runs do not tell"
+            )
             lines.append(f"{who} its {key}, so nothing says whether all runs had the same")
     return lines
 

@@ -90,7 +90,8 @@ def find(
                     f"{option} was fixed before the runs of this study, in {folder / STUDY}; "
                     "leave it out"
                 )
-        study, lines = read_study(folder), []
+        study = read_study(folder)
+        lines: list[str] = []
     else:
         if not metric or baseline is None:
             raise GammaError(
@@ -199,11 +200,12 @@ def _alike(found: Found) -> list[str]:
         mine = found.of(cell.name)
         if len(mine) > 2 and len({run.value for run in mine.values()}) == 1:
             lines.append(f"all {len(mine)} seeds of {cell.name} have one score: do seeds act?")
-        base = found.of(cell.against) if cell.against and not cell.aa else {}
+        against = found.study.base(cell)
+        base = found.of(against) if against and not cell.aa else {}
         both = mine.keys() & base.keys()
         if len(both) > 1 and all(mine[seed].value == base[seed].value for seed in both):
             lines.append(
-                f"{cell.name} and {cell.against} have the same score for every seed: "
+                f"{cell.name} and {against} have the same score for every seed: "
                 f"{_why_alike(mine, base)}"
             )
     return lines

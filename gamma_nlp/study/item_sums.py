@@ -103,9 +103,7 @@ def _absent(found: Found, path: str, runs: list[Counted]) -> str:
     return f"{who} has items for {path}: where they lack, intervals are over seeds alone"
 
 
-def _other_items(
-    found: Found, path: str, sums: Sums, wrong: Mapping[Path, str]
-) -> dict[Path, str]:
+def _other_items(found: Found, path: str, sums: Sums, wrong: Mapping[Path, str]) -> dict[Path, str]:
     """Return the runs whose items are not those that most runs have."""
     of = {
         run.run.file: sums[run.run.file][path]

@@ -21,7 +21,9 @@ class Reader:
             raise GammaError(f"{file}: {at or 'the file'} must be an object, not {shown(values)}")
         self.values = values
 
-    def get(self, key: str, kind: type | tuple[type, ...], what: str, default: Any = _MISSING) -> Any:
+    def get(
+        self, key: str, kind: type | tuple[type, ...], what: str, default: Any = _MISSING
+    ) -> Any:
         """Return ``values[key]``, which must be of a kind; null and absent are the default."""
         value = self.values.get(key)
         place = f"{self.at}.{key}" if self.at else key

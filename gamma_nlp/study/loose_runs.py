@@ -39,8 +39,8 @@ def read_loose(folder: Path, *, baseline: str, margin: float | None) -> tuple[St
         except GammaError as error:
             lines.append(str(error))
             continue
-        planned = Planned(cell="", seed=results["seed"], folder=file.parent)
-        runs.append(Run(planned=planned, results=results))
+        place = Planned(cell="", seed=results["seed"], folder=file.parent)
+        runs.append(Run(planned=place, results=results))
     if not runs:
         why = f": {lines[0]}" if lines else ""
         raise GammaError(f"no run below {folder} has a {RESULTS} that can be read{why}")

@@ -105,6 +105,13 @@ class Study:
         """Return a cell by its name."""
         return next(cell for cell in self.cells if cell.name == name)
 
+    def base(self, cell: Cell) -> str | None:
+        """Return the cell with the runs that ``cell`` is compared with, if it is with others."""
+        if cell.against is None:
+            return None
+        other = self.cell(cell.against).same_as or cell.against
+        return None if other == cell.name else other
+
 
 def read_study(folder: Path) -> Study:
     """Return the design of the study in ``folder``.
@@ -173,12 +180,14 @@ def _metric(one: Reader) -> Metric:
 
 def _check_names(file: Path, study: Study) -> None:
     names = [cell.name for cell in study.cells]
-    runs = [(one.cell, one.seed) for one in study.planned]
-    folders = [one.folder for one in study.planned]
-    for what, values in (("cells", names), ("runs", runs), ("runs with the folder", folders)):
-        twice = next((one for one in values if values.count(one) > 1), None)  # type: ignore[attr-defined]
+    for what, values in (
+        ("cell", names),
+        ("run", [f"{one.cell}, seed {one.seed}," for one in study.planned]),
+        ("folder", [str(one.folder) for one in study.planned]),
+    ):
+        twice = next((one for one in values if values.count(one) > 1), None)
         if twice is not None:
-            raise GammaError(f"{file}: {what} {twice} stand there twice; leave one out")
+            raise GammaError(f"{file}: the {what} {twice} is there twice; leave one out")
     for cell in study.cells:
         for key, other in (("against", cell.against), ("same_as", cell.same_as)):
             if other is not None and other not in names:

@@ -155,9 +155,7 @@ def fail(folder: Path, run: str, line: str = "error: CUDA out of memory") -> Non
     (folder / "runs" / run / "failed.json").write_text(json.dumps(told))
 
 
-def _outcomes(
-    latent: float, own: np.random.Generator, items: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _outcomes(latent: float, own: np.random.Generator, items: int) -> tuple[np.ndarray, np.ndarray]:
     margin = latent + _difficulty(0, items) + own.normal(0, 0.6, items)
     return (margin > 0).astype(np.int64), np.log1p(np.exp(-2 * margin))
 
@@ -166,9 +164,7 @@ def _difficulty(number: int, items: int) -> np.ndarray:
     return np.random.default_rng([2, number]).normal(0, 1, items)
 
 
-def _bleu_counts(
-    number: int, own: np.random.Generator, latent: float, items: int
-) -> np.ndarray:
+def _bleu_counts(number: int, own: np.random.Generator, latent: float, items: int) -> np.ndarray:
     lengths = np.random.default_rng([3, number]).integers(8, 20, items)
     share = 1 / (1 + np.exp(-(0.5 * latent - 0.2 + 0.4 * _difficulty(number, items))))
     totals = np.stack([lengths - n for n in range(4)], axis=1)
@@ -197,8 +193,9 @@ def _about(cell: Mapping[str, Any], seed: int, own: np.random.Generator) -> dict
     }  # fmt: skip
     losses = [[step, float(0.3 + 0.4 * np.exp(-step / 90) + own.normal(0, 0.01))]
               for step in steps[1:]]  # fmt: skip
-    history = [{"step": step, "epoch": step / 313, "eval_accuracy": 0.9 - 0.3 * np.exp(-step / 60) + own.normal(0, 0.004),
-                "eval_loss": 0.3 + 0.4 * np.exp(-step / 80)} for step in (100, 200, 313)]  # fmt: skip
+    history = [{"step": step, "epoch": step / 313, "eval_loss": 0.3 + 0.4 * np.exp(-step / 80),
+                "eval_accuracy": 0.9 - 0.3 * np.exp(-step / 60) + own.normal(0, 0.004)}
+               for step in (100, 200, 313)]  # fmt: skip
     return {
         "seed": seed,
         "task": "sst2",
@@ -240,3 +237,38 @@ def _generator(cell: str, seed: int) -> np.random.Generator:
 
 def _safe(cell: str) -> str:
     return cell.replace("@", "-").replace("%", "pct").replace("/", "-")
+
+
+def write_bare(
+    folder: Path, scores: Mapping[str, Sequence[float]], *, metric: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a study of foreign runs, which tell their seed and their score alone.
+
+    Args:
+        folder: Where.
+        scores: Arm -> a score for each seed from 1 on; the first arm is the baseline.
+        metric: What study.json says of the metric instead.
+    """
+    base = next(iter(scores))
+    runs = [
+        {"cell": arm, "seed": seed, "folder": f"runs/{arm}-seed{seed}"}
+        for arm, values in scores.items()
+        for seed in range(1, len(values) + 1)
+    ]
+    study = {
+        "name": "foreign",
+        "metric": {"scores": ["accuracy"], "smallest_difference": 0.5, "unit": "points",
+                   "scale": 100} | dict(metric or {}),
+        "baseline": base,
+        "cells": [{"name": arm, "arm": arm, "against": None if arm == base else base}
+                  for arm in scores],
+        "runs": runs,
+    }  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.json").write_text(json.dumps(study))
+    for run in runs:
+        place = folder / run["folder"]
+        place.mkdir(parents=True)
+        results = {"seed": run["seed"], "accuracy": scores[run["cell"]][run["seed"] - 1]}
+        (place / "results.json").write_text(json.dumps(results))
+    return folder

@@ -22,7 +22,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 """Steps and values."""
 
 
-def learning_curves(results: Findings) -> list[Picture]:
+def learning_curves(results: Findings) -> tuple[Picture | None, Picture | None]:
     """Draw the training loss and the metric over the steps, a panel for each dose."""
     loss = _over_steps(results, "loss", "Training loss", "loss (nats)", _loss)
     name = _evaluated(results)
@@ -35,7 +35,7 @@ def learning_curves(results: Findings) -> list[Picture]:
     label = f"{metric.name} ({metric.unit})" if metric.unit else metric.name
     title = f"{capital(metric.name)} over training"
     over = _over_steps(results, "metric", title, label, scores)
-    return [one for one in (loss, over) if one is not None]
+    return loss, over
 
 
 def _evaluated(results: Findings) -> str:

@@ -19,7 +19,7 @@ _WORDS = ("verdict", "sentence")
 
 
 def runs_csv(results: Findings) -> str:
-    """Return a row for each run that counts: where it belongs, the metric, its scores as they are."""
+    """Return a row for each run that counts: its place, the metric, its scores as they are."""
     metric = results.metric
     head = ["cell", "arm", "dose", "weight_decay", "aa", "seed", "metric", "unit", *metric.scores]
     rows = []
@@ -72,7 +72,7 @@ def as_json(results: Findings) -> str:
         "noise_floor": results.noise,
         "a_a": results.floor,
         "trends": results.trends,
-        "factorials": results.factorials,
+        "designs": results.designs,
         "verdicts": verdict_lines(results),
         "left_out": found.left_out,
         "unfinished": found.unfinished,

@@ -111,9 +111,7 @@ def times(results: Findings) -> Table:
         known = [wall for wall in walls if isinstance(wall, (int, float))]
         if known:
             lines.append((one.cell.name, f"{sum(known) / len(known):.0f}", f"{sum(known):.0f}"))
-    return Table(
-        title="Time", head=("arm", "seconds a run", "seconds in all"), lines=tuple(lines)
-    )
+    return Table(title="Time", head=("arm", "seconds a run", "seconds in all"), lines=tuple(lines))
 
 
 def commands(results: Findings) -> list[str]:

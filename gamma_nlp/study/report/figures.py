@@ -84,9 +84,14 @@ def drawing(
     with plt.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph")  # the reader's font has it
         figure, axes = plt.subplots(
-            len(heights), 1, figsize=(WIDTH, sum(heights) + below), layout="constrained", squeeze=False,
-            gridspec_kw={"height_ratios": list(heights)}, sharex=share,
-        )  # fmt: skip
+            len(heights),
+            1,
+            figsize=(WIDTH, sum(heights) + below),
+            layout="constrained",
+            squeeze=False,
+            sharex=share,
+            gridspec_kw={"height_ratios": list(heights)},
+        )
         for axis in axes.flat:
             axis.spines[["top", "right"]].set_visible(False)
             axis.grid(color=INK, alpha=0.15, linewidth=0.6)

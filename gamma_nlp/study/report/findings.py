@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from gamma_nlp.study.found import Counted, Found
 from gamma_nlp.study.item_sums import read_sums
 from gamma_nlp.study.pairs import alone, pair
+from gamma_nlp.study.report.designs import Design, designs, trends
 from gamma_nlp.study.statistics.compare import compare
 from gamma_nlp.study.statistics.comparison import Comparison
 from gamma_nlp.study.statistics.noise import NoiseFloor, noise_floor
 from gamma_nlp.study.statistics.paired import Paired
+from gamma_nlp.study.statistics.trend import Trend
 from gamma_nlp.study.study_file import Cell, Metric, Study
 
 
@@ -50,6 +52,8 @@ class Findings:
         comparisons: Each arm against its baseline.
         floor: Each baseline against itself, where an A/A cell was run.
         noise: What these say together.
+        trends: Of each arm over its doses, where there are several.
+        designs: The effects of a factorial design, at each dose.
     """
 
     found: Found
@@ -57,6 +61,8 @@ class Findings:
     comparisons: tuple[Comparison, ...]
     floor: tuple[Comparison, ...] = ()
     noise: NoiseFloor | None = None
+    trends: tuple[Trend, ...] = ()
+    designs: tuple[Design, ...] = ()
 
     @property
     def study(self) -> Study:
@@ -102,10 +108,15 @@ def findings(found: Found) -> Findings:
             )
         )
 
+    slopes, no_slopes = trends(found, pairs)
+    effects, no_effects = designs(found, sums)
+    notes += [*alone(found), *no_slopes, *no_effects]
     return Findings(
-        found=replace(found, notes=(*found.notes, *notes, *alone(found))),
+        found=replace(found, notes=(*found.notes, *notes)),
         summaries=tuple(Summary(cell=cell, runs=found.of(cell.name)) for cell in run_cells),
         comparisons=compared([one for one in arms if one is not None]),
         floor=compared(again_pairs),
         noise=noise_floor(again_pairs) if again_pairs else None,
+        trends=tuple(slopes),
+        designs=tuple(effects),
     )

@@ -31,13 +31,17 @@ def as_html(results: Findings) -> str:
         line.arm: line.verdict.value.replace("_", "-")
         for line in (*results.comparisons, *results.floor)
     }
+    loss, over = learning_curves(results)
+    gains = gains_over_training(results)
     pictures = [
         seed_plots.every_seed(results),
         seed_plots.differences(results),
         seed_plots.dose_against_metric(results),
-        *learning_curves(results),
-        gains_over_training(results),
+        loss,
+        over,
+        gains,
     ]
+    absent = {"training loss": loss, "scores over training": over, "gains over training": gains}
     settings = details.settings(results)
     title, *head = text.heading(results)
     page: str = _template().render(
@@ -49,6 +53,7 @@ def as_html(results: Findings) -> str:
         kinds=[kind.get(one.arm, "none") for one in results.comparisons],
         remarks=text.remarks(results),
         pictures=[one for one in pictures if one is not None],
+        absent=[what for what, drawn in absent.items() if drawn is None],
         tables=tables.all_tables(results),
         gains=details.gain_table(results),
         differing=settings.differing,
@@ -77,13 +82,13 @@ def model_picture(file: Path) -> str:
     if start < 0:
         raise GammaError(f"{file} is no SVG; write it with gamma-nlp draw, or take it away")
     unsafe = re.search(
-        r"<script|<foreignObject|\bon\w+\s*=|javascript:|(href|src)\s*=\s*[\"'](?!#)|url\((?!#)|@import",
+        r"<script|<foreignObject|<[^>]*\son\w+\s*=|javascript:|\b(href|src)\s*=\s*[\"'](?!#)|url\((?!#)|@import",
         content[start:], re.IGNORECASE,
     )  # fmt: skip
     if unsafe:
         raise GammaError(
-            f"{file}: {unsafe.group()!r} would run or load something, and a report does neither; "
-            "write the picture with gamma-nlp draw"
+            f"{file}: {unsafe.group()[-30:]!r} would run or load something, and a report does "
+            "neither; write the picture with gamma-nlp draw"
         )
     return figures.apart(content[start:].strip(), "model")
 

@@ -87,11 +87,14 @@ def dose_against_metric(results: Findings) -> Picture | None:
             mine = [
                 one
                 for one in results.summaries
-                if one.cell.arm == arm and one.runs and one.cell.dose is not None and not one.cell.aa
+                if one.cell.arm == arm
+                and one.runs
+                and one.cell.dose is not None
+                and not one.cell.aa
             ]
             mine.sort(key=lambda one: one.cell.dose or 0.0)
             shift = 0.5 * ((number + 0.5) / len(arms) - 0.5)
-            x = [doses.index(one.cell.dose) + shift for one in mine]
+            x = [doses.index(one.cell.dose or 0.0) + shift for one in mine]
             colour, dash = style[arm]
             lines += axis.plot(x, [one.mean for one in mine], color=colour, linestyle=dash,
                                linewidth=1.6)  # fmt: skip
@@ -111,7 +114,7 @@ def _families(results: Findings) -> list[list[Summary]]:
     """Return the cells with one baseline together, the baseline first."""
     found: dict[str, list[Summary]] = {}
     for one in results.summaries:
-        found.setdefault(one.cell.against or one.cell.name, []).append(one)
+        found.setdefault(results.study.base(one.cell) or one.cell.name, []).append(one)
     return list(found.values())
 
 

@@ -56,7 +56,9 @@ def probability(value: float | None) -> str:
 
 def all_tables(results: Findings) -> list[Table]:
     """Return the tables of a report, in order; those without lines are left out."""
-    tables = [against(results), *scores(results), floor(results)]
+    tables = [
+        against(results), *scores(results), floor(results), slopes(results), *effects(results)
+    ]  # fmt: skip
     return [table for table in tables if table.lines]
 
 
@@ -102,6 +104,64 @@ def floor(results: Findings) -> Table:
     return _against(
         results, results.floor, "Noise floor: the baseline{} once more, moved by next to nothing"
     )
+
+
+def slopes(results: Findings) -> Table:
+    """Return each arm's trend over its doses."""
+    unit = f" ({results.metric.unit})" if results.metric.unit else ""
+    digits = results.digits
+    lines = [
+        (
+            one.arm,
+            ", ".join(f"{100 * dose:.3g}" for dose in one.doses) + " %",
+            str(one.seeds),
+            number(one.slope, digits, signed=True),
+            interval(one.low, one.high, digits),
+            probability(one.p),
+        )
+        for one in results.trends
+    ]
+    return Table(
+        title=f"Trend over the doses{unit}",
+        head=("arm", "doses", "n", "slope", "95 % interval", "p"),
+        lines=tuple(lines),
+        left=frozenset({"arm", "doses"}),
+        notes=("slope: change of the difference for ten times the dose (a linear contrast)",),
+    )
+
+
+def effects(results: Findings) -> list[Table]:
+    """Return main effects and two-way interactions of a factorial design, a table a dose."""
+    unit = f" ({results.metric.unit})" if results.metric.unit else ""
+    tables = []
+    for design in results.designs:
+        at = "" if design.dose is None else f" at dose {100 * design.dose:g} %"
+        dropped = design.factorial.dropped
+        notes = [
+            "one name: the cells where it decays minus those where it does not; two: how much "
+            "more the first does where the second decays",
+            *([f"no such gains, or none that decay: {', '.join(dropped)}"] if dropped else []),
+        ]
+        tables.append(
+            Table(
+                title=f"Effects of decay on each category{at}{unit}",
+                head=("effect", "n", "diff", "95 % interval", "p", "p Holm"),
+                lines=tuple(
+                    (
+                        " x ".join(one.factors),
+                        str(one.seeds),
+                        number(one.difference, results.digits, signed=True),
+                        interval(one.low, one.high, results.digits),
+                        probability(one.p),
+                        probability(one.p_holm),
+                    )
+                    for one in design.factorial.effects
+                ),
+                left=frozenset({"effect"}),
+                notes=tuple(notes),
+            )
+        )
+    return tables
 
 
 def _against(results: Findings, comparisons: Sequence[Comparison], title: str) -> Table:
@@ -158,7 +218,7 @@ def methods(results: Findings) -> tuple[str, ...]:
     )
     if margin is not None:
         lines.append(
-            f"p equal: that the difference is {margin:g} {unit} or more: two one-sided tests, {holm}"
+            f"p equal: that the difference is {margin:g} {unit} or more (two one-sided tests), {holm}"
         )
     return tuple(lines)
 

@@ -102,15 +102,15 @@ def verdict_lines(results: Findings) -> list[str]:
     """Return the verdict on each arm in words, and which arms are one."""
     lines = [one.sentence for one in results.comparisons]
     lines += [
-        f"{cell.name} is the same as {cell.same_as}: every parameter decays alike, so it was not run"
+        f"{cell.name} is the same as {cell.same_as}: all parameters decay alike, so it was not run"
         for cell in results.study.cells
         if cell.same_as is not None
     ]
     compared = {one.arm for one in (*results.comparisons, *results.floor)}
     lines += [
-        f"no verdict on {cell.name}: it and {cell.against} have no seed in common"
+        f"no verdict on {cell.name}: it and {results.study.base(cell)} have no seed in common"
         for cell in results.study.cells
-        if cell.against and not cell.same_as and cell.name not in compared
+        if results.study.base(cell) and not cell.same_as and cell.name not in compared
     ]
     return lines or ["There is one arm, so nothing to compare."]
 
