@@ -81,8 +81,9 @@ def find(
         GammaError: It holds no study and the options do not say how to make one, no run is
             finished, or no run has the metric.
     """
-    if not folder.exists():
-        raise GammaError(f"{folder} does not exist; give the folder of a study, or of runs")
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise GammaError(f"{folder} {what}; give the folder of a study, or of runs")
     if (folder / STUDY).exists():
         for option, value in (("--baseline", baseline), ("--smallest-difference", margin)):
             if value is not None:

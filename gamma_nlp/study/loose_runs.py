@@ -30,8 +30,6 @@ def read_loose(folder: Path, *, baseline: str, margin: float | None) -> tuple[St
     Raises:
         GammaError: There is no run, or none of the baseline.
     """
-    if not folder.is_dir():
-        raise GammaError(f"{folder} is not a folder; give the folder of a study, or of runs")
     runs, lines = [], []
     for file in _files(folder):
         try:

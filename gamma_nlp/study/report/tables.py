@@ -218,7 +218,7 @@ def methods(results: Findings) -> tuple[str, ...]:
     )
     if margin is not None:
         lines.append(
-            f"p equal: that the difference is {margin:g} {unit} or more (two one-sided tests), {holm}"
+            f"p equal: that they differ by {margin:g} {unit} or more (two one-sided tests), {holm}"
         )
     return tuple(lines)
 

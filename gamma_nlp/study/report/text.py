@@ -19,10 +19,11 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
 }
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~#])")
+_MARKDOWN = re.compile(r"([\\`*\[\]<|~]|(?<![^\W_])_|_(?![^\W_])|^[#>]|^[+-](?=\s))")
+_MINUS = re.compile(r"(?<![\w.])-(?=\d)|\N{MINUS SIGN}")
 
 
 def as_text(results: Findings) -> str:
@@ -55,10 +56,10 @@ def as_latex(results: Findings) -> str:
     table = against(results)
     columns = "".join("l" if name in table.left else "r" for name in table.head)
     rows = [" & ".join(map(latex, line)) + r" \\" for line in (table.head, *table.lines)]
-    caption = ". ".join([table.title, *map(capital, table.notes)])
+    caption = f"{table.title}. {'; '.join(table.notes)}"
     lines = [
         r"\begin{table}",
-        r"  \centering",
+        r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
         f"  \\caption{{{latex(caption)}.}}",
         f"  \\begin{{tabular}}{{{columns}}}",
         r"    \hline",
@@ -133,7 +134,8 @@ def escaped(text: str) -> str:
 
 def latex(text: str) -> str:
     """Return a text that LaTeX shows as it is."""
-    return "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    signs = "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
+    return _MINUS.sub("$-$", signs)
 
 
 def _markdown_table(table: Table) -> str:
