@@ -20,7 +20,8 @@ class FinetuneArguments(RunArguments):
 
     task: str = field(default="sst2", metadata={"help": "GLUE task: sst2, cola, mrpc, rte, ..."})
     data: str = field(
-        default="hub", metadata={"help": "'hub', or a folder with the official GLUE TSV files"}
+        default="hub",
+        metadata={"help": "'hub', a folder with the official TSV files, or 'opinions' (generated)"},
     )
     model: str | None = field(
         default=None, metadata={"help": "hub name or local folder of a pretrained model"}

@@ -23,7 +23,7 @@ from gamma_nlp.tasks.run.folder import claimed
 from gamma_nlp.tasks.run.identity import identity, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.report import write_report
-from gamma_nlp.tasks.run.start import check_start, usable_settings
+from gamma_nlp.tasks.run.start import check_start, usable_settings, writing_nothing
 from gamma_nlp.tasks.run.training import begin, is_trained, settle_decay, train
 
 
@@ -97,7 +97,8 @@ def plan_finetune(recipe: FinetuneArguments, args: TrainingArguments) -> dict[st
     rates = _rates(args, ready)
     if recipe.dose is not None:
         args.weight_decay = decay_for_dose(recipe.dose, rates)
-    return planned(_trainer(recipe, args, task, policy, ready), rates, ready.digests)
+    with writing_nothing(args):
+        return planned(_trainer(recipe, args, task, policy, ready), rates, ready.digests)
 
 
 def _rates(args: TrainingArguments, ready: Ready) -> list[float]:

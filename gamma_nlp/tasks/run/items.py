@@ -88,10 +88,10 @@ def read_items(path: Path) -> Items:
         GammaError: The file is missing or cut short, or holds no items. Code in it is never run.
     """
     try:
-        with np.load(io.BytesIO(read_bytes(path)), allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise GammaError(f"{path} holds one array, not the items of a set: use savez")
-            columns = {name: archive[name] for name in archive.files}
+        archive = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+        if isinstance(archive, np.ndarray):
+            raise GammaError(f"{path} holds one array, not the items of a set: use savez")
+        columns = {name: archive[name] for name in archive.files}
     except GammaError:
         raise
     except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, NotImplementedError) as e:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +28,18 @@ def usable_settings() -> Iterator[None]:
         raise
     except Exception as error:  # precision, optimizer, logs, hub: each has its own kinds
         raise GammaError(f"the Trainer cannot use these settings: {one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def writing_nothing(args: Any) -> Iterator[None]:
+    """Send what a Trainer writes when it is made into a folder that is removed again."""
+    given = args.output_dir
+    with tempfile.TemporaryDirectory() as folder:
+        args.output_dir = folder
+        try:
+            yield
+        finally:
+            args.output_dir = given
 
 
 def move_start(model: nn.Module, share: float | None, seed: int) -> None:

@@ -25,7 +25,7 @@ from gamma_nlp.tasks.run.identity import digest, identity, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.model_config import model_fields
 from gamma_nlp.tasks.run.report import write_report
-from gamma_nlp.tasks.run.start import check_start, move_start, usable_settings
+from gamma_nlp.tasks.run.start import check_start, move_start, usable_settings, writing_nothing
 from gamma_nlp.tasks.run.training import History, begin, is_trained, settle_decay, train
 from gamma_nlp.tasks.run.vocabulary import check_known
 from gamma_nlp.tasks.translation.architecture import build_translator, check_lengths
@@ -126,8 +126,9 @@ def plan_translation(
     rates = rates_of_arguments(args, len(_batches(splits["train"], recipe, args)))
     if recipe.dose is not None:
         args.weight_decay = decay_for_dose(recipe.dose, rates)
-    trainer = _trainer(recipe, args, recipe.policy(), model, text, splits, None)
-    return planned(trainer, rates, {name: _digest(data) for name, data in splits.items()})
+    with writing_nothing(args):
+        trainer = _trainer(recipe, args, recipe.policy(), model, text, splits, None)
+        return planned(trainer, rates, {name: _digest(data) for name, data in splits.items()})
 
 
 def _model_fields(recipe: TranslationArguments) -> Mapping[str, Any]:
