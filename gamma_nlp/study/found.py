@@ -103,8 +103,40 @@ def find(
     return _counted(study, lines, metric)
 
 
-def _counted(study: Study, lines: list[str], metric: Sequence[str]) -> Found:
-    runs, left_out, failed, missing = [], [*lines], [], 0
+def _counted(study: Study, lines: Sequence[str], metric: Sequence[str]) -> Found:
+    runs, unreadable, unfinished = _finished(study)
+    left_out = [*lines, *unreadable]
+    if not runs:
+        first = [*left_out, *unfinished][:1]
+        raise GammaError(
+            f"{study.folder} has no finished run that can be read, of {len(study.planned)} planned"
+            + "".join(f": {line}" for line in first)
+        )
+    paths = full_paths(metric or study.metric.scores, runs)
+    notes = [*_metric_notes(study, metric, paths), *untold(runs), *_strays(study)]
+    study = replace(study, metric=_metric(study, metric, paths))
+    odd = strangers(study, runs)
+    left_out += odd.values()
+    counted = []
+    for place, run in enumerate(runs):
+        try:
+            counted += [] if place in odd else [_scored(run, study.metric)]
+        except GammaError as error:
+            left_out.append(str(error))
+    if not counted:
+        raise GammaError(f"{study.folder}: no finished run can be compared: {left_out[0]}")
+    found = Found(
+        study=study,
+        runs=tuple(counted),
+        left_out=tuple(relative(line, study.folder) for line in left_out),
+        unfinished=tuple(relative(line, study.folder) for line in unfinished),
+    )
+    return replace(found, notes=(*notes, *_alike(found)))
+
+
+def _finished(study: Study) -> tuple[list[Run], list[str], list[str]]:
+    """Return the finished runs, a line for each that cannot be read, and lines for the others."""
+    runs, unreadable, failed, missing = [], [], [], 0
     for planned in study.planned:
         if not planned.results.exists():
             why = _failure(planned)
@@ -114,40 +146,15 @@ def _counted(study: Study, lines: list[str], metric: Sequence[str]) -> Found:
         try:
             runs.append(Run(planned=planned, results=read_results(planned.results)))
         except GammaError as error:
-            left_out.append(str(error))
-    unfinished = [*failed, *_not_finished(missing)]
-    if not runs:
-        first = [*left_out, *unfinished][:1]
-        raise GammaError(
-            f"{study.folder} has no finished run that can be read, of {len(study.planned)} planned"
-            + "".join(f": {line}" for line in first)
-        )
-    paths = full_paths(metric or study.metric.scores, runs)
-    notes = _metric_notes(study, metric, paths)
-    study = replace(study, metric=_metric(study, metric, paths))
-    odd = strangers(study, runs)
-    left_out += odd.values()
-    notes += untold(runs)
-    counted = []
-    for place, run in enumerate(runs):
-        if place in odd:
-            continue
-        try:
-            scores = {path: score(run, path) for path in paths}
-            _check_shares(run, scores, study.metric)
-        except GammaError as error:
-            left_out.append(str(error))
-            continue
-        value = study.metric.scale * sum(scores.values()) / len(scores)
-        counted.append(Counted(run=run, scores=scores, value=value))
-    if not counted:
-        raise GammaError(f"{study.folder}: no finished run can be compared: {left_out[0]}")
-    found = Found(study=study, runs=tuple(counted), left_out=tuple(left_out))
-    notes += [*_alike(found), *_strays(study)]
-    relative = [[_short(line, study.folder) for line in some] for some in (left_out, unfinished)]
-    return replace(
-        found, left_out=tuple(relative[0]), unfinished=tuple(relative[1]), notes=tuple(notes)
-    )
+            unreadable.append(str(error))
+    return runs, unreadable, [*failed, *_not_finished(missing)]
+
+
+def _scored(run: Run, metric: Metric) -> Counted:
+    scores = {path: score(run, path) for path in metric.scores}
+    _check_shares(run, scores, metric)
+    value = metric.scale * sum(scores.values()) / len(scores)
+    return Counted(run=run, scores=scores, value=value)
 
 
 def _check_shares(run: Run, scores: dict[str, float], metric: Metric) -> None:
@@ -196,10 +203,14 @@ def _not_finished(count: int) -> list[str]:
 
 def _alike(found: Found) -> list[str]:
     """Return notes on scores that are equal where seeds or arms should make a difference."""
+    values = {run.value for run in found.runs}
+    if len(found.runs) > 1 and len(values) == 1:
+        one = f"{values.pop():.4g} {found.study.metric.unit}".rstrip()
+        return [f"every run scores {one}: has anything been learned, and does the metric see it?"]
     lines = []
     for cell in found.study.cells:
         mine = found.of(cell.name)
-        if len(mine) > 2 and len({run.value for run in mine.values()}) == 1:
+        if len(mine) > 1 and len({run.value for run in mine.values()}) == 1:
             lines.append(f"all {len(mine)} seeds of {cell.name} have one score: do seeds act?")
         against = found.study.base(cell)
         base = found.of(against) if against and not cell.aa else {}
@@ -236,8 +247,9 @@ def _strays(study: Study) -> list[str]:
     return [f"not of this study's plan, so not counted: {', '.join(stray[:3])}{more}"]
 
 
-def _short(line: str, folder: Path) -> str:
-    return line.replace(f"{folder}/", "")
+def relative(line: str, folder: Path) -> str:
+    """Return a message whose paths start from the study's folder, so that it can be passed on."""
+    return line if folder == Path() else line.replace(f"{folder}/", "")
 
 
 def cell_label(study: Study, cell: Cell) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gamma_nlp.errors import GammaError, close_to
-from gamma_nlp.study.found import Counted, Found
+from gamma_nlp.study.found import Counted, Found, relative
 from gamma_nlp.study.statistics.metrics import Statistic, statistic
 from gamma_nlp.tasks.run.items import Items, read_items
 
@@ -63,9 +63,9 @@ def read_sums(found: Found) -> tuple[Found, Sums, list[str]]:
         if absent:
             notes.append(_absent(found, path, absent))
         wrong |= _other_items(found, path, sums, wrong)
-    folder = f"{found.study.folder}/"
-    wrong = {file: line.replace(folder, "") for file, line in wrong.items()}
-    return found.without(wrong), sums, [note.replace(folder, "") for note in notes]
+    folder = found.study.folder
+    wrong = {file: relative(line, folder) for file, line in wrong.items()}
+    return found.without(wrong), sums, [relative(note, folder) for note in notes]
 
 
 def _sums(run: Counted, path: str, file: Path, items: Items) -> ItemSums:

@@ -140,12 +140,21 @@ def test_no_run_that_can_be_compared_is_an_error_that_says_why(study: Path) -> N
 
 
 def test_equal_scores_are_noted(tmp_path: Path) -> None:
-    folder = write_bare(tmp_path, {"none": [0.8, 0.8, 0.8], "all": [0.8, 0.8, 0.8]})
+    folder = write_bare(
+        tmp_path, {"none": [0.8, 0.8, 0.8], "all": [0.8, 0.8, 0.8], "timm": [0.7, 0.8, 0.9]}
+    )
     notes = find(folder).notes
     assert "all 3 seeds of none have one score: do seeds act?" in notes
     assert (
         "all and none have the same score for every seed: "
         "does the option that tells them apart act?" in notes
+    )
+
+
+def test_one_score_for_every_run_is_noted_once(tmp_path: Path) -> None:
+    notes = find(write_bare(tmp_path, {"none": [0.44, 0.44], "all": [0.44, 0.44]})).notes
+    assert notes[-1] == (
+        "every run scores 44 points: has anything been learned, and does the metric see it?"
     )
 
 

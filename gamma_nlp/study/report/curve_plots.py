@@ -196,12 +196,12 @@ def _history(run: Counted, name: str) -> Curve | None:
 
 
 def _points(pairs: Any) -> Curve | None:
-    """Return the points of a curve as the file has it, thinned; None where they are none."""
+    """Return the points of a curve as the file has it, thinned; None where they are no curve."""
     try:
         array = np.asarray(pairs, dtype=np.float64)
     except (TypeError, ValueError):
         return None
-    if array.ndim != 2 or array.shape[1] != 2 or not np.isfinite(array).all() or not len(array):
+    if array.ndim != 2 or array.shape[1] != 2 or len(array) < 2 or not np.isfinite(array).all():
         return None
     array = array[np.argsort(array[:, 0], kind="stable")]
     if len(array) > _MOST_POINTS:

@@ -12,6 +12,8 @@ from gamma_nlp.gains.category import Category
 from gamma_nlp.study.report.findings import Findings
 from gamma_nlp.study.report.tables import Table
 
+_MOST = 160
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -169,4 +171,6 @@ def _range(values: Sequence[object]) -> str:
 
 
 def _plain(value: object) -> str:
-    return value if isinstance(value, str) else shown(value)
+    if not isinstance(value, str):
+        return shown(value)
+    return value if len(value) <= _MOST else f"{value[:_MOST]}..."

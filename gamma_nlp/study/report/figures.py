@@ -76,6 +76,7 @@ def drawing(
         "axes.titlesize": 9.5,
         "axes.titlelocation": "left",
         "axes.linewidth": 0.7,
+        "axes.formatter.useoffset": False,
         "legend.fontsize": 9,
         **dict.fromkeys(
             ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK

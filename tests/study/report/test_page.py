@@ -87,8 +87,8 @@ def test_names_of_the_users_are_shown_and_not_run(tmp_path: Path) -> None:
 def test_foreign_runs_have_a_page_that_says_what_is_not_drawn(tmp_path: Path) -> None:
     page = as_html(hand_made(tmp_path))
     assert (
-        "Not drawn, since no run tells it: training loss, scores over training, "
-        "gains over training." in page
+        "Not drawn, since no run tells it at two steps or more: training loss, "
+        "scores over training, gains over training." in page
     )
     assert "<h2>Gains and doses</h2>" not in page
 
