@@ -39,9 +39,9 @@ def write_report(results: Findings, folder: Path) -> list[Path]:
         GammaError: The folder is a file.
         OSError: A file cannot be written.
     """
-    contents = {name: make(results).encode("utf-8") for name, make in FILES.items()}
     if folder.exists() and not folder.is_dir():
         raise GammaError(f"output {folder} is not a folder; give another name")
+    contents = {name: make(results).encode("utf-8") for name, make in FILES.items()}
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     drafts = {folder / name: folder / f".{name}.{os.getpid()}" for name in contents}
