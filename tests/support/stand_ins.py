@@ -14,6 +14,7 @@ from gamma_nlp.tasks.glue.tokenizer import train_tokenizer
 from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.scores import token_bleu
+from tests.support.fake_studies import config
 from tests.support.parallel_corpora import make_archive, make_folder
 from tests.support.studies import Fake
 from tests.support.tiny_run import tiny_run
@@ -118,6 +119,7 @@ def furnish(folder: Path) -> dict[str, Path]:
         "RUN": run,
         "runs/multi30k-postnorm/guidelines-seed1": run,
         "FILE": folder / "german.txt",
+        "STUDY.yaml": config(_made(folder / "studies")),
         "HYP": folder / "hyp.txt",
         "REF": folder / "ref.txt",
         "LOG": generate_log(folder / "generate.log"),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from transformers import TrainingArguments
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.glue.tasks import glue_task
+from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 from gamma_nlp.tasks.run.arguments import RunArguments, complete, complete_best
 from gamma_nlp.tasks.run.settings import read_settings
 
@@ -67,6 +67,15 @@ def _complete(values: dict[str, Any]) -> None:
     complete(values, output_dir="runs/{task}/{decay_policy}-seed{seed}", names={"task": task.name})
     if task.regression and values["label_smoothing_factor"]:
         raise GammaError(f"label_smoothing_factor needs classes; {task.name} is scored in numbers")
+    complete_best(values, _scores(task))
+
+
+def final_scores(recipe: FinetuneArguments) -> list[str]:
+    """Return the names that the scores of a run have in ``final`` of its results."""
+    return [f"eval_{name}" for name in _scores(glue_task(recipe.task))]
+
+
+def _scores(task: GlueTask) -> list[str]:
     sets = task.evaluation_splits
     prefixes = [""] if len(sets) == 1 else [f"{split}_" for split in sets]
-    complete_best(values, [f"{p}{name}" for p in prefixes for name in (*task.metrics, "loss")])
+    return [f"{prefix}{name}" for prefix in prefixes for name in (*task.metrics, "loss")]
