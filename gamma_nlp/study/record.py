@@ -22,6 +22,7 @@ from gamma_nlp.tasks.run.yaml_file import read_yaml
 
 RECORD, SCHEMA = "study.json", 1
 _PACKAGES = ("gamma_nlp", "torch", "transformers")
+_OF_THE_START = ("started", "versions")
 _MARGINS = ("metric", "baseline")
 _MOST_DIFFERENCES = 6
 
@@ -194,8 +195,6 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
     Raises:
         GammaError: Something changed after the first run; each difference is named.
     """
-    from gamma_nlp.tasks.run.identity import differences
-
     recorded = _recorded(study, before)
     finished = [run for run in recorded if run.results.exists()]
     begun = [run for run in recorded if run.results.exists() or run.can_resume()]
@@ -213,14 +212,14 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
             f"{where}, and the config no longer has {', '.join(gone[:_MOST_DIFFERENCES])}: put it "
             "back (a study may grow, not shrink), or give another output"
         )
-    margins = differences(*({key: one[key] for key in _MARGINS} for one in (before, now)))
+    margins = _differences(*({key: one[key] for key in _MARGINS} for one in (before, now)))
     if margins and _any_scored(finished, before["metric"]["scores"]):
         raise GammaError(
             f"{where}, and {'; '.join(margins)}: what is compared is settled before the first run, "
             "else the result could choose it; put it back, or give another output"
         )
     for what, kept in (("had other settings", _settings), ("were planned otherwise", _plans)):
-        if changed := differences(kept(before, now), kept(now, before)):
+        if changed := _differences(kept(before, now), kept(now, before)):
             more = len(changed) - _MOST_DIFFERENCES
             raise GammaError(
                 f"{where} that {what}: {'; '.join(changed[:_MOST_DIFFERENCES])}"
@@ -228,11 +227,26 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
             )
 
 
+def version_notes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a warning where packages changed since the study began."""
+    changed = _differences(before.get("versions", {}), now["versions"])
+    what = "; ".join(changed)
+    return [f"since the study began {what}: its runs may not compare"] if changed else []
+
+
 def write_record(study: Study, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
     """Write ``study.json`` and the policies that the config holds."""
     write_policies(study, study.output / "policies")
-    started = {} if before is None else {"started": before.get("started", now["started"])}
-    write_json(study.output / RECORD, {**now, **started})
+    first = {} if before is None else {key: before.get(key, now[key]) for key in _OF_THE_START}
+    write_json(study.output / RECORD, {**now, **first})
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    if before == now:
+        return []
+    from gamma_nlp.tasks.run.identity import differences  # which imports torch
+
+    return differences(before, now)
 
 
 def _recorded(study: Study, record: Mapping[str, Any]) -> list[Run]:

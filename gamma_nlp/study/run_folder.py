@@ -67,12 +67,17 @@ class Run:
             )
         return results
 
+    def problem(self) -> str | None:
+        """Return what is wrong with the results that are there, or ``None``."""
+        try:
+            self.finished()
+        except GammaError as error:
+            return str(error)
+        return None
+
     def is_finished(self) -> bool:
         """Return whether the run has results that can be read."""
-        try:
-            return self.finished() is not None
-        except GammaError:
-            return False
+        return self.problem() is None and self.results.exists()
 
     def failure(self) -> str | None:
         """Return the last line of a run that failed, or ``None``."""

@@ -10,43 +10,16 @@ import collections
 import contextlib
 import math
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import gamma_nlp
-from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.study.command import started
+from gamma_nlp.errors import GammaError
 from gamma_nlp.study.metric import Metric, NoScore
+from gamma_nlp.study.process import LOOK, PATIENCE, Machine, Signals, end_all, launch, noted_signals
 from gamma_nlp.study.progress import Progress, time_left
-from gamma_nlp.study.run_folder import FAILED, LOCK, LOG, Run, holder, how_it_ended, sign, take
-
-_LOOK = 0.02
-"""Seconds between two looks at the processes."""
-
-PATIENCE = 30.0
-"""Seconds in which a run that is asked to end may save what it has."""
-
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """Where runs go.
-
-    Attributes:
-        jobs: How many run at a time.
-        gpus: The GPUs that they are given in turn, as CUDA_VISIBLE_DEVICES names them; or none.
-        threads: CPU threads of each.
-    """
-
-    jobs: int
-    gpus: tuple[str, ...]
-    threads: int
+from gamma_nlp.study.run_folder import FAILED, LOCK, Run, holder, how_it_ended, take
 
 
 @dataclass(kw_only=True)
@@ -100,12 +73,15 @@ def run_all(
     kept = {run: why for run in todo if keep_failed and (why := run.failure()) is not None}
     progress = Progress(len(runs), len(runs) - len(todo))
     progress.failed = len(kept)
+    for run in todo:
+        if run.failure() is None and (problem := run.problem()) is not None:
+            progress.say(f"{run} is run again: {problem}")
     work = _Work(runs, [run for run in todo if run not in kept], machine, metric, recipe, progress)
     work.scored = len(todo) < len(runs)
     work.ended.failed = {str(run): why for run, why in kept.items()}
     start = time.monotonic()
     try:
-        with _noted_signals() as signals:
+        with noted_signals() as signals:
             work.go(signals)
     finally:
         progress.close()
@@ -133,7 +109,7 @@ class _Work:
         self.scored = False
         self.without: set[str] = set()
 
-    def go(self, signals: list[int]) -> None:
+    def go(self, signals: Signals) -> None:
         try:
             while self.todo or self.active:
                 while self.todo and len(self.active) < self.machine.jobs and not signals:
@@ -145,11 +121,11 @@ class _Work:
                     self._judge(active)
                 self.progress.show(len(self.active), self._left())
                 if self.active:
-                    time.sleep(_LOOK)
+                    time.sleep(LOOK)
         finally:
             if self.active:
                 self._stop(signals)
-        self.ended.stopped = signals[0] if signals else None
+        self.ended.stopped = signals[0][0] if signals else None
 
     def _start(self, run: Run) -> None:
         lock = take(run.folder / LOCK)
@@ -164,44 +140,10 @@ class _Work:
             if _has_score(run, self.metric):  # meanwhile, by a process of a study that was cut off
                 self._finished(run, None)
                 return
-            process = self._launch(run, slot, lock)
+            process = launch(run, self.machine, slot, lock, recipe=self.recipe)
         finally:
             os.close(lock)  # the run itself holds it from now on
         self.active.append(_Active(run=run, slot=slot, process=process, since=now))
-
-    def _launch(self, run: Run, slot: int, lock: int) -> subprocess.Popen[bytes]:
-        command = started(run.command)
-        resumed = self.recipe and run.can_resume()
-        if resumed:
-            command.append("--resume")
-            (run.folder / FAILED).unlink(missing_ok=True)
-        else:
-            run.empty()
-        with open(run.folder / LOG, "ab" if resumed else "wb") as log:
-            try:
-                process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=self._environment(slot),
-                    pass_fds=(lock,),
-                    start_new_session=True,  # Ctrl-C is for the study, which passes it on
-                )
-            except OSError as error:
-                raise GammaError(f"cannot start {command[0]!r}: {one_line(error)}") from error
-        sign(lock, process.pid)
-        return process
-
-    def _environment(self, slot: int) -> dict[str, str]:
-        found = {**os.environ, "OMP_NUM_THREADS": str(self.machine.threads)}
-        found["PYTHONUNBUFFERED"] = "1"  # a log that is cut off ends where the run did
-        if self.recipe:  # also where this package is in a folder that only this process knows
-            home = str(Path(gamma_nlp.__file__).parent.parent)
-            found["PYTHONPATH"] = os.pathsep.join(filter(None, (home, found.get("PYTHONPATH"))))
-        if self.machine.gpus:
-            found["CUDA_VISIBLE_DEVICES"] = self.machine.gpus[slot % len(self.machine.gpus)]
-        return found
 
     def _is_over(self, active: _Active) -> bool:
         if active.process is not None:
@@ -262,21 +204,15 @@ class _Work:
             self.durations, waiting=len(self.todo), running=running, jobs=self.machine.jobs
         )
 
-    def _stop(self, signals: list[int]) -> None:
-        """Ask the runs to end, and end those that do not; a second signal ends them at once."""
-        started_here = [one for one in self.active if one.process is not None]
-        if not started_here:
-            return
-        self.progress.say(
-            f"stopping {len(started_here)} run(s), which have {PATIENCE:.0f} s to save what they "
-            "have (again: at once)"
-        )
-        _signal_all(started_here, signal.SIGTERM)
-        until, known = time.monotonic() + PATIENCE, len(signals)
-        while any(one.process.poll() is None for one in started_here if one.process is not None):
-            if time.monotonic() > until or len(signals) > known:
-                _signal_all(started_here, signal.SIGKILL)
-            time.sleep(_LOOK)
+    def _stop(self, signals: Signals) -> None:
+        """Ask the runs to end, and end those that do not."""
+        here = [one.process for one in self.active if one.process is not None]
+        if here:
+            self.progress.say(
+                f"stopping {len(here)} run(s), which have {PATIENCE:.0f} s to save what they have "
+                "(again: at once)"
+            )
+            end_all(here, signals)
 
 
 def _has_score(run: Run, metric: Metric) -> bool:
@@ -285,26 +221,3 @@ def _has_score(run: Run, metric: Metric) -> bool:
         return results is not None and math.isfinite(metric.value(results, run.results))
     except GammaError:
         return False
-
-
-def _signal_all(runs: Sequence[_Active], number: signal.Signals) -> None:
-    for one in runs:
-        if one.process is not None and one.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(one.process.pid, number)
-
-
-@contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """Note signals instead of ending at once, so that no run is left in a state between two."""
-    noted: list[int] = []
-    before: Mapping[signal.Signals, Any] = {
-        kind: signal.signal(kind, lambda number, frame: noted.append(number))
-        for kind in _STOPS
-        if signal.getsignal(kind) != signal.SIG_IGN  # as nohup sets it
-    }
-    try:
-        yield noted
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)

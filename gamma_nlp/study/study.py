@@ -60,6 +60,8 @@ def run_study(
     now = record.contents(study, planned, runs)
     if before is not None:
         record.check_same(study, before, now)
+        for text in record.version_notes(before, now):
+            note(text)
     say(f"\n{announce.estimate(runs, machine)}")
     if dry_run:
         return 0

@@ -99,6 +99,16 @@ def test_a_policy_file_that_changed_is_noticed(
         run(tmp_path, arms=arms, **script)
 
 
+def test_packages_that_changed_since_are_said(tmp_path: Path) -> None:
+    run(tmp_path)
+    content = record(tmp_path)
+    content["versions"]["torch"] = "1.0"
+    (tmp_path / "out" / "study.json").write_text(json.dumps(content))
+    told: list[str] = []
+    run_study(read_study(config(tmp_path, seeds=4)), say=lambda text: None, note=told.append)
+    assert any("since the study began torch was '1.0' and is" in text for text in told)
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").touch()

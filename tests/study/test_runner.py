@@ -130,6 +130,18 @@ def test_a_run_without_usable_results_failed(tmp_path: Path, how: str, reason: s
     assert starts(tmp_path).count("none 1") == 1
 
 
+def test_results_that_were_cut_short_since_are_named_and_made_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path)
+    file = tmp_path / "out" / "runs" / "all-seed3" / "results.json"
+    whole = file.read_text()
+    file.write_text(whole[:-4])
+    assert run(tmp_path) == 0
+    assert f"all seed 3 is run again: {file}:1: not valid JSON" in capsys.readouterr().out
+    assert file.read_text() == whole
+
+
 def test_a_run_that_fails_after_its_results_is_finished_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
