@@ -156,6 +156,9 @@ def _acts(number: int, by_levels: Mapping[tuple[bool, ...], Cell]) -> bool:
 
 def _contrast(cell: Cell) -> Contrast:
     scores = np.asarray(cell.scores, dtype=np.float64)
-    if scores.shape != (len(cell.seeds),) or not np.isfinite(scores).all():
-        raise GammaError(f"cell {cell.name} needs one finite score for each of its seeds")
+    if scores.shape != (len(cell.seeds),):
+        raise GammaError(f"cell {cell.name} has {scores.size} scores for {len(cell.seeds)} seeds")
+    for seed, score in zip(cell.seeds, scores, strict=True):
+        if not np.isfinite(score):
+            raise GammaError(f"cell {cell.name}, seed {seed}: the score is {score}, not a number")
     return Contrast(seeds=cell.seeds, weights=np.ones(1), scores=scores[None], sets=cell.sets)

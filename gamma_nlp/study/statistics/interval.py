@@ -52,11 +52,15 @@ class Estimate:
 
     def p(self) -> float:
         """Return the two-sided p of no difference: the level at which an end reaches 0."""
+        if not self.spread.known:
+            return np.nan
         side = self.skew_low if self.difference > 0 else self.skew_high
         return min(1.0, 2 * self._tail(abs(self.difference), side))
 
     def p_equivalence(self, margin: float) -> float:
         """Return the p of two one-sided tests that the difference lies within the margin."""
+        if not self.spread.known:
+            return np.nan
         return max(
             self._tail(margin + self.difference, self.skew_low),
             self._tail(margin - self.difference, self.skew_high),
@@ -64,8 +68,6 @@ class Estimate:
 
     def _tail(self, distance: float, skew: float) -> float:
         """Return the tail that is left out by an end at ``distance``, by bisection."""
-        if not self.spread.known:
-            return np.nan
         if distance <= 0:
             return 1 - self._tail(-distance, skew) if distance else 0.5
         low, high = np.log(SMALLEST), np.log(0.5)

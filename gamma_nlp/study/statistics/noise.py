@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import special
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.statistics.paired import Paired
@@ -27,13 +28,14 @@ class NoiseFloor:
     largest: float
     moved: bool
 
-    def holds(self, pair: Paired) -> bool:
-        """Return whether a mean difference is no larger than two means of this noise would be.
+    def covers(self, difference: float, seeds: int) -> bool:
+        """Return whether this noise alone would move the mean of so many seeds as far.
 
-        That is 2 deviations of a mean over as many seeds. Such a difference may still be real,
-        and says nothing that the seeds' own noise would not.
+        By the interval of 95 % for a mean that is 0. Such a difference is to be flagged: it says
+        nothing that repeating the baseline would not say.
         """
-        return bool(abs(pair.differences.mean()) <= 2 * self.deviation / np.sqrt(len(pair.seeds)))
+        reach = -special.stdtrit(self.pairs, 0.025) * self.deviation / np.sqrt(seeds)
+        return bool(abs(difference) <= reach)
 
 
 def noise_floor(pairs: Sequence[Paired]) -> NoiseFloor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,6 +26,26 @@ class PairedSet:
     def items(self) -> int:
         """How many items the set has."""
         return int(self.baseline_sums.shape[1])
+
+    def by_group(self, groups: np.ndarray) -> PairedSet:
+        """Return the set with groups of items in place of items, such as documents of sentences.
+
+        Items of a group go right and wrong together, so that single ones would count as more
+        than they are.
+
+        Args:
+            groups: The group of each item: numbers or names.
+        """
+        if np.shape(groups) != (self.items,):
+            raise GammaError(f"groups of shape {np.shape(groups)} for {self.items} items")
+        names, at = np.unique(groups, return_inverse=True)
+        member = (at == np.arange(len(names))[:, None]).astype(np.float64)  # (groups, items)
+        return replace(
+            self,
+            statistic=replace(self.statistic, linear=False),  # sizes of groups differ
+            baseline_sums=member @ self.baseline_sums,
+            arm_sums=member @ self.arm_sums,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.study.statistics.interval import Estimate
 
 POWER = 0.8
-MOST_SEEDS = 10_000
+MOST_SEEDS = 1_000
 MOST_ITEMS = 10_000_000
 
 
@@ -41,8 +41,18 @@ class Plan:
     equivalence_level: float
     margin: float | None
 
+    def likely(self, estimate: Estimate) -> float:
+        """Return the difference to plan for.
+
+        With a margin the one found. Without one only a difference can decide, and an undecided
+        study has found too small a one: its root mean square then, the noise included.
+        """
+        if self.margin is not None:
+            return estimate.difference
+        return float(np.sqrt(estimate.difference**2 + estimate.spread.variance))
+
     def chance(self, estimate: Estimate) -> float:
-        """Return the chance of a decision, either way, if the estimate is the truth."""
+        """Return the chance of a right decision, either way, if the estimate is the truth."""
         spread = estimate.spread
         if spread.variance == 0:
             return 1.0
@@ -52,10 +62,10 @@ class Plan:
         )
 
         def passes(distance: float, tail: float) -> float:
-            """Return the chance that an end at ``distance`` from the truth is not reached."""
+            """Return the chance that an end stays clear of a value ``distance`` from the truth."""
             reach = Estimate(difference=0.0, spread=spread).half_width(tail, 1.0) / deviation
-            missed = special.nctdtr(df, max(distance, 0) / deviation, reach)
-            return 1 - float(missed) if np.isfinite(missed) else 1.0
+            missed = special.nctdtr(df, distance / deviation, reach)
+            return 1 - float(missed) if np.isfinite(missed) else float(distance > 0)
 
         found = passes(abs(estimate.difference), self.difference_level / 2)
         if self.margin is None:
@@ -67,11 +77,14 @@ class Plan:
 
 
 def more_seeds(estimate: Estimate, seeds: int, plan: Plan) -> int | None:
-    """Return how many more seeds decide in 80 %, if the estimate is right; None: no number does."""
+    """Return how many more seeds decide in 80 %, if the estimate is right.
+
+    None: no number below a thousand does.
+    """
+    guess = replace(estimate, difference=plan.likely(estimate))
 
     def chance(then: int) -> float:
-        expected = replace(estimate, spread=estimate.spread.with_seeds(seeds, then))
-        return plan.chance(expected)
+        return plan.chance(replace(guess, spread=guess.spread.with_seeds(seeds, then)))
 
     if chance(MOST_SEEDS) < POWER:
         return None
@@ -85,12 +98,13 @@ def more_seeds(estimate: Estimate, seeds: int, plan: Plan) -> int | None:
 
 
 def needed_items(estimate: Estimate, items: int, seeds: int, plan: Plan) -> int | None:
-    """Return how many items decide in 80 % with seeds without limit; None: no number does."""
+    """Return how many items decide in 80 % with a thousand seeds; None: no number does."""
+    guess = replace(estimate, difference=plan.likely(estimate))
 
     def chance(then: int) -> float:
-        spread = estimate.spread.with_seeds(seeds, MOST_SEEDS)
+        spread = guess.spread.with_seeds(seeds, MOST_SEEDS)
         fewer = replace(spread, items=spread.items * items / then, items_df=then - 1)
-        return plan.chance(replace(estimate, spread=fewer))
+        return plan.chance(replace(guess, spread=fewer))
 
     if chance(MOST_ITEMS) < POWER:
         return None
