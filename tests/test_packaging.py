@@ -41,6 +41,7 @@ COMMANDS = {
     "audit": ("audit CONFIG", {HF}),
     "audit --all": ("audit --all --types bert --jobs 1", {HF}),
     "probe": ("probe CONFIG --random-weights", {HF}),
+    "diagnose": ("diagnose CHECKPOINT", {HF}),
     "coverage": ("coverage --types bert --jobs 1", {HF}),
     "score": ("score HYP REF", {TRANSLATION}),
     "score --detokenize": ("score HYP REF --detokenize en", {TRANSLATION}),
@@ -77,9 +78,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     run = tiny_run(folder)
     (folder / "again").mkdir()
     paths = {name: str(folder / f"{name}.json") for name in content}
-    paths |= {"RUN": str(run), "CORPUS": str(make_folder(folder / "again")), "OUT": "out"}
+    paths |= {"RUN": str(run), "CHECKPOINT": str(run / "averaged")}
     paths["STUDY"] = str(Fake(items=20, seeds=(1, 2)).write(folder / "study"))
-    return paths
+    return {**paths, "CORPUS": str(make_folder(folder / "again")), "OUT": "out"}
 
 
 @pytest.fixture(scope="session")

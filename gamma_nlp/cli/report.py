@@ -40,6 +40,10 @@ def add_parser(commands: Any) -> None:
         help="score to compare, by its path in results.json; given twice or as A,B: their mean. "
         "A study has its own",
     )  # fmt: skip
+    parser.add_argument(
+        "--better", choices=("higher", "lower"),
+        help="which value of SCORE is better, where its name does not tell",
+    )  # fmt: skip
     other = parser.add_argument_group("a folder of runs that is no study")
     other.add_argument(
         "--baseline", metavar="POLICY", help="the policy that the others are compared with"
@@ -66,7 +70,15 @@ def run(arguments: argparse.Namespace) -> int:
     from gamma_nlp.study.report.write import write_report
 
     metric = [name.strip() for text in arguments.metric for name in text.split(",")]
-    found = find(arguments.folder, metric=metric, baseline=arguments.baseline, margin=margin)
+    if arguments.better is not None and not metric:
+        raise GammaError("--better is about --metric SCORE; give both, or neither")
+    found = find(
+        arguments.folder,
+        metric=metric,
+        baseline=arguments.baseline,
+        margin=margin,
+        higher_is_better=None if arguments.better is None else arguments.better == "higher",
+    )
     results = findings(found)
     text = FORMS[arguments.format](results)
     if not arguments.no_files:

@@ -10,8 +10,9 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.files import read_json
 from gamma_nlp.study.agreement import strangers, untold
 from gamma_nlp.study.loose_runs import metric_of, read_loose
+from gamma_nlp.study.metric import Metric
 from gamma_nlp.study.results import Run, full_paths, read_results, score
-from gamma_nlp.study.study_file import FAILED, STUDY, Cell, Metric, Planned, Study, read_study
+from gamma_nlp.study.study_file import FAILED, STUDY, Cell, Planned, Study, read_study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +69,7 @@ def find(
     metric: Sequence[str] = (),
     baseline: str | None = None,
     margin: float | None = None,
+    higher_is_better: bool | None = None,
 ) -> Found:
     """Read a study's folder, or any folder of runs.
 
@@ -76,6 +78,7 @@ def find(
         metric: Scores by name or dotted path, whose mean is compared; a study has its own.
         baseline: The policy that the others are compared with.
         margin: The smallest difference that matters, as shown; a study has its own.
+        higher_is_better: Of two values of ``metric``, where its name does not tell.
 
     Raises:
         GammaError: It holds no study and the options do not say how to make one, no run is
@@ -100,10 +103,12 @@ def find(
                 "to compare: --baseline POLICY --metric SCORE"
             )
         study, lines = read_loose(folder, baseline=baseline, margin=margin)
-    return _counted(study, lines, metric)
+    return _counted(study, lines, metric, higher_is_better)
 
 
-def _counted(study: Study, lines: Sequence[str], metric: Sequence[str]) -> Found:
+def _counted(
+    study: Study, lines: Sequence[str], metric: Sequence[str], higher_is_better: bool | None
+) -> Found:
     runs, unreadable, unfinished = _finished(study)
     left_out = [*lines, *unreadable]
     if not runs:
@@ -114,7 +119,7 @@ def _counted(study: Study, lines: Sequence[str], metric: Sequence[str]) -> Found
         )
     paths = full_paths(metric or study.metric.scores, runs)
     notes = [*_metric_notes(study, metric, paths), *untold(runs), *_strays(study)]
-    study = replace(study, metric=_metric(study, metric, paths))
+    study = replace(study, metric=_metric(study, metric, paths, higher_is_better))
     odd = strangers(study, runs)
     left_out += odd.values()
     counted = []
@@ -152,25 +157,16 @@ def _finished(study: Study) -> tuple[list[Run], list[str], list[str]]:
 
 def _scored(run: Run, metric: Metric) -> Counted:
     scores = {path: score(run, path) for path in metric.scores}
-    _check_shares(run, scores, metric)
-    value = metric.scale * sum(scores.values()) / len(scores)
-    return Counted(run=run, scores=scores, value=value)
+    return Counted(run=run, scores=scores, value=metric.value(run.results, run.file))
 
 
-def _check_shares(run: Run, scores: dict[str, float], metric: Metric) -> None:
-    """Refuse scores in per cent where shares of 1 are shown times 100."""
-    for path, value in scores.items():
-        if metric.unit == "points" and metric.scale == 100 and abs(value) > 1:
-            raise GammaError(
-                f"{run.file}: {path} is {value:g}, no share of 1, so it is in per cent already, "
-                "and the metric is shown times 100"
-            )
-
-
-def _metric(study: Study, chosen: Sequence[str], paths: tuple[str, ...]) -> Metric:
-    if study.fixed and not chosen:
+def _metric(
+    study: Study, chosen: Sequence[str], paths: tuple[str, ...], higher: bool | None
+) -> Metric:
+    if study.fixed and (not chosen or set(paths) == set(study.metric.scores)):
         return replace(study.metric, scores=paths)
-    return metric_of(paths, None if study.fixed else study.metric.margin)
+    margin = None if study.fixed else study.metric.smallest_difference
+    return metric_of(paths, higher_is_better=higher, smallest_difference=margin)
 
 
 def _metric_notes(study: Study, chosen: Sequence[str], paths: Sequence[str]) -> list[str]:

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to, listed
+from gamma_nlp.study.metric import Metric, kind_of
 from gamma_nlp.study.results import Run, read_results, value_at
-from gamma_nlp.study.study_file import RESULTS, Cell, Metric, Planned, Study
+from gamma_nlp.study.study_file import RESULTS, Cell, Planned, Study
 
 _DEPTH = 4
 _SEED = re.compile(r"[-_.]?seed[-_]?\d+$")
-_LOWER = ("loss", "perplexity", "ppl", "ter", "wer", "error", "mae", "mse")
-_AS_THEY_ARE = {"bleu": "BLEU", "sacrebleu": "BLEU", "token_bleu": "BLEU", "chrf": "chrF"}
-_SHARES = ("accuracy", "f1", "matthews_correlation", "pearson", "spearmanr", "spearman")
 
 
 def read_loose(folder: Path, *, baseline: str, margin: float | None) -> tuple[Study, list[str]]:
@@ -54,7 +52,9 @@ def read_loose(folder: Path, *, baseline: str, margin: float | None) -> tuple[St
     study = Study(
         folder=folder,
         name=folder.resolve().name,
-        metric=Metric(scores=(), higher_is_better=True, margin=margin),
+        metric=Metric(
+            scores=(), higher_is_better=True, unit="", scale=1.0, smallest_difference=margin
+        ),
         baseline=baseline,
         cells=_cells(baseline, runs, names),
         planned=tuple(one for one in planned if (one.cell, one.seed) not in twice),
@@ -63,17 +63,26 @@ def read_loose(folder: Path, *, baseline: str, margin: float | None) -> tuple[St
     return study, lines
 
 
-def metric_of(paths: Sequence[str], margin: float | None) -> Metric:
-    """Return a metric for scores of known names; others are shown as they are, more is better."""
-    word = paths[0].rpartition(".")[2].removeprefix("eval_")
-    lower = any(word == end or word.endswith(f"_{end}") for end in _LOWER)
-    unit, scale = _AS_THEY_ARE.get(word, ""), 1.0
-    if word in _SHARES:
-        unit, scale = "points", 100.0
-    elif word.endswith("loss"):
-        unit = "nats"
+def metric_of(
+    paths: Sequence[str], *, higher_is_better: bool | None, smallest_difference: float | None
+) -> Metric:
+    """Return a metric for scores by their names.
+
+    Raises:
+        GammaError: Nothing says which way is better.
+    """
+    kind = kind_of(paths[0])
+    if kind is None and higher_is_better is None:
+        raise GammaError(
+            f"--metric: say which way {paths[0]!r} is better: --better higher, or --better lower"
+        )
+    higher, unit, scale = kind or (True, "", 1.0)
     return Metric(
-        scores=tuple(paths), higher_is_better=not lower, margin=margin, unit=unit, scale=scale
+        scores=tuple(paths),
+        higher_is_better=higher if higher_is_better is None else higher_is_better,
+        unit=unit,
+        scale=scale,
+        smallest_difference=smallest_difference,
     )
 
 

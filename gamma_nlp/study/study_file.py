@@ -10,36 +10,11 @@ from typing import Any
 from gamma_nlp.errors import GammaError, close_to
 from gamma_nlp.files import read_json
 from gamma_nlp.study.json_reader import Reader
+from gamma_nlp.study.metric import Metric
 
 STUDY = "study.json"
 RESULTS = "results.json"
 FAILED = "failed.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """What arms are compared by.
-
-    Attributes:
-        scores: Dotted paths into ``results.json``; the metric is the mean over them.
-        higher_is_better: Of two values.
-        margin: The smallest difference that matters, as shown; fixed before the runs, or unknown.
-        unit: Of the value as shown; empty where it has none.
-        scale: What a score is multiplied with before it is shown.
-    """
-
-    scores: tuple[str, ...]
-    higher_is_better: bool
-    margin: float | None = None
-    unit: str = ""
-    scale: float = 1.0
-
-    @property
-    def name(self) -> str:
-        """Short: the last words of its paths."""
-        names = dict.fromkeys(path.rpartition(".")[2].removeprefix("eval_") for path in self.scores)
-        text = ", ".join(name.replace("_", " ") for name in names)
-        return f"{text}, mean of {len(self.scores)}" if len(self.scores) > 1 else text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,9 +147,9 @@ def _metric(one: Reader) -> Metric:
     return Metric(
         scores=scores,
         higher_is_better=one.true("higher_is_better", True),
-        margin=one.number("smallest_difference", None),
         unit=one.text("unit", ""),
         scale=one.number("scale", 1.0),
+        smallest_difference=one.number("smallest_difference", None),
     )
 
 

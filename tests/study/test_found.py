@@ -166,7 +166,9 @@ def test_what_foreign_runs_do_not_tell_is_noted(tmp_path: Path) -> None:
 def test_another_metric_than_planned_is_said_and_has_no_margin(study: Path) -> None:
     found = find(study, metric=["eval_loss"])
     assert found.study.metric.scores == ("final.eval_loss",)
-    assert found.study.metric.margin is None and not found.study.metric.higher_is_better
+    assert (
+        found.study.metric.smallest_difference is None and not found.study.metric.higher_is_better
+    )
     assert "final.eval_loss was chosen after the runs" in found.notes[0]
 
 

@@ -25,7 +25,7 @@ def test_cells_are_made_of_policies(runs: Path) -> None:
     assert found.study.cell("all").against == "none"
     assert found.study.cell("all").dose == 0.095
     assert len(found.of("all")) == 3
-    assert found.study.metric.unit == "points" and found.study.metric.margin == 0.5
+    assert found.study.metric.unit == "points" and found.study.metric.smallest_difference == 0.5
 
 
 def test_weight_decay_tells_cells_apart_and_each_has_its_own_baseline(runs: Path) -> None:
@@ -77,6 +77,18 @@ def test_a_baseline_that_no_run_has_is_named(runs: Path) -> None:
         find(runs, baseline="nome", metric=["eval_accuracy"])
     with pytest.raises(GammaError, match=r"no run of 'timm'; there are 'all', 'none'$"):
         find(runs, baseline="timm", metric=["eval_accuracy"])
+
+
+def test_a_score_of_an_unknown_kind_needs_a_direction(tmp_path: Path) -> None:
+    for arm, value in (("a", 0.3), ("b", 0.2)):
+        for seed in (1, 2):
+            (tmp_path / f"{arm}-seed{seed}").mkdir()
+            results = {"seed": seed, "wer": value + 0.01 * seed}
+            (tmp_path / f"{arm}-seed{seed}" / "results.json").write_text(json.dumps(results))
+    with pytest.raises(GammaError, match=r"say which way 'wer' is better: --better higher, or"):
+        find(tmp_path, baseline="a", metric=["wer"])
+    found = find(tmp_path, baseline="a", metric=["wer"], higher_is_better=False)
+    assert not found.study.metric.higher_is_better
 
 
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
     ]
     assert study.cell("all@50%").against == "none@50%"
     assert study.cell("none-again@10%").aa
-    assert study.metric.margin == 0.5 and study.metric.scale == 100
+    assert study.metric.smallest_difference == 0.5 and study.metric.scale == 100
     assert len(study.planned) == 30
     assert study.planned[0].folder == tmp_path / "runs" / "none-10pct-seed1"
 

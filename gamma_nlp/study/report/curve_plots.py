@@ -9,7 +9,7 @@ import numpy as np
 
 from gamma_nlp.gains.category import Category
 from gamma_nlp.study.found import Counted
-from gamma_nlp.study.loose_runs import metric_of
+from gamma_nlp.study.metric import kind_of
 from gamma_nlp.study.report.figures import INK, Picture, drawing, legend, picture, styles
 from gamma_nlp.study.report.findings import Findings, Summary
 from gamma_nlp.study.report.tables import capital
@@ -26,14 +26,15 @@ def learning_curves(results: Findings) -> tuple[Picture | None, Picture | None]:
     """Draw the training loss and the metric over the steps, a panel for each dose."""
     loss = _over_steps(results, "loss", "Training loss", "loss (nats)", _loss)
     name = _evaluated(results)
-    metric = metric_of([name], None)
+    _, unit, scale = kind_of(name) or (True, "", 1.0)
 
     def scores(run: Counted) -> Curve | None:
         found = _history(run, name)
-        return None if found is None else (found[0], metric.scale * found[1])
+        return None if found is None else (found[0], scale * found[1])
 
-    label = f"{metric.name} ({metric.unit})" if metric.unit else metric.name
-    title = f"{capital(metric.name)} over training"
+    plain = name.rpartition(".")[2].removeprefix("eval_").replace("_", " ")
+    label = f"{plain} ({unit})" if unit else plain
+    title = f"{capital(plain)} over training"
     over = _over_steps(results, "metric", title, label, scores)
     return loss, over
 

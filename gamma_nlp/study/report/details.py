@@ -171,6 +171,8 @@ def _range(values: Sequence[object]) -> str:
 
 
 def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
     if not isinstance(value, str):
         return shown(value)
     return value if len(value) <= _MOST else f"{value[:_MOST]}..."

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from gamma_nlp.study.found import Counted, Found
 from gamma_nlp.study.item_sums import read_sums
+from gamma_nlp.study.metric import Metric
 from gamma_nlp.study.pairs import alone, pair
 from gamma_nlp.study.report.designs import Design, designs, trends
 from gamma_nlp.study.statistics.compare import compare
@@ -16,7 +17,7 @@ from gamma_nlp.study.statistics.comparison import Comparison
 from gamma_nlp.study.statistics.noise import NoiseFloor, noise_floor
 from gamma_nlp.study.statistics.paired import Paired
 from gamma_nlp.study.statistics.trend import Trend
-from gamma_nlp.study.study_file import Cell, Metric, Study
+from gamma_nlp.study.study_file import Cell, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,7 @@ class Findings:
     def digits(self) -> int:
         """How many decimals show what differs: two of the spread, and at least two."""
         spreads = [one.deviation for one in self.summaries if one.deviation]
-        sizes = [self.metric.margin, plain.median(spreads) if spreads else None]
+        sizes = [self.metric.smallest_difference, plain.median(spreads) if spreads else None]
         least = min((size for size in sizes if size), default=1.0)
         return min(6, max(2, 1 - math.floor(math.log10(least))))
 
@@ -102,7 +103,7 @@ def findings(found: Found) -> Findings:
         return tuple(
             compare(
                 some,
-                margin=study.metric.margin,
+                margin=study.metric.smallest_difference,
                 higher_is_better=study.metric.higher_is_better,
                 unit=study.metric.unit,
             )

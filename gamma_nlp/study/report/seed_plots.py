@@ -57,7 +57,7 @@ def differences(results: Findings) -> Picture | None:
     known = [*results.comparisons, *results.floor]
     if not known:
         return None
-    margin = results.metric.margin
+    margin = results.metric.smallest_difference
     with drawing([_FRAME + _ROW * len(known)]) as (figure, [axis]):
         if margin is not None:
             axis.axvspan(-margin, margin, color="#009e73", alpha=0.16, linewidth=0)

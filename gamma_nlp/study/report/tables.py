@@ -168,7 +168,7 @@ def _against(results: Findings, comparisons: Sequence[Comparison], title: str) -
     unit = f" ({results.metric.unit})" if results.metric.unit else ""
     bases = dict.fromkeys(one.baseline for one in comparisons)
     many = ("baseline",) if len(bases) > 1 else ()
-    equivalence = ("p equal",) if results.metric.margin is not None else ()
+    equivalence = ("p equal",) if results.metric.smallest_difference is not None else ()
     head = (
         *("arm", *many, "n", "diff", "95 % interval", "t interval"),
         *("p", "p Holm", "p flip", *equivalence, "verdict"),
@@ -202,7 +202,7 @@ def _against(results: Findings, comparisons: Sequence[Comparison], title: str) -
 
 def methods(results: Findings) -> tuple[str, ...]:
     """Return how the numbers of the comparisons were made."""
-    margin, unit = results.metric.margin, results.metric.unit
+    margin, unit = results.metric.smallest_difference, results.metric.unit
     some = bool(results.comparisons) and all(one.items for one in results.comparisons)
     none = not any(one.items for one in results.comparisons)
     over = "seeds and items" if some else "seeds" if none else "seeds, and items where known"
@@ -229,7 +229,7 @@ def floor_note(results: Findings) -> tuple[str, ...]:
     if noise is None:
         return ()
     if not noise.moved:
-        return ("Runs of one arm and seed repeat exactly: the noise floor is 0.",)
+        return ("The runs once more score exactly as the baseline did: the noise floor is 0.",)
     digits, unit = results.digits, results.metric.unit
     size, largest = number(noise.deviation, digits), number(noise.largest, digits)
     return (

@@ -80,10 +80,10 @@ def heading(results: Findings) -> list[str]:
     better = "higher" if metric.higher_is_better else "lower"
     unit = f" in {metric.unit}" if metric.unit else ""
     text = f"{capital(metric.name)} ({', '.join(metric.scores)}){unit}; {better} is better."
-    if metric.margin is not None:
+    if metric.smallest_difference is not None:
         fixed = "fixed before the runs" if study.fixed else "given with this report"
-        text += f" The smallest difference that matters is {metric.margin:g} {metric.unit}".rstrip()
-        text += f", {fixed}."
+        least = f"{metric.smallest_difference:g} {metric.unit}".rstrip()
+        text += f" The smallest difference that matters is {least}, {fixed}."
     else:
         text += " No smallest difference that matters was given, so no arm can be called equal."
     seeds = results.seeds
