@@ -144,6 +144,10 @@ def _metric(one: Reader) -> Metric:
     scores = one.texts("scores")
     if not scores:
         raise GammaError(f"{one.file}: metric.scores is empty; expected one score or more")
+    for key in ("smallest_difference", "scale"):
+        value = one.number(key, None)
+        if value is not None and value <= 0:
+            raise GammaError(f"{one.file}: metric.{key} is {value:g}; expected a number above 0")
     return Metric(
         scores=scores,
         higher_is_better=one.true("higher_is_better", True),

@@ -49,6 +49,10 @@ def test_a_stand_in_of_the_baseline_is_what_arms_are_compared_with(tmp_path: Pat
         ({"metric": {"scores": "accuracy"}}, r"metric.scores must be a list of texts, not 'accu"),
         ({"metric": {"scores": []}}, r"metric.scores is empty; expected one score or more$"),
         ({"metric": {"scores": ["a"], "scale": "x"}}, r"metric.scale must be a number, not 'x'$"),
+        (
+            {"metric": {"scores": ["a"], "smallest_difference": 0}},
+            r"metric.smallest_difference is 0; expected a number above 0$",
+        ),
         ({"baseline": 3}, r"baseline must be text, not 3$"),
         ({"cells": {}}, r"cells must be a list of objects, not \{\}$"),
         ({"cells": ["none"]}, r"cells\[0\] must be an object, not 'none'$"),

@@ -40,7 +40,7 @@ def every_seed(results: Findings) -> Picture | None:
                 colour = style[one.cell.arm][0]
                 axis.plot(one.values, [place] * len(one.values), "o", color=colour, markersize=5.5,
                           alpha=0.85, linestyle="none")  # fmt: skip
-                axis.plot([one.mean], [place], "|", color=INK, markersize=15, markeredgewidth=1.8)
+                axis.plot([one.mean], [place], "|", color=INK, markersize=12, markeredgewidth=1.8)
                 _row_label(axis, place, cell_label(results.study, one.cell))
                 place += 1
             place += 0.4

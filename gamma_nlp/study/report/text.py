@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 from gamma_nlp.rows import align
 from gamma_nlp.study.report.findings import Findings
-from gamma_nlp.study.report.tables import Table, against, all_tables, capital
+from gamma_nlp.study.report.tables import VERDICTS, Table, against, all_tables, capital
 
 WIDTH = 100
+_MANY = 4
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -88,7 +89,16 @@ def heading(results: Findings) -> list[str]:
         text += " No smallest difference that matters was given, so no arm can be called equal."
     seeds = results.seeds
     run = f"{len(results.found.runs)} of {len(study.planned)} runs count"
-    return [*lines, text, f"{run}; {_seeds(seeds)}."]
+    return [*lines, text, f"{run}; {_seeds(seeds)}.", *_summary(results)]
+
+
+def _summary(results: Findings) -> list[str]:
+    """Return how many verdicts there are of each kind, where they are many."""
+    kinds = [VERDICTS[one.verdict.value] for one in results.comparisons]
+    if len(kinds) < _MANY:
+        return []
+    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in VERDICTS.values() if kind in kinds)
+    return [f"Of {len(kinds)} comparisons: {counts}."]
 
 
 def _seeds(seeds: Sequence[int]) -> str:

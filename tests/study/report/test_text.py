@@ -58,3 +58,10 @@ def test_what_a_user_named_is_shown_as_it_is() -> None:
         r"a\_b \& 5\% \{x\} \textasciitilde{} \textasciicircum{} \textbackslash{} "
         r"\textless{} \$1 \# $-$2 a-1"
     )
+
+
+def test_many_verdicts_are_counted_first(tmp_path: Path) -> None:
+    results = hand_made(tmp_path)
+    many = replace(results, comparisons=results.comparisons * 2)
+    assert "Of 4 comparisons: 2 worse, 2 undecided." in as_text(many)
+    assert "comparisons:" not in as_text(results).partition("Left out")[0]
