@@ -21,9 +21,10 @@ if not (ROOT / "pyproject.toml").is_file():
 
 from tests.support.installed import PROJECT, Installation, build_wheel, copy_project, install
 from tests.support.parallel_corpora import make_folder
+from tests.support.studies import Fake
 from tests.support.tiny_run import tiny_run
 
-HF, TRANSLATION, RECIPES = "hf", "translation", "recipes"
+HF, TRANSLATION, RECIPES, STUDY = "hf", "translation", "recipes", "study"
 VARIANTS = {"torch alone": (), HF: (HF,), RECIPES: (RECIPES,), TRANSLATION: (TRANSLATION,)}
 BERT = {
     "model_type": "bert",
@@ -47,6 +48,7 @@ COMMANDS = {
     "score --fairseq-log": ("score --fairseq-log LOG", {TRANSLATION}),
     "prepare": ("prepare CORPUS OUT --merges 7", {TRANSLATION}),
     "translate": ("translate RUN TEXT -o OUT", {HF, TRANSLATION}),
+    "report": ("report STUDY --output OUT", {STUDY}),
     "demo": ("demo --output OUT --examples 64 --epochs 2", {RECIPES}),
 }
 """Words of ``gamma-nlp``, and the extras without which they do not run."""
@@ -77,6 +79,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "again").mkdir()
     paths = {name: str(folder / f"{name}.json") for name in content}
     paths |= {"RUN": str(run), "CHECKPOINT": str(run / "averaged")}
+    paths["STUDY"] = str(Fake(items=20, seeds=(1, 2)).write(folder / "study"))
     return {**paths, "CORPUS": str(make_folder(folder / "again")), "OUT": "out"}
 
 
@@ -127,7 +130,7 @@ def test_commands_without_their_extra_name_it_in_one_line_and_write_nothing(
         assert len(extras) == 1, (name, done.stderr)
         assert list(tmp_path.iterdir()) == [], name
         refused += 1
-    assert refused == {"torch alone": 11, HF: 6, RECIPES: 5, TRANSLATION: 7}[variant]
+    assert refused == {"torch alone": 13, HF: 7, RECIPES: 6, TRANSLATION: 9}[variant]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -162,9 +165,9 @@ assert not hasattr(gamma_nlp, "GammaTrainer")
 
 RUNS = [
     (variant, name)
-    for variant in [*VARIANTS, f"{RECIPES}+{TRANSLATION}"]
+    for variant in [*VARIANTS, f"{RECIPES}+{TRANSLATION}", STUDY]
     for name, (_, needed) in COMMANDS.items()
-    if needed <= brought(variant) and (variant in VARIANTS or name == "translate")
+    if needed <= brought(variant) and (variant in VARIANTS or name in ("translate", "report"))
 ]
 
 

@@ -30,6 +30,7 @@ COMMANDS = {
     "translate": "How does a trained model translate this text?",
     "score": "How good is a translation, in BLEU and chrF?",
     "study": "Does the choice change the result? (trains arms x doses x seeds)",
+    "report": "What did a study of policies find, and how sure is it?",
     "demo": "What does decay do to gains in training? (trains tiny models)",
 }
 """The commands, and the question that each answers: a file here for each."""

@@ -59,6 +59,13 @@ class Metric:
                 hint = close_to(name, final) or f"; there are {listed(final, 12)}"
                 raise fields.error("metric", f"no run will have the score {name!r}{hint}")
 
+    @property
+    def name(self) -> str:
+        """The last words of its paths."""
+        names = dict.fromkeys(_last(path).removeprefix("eval_") for path in self.scores)
+        text = ", ".join(name.replace("_", " ") for name in names)
+        return f"{text}, mean of {len(self.scores)}" if len(self.scores) > 1 else text
+
     def value(self, results: Mapping[str, Any], file: Path) -> float:
         """Return the metric of one run, as it is shown.
 
@@ -136,7 +143,7 @@ def read_metric(fields: Fields, *, recipe: bool) -> Metric:
         )
     if twice := [name for name in names if names.count(name) > 1]:
         raise own.error(key, f"{twice[0]!r} is there twice; leave one out")
-    kinds = {name: _kind(name) for name in names}
+    kinds = {name: kind_of(name) for name in names}
     kind = kinds[names[0]]
     if odd := next((name for name in names if kinds[name] != kind), None):
         raise own.error(
@@ -176,7 +183,8 @@ def _smallest(fields: Fields) -> float | None:
     return float(value)
 
 
-def _kind(name: str) -> tuple[bool, str, float] | None:
+def kind_of(name: str) -> tuple[bool, str, float] | None:
+    """Return what a score's name tells: whether more is better, its unit, its scale."""
     for pattern, higher, unit, scale in _KINDS:
         if pattern.search(_last(name)):
             return higher, unit, scale
