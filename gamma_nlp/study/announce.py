@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from gamma_nlp.study.config import Study
-from gamma_nlp.study.design import needed_seeds
 from gamma_nlp.study.plans import SMALL, Planned
 from gamma_nlp.study.progress import clock, time_left
 from gamma_nlp.study.run_folder import Run
 from gamma_nlp.study.runner import Ended, Machine
+from gamma_nlp.study.statistics.power import needed_seeds
 
 _MOST_EQUAL = 3
 
@@ -65,7 +65,7 @@ def notes(study: Study, planned: Sequence[Planned]) -> list[str]:
     found = []
     arms = list(dict.fromkeys(one.cell.arm.name for one in planned if _compared(one, planned)))
     comparisons = sum(_compared(one, planned) for one in planned)
-    needed = needed_seeds(comparisons)
+    needed = needed_seeds(max(comparisons, 1))
     if len(study.seeds) < needed:
         which = "one comparison" if comparisons == 1 else f"{comparisons} comparisons under Holm"
         alone = f" ({needed_seeds(1)} for one alone)" if comparisons > 1 else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,14 +69,3 @@ def folder_name(cell: str, seed: int) -> str:
     'all-10pct-seed3'
     """
     return re.sub(r"[^\w.+-]", "-", cell.replace("%", "pct")) + f"-seed{seed}"
-
-
-def needed_seeds(comparisons: int) -> int:
-    """Return how many seeds an exact sign-flip test needs, under Holm over so many comparisons.
-
-    The smallest p of n pairs is 2 / 2**n, which has to be at most 0.05 / comparisons.
-
-    >>> needed_seeds(1), needed_seeds(6)
-    (6, 8)
-    """
-    return math.ceil(math.log2(2 * max(comparisons, 1) / 0.05))

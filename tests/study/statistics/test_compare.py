@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +21,13 @@ from gamma_nlp.study.statistics.paired import Paired
 from tests.support.paired_studies import from_items, from_scores, outcomes
 
 NUMBERS = ("difference", "low", "high", "t_low", "t_high", "deviation", "p", "p_equivalence")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _little_garbage() -> Iterator[None]:
+    gc.freeze()  # Holm's correction in statsmodels collects it at every call
+    yield
+    gc.unfreeze()
 
 
 def one(pair: Paired, **options: Any) -> Comparison:
