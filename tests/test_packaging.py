@@ -19,6 +19,7 @@ from tests.support.paths import ROOT
 if not (ROOT / "pyproject.toml").is_file():
     pytest.skip("packages are built from a checkout only", allow_module_level=True)
 
+from tests.support.fake_studies import config as study_config
 from tests.support.installed import PROJECT, Installation, build_wheel, copy_project, install
 from tests.support.parallel_corpora import make_folder
 from tests.support.studies import Fake
@@ -49,7 +50,8 @@ COMMANDS = {
     "prepare": ("prepare CORPUS OUT --merges 7", {TRANSLATION}),
     "translate": ("translate RUN TEXT -o OUT", {HF, TRANSLATION}),
     "report": ("report STUDY --output OUT", {STUDY}),
-    "demo": ("demo --output OUT --examples 64 --epochs 2", {RECIPES}),
+    "study": ("study STUDY.yaml --output OUT", {STUDY}),
+    "demo": ("demo --output OUT --examples 64 --epochs 2", {STUDY}),
 }
 """Words of ``gamma-nlp``, and the extras without which they do not run."""
 
@@ -79,6 +81,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     (folder / "again").mkdir()
     paths = {name: str(folder / f"{name}.json") for name in content}
     paths |= {"RUN": str(run), "CHECKPOINT": str(run / "averaged")}
+    paths["STUDY.yaml"] = str(study_config(folder / "again"))
     paths["STUDY"] = str(Fake(items=20, seeds=(1, 2)).write(folder / "study"))
     return {**paths, "CORPUS": str(make_folder(folder / "again")), "OUT": "out"}
 
@@ -106,7 +109,7 @@ def installed(
 
 def brought(variant: str) -> set[str]:
     extras = set(VARIANTS.get(variant, variant.split("+")))
-    return extras | ({HF} if RECIPES in extras else set())
+    return extras | ({HF} if extras & {RECIPES, STUDY} else set())
 
 
 def words_of(text: str, data: dict[str, str]) -> list[str]:
@@ -130,7 +133,7 @@ def test_commands_without_their_extra_name_it_in_one_line_and_write_nothing(
         assert len(extras) == 1, (name, done.stderr)
         assert list(tmp_path.iterdir()) == [], name
         refused += 1
-    assert refused == {"torch alone": 13, HF: 7, RECIPES: 6, TRANSLATION: 9}[variant]
+    assert refused == {"torch alone": 14, HF: 8, RECIPES: 8, TRANSLATION: 10}[variant]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -163,11 +166,15 @@ assert not hasattr(gamma_nlp, "GammaTrainer")
     assert done.returncode == 0, done.stderr
 
 
+ELSEWHERE = ("translate", "study", "report", "demo")
+"""Commands that need more than one of the variants has."""
+
 RUNS = [
     (variant, name)
     for variant in [*VARIANTS, f"{RECIPES}+{TRANSLATION}", STUDY]
     for name, (_, needed) in COMMANDS.items()
-    if needed <= brought(variant) and (variant in VARIANTS or name in ("translate", "report"))
+    if needed <= brought(variant)
+    and (variant in VARIANTS or name in ("translate", "report", "study", "demo"))
 ]
 
 

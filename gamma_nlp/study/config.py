@@ -75,19 +75,22 @@ class Study:
         return Fields(self.file, self.content)
 
 
-def read_study(file: Path, output: Path | None = None) -> Study:
+def read_study(
+    file: Path, output: Path | None = None, changes: Mapping[str, Any] | None = None
+) -> Study:
     """Read a study's YAML file.
 
     Args:
         file: The file.
         output: The study's folder, in place of what the file says.
+        changes: Keys that stand in place of the file's; those of ``set`` one by one.
 
     Raises:
         GammaError: Something in it cannot be; names the line and the key.
     """
     if file.suffix.lower() not in (".yaml", ".yml") and file.is_dir():
         raise GammaError(f"{file} is a folder; give the YAML file of a study")
-    content = read_yaml(file)
+    content = _changed(read_yaml(file), changes or {})
     fields = Fields(file, content)
     fields.only(KEYS)
     if fields.has("recipe") == fields.has("command"):
@@ -125,6 +128,13 @@ def read_study(file: Path, output: Path | None = None) -> Study:
         )
     runs.check(study.fields, study)
     return study
+
+
+def _changed(content: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    own, more = content.get("set") or {}, changes.get("set") or {}
+    if not more or not isinstance(own, Mapping):  # what is no mapping is refused later, by name
+        return {**content, **{key: value for key, value in changes.items() if key != "set"}}
+    return {**content, **changes, "set": {**own, **more}}
 
 
 def _baseline(fields: Fields, arms: tuple[Arm, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -102,3 +103,31 @@ def test_a_study_of_commands_needs_no_torch(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "4 of 4 runs are finished" in done.stdout
+
+
+def test_a_setting_on_the_command_line_wins_and_the_others_stay(tmp_path: Path) -> None:
+    file = config(tmp_path, seeds=2, arms={"none": {}, "all": {"set": {"how": "badly"}}})
+    words = ["--output", str(tmp_path / "out"), "--set", "seconds=0.03"]
+    assert main(["study", str(file), *words]) == 0
+    record = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert [cell["set"]["seconds"] for cell in record["cells"]] == [0.03, 0.03]
+    assert [cell["set"]["how"] for cell in record["cells"]] == ["well", "badly"]
+
+
+@pytest.mark.parametrize(
+    ("word", "problem"),
+    [
+        ("seconds", "--set seconds: give KEY=VALUE, such as num_train_epochs=2"),
+        ("=3", "--set =3: give KEY=VALUE"),
+        ("seconds=[1", "--set seconds=[1 is not YAML"),
+        ("pace=3", "pace"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, problem: str
+) -> None:
+    file = str(config(tmp_path))
+    assert main(["study", file, "--output", str(tmp_path / "out"), "--set", word]) == 2
+    told = capsys.readouterr().err
+    assert problem in told and told.startswith("error: ") and told.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -11,8 +11,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gamma_nlp.tasks.run.arms_plot import POLICY_COLOURS
 from gamma_nlp.tasks.run.plots import pyplot
+
+POLICY_COLOURS = {
+    "none": "#777777",
+    "guidelines": "#009e73",
+    "all": "#d55e00",
+    "input_only": "#0072b2",
+    "iwd": "#0072b2",
+    "all_params": "#8456a8",
+    "torchtitan": "#8456a8",
+    "hugging_face": "#b15928",
+    "timm": "#66a61e",
+    "olmo": "#e7298a",
+    "qwen3_next": "#a6761d",
+}
 
 WIDTH = 4.2
 """Inches: a phone shows it at nearly full size, a desktop two side by side."""
