@@ -64,10 +64,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise GammaError(f"--smallest-difference must be a number above 0, not {margin}")
     if arguments.no_files and arguments.output is not None:
         raise GammaError("--output and --no-files exclude each other; leave one out")
-    from gamma_nlp.study.found import find
     from gamma_nlp.study.report.findings import findings
     from gamma_nlp.study.report.write import FORMATS as FORMS
     from gamma_nlp.study.report.write import write_report
+    from gamma_nlp.study.results.found import find
 
     metric = [name.strip() for text in arguments.metric for name in text.split(",")]
     if arguments.better is not None and not metric:

@@ -46,7 +46,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run a study, or say what it would be."""
     need_installed(("yaml", "scipy"), "study", "gamma-nlp study needs")
-    from gamma_nlp.study.config import read_study
+    from gamma_nlp.study.design.config import read_study
     from gamma_nlp.study.study import run_study
 
     if arguments.jobs is not None and arguments.jobs < 1:

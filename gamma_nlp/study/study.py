@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.study import announce, changes, record
-from gamma_nlp.study.config import Study
-from gamma_nlp.study.design import cells_of
-from gamma_nlp.study.plans import plan
-from gamma_nlp.study.recipe import Recipe
-from gamma_nlp.study.run_folder import holder, sign, take
-from gamma_nlp.study.runner import Machine, run_all
+from gamma_nlp.study.design import announce
+from gamma_nlp.study.design.cells import cells_of
+from gamma_nlp.study.design.config import Study
+from gamma_nlp.study.design.plans import plan
+from gamma_nlp.study.design.recipe import Recipe
+from gamma_nlp.study.runs import changes, record
+from gamma_nlp.study.runs.folder import holder, sign, take
+from gamma_nlp.study.runs.runner import Machine, run_all
 from gamma_nlp.workers import usable_cores
 
 FAILED = 1

@@ -6,8 +6,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
-from gamma_nlp.study.found import find
 from gamma_nlp.study.report.findings import Findings, Summary
+from gamma_nlp.study.results.found import find
 from gamma_nlp.study.statistics.comparison import Comparison, Verdict
 from gamma_nlp.study.statistics.noise import NoiseFloor
 from gamma_nlp.study.statistics.trend import Trend

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, about_file, need_installed
-from gamma_nlp.study.config import read_study
+from gamma_nlp.study.design.config import read_study
 
 PACKAGES = ("transformers", "accelerate", "datasets", "evaluate", "matplotlib", "scipy", "jinja2")
 MODELS = {"postnorm": "post-norm (BERT)", "prenorm": "pre-norm (ModernBERT)"}
@@ -142,10 +142,10 @@ def _check_folder(output: Path) -> None:
 
 
 def _report(folder: Path) -> None:
-    from gamma_nlp.study.found import find
     from gamma_nlp.study.report.findings import findings
     from gamma_nlp.study.report.text import as_text
     from gamma_nlp.study.report.write import write_report
+    from gamma_nlp.study.results.found import find
 
     results = findings(find(folder))
     write_report(results, folder / "report")

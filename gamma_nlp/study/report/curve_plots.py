@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from gamma_nlp.gains.category import Category
-from gamma_nlp.study.found import Counted
-from gamma_nlp.study.metric import kind_of
+from gamma_nlp.study.design.metric import kind_of
 from gamma_nlp.study.report.figures import INK, Picture, drawing, legend, picture, styles
 from gamma_nlp.study.report.findings import Findings, Summary
 from gamma_nlp.study.report.tables import capital
+from gamma_nlp.study.results.found import Counted
 
 _MOST_POINTS = 120
 _MOST_BANDS = 6

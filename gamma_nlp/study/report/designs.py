@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.study.found import Found
-from gamma_nlp.study.item_sums import Sums
-from gamma_nlp.study.pairs import item_stacks
+from gamma_nlp.study.results.found import Found
+from gamma_nlp.study.results.item_sums import Sums
+from gamma_nlp.study.results.pairs import item_stacks
+from gamma_nlp.study.results.study_file import Cell
 from gamma_nlp.study.statistics import factorial as factorials
 from gamma_nlp.study.statistics.contrast import ContrastSet
 from gamma_nlp.study.statistics.paired import Paired
 from gamma_nlp.study.statistics.trend import Trend, trend
-from gamma_nlp.study.study_file import Cell
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,17 @@ import statistics as plain
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from gamma_nlp.study.found import Counted, Found
-from gamma_nlp.study.item_sums import read_sums
-from gamma_nlp.study.metric import Metric
-from gamma_nlp.study.pairs import alone, pair
+from gamma_nlp.study.design.metric import Metric
 from gamma_nlp.study.report.designs import Design, designs, trends
+from gamma_nlp.study.results.found import Counted, Found
+from gamma_nlp.study.results.item_sums import read_sums
+from gamma_nlp.study.results.pairs import alone, pair
+from gamma_nlp.study.results.study_file import Cell, Study
 from gamma_nlp.study.statistics.compare import compare
 from gamma_nlp.study.statistics.comparison import Comparison
 from gamma_nlp.study.statistics.noise import NoiseFloor, noise_floor
 from gamma_nlp.study.statistics.paired import Paired
 from gamma_nlp.study.statistics.trend import Trend
-from gamma_nlp.study.study_file import Cell, Study
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from gamma_nlp.study.found import cell_label
 from gamma_nlp.study.report.figures import (
     INK,
     Picture,
@@ -18,6 +17,7 @@ from gamma_nlp.study.report.figures import (
     styles,
 )
 from gamma_nlp.study.report.findings import Findings, Summary
+from gamma_nlp.study.results.found import cell_label
 from gamma_nlp.study.statistics.comparison import Comparison
 
 _ROW = 0.36

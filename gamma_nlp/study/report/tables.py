@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gamma_nlp.study.found import cell_label
 from gamma_nlp.study.report.findings import Findings, Summary
+from gamma_nlp.study.results.found import cell_label
 from gamma_nlp.study.statistics.comparison import Comparison
 
 SEEDS_A_TABLE = 8

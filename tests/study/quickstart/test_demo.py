@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.study.config import read_study
+from gamma_nlp.study.design.config import read_study
 from gamma_nlp.study.quickstart import demo
 from gamma_nlp.study.study import run_study
 from tests.support.paths import ROOT

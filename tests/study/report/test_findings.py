@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from gamma_nlp.study.found import find
 from gamma_nlp.study.report.findings import Findings, findings
 from gamma_nlp.study.report.tables import all_tables
 from gamma_nlp.study.report.text import as_text, verdict_lines
+from gamma_nlp.study.results.found import find
 from tests.support.studies import Fake, fail, write_bare
 
 CATEGORIES = ("branch_last", "branch_inner")

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.study.found import find
 from gamma_nlp.study.report.findings import findings
 from gamma_nlp.study.report.page import as_html, model_picture
+from gamma_nlp.study.results.found import find
 from tests.support.chromium import look
 from tests.support.findings import hand_made
 from tests.support.studies import Fake, change, fail, write_bare

@@ -7,13 +7,13 @@ import matplotlib
 import numpy as np
 import pytest
 
-from gamma_nlp.study.found import find
 from gamma_nlp.study.report import seed_plots
 from gamma_nlp.study.report.curve_plots import gains_over_training, learning_curves
 from gamma_nlp.study.report.details import gain_table, settings
 from gamma_nlp.study.report.figures import apart, short, styles
 from gamma_nlp.study.report.findings import Findings, findings
 from gamma_nlp.study.report.page import as_html
+from gamma_nlp.study.results.found import find
 from tests.support.studies import Fake, change
 
 
