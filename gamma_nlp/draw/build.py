@@ -1,0 +1,267 @@
+"""From the blocks of a graph to streams: what follows what, what splits and where it meets.
+
+Between a place where a signal enters and one where it leaves, some nodes lie on every way: they
+follow one another. What lies between two of them falls into paths that share nothing, and each path
+is again such a sequence. Where a path cannot be taken apart like this, it is a tangle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from gamma_nlp.draw.blocks import Blocks
+from gamma_nlp.draw.stream import Block, Box, BoxKind, Element, Link, Split, Stream, Tangle
+
+_ENTRY, _EXIT = -1, 1 << 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Towers:
+    """The streams of a graph from inputs to outputs, and the nodes of each."""
+
+    streams: tuple[Stream, ...]
+    links: tuple[Link, ...]
+
+
+class Builder:
+    """Builds streams from the blocks of a graph.
+
+    Args:
+        blocks: The blocks.
+        draw: Returns the element that a node is drawn as.
+        counts: Whether a node is worth a tower of its own: a gain.
+    """
+
+    def __init__(
+        self, blocks: Blocks, draw: Callable[[int], Element], counts: Callable[[int], bool]
+    ) -> None:
+        self._blocks, self._draw, self._counts = blocks, draw, counts
+        self._levels = blocks.level()
+
+    def towers(self, weight: Callable[[int], int]) -> tuple[Stream, ...]:
+        """Return the streams of the top level.
+
+        Args:
+            weight: How much a node counts in the choice of the way that a stream takes.
+        """
+        left = self._levels[None]
+        found: list[tuple[int, Stream]] = []
+        pieces = _components(left, self._edges(left))
+        while pieces:
+            piece = pieces.pop()
+            if not any(self._counts(n) or n in self._blocks.sums for n in piece):
+                continue
+            spine = self._spine(piece, weight)
+            region = self._between(piece, spine[0], spine[-1])
+            inner = [node for node in region if node != spine[0]]
+            stream = (
+                *self._elements(spine[0]),
+                *self._sequence(inner, spine[0], [spine[-1]] if inner else []),
+            )
+            found.append((spine[-1], stream))
+            rest = [node for node in piece if node not in set(region)]
+            pieces += _components(rest, self._edges(rest))
+        return tuple(stream for _, stream in sorted(found, key=lambda pair: pair[0]))
+
+    def _seen(self, node: int) -> bool:
+        element = self._draw(node)
+        return not isinstance(element, Box) or element.kind is not BoxKind.PLAIN
+
+    def _edges(self, nodes: Iterable[int]) -> list[tuple[int, int]]:
+        known = set(nodes)
+        parents = self._blocks.parents
+        return [(p, n) for n in sorted(known) for p in parents[n] if p in known]
+
+    def _spine(self, piece: Sequence[int], weight: Callable[[int], int]) -> list[int]:
+        """Return the heaviest way through a piece of the graph."""
+        best: dict[int, tuple[int, int]] = {}
+        for node in sorted(piece):
+            before = [(best[p][0], p) for p in self._blocks.parents[node] if p in best]
+            value, parent = max(before, key=lambda pair: (pair[0], -pair[1]), default=(0, _ENTRY))
+            best[node] = (value + weight(node), parent)
+        node = max(best, key=lambda n: (best[n][0], n))
+        way = [node]
+        while (node := best[node][1]) != _ENTRY:
+            way.append(node)
+        return way[::-1]
+
+    def _between(self, piece: Sequence[int], first: int, last: int) -> list[int]:
+        """Return the nodes on a way from one node to another, both included."""
+        ordered = sorted(piece)
+        below = {first}
+        for node in ordered:
+            if any(p in below for p in self._blocks.parents[node]):
+                below.add(node)
+        above = {last}
+        for node in reversed(ordered):
+            if node in above:
+                above.update(self._blocks.parents[node])
+        return [node for node in ordered if node in below and node in above]
+
+    def _elements(self, node: int) -> Stream:
+        """Return the elements that a node is drawn as: a block for the addition of one."""
+        return (self._block(node),) if node in self._blocks.sums else (self._draw(node),)
+
+    def _block(self, node: int) -> Block:
+        one = self._blocks.sums[node]
+        inside = [n for n in self._levels.get(node, ()) if n != node]
+        skips: list[Stream] = []
+        branches: list[Stream] = []
+        fed = {one.skip: skips}
+        pieces = _components(inside, [e for e in self._edges(inside)])
+        for piece in sorted(pieces, key=min):
+            ends = [n for n in (one.skip, *one.branches) if n in set(piece)]
+            stream = self._sequence(piece, one.start, ends)
+            fed.get(ends[0] if len(ends) == 1 else _EXIT, branches).append(stream)
+        return Block(
+            nodes=(*one.absorbed, node),
+            skip=skips[0] if skips else (),
+            branches=tuple(branches),
+        )
+
+    def _sequence(self, nodes: Iterable[int], entry: int, ends: Sequence[int]) -> Stream:
+        """Return the stream through some nodes of one level.
+
+        Args:
+            nodes: The nodes.
+            entry: Where the signal enters; none of them.
+            ends: Those of them from which it leaves.
+        """
+        order, starts = self._ordered(sorted(nodes), entry)
+        if not order:
+            return ()
+        place = {node: i for i, node in enumerate(order, 1)}
+        place[entry] = 0
+        last = len(order) + 1
+        edges: list[tuple[int, int]] = []
+        for node in order:
+            before = [place[p] for p in self._blocks.parents[node] if p in place]
+            edges += [(b, place[node]) for b in before or [place[starts[node]]]]
+        going = {start for start, _ in edges}
+        edges += [(place[end], last) for end in ends if end in place]
+        edges += [(i, last) for i in range(1, last) if i not in going and order[i - 1] not in ends]
+        shared = _on_every_way(edges, last)
+        found: list[Element] = []
+        for here, there in zip(shared, shared[1:], strict=False):
+            between = order[here : there - 1]
+            if between:
+                inner = [(a, b) for a, b in edges if here < a and b < there]
+                pieces = _components(
+                    between, [(order[a - 1], order[b - 1]) for a, b in inner]
+                )
+                direct = (here, there) in edges
+                found += self._paths(
+                    pieces,
+                    order[here - 1] if here else entry,
+                    [order[a - 1] for a, b in edges if b == there and a > here],
+                    direct,
+                    alone=here == 0 and there == last,
+                )
+            if there < last:
+                node = order[there - 1]
+                if node in starts:
+                    found.append(Box(nodes=(), kind=BoxKind.MEMORY, label=""))
+                found += self._elements(node)
+        return tuple(found)
+
+    def _ordered(self, nodes: Sequence[int], entry: int) -> tuple[list[int], dict[int, int]]:
+        """Return nodes in an order of running, and where those enter that read none of them.
+
+        What comes from elsewhere, such as the keys of a memory, is put just before the node that
+        reads it, and drawn from the last node that every way passes.
+        """
+        reached = {entry}
+        for node in nodes:
+            if any(p in reached for p in self._blocks.parents[node]):
+                reached.add(node)
+        own = [node for node in nodes if node in reached]
+        pieces = _components(
+            [node for node in nodes if node not in reached],
+            self._edges(node for node in nodes if node not in reached),
+        )
+        if not pieces:
+            return own, {}
+        place = {node: i for i, node in enumerate([entry, *own])}
+        edges = [(place[p], place[n]) for n in own for p in self._blocks.parents[n] if p in place]
+        shared = _on_every_way(edges, len(own) + 1)
+        before: dict[int, list[int]] = {}
+        starts: dict[int, int] = {}
+        for piece in pieces:
+            if not any(self._seen(node) for node in piece):
+                continue
+            readers = [n for n in own if not set(piece).isdisjoint(self._blocks.parents[n])]
+            reader = min(readers, default=own[-1] if own else entry)
+            before.setdefault(reader, []).extend(piece)
+            at = max(i for i in shared if i < max(place[reader], 1))
+            known = set(piece)
+            for node in piece:
+                if known.isdisjoint(self._blocks.parents[node]):
+                    starts[node] = own[at - 1] if at else entry
+        order = [*before.get(entry, ())] if entry in before else []
+        for node in own:
+            order += [*before.get(node, ()), node]
+        return order, starts
+
+    def _paths(
+        self,
+        pieces: list[list[int]],
+        entry: int,
+        ends: Sequence[int],
+        direct: bool,
+        alone: bool,
+    ) -> Stream:
+        """Return what lies between two nodes that every way passes."""
+        if len(pieces) == 1 and not direct and alone:
+            return (self._tangle(pieces[0], entry, ends),)
+        paths = [
+            self._sequence(piece, entry, [end for end in ends if end in set(piece)])
+            for piece in sorted(pieces, key=min)
+        ]
+        if direct:
+            paths.append(())
+        return (Split(paths=tuple(paths)),) if len(paths) > 1 else paths[0]
+
+    def _tangle(self, nodes: Sequence[int], entry: int, ends: Sequence[int]) -> Tangle:
+        order = sorted(nodes)
+        place = {node: i for i, node in enumerate(order)}
+        place[entry] = -1
+        edges = [
+            (place[p], place[n]) for n in order for p in self._blocks.parents[n] if p in place
+        ]
+        edges += [(place[end], len(order)) for end in ends]
+        elements = tuple(self._elements(node)[0] for node in order)
+        return Tangle(elements=elements, edges=tuple(edges))
+
+
+def _on_every_way(edges: Sequence[tuple[int, int]], last: int) -> list[int]:
+    """Return the places that no edge passes over, from the first to the last."""
+    passing = [0] * (last + 2)
+    for start, end in edges:
+        if end > start + 1:
+            passing[start + 1] += 1
+            passing[end] -= 1
+    found, over = [], 0
+    for place in range(last + 1):
+        over += passing[place]
+        if not over:
+            found.append(place)
+    return found
+
+
+def _components(nodes: Iterable[int], edges: Iterable[tuple[int, int]]) -> list[list[int]]:
+    """Return the pieces of a graph that no edge joins."""
+    root = {node: node for node in nodes}
+
+    def find(node: int) -> int:
+        while root[node] != node:
+            root[node] = root[root[node]]
+            node = root[node]
+        return node
+
+    for one, two in edges:
+        root[find(one)] = find(two)
+    found: dict[int, list[int]] = {}
+    for node in root:
+        found.setdefault(find(node), []).append(node)
+    return [sorted(piece) for piece in found.values()]

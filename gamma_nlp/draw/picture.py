@@ -1,0 +1,63 @@
+"""From a graph and a table to the picture: blocks, streams, few boxes, folded."""
+
+from __future__ import annotations
+
+
+from torch import nn
+
+from gamma_nlp.draw.blocks import find_blocks
+from gamma_nlp.draw.build import Builder
+from gamma_nlp.draw.compact import Compact, label_of
+from gamma_nlp.draw.fold import folded
+from gamma_nlp.draw.stream import Dot, Element, Link, Picture
+from gamma_nlp.gains.rule import Use, uses
+from gamma_nlp.gains.table import Gain, GainTable
+from gamma_nlp.graph.nodes import Graph, Op
+
+
+def make_picture(model: nn.Module, graph: Graph, table: GainTable) -> Picture:
+    """Return the picture of one forward pass.
+
+    Args:
+        model: The model that was traced.
+        graph: The graph of the pass.
+        table: Its gains: they give names and categories, and with them the colours.
+    """
+    first = {id(p): name for name, p in model.named_parameters()}
+    named = {name: first[id(p)] for name, p in model.named_parameters(remove_duplicate=False)}
+    gains = {gain.name: gain for gain in table if gain.category is not None}
+    used = {use.node: use for use in uses(graph) if named[use.parameter] in gains}
+    blocks = find_blocks(graph, used)
+    compact = Compact(graph)
+
+    def draw(node: int) -> Element:
+        if node in used:
+            return _dot(used[node], gains[named[used[node].parameter]])
+        return compact.box([node])
+
+    def weight(node: int) -> int:
+        if node in blocks.sums:
+            return 10_000
+        return 100 if node in used else int(graph.nodes[node].op is Op.WEIGHT)
+
+    towers = Builder(blocks, draw, used.__contains__).towers(weight)
+    return Picture(
+        model=table.model,
+        towers=tuple(folded(compact.stream(tower)) for tower in towers),
+        links=tuple(Link(source=source, target=target) for source, target in blocks.links),
+    )
+
+
+def _dot(use: Use, gain: Gain) -> Dot:
+    assert gain.category is not None
+    return Dot(
+        nodes=(use.node,),
+        gains=(gain.name,),
+        label=label_of(gain.name),
+        category=gain.category,
+        placed=use.category,
+        kind=gain.kind,
+        offset=gain.offset,
+    )
+
+
