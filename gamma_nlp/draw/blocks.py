@@ -219,7 +219,12 @@ def _adopt(
             readers.setdefault(parent, []).append(node)
     starts = {one.start for one in nesting.sums.values()}
     for node in reversed(ordered):
-        if node in nesting.innermost or node in nesting.sums or node in starts or node not in readers:
+        if (
+            node in nesting.innermost
+            or node in nesting.sums
+            or node in starts
+            or node not in readers
+        ):
             continue
         blocks = {nesting.innermost.get(reader) for reader in readers[node]}
         block = blocks.pop()

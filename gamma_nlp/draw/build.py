@@ -7,6 +7,7 @@ is again such a sequence. Where a path cannot be taken apart like this, it is a 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -143,13 +144,11 @@ class Builder:
         edges += [(i, last) for i in range(1, last) if i not in going and order[i - 1] not in ends]
         shared = _on_every_way(edges, last)
         found: list[Element] = []
-        for here, there in zip(shared, shared[1:], strict=False):
+        for here, there in itertools.pairwise(shared):
             between = order[here : there - 1]
             if between:
                 inner = [(a, b) for a, b in edges if here < a and b < there]
-                pieces = _components(
-                    between, [(order[a - 1], order[b - 1]) for a, b in inner]
-                )
+                pieces = _components(between, [(order[a - 1], order[b - 1]) for a, b in inner])
                 direct = (here, there) in edges
                 found += self._paths(
                     pieces,
@@ -226,9 +225,7 @@ class Builder:
         order = sorted(nodes)
         place = {node: i for i, node in enumerate(order)}
         place[entry] = -1
-        edges = [
-            (place[p], place[n]) for n in order for p in self._blocks.parents[n] if p in place
-        ]
+        edges = [(place[p], place[n]) for n in order for p in self._blocks.parents[n] if p in place]
         edges += [(place[end], len(order)) for end in ends]
         elements = tuple(self._elements(node)[0] for node in order)
         return Tangle(elements=elements, edges=tuple(edges))

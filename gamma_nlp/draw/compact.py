@@ -194,5 +194,3 @@ def label_of(parameter: str) -> str:
 
 _LISTS = {"layer", "layers", "block", "blocks", "h", "encoder", "decoder", "model"}
 _SAY_LITTLE = {"layernorm", "layer_norm", "norm", "weight", "gamma", "scale", "ln", "bn", "g"}
-
-

@@ -15,6 +15,7 @@ from gamma_nlp.draw.shapes import (
     Plus,
     Style,
     Text,
+    times,
     width_of,
 )
 from gamma_nlp.draw.stream import (
@@ -98,9 +99,8 @@ def _block(block: Block) -> Piece:
 
 def _blocks_in(stream: Stream) -> int:
     """Return how many residual additions follow one another in a stream."""
-    counts = {Block: 1}
     return sum(
-        e.count * _blocks_in(e.pattern) if isinstance(e, Fold) else counts.get(type(e), 0)
+        e.count * _blocks_in(e.pattern) if isinstance(e, Fold) else int(isinstance(e, Block))
         for e in stream
     )
 
@@ -153,8 +153,9 @@ def _split(split: Split, style: Style) -> Piece:
     order = sorted(split.paths, key=lambda path: -sum(1 for _ in walk(path)))
     if style is Style.BRANCH and all(order):
         order = list(split.paths)
-    paths = [place(path, style if i == 0 else _style_beside(path, style)) for i, path in
-             enumerate(order)]
+    paths = [
+        place(path, style if i == 0 else _style_beside(path, style)) for i, path in enumerate(order)
+    ]
     height = max([path.height for path in paths] + [6.0])
     piece = Piece(height=height + 4 * _TURN, left=4, right=4)
     places, edge = [0.0], paths[0].right
@@ -236,7 +237,7 @@ def _apart(one: tuple[float, float], two: tuple[float, float]) -> bool:
 def _fold(fold: Fold, style: Style) -> Piece:
     inner = place(fold.pattern, style)
     side, above = 8.0, 12.0
-    chip = width_of(f"× {fold.count}") + 14
+    chip = width_of(times(fold.count)) + 14
     piece = Piece(height=inner.height + above + 12)
     left, right = inner.left + side, max(inner.right + side, chip - inner.left)
     frame = Frame(x=-left, y=5, width=left + right, height=piece.height - 10, count=fold.count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from torch import nn
 
 from gamma_nlp.draw.blocks import find_blocks
@@ -59,5 +58,3 @@ def _dot(use: Use, gain: Gain) -> Dot:
         kind=gain.kind,
         offset=gain.offset,
     )
-
-

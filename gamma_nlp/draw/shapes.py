@@ -127,9 +127,7 @@ class Piece:
         self.right = max(self.right, other.right + x)
         self.shapes += [moved(shape, x, y) for shape in other.shapes]
         for node, anchor in other.anchors.items():
-            self.anchors[node] = Anchor(
-                left=anchor.left + x, x=anchor.x + x, y=anchor.y + y
-            )
+            self.anchors[node] = Anchor(left=anchor.left + x, x=anchor.x + x, y=anchor.y + y)
 
     def draw(self, *shapes: Shape) -> None:
         """Add shapes, which must lie within its bounds."""
@@ -146,6 +144,11 @@ def moved(shape: Shape, x: float, y: float) -> Shape:
     if isinstance(shape, Line):
         return replace(shape, points=tuple((px + x, py + y) for px, py in shape.points))
     return replace(shape, x=shape.x + x, y=shape.y + y)
+
+
+def times(count: int) -> str:
+    """Return how often a pattern repeats, as text."""
+    return f"\u00d7 {count}"
 
 
 def width_of(text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from html import escape
+from typing import TypeAlias
 
 from gamma_nlp.draw.shapes import (
     FONT,
@@ -15,13 +16,15 @@ from gamma_nlp.draw.shapes import (
     Meet,
     Plus,
     Shape,
-    Style,
     Text,
+    times,
     width_of,
 )
 from gamma_nlp.draw.sheet import Sheet
 from gamma_nlp.draw.stream import BoxKind, Dot
 from gamma_nlp.gains.category import Category
+
+Point: TypeAlias = tuple[float, float]
 
 COLOURS = {
     Category.BRANCH_LAST: "#009e73",
@@ -37,6 +40,10 @@ DARK = {
     Category.SHORTCUT: "#ff8a3d",
     Category.HEAD: "#d98be0",
 }
+
+SOFTWARE = "gamma-nlp draw"
+MARK = f"<!-- {SOFTWARE} -->"
+"""How a drawing shows that it was written here, and may be replaced."""
 
 _STYLE = """\
 .gn{--ink:#1f2430;--soft:#5b6472;--line:#2b3140;--loop:#7d8796;--box:#f3f5f8;--edge:#c3cad4;\
@@ -112,7 +119,7 @@ def to_svg(
         f'<svg xmlns="http://www.w3.org/2000/svg" class="gn" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="group" '
         'aria-label="the residual stream and its gains">\n'
-        f"<style>\n{style()}</style>\n" + "\n".join(body) + "\n</svg>\n"
+        f"{MARK}\n<style>\n{style()}</style>\n" + "\n".join(body) + "\n</svg>\n"
     )
 
 
@@ -164,7 +171,7 @@ def _box(shape: BoxShape) -> str:
 
 
 def _frame(frame: Frame) -> str:
-    text = f"× {frame.count}"
+    text = times(frame.count)
     wide = width_of(text) + 10
     return (
         f'<rect class="gn-frame" x="{frame.x:g}" y="{frame.y:g}" width="{frame.width:g}" '
@@ -181,32 +188,36 @@ def _line(line: Line) -> str:
     text = f'<path class="gn-{line.style.value}" d="{path}"/>'
     if line.arrow:
         (x0, y0), (x, y) = line.points[-2:]
-        text += f'<path class="gn-tip-{line.style.value}" d="{_tip(x - x0, y - y0, x, y)}"/>'
+        points = "L".join(f"{a:g} {b:g}" for a, b in tip(x - x0, y - y0, x, y))
+        text += f'<path class="gn-tip-{line.style.value}" d="M{points}Z"/>'
     return text
 
 
-def _tip(dx: float, dy: float, x: float, y: float) -> str:
+def tip(dx: float, dy: float, x: float, y: float) -> list[Point]:
+    """Return the corners of an arrow's head that points along (dx, dy) to (x, y)."""
     length = max((dx * dx + dy * dy) ** 0.5, 1e-6)
     ux, uy = dx / length * 6, dy / length * 6
-    return (
-        f"M{x:g} {y:g}L{x - ux - uy * 0.6:g} {y - uy + ux * 0.6:g}"
-        f"L{x - ux + uy * 0.6:g} {y - uy - ux * 0.6:g}Z"
-    )
+    return [(x, y), (x - ux - uy * 0.6, y - uy + ux * 0.6), (x - ux + uy * 0.6, y - uy - ux * 0.6)]
 
 
-def rounded(points: Sequence[tuple[float, float]], radius: float = 7.0) -> str:
+def rounded(points: Sequence[Point]) -> str:
     """Return a path through points whose corners are rounded."""
-    kept = [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
-    text = f"M{kept[0][0]:g} {kept[0][1]:g}"
-    for before, corner, after in zip(kept, kept[1:], kept[2:], strict=False):
-        one, two = _toward(corner, before, radius), _toward(corner, after, radius)
+    text = f"M{points[0][0]:g} {points[0][1]:g}"
+    for one, corner, two in corners(points):
         text += f"L{one[0]:g} {one[1]:g}Q{corner[0]:g} {corner[1]:g} {two[0]:g} {two[1]:g}"
-    return text + f"L{kept[-1][0]:g} {kept[-1][1]:g}"
+    return text + f"L{points[-1][0]:g} {points[-1][1]:g}"
 
 
-def _toward(
-    start: tuple[float, float], end: tuple[float, float], most: float
-) -> tuple[float, float]:
+def corners(points: Sequence[Point], radius: float = 7.0) -> list[tuple[Point, Point, Point]]:
+    """Return, for each corner of a path, where its curve starts, the corner, and where it ends."""
+    kept = [p for i, p in enumerate(points) if i == 0 or p != points[i - 1]]
+    return [
+        (_toward(corner, before, radius), corner, _toward(corner, after, radius))
+        for before, corner, after in zip(kept, kept[1:], kept[2:], strict=False)
+    ]
+
+
+def _toward(start: Point, end: Point, most: float) -> Point:
     dx, dy = end[0] - start[0], end[1] - start[1]
     length = (dx * dx + dy * dy) ** 0.5
     share = min(most, length / 2) / length if length else 0
