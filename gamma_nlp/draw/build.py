@@ -40,14 +40,15 @@ class Builder:
         self._blocks, self._draw, self._counts = blocks, draw, counts
         self._levels = blocks.level()
 
-    def towers(self, weight: Callable[[int], int]) -> tuple[Stream, ...]:
-        """Return the streams of the top level.
+    def towers(self, weight: Callable[[int], int]) -> Towers:
+        """Return the streams of the top level, and what they read of one another.
 
         Args:
             weight: How much a node counts in the choice of the way that a stream takes.
         """
         left = self._levels[None]
-        found: list[tuple[int, Stream]] = []
+        streams: dict[int, Stream] = {}  # by the node that each starts at
+        owner: dict[int, int] = {}
         pieces = _components(left, self._edges(left))
         while pieces:
             piece = pieces.pop()
@@ -55,15 +56,48 @@ class Builder:
                 continue
             spine = self._spine(piece, weight)
             region = self._between(piece, spine[0], spine[-1])
+            owner |= dict.fromkeys(region, spine[0])
             inner = [node for node in region if node != spine[0]]
-            stream = (
+            ends = [spine[-1]] if inner else []
+            streams[spine[0]] = (
                 *self._elements(spine[0]),
-                *self._sequence(inner, spine[0], [spine[-1]] if inner else []),
+                *self._sequence(inner, spine[0], ends),
             )
-            found.append((spine[-1], stream))
-            rest = [node for node in piece if node not in set(region)]
+            rest = [node for node in piece if node not in owner]
             pieces += _components(rest, self._edges(rest))
-        return tuple(stream for _, stream in sorted(found, key=lambda pair: pair[0]))
+        links = self._links(owner)
+        return Towers(streams=_sorted(streams, links, self._tower(owner)), links=links)
+
+    def _tower(self, owner: dict[int, int]) -> Callable[[int], int | None]:
+        """Return a function that tells the tower of a node."""
+
+        def tower(node: int) -> int | None:
+            while (block := self._blocks.inside[node]) is not None:
+                node = block
+            return owner.get(node)
+
+        return tower
+
+    def _links(self, owner: dict[int, int]) -> tuple[Link, ...]:
+        """Return what is read across, past nodes that are not drawn."""
+        inside, parents = self._blocks.inside, self._blocks.parents
+        behind: dict[int, tuple[int, ...]] = {}
+
+        def drawn(node: int) -> tuple[int, ...]:
+            return (node,) if inside[node] is not None or node in owner else behind[node]
+
+        for node in self._levels[None]:
+            if node not in owner:
+                behind[node] = tuple(dict.fromkeys(d for p in parents[node] for d in drawn(p)))
+        pairs = list(self._blocks.links)
+        for node in owner:
+            pairs += [(p, node) for p in parents[node] if owner.get(p) != owner[node]]
+        links = dict.fromkeys(
+            Link(source=source, target=target)
+            for start, target in sorted(pairs)
+            for source in drawn(start)
+        )
+        return tuple(links)
 
     def _seen(self, node: int) -> bool:
         element = self._draw(node)
@@ -229,6 +263,23 @@ class Builder:
         edges += [(place[end], len(order)) for end in ends]
         elements = tuple(self._elements(node)[0] for node in order)
         return Tangle(elements=elements, edges=tuple(edges))
+
+
+def _sorted(
+    streams: dict[int, Stream], links: Iterable[Link], tower: Callable[[int], int | None]
+) -> tuple[Stream, ...]:
+    """Return towers so that each stands behind those that it reads, as far as there is an order."""
+    reads: dict[int, set[int]] = {start: set() for start in streams}
+    for link in links:
+        source, target = tower(link.source), tower(link.target)
+        if source is not None and target is not None and source != target:
+            reads[target].add(source)
+    order: list[int] = []
+    while len(order) < len(streams):
+        waiting = [start for start in sorted(streams) if start not in order]
+        ready = (start for start in waiting if reads[start] <= set(order))
+        order.append(next(ready, waiting[0]))
+    return tuple(streams[start] for start in order)
 
 
 def _on_every_way(edges: Sequence[tuple[int, int]], last: int) -> list[int]:

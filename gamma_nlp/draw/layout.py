@@ -236,7 +236,8 @@ def _apart(one: tuple[float, float], two: tuple[float, float]) -> bool:
 
 def _fold(fold: Fold, style: Style) -> Piece:
     inner = place(fold.pattern, style)
-    side, above = 8.0, 12.0
+    # Room for the count of a pattern that starts with one.
+    side, above = 8.0, 24.0 if isinstance(fold.pattern[0], Fold) else 12.0
     chip = width_of(times(fold.count)) + 14
     piece = Piece(height=inner.height + above + 12)
     left, right = inner.left + side, max(inner.right + side, chip - inner.left)

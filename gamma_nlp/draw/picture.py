@@ -8,7 +8,7 @@ from gamma_nlp.draw.blocks import find_blocks
 from gamma_nlp.draw.build import Builder
 from gamma_nlp.draw.compact import Compact, label_of
 from gamma_nlp.draw.fold import folded
-from gamma_nlp.draw.stream import Dot, Element, Link, Picture
+from gamma_nlp.draw.stream import Dot, Element, Picture
 from gamma_nlp.gains.rule import Use, uses
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.graph.nodes import Graph, Op
@@ -42,8 +42,8 @@ def make_picture(model: nn.Module, graph: Graph, table: GainTable) -> Picture:
     towers = Builder(blocks, draw, used.__contains__).towers(weight)
     return Picture(
         model=table.model,
-        towers=tuple(folded(compact.stream(tower)) for tower in towers),
-        links=tuple(Link(source=source, target=target) for source, target in blocks.links),
+        towers=tuple(folded(compact.stream(tower)) for tower in towers.streams),
+        links=towers.links,
     )
 
 

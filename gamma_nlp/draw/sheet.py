@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gamma_nlp.draw.blocks import common
 from gamma_nlp.draw.layout import place
 from gamma_nlp.draw.shapes import Anchor, Line, Piece, Shape, Style, Text, moved, width_of
-from gamma_nlp.draw.stream import Box, Element, Picture, Stream, walk
+from gamma_nlp.draw.stream import Box, Picture, Stream, walk
 
 _MARGIN = 14.0
 _TITLE = 26.0
@@ -23,6 +24,16 @@ class Sheet:
     width: float
     height: float
     shapes: tuple[Shape, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a tower stands: its edges, its axis, its top."""
+
+    left: float
+    x: float
+    right: float
+    top: float
 
 
 def lay_out(pictures: Sequence[Picture]) -> Sheet:
@@ -42,71 +53,80 @@ def _model(picture: Picture) -> Piece:
     """Return one model; its left edge is at x = 0."""
     whole = Piece()
     owner: dict[int, int] = {}
-    edges: list[tuple[float, float]] = []
+    places: list[_Place] = []
     named = len(picture.towers) > 1
     top = _TITLE + (_TITLE - 6 if named else 0)
-    for number, tower in enumerate(picture.towers):
+    names = tower_names(picture.towers) if named else [""]
+    for number, (tower, name) in enumerate(zip(picture.towers, names, strict=True)):
         piece = place(tower)
-        name = tower_name(tower) if named else ""
         piece.left = max(piece.left, width_of(name) / 2)
         piece.right = max(piece.right, width_of(name) / 2)
         end = piece.height
         tail = Line(points=((0, end), (0, end + _TAIL)), style=Style.STREAM, arrow=True)
         piece.draw(tail)
         piece.height += _TAIL
-        x = (edges[-1][1] + _BETWEEN_TOWERS if edges else 0.0) + piece.left
+        x = (places[-1].right + _BETWEEN_TOWERS if places else 0.0) + piece.left
         whole.put(piece, x, top)
         whole.height = max(whole.height, top + piece.height)
-        edges.append((x - piece.left, x + piece.right))
+        places.append(_Place(left=x - piece.left, x=x, right=x + piece.right, top=top))
         owner |= dict.fromkeys(piece.anchors, number)
         if name:
             whole.draw(Text(x=x, y=top - 10, text=name, anchor="middle"))
     title = Text(x=0, y=8, text=picture.model, title=True)
     whole.draw(title)
     whole.right = max(whole.right, width_of(picture.model) * 1.15)
-    whole.shapes = [*_links(picture, whole, owner, edges), *whole.shapes]
+    whole.shapes = [*_links(picture, whole, owner, places), *whole.shapes]
     return whole
 
 
-def tower_name(tower: Stream) -> str:
-    """Return the module that a tower belongs to, as far as its boxes tell."""
-    from gamma_nlp.draw.blocks import common
-
-    modules = [module for e in walk(tower) for module in _modules(e)]
-    inner = [module for module in modules if module]
-    shared = [part for part in common(inner).split(".") if part and not part.isdecimal()]
-    if shared:
-        return shared[-1]
-    heads = [module.split(".")[0] for module in inner]
-    return max(dict.fromkeys(heads), key=heads.count) if heads else ""
+def tower_names(towers: Sequence[Stream]) -> list[str]:
+    """Return a name for each tower: where most of its modules are, as far as this differs."""
+    ways = [_mostly(tower) for tower in towers]
+    shared = len(common(".".join(way) for way in ways).split(".")) if all(ways) else 0
+    if shared and common(".".join(way) for way in ways) == "":
+        shared = 0
+    return [next(iter(way[shared:]), "") for way in ways]
 
 
-def _modules(element: Element) -> Iterator[str]:
-    if isinstance(element, Box):
-        yield from element.modules
+def _mostly(tower: Stream) -> list[str]:
+    """Return the path of modules that holds most boxes of a tower, level by level."""
+    left = [
+        module.split(".")
+        for element in walk(tower)
+        if isinstance(element, Box)
+        for module in element.modules
+        if module
+    ]
+    whole, way = len(left), list[str]()
+    while left:
+        heads = [parts[0] for parts in left if parts]
+        most = max(dict.fromkeys(heads), key=heads.count, default="")
+        if not most or most.isdecimal() or 2 * heads.count(most) <= whole:
+            break
+        way.append(most)
+        left = [parts[1:] for parts in left if parts and parts[0] == most]
+    return way
 
 
 def _links(
-    picture: Picture, whole: Piece, owner: dict[int, int], edges: list[tuple[float, float]]
+    picture: Picture, whole: Piece, owner: dict[int, int], places: Sequence[_Place]
 ) -> list[Shape]:
     """Return the arrows between towers, and those to blocks further down one tower."""
     wanted: dict[tuple[Anchor, Anchor], tuple[int, int]] = {}
     for link in picture.links:
         if link.source in owner and link.target in owner:
             ends = whole.anchors[link.source], whole.anchors[link.target]
-            wanted.setdefault(ends, (owner[link.source], owner[link.target]))
+            if ends[0] != ends[1]:
+                wanted.setdefault(ends, (owner[link.source], owner[link.target]))
     found: list[Shape] = []
     lanes: dict[Anchor, float] = {}
     for (source, target), (here, there) in wanted.items():
-        if here == there:
-            continue
-        lane = lanes.setdefault(source, 8.0 + 6.0 * (len(lanes) % 4))
-        x = edges[here][1] + lane if here < there else edges[here][0] - lane
-        points = (
-            (source.x, source.y),
-            (x, source.y),
-            (x, target.y),
-            (target.left - 1, target.y),
-        )
+        lane = lanes.setdefault(source, 8.0 + 5.0 * (len(lanes) % 4))
+        x = places[here].right + lane if here < there else places[here].left - min(lane, 10)
+        start = source.left if here == there else source.x
+        end = (target.left - 1, target.y)
+        if here != there and target.y - places[there].top < 20:  # it enters at the top
+            end = (places[there].x, places[there].top)
+        points = ((start, source.y), (x, source.y), (x, end[1]), end)
         found.append(Line(points=points, style=Style.LINK, arrow=True))
     return found
