@@ -147,8 +147,13 @@ def _all_blocks(graph: Graph, wanted: Iterable[int]) -> Blocks:
     ordered = sorted(live)
     found = {one.node: (one, _inside(one, ordered, reads)) for one in sums}
     nesting = _Nesting()
+    refused = []
     for one, inside in sorted(found.values(), key=lambda pair: (len(pair[1]), pair[0].node)):
-        nesting.accept(one, inside)
+        around = {one.start, *inside}
+        cut = any(node in found and found[node][0].start not in around for node in inside)
+        if cut or not nesting.accept(one, inside):
+            refused.append(one)
+    _detach(sorted(refused, key=lambda one: one.node), nesting, found.keys(), ordered, reads)
     accepted = nesting.sums
     _adopt(graph, nesting, ordered, reads)
     inside_of = {node: nesting.innermost.get(node) for node in live}
@@ -205,6 +210,41 @@ def _inside(one: Sum, ordered: list[int], reads: dict[int, tuple[int, ...]]) -> 
     return (below & above) - {one.start}
 
 
+def _detach(
+    refused: list[Sum],
+    nesting: _Nesting,
+    sums: Collection[int],
+    ordered: list[int],
+    reads: dict[int, tuple[int, ...]],
+) -> None:
+    """Make blocks of additions whose branch starts on another stream, or inside another block.
+
+    Such a block starts where it adds. Its branch is what nothing else reads; that in turn reads
+    from elsewhere.
+    """
+    readers = readers_of(ordered, reads)
+    starts = {one.start for one in nesting.sums.values()}
+    for one in refused:
+        own: set[int] = set()
+        stack = list(one.branches)
+        while stack:
+            node = stack.pop()
+            ends = node in sums or node in nesting.outermost or node in starts or not reads[node]
+            if not ends and readers[node] <= {one.node, *own}:
+                own.add(node)
+                stack.extend(reads[node])
+        nesting.accept(replace(one, start=one.skip), own)
+
+
+def readers_of(ordered: Iterable[int], reads: dict[int, tuple[int, ...]]) -> dict[int, set[int]]:
+    """Return, for each node that is read, the nodes that read it."""
+    readers: dict[int, set[int]] = {}
+    for node in ordered:
+        for parent in reads[node]:
+            readers.setdefault(parent, set()).add(node)
+    return readers
+
+
 def _adopt(
     graph: Graph, nesting: _Nesting, ordered: list[int], reads: dict[int, tuple[int, ...]]
 ) -> None:
@@ -213,10 +253,7 @@ def _adopt(
         node: common(graph.nodes[n].module for n in inside if graph.nodes[n].module)
         for node, inside in nesting.insides.items()
     }
-    readers: dict[int, list[int]] = {}
-    for node in ordered:
-        for parent in reads[node]:
-            readers.setdefault(parent, []).append(node)
+    readers = readers_of(ordered, reads)
     starts = {one.start for one in nesting.sums.values()}
     for node in reversed(ordered):
         if (
@@ -259,7 +296,10 @@ def _level_edges(
     links = []
     for node in ordered:
         if node in sums:
-            parents[node] = (sums[node].start,)
+            one = sums[node]
+            parents[node] = (one.start,)
+            operands = (one.skip, *one.branches)
+            links += [(p, node) for p in operands if p != one.start and inside[p] != node]
             continue
         block = inside[node]
         kept = []

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from gamma_nlp.draw.blocks import Blocks
 from gamma_nlp.draw.stream import Block, Box, BoxKind, Element, Link, Split, Stream, Tangle
 
-_ENTRY, _EXIT = -1, 1 << 60
+_ENTRY = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,12 +143,12 @@ class Builder:
         inside = [n for n in self._levels.get(node, ()) if n != node]
         skips: list[Stream] = []
         branches: list[Stream] = []
-        fed = {one.skip: skips}
-        pieces = _components(inside, [e for e in self._edges(inside)])
+        pieces = _components(inside, self._edges(inside))
         for piece in sorted(pieces, key=min):
             ends = [n for n in (one.skip, *one.branches) if n in set(piece)]
-            stream = self._sequence(piece, one.start, ends)
-            fed.get(ends[0] if len(ends) == 1 else _EXIT, branches).append(stream)
+            # What cannot be told apart is on the skip: what scales it scales the skip too.
+            found = skips if one.skip in ends else branches
+            found.append(self._sequence(piece, one.start, ends))
         return Block(
             nodes=(*one.absorbed, node),
             skip=skips[0] if skips else (),

@@ -58,28 +58,49 @@ class Compact:
     def stream(self, stream: Stream) -> Stream:
         """Return a stream with few boxes: runs of operations without a gain are one."""
         found: list[Element] = []
-        run: list[int] = []
-
-        def close() -> None:
-            if run:
-                box = self.box(run)
-                if box.kind is not BoxKind.PLAIN:
-                    found.append(box)
-                run.clear()
-
+        run: list[Element] = []
         for element in stream:
-            if isinstance(element, Box) and element.kind in _MERGED:
-                run += element.nodes
-                continue
             if self._is_plain(element):
-                run += _nodes_of((element,))
+                run.append(element)
                 continue
-            close()
+            found += self._together(run)
             drawn, after = self._element(element)
             found.append(drawn)
-            run += after
-        close()
-        return tuple(found)
+            run = [self.box(after)] if after else []
+        return (*found, *self._together(run))
+
+    def _together(self, run: Sequence[Element]) -> Stream:
+        """Return one box for operations without a gain.
+
+        A way around their weights stays visible: a gate made of the signal that it gates.
+        """
+        if not any(self._has_weight((element,)) for element in run) or self._cuts(run):
+            return self._seen(_nodes_of(run))
+        found: list[Element] = []
+        nodes: list[int] = []
+        for element in run:
+            if isinstance(element, Split) and self._has_weight((element,)):
+                found += [*self._seen(nodes), self._element(element)[0]]
+                nodes = []
+            else:
+                nodes += _nodes_of((element,))
+        return (*found, *self._seen(nodes))
+
+    def _seen(self, nodes: Sequence[int]) -> Stream:
+        box = self.box(nodes)
+        return () if box.kind is BoxKind.PLAIN else (box,)
+
+    def _has_weight(self, stream: Iterable[Element]) -> bool:
+        return any(self._nodes[node].op is Op.WEIGHT for node in _nodes_of(stream))
+
+    def _cuts(self, stream: Iterable[Element]) -> bool:
+        """Return whether every way through some elements crosses a weight."""
+        return any(
+            all(self._cuts(path) for path in element.paths)
+            if isinstance(element, Split)
+            else self._has_weight((element,))
+            for element in stream
+        )
 
     def _element(self, element: Element) -> tuple[Element, list[int]]:
         """Return an element with few boxes, and operations that now come after it."""
@@ -117,7 +138,9 @@ class Compact:
         return (path,)
 
     def _is_plain(self, element: Element) -> bool:
-        """Return whether a split or a tangle need not be seen: attention, a gated product."""
+        """Return whether an element need not be seen by itself: attention, a gated product."""
+        if isinstance(element, Box):
+            return element.kind in _MERGED
         if not isinstance(element, (Split, Tangle)):
             return False
         if any(isinstance(e, (Dot, Block)) for e in walk((element,))):
@@ -144,8 +167,8 @@ class Compact:
         )
 
 
-def _nodes_of(stream: Stream) -> list[int]:
-    return [node for e in walk(stream) if isinstance(e, Box) for node in e.nodes]
+def _nodes_of(stream: Iterable[Element]) -> list[int]:
+    return [node for e in walk(tuple(stream)) if isinstance(e, Box) for node in e.nodes]
 
 
 def name_of(modules: Iterable[str]) -> str:
