@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gamma_nlp.draw.blocks import Blocks
+from gamma_nlp.draw.cluster import clustered
 from gamma_nlp.draw.stream import Block, Box, BoxKind, Element, Link, Split, Stream, Tangle
 
 _ENTRY = -1
@@ -30,15 +31,24 @@ class Builder:
 
     Args:
         blocks: The blocks.
-        draw: Returns the element that a node is drawn as.
+        draw: Returns the element that nodes are drawn as: one gain, or operations without any.
         counts: Whether a node is worth a tower of its own: a gain.
+        weight: Whether a node holds a weight.
     """
 
     def __init__(
-        self, blocks: Blocks, draw: Callable[[int], Element], counts: Callable[[int], bool]
+        self,
+        blocks: Blocks,
+        draw: Callable[[Sequence[int]], Element],
+        counts: Callable[[int], bool],
+        weight: Callable[[int], bool],
     ) -> None:
-        self._blocks, self._draw, self._counts = blocks, draw, counts
+        self._blocks, self._draw = blocks, draw
+        self._counts, self._weight = counts, weight
         self._levels = blocks.level()
+        self._parents = dict(blocks.parents)
+        self._members: dict[int, Sequence[int]] = {}  # of nodes that stand for several
+        self._next = 1 + max(self._parents, default=0)
 
     def towers(self, weight: Callable[[int], int]) -> Towers:
         """Return the streams of the top level, and what they read of one another.
@@ -100,19 +110,19 @@ class Builder:
         return tuple(links)
 
     def _seen(self, node: int) -> bool:
-        element = self._draw(node)
+        element = self._elements(node)[0]
         return not isinstance(element, Box) or element.kind is not BoxKind.PLAIN
 
     def _edges(self, nodes: Iterable[int]) -> list[tuple[int, int]]:
         known = set(nodes)
-        parents = self._blocks.parents
+        parents = self._parents
         return [(p, n) for n in sorted(known) for p in parents[n] if p in known]
 
     def _spine(self, piece: Sequence[int], weight: Callable[[int], int]) -> list[int]:
         """Return the heaviest way through a piece of the graph."""
         best: dict[int, tuple[int, int]] = {}
         for node in sorted(piece):
-            before = [(best[p][0], p) for p in self._blocks.parents[node] if p in best]
+            before = [(best[p][0], p) for p in self._parents[node] if p in best]
             value, parent = max(before, key=lambda pair: (pair[0], -pair[1]), default=(0, _ENTRY))
             best[node] = (value + weight(node), parent)
         node = max(best, key=lambda n: (best[n][0], n))
@@ -126,17 +136,20 @@ class Builder:
         ordered = sorted(piece)
         below = {first}
         for node in ordered:
-            if any(p in below for p in self._blocks.parents[node]):
+            if any(p in below for p in self._parents[node]):
                 below.add(node)
         above = {last}
         for node in reversed(ordered):
             if node in above:
-                above.update(self._blocks.parents[node])
+                above.update(self._parents[node])
         return [node for node in ordered if node in below and node in above]
 
     def _elements(self, node: int) -> Stream:
         """Return the elements that a node is drawn as: a block for the addition of one."""
-        return (self._block(node),) if node in self._blocks.sums else (self._draw(node),)
+        members = self._members.get(node, (node,))
+        if members[0] in self._blocks.sums:
+            return (self._block(members[0]),)
+        return (self._draw(members),)
 
     def _block(self, node: int) -> Block:
         one = self._blocks.sums[node]
@@ -171,7 +184,7 @@ class Builder:
         last = len(order) + 1
         edges: list[tuple[int, int]] = []
         for node in order:
-            before = [place[p] for p in self._blocks.parents[node] if p in place]
+            before = [place[p] for p in self._parents[node] if p in place]
             edges += [(b, place[node]) for b in before or [place[starts[node]]]]
         going = {start for start, _ in edges}
         edges += [(place[end], last) for end in ends if end in place]
@@ -206,7 +219,7 @@ class Builder:
         """
         reached = {entry}
         for node in nodes:
-            if any(p in reached for p in self._blocks.parents[node]):
+            if any(p in reached for p in self._parents[node]):
                 reached.add(node)
         own = [node for node in nodes if node in reached]
         pieces = _components(
@@ -216,20 +229,20 @@ class Builder:
         if not pieces:
             return own, {}
         place = {node: i for i, node in enumerate([entry, *own])}
-        edges = [(place[p], place[n]) for n in own for p in self._blocks.parents[n] if p in place]
+        edges = [(place[p], place[n]) for n in own for p in self._parents[n] if p in place]
         shared = _on_every_way(edges, len(own) + 1)
         before: dict[int, list[int]] = {}
         starts: dict[int, int] = {}
         for piece in pieces:
             if not any(self._seen(node) for node in piece):
                 continue
-            readers = [n for n in own if not set(piece).isdisjoint(self._blocks.parents[n])]
+            readers = [n for n in own if not set(piece).isdisjoint(self._parents[n])]
             reader = min(readers, default=own[-1] if own else entry)
             before.setdefault(reader, []).extend(piece)
             at = max(i for i in shared if i < max(place[reader], 1))
             known = set(piece)
             for node in piece:
-                if known.isdisjoint(self._blocks.parents[node]):
+                if known.isdisjoint(self._parents[node]):
                     starts[node] = own[at - 1] if at else entry
         order = [*before.get(entry, ())] if entry in before else []
         for node in own:
@@ -246,7 +259,7 @@ class Builder:
     ) -> Stream:
         """Return what lies between two nodes that every way passes."""
         if len(pieces) == 1 and not direct and alone:
-            return (self._tangle(pieces[0], entry, ends),)
+            return self._clustered(pieces[0], entry, ends)
         paths = [
             self._sequence(piece, entry, [end for end in ends if end in set(piece)])
             for piece in sorted(pieces, key=min)
@@ -255,11 +268,37 @@ class Builder:
             paths.append(())
         return (Split(paths=tuple(paths)),) if len(paths) > 1 else paths[0]
 
+    def _clustered(self, nodes: Sequence[int], entry: int, ends: Sequence[int]) -> Stream:
+        """Return a tangle, taken apart after all if few of its operations need to be seen."""
+
+        def fixed(node: int) -> bool:
+            member = self._members.get(node, (node,))[0]
+            return self._counts(member) or member in self._blocks.sums
+
+        def weight(node: int) -> bool:
+            return any(map(self._weight, self._members.get(node, (node,))))
+
+        groups = clustered(sorted(nodes), self._parents, ends, fixed, weight)
+        if len(groups) == len(nodes):
+            return (self._tangle(nodes, entry, ends),)
+        new: dict[int, int] = {entry: entry}
+        for group in groups:
+            new |= dict.fromkeys(group, self._next)
+            members = [m for node in group for m in self._members.get(node, (node,))]
+            self._members[self._next] = members
+            self._next += 1
+        for group in groups:
+            read = [new[p] for node in group for p in self._parents[node] if p in new]
+            one = new[group[0]]
+            self._parents[one] = tuple(dict.fromkeys(p for p in read if p != one))
+        leaving = list(dict.fromkeys(new[end] for end in ends))
+        return self._sequence([new[group[0]] for group in groups], entry, leaving)
+
     def _tangle(self, nodes: Sequence[int], entry: int, ends: Sequence[int]) -> Tangle:
         order = sorted(nodes)
         place = {node: i for i, node in enumerate(order)}
         place[entry] = -1
-        edges = [(place[p], place[n]) for n in order for p in self._blocks.parents[n] if p in place]
+        edges = [(place[p], place[n]) for n in order for p in self._parents[n] if p in place]
         edges += [(place[end], len(order)) for end in ends]
         elements = tuple(self._elements(node)[0] for node in order)
         return Tangle(elements=elements, edges=tuple(edges))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from gamma_nlp.draw.blocks import find_blocks
@@ -29,17 +31,20 @@ def make_picture(model: nn.Module, graph: Graph, table: GainTable) -> Picture:
     blocks = find_blocks(graph, used)
     compact = Compact(graph)
 
-    def draw(node: int) -> Element:
-        if node in used:
-            return _dot(used[node], gains[named[used[node].parameter]])
-        return compact.box([node])
+    def draw(nodes: Sequence[int]) -> Element:
+        if nodes[0] in used:
+            return _dot(used[nodes[0]], gains[named[used[nodes[0]].parameter]])
+        return compact.box(nodes)
 
-    def weight(node: int) -> int:
+    def is_weight(node: int) -> bool:
+        return graph.nodes[node].op is Op.WEIGHT
+
+    def value(node: int) -> int:
         if node in blocks.sums:
             return 10_000
-        return 100 if node in used else int(graph.nodes[node].op is Op.WEIGHT)
+        return 100 if node in used else int(is_weight(node))
 
-    towers = Builder(blocks, draw, used.__contains__).towers(weight)
+    towers = Builder(blocks, draw, used.__contains__, is_weight).towers(value)
     return Picture(
         model=table.model,
         towers=tuple(folded(compact.stream(tower)) for tower in towers.streams),

@@ -55,7 +55,7 @@ def _model(picture: Picture) -> Piece:
     owner: dict[int, int] = {}
     places: list[_Place] = []
     named = len(picture.towers) > 1
-    top = _TITLE + (_TITLE - 6 if named else 0)
+    top = _TITLE + (_TITLE - 3 if named else 0)
     names = tower_names(picture.towers) if named else [""]
     for number, (tower, name) in enumerate(zip(picture.towers, names, strict=True)):
         piece = place(tower)
@@ -71,7 +71,7 @@ def _model(picture: Picture) -> Piece:
         places.append(_Place(left=x - piece.left, x=x, right=x + piece.right, top=top))
         owner |= dict.fromkeys(piece.anchors, number)
         if name:
-            whole.draw(Text(x=x, y=top - 10, text=name, anchor="middle"))
+            whole.draw(Text(x=x, y=top - 13, text=name, anchor="middle"))
     title = Text(x=0, y=8, text=picture.model, title=True)
     whole.draw(title)
     whole.right = max(whole.right, width_of(picture.model) * 1.15)
