@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gamma_nlp.draw.blocks import Blocks
-from gamma_nlp.draw.cluster import clustered
+from gamma_nlp.draw.cluster import clustered, without_short_cuts
 from gamma_nlp.draw.stream import Block, Box, BoxKind, Element, Link, Split, Stream, Tangle
 
 _ENTRY = -1
@@ -168,13 +168,16 @@ class Builder:
             branches=tuple(branches),
         )
 
-    def _sequence(self, nodes: Iterable[int], entry: int, ends: Sequence[int]) -> Stream:
+    def _sequence(
+        self, nodes: Iterable[int], entry: int, ends: Sequence[int], cut: bool = False
+    ) -> Stream:
         """Return the stream through some nodes of one level.
 
         Args:
             nodes: The nodes.
             entry: Where the signal enters; none of them.
             ends: Those of them from which it leaves.
+            cut: Whether every way from there crosses a weight.
         """
         order, starts = self._ordered(sorted(nodes), entry)
         if not order:
@@ -203,6 +206,7 @@ class Builder:
                     [order[a - 1] for a, b in edges if b == there and a > here],
                     direct,
                     alone=here == 0 and there == last,
+                    cut=self._crosses([order[i - 1] for i in shared if there <= i < last], cut),
                 )
             if there < last:
                 node = order[there - 1]
@@ -256,30 +260,52 @@ class Builder:
         ends: Sequence[int],
         direct: bool,
         alone: bool,
+        cut: bool,
     ) -> Stream:
         """Return what lies between two nodes that every way passes."""
         if len(pieces) == 1 and not direct and alone:
-            return self._clustered(pieces[0], entry, ends)
+            return self._clustered(pieces[0], entry, ends, cut)
         paths = [
-            self._sequence(piece, entry, [end for end in ends if end in set(piece)])
+            self._sequence(piece, entry, [end for end in ends if end in set(piece)], cut)
             for piece in sorted(pieces, key=min)
         ]
         if direct:
             paths.append(())
         return (Split(paths=tuple(paths)),) if len(paths) > 1 else paths[0]
 
-    def _clustered(self, nodes: Sequence[int], entry: int, ends: Sequence[int]) -> Stream:
+    def _crosses(self, after: Iterable[int], cut: bool) -> bool:
+        """Return whether nodes that every way passes hold a weight before an addition."""
+        for node in after:
+            if self._is_sum(node):
+                return False
+            if self._holds_weight(node):
+                return True
+        return cut
+
+    def _is_sum(self, node: int) -> bool:
+        return self._members.get(node, (node,))[0] in self._blocks.sums
+
+    def _holds_weight(self, node: int) -> bool:
+        return any(map(self._weight, self._members.get(node, (node,))))
+
+    def _clustered(
+        self, nodes: Sequence[int], entry: int, ends: Sequence[int], cut: bool
+    ) -> Stream:
         """Return a tangle, taken apart after all if few of its operations need to be seen."""
 
         def fixed(node: int) -> bool:
-            member = self._members.get(node, (node,))[0]
-            return self._counts(member) or member in self._blocks.sums
+            return self._counts(self._members.get(node, (node,))[0]) or self._is_sum(node)
 
-        def weight(node: int) -> bool:
-            return any(map(self._weight, self._members.get(node, (node,))))
+        def weight(node: int) -> bool:  # none where every way crosses one later in any case
+            return not cut and self._holds_weight(node)
 
         groups = clustered(sorted(nodes), self._parents, ends, fixed, weight)
         if len(groups) == len(nodes):
+            if cut and not any(map(self._is_sum, nodes)):
+                fewer, leaving = without_short_cuts(sorted(nodes), self._parents, entry, ends)
+                if fewer or len(leaving) < len(ends):
+                    self._parents |= fewer
+                    return self._sequence(nodes, entry, leaving, cut)
             return (self._tangle(nodes, entry, ends),)
         new: dict[int, int] = {entry: entry}
         for group in groups:
@@ -292,7 +318,7 @@ class Builder:
             one = new[group[0]]
             self._parents[one] = tuple(dict.fromkeys(p for p in read if p != one))
         leaving = list(dict.fromkeys(new[end] for end in ends))
-        return self._sequence([new[group[0]] for group in groups], entry, leaving)
+        return self._sequence([new[group[0]] for group in groups], entry, leaving, cut)
 
     def _tangle(self, nodes: Sequence[int], entry: int, ends: Sequence[int]) -> Tangle:
         order = sorted(nodes)

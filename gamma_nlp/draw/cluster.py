@@ -45,6 +45,25 @@ def clustered(
     return _in_order(groups, reads)
 
 
+def without_short_cuts(
+    nodes: Sequence[int], parents: Mapping[int, Sequence[int]], entry: int, ends: Sequence[int]
+) -> tuple[dict[int, tuple[int, ...]], list[int]]:
+    """Return nodes that read less, and fewer ends: a way is left out beside a longer one.
+
+    That is right where nothing depends on which way a signal takes: where a weight follows.
+    """
+    known = {entry, *nodes}
+    above: dict[int, set[int]] = {entry: set()}
+    fewer = {}
+    for node in nodes:
+        read = [p for p in parents[node] if p in known]
+        above[node] = {entry}.union(read, *(above[p] for p in read))
+        kept = tuple(p for p in read if not any(p in above[other] for other in read))
+        if len(kept) < len(read):
+            fewer[node] = kept
+    return fewer, [end for end in ends if not any(end in above[other] for other in ends)]
+
+
 def _fixed_on(
     nodes: Sequence[int], before: Mapping[int, Sequence[int]], fixed: Callable[[int], bool]
 ) -> dict[int, frozenset[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -55,32 +56,38 @@ class Compact:
             label = "input"
         return Box(nodes=tuple(nodes), kind=kind, label=label, modules=modules)
 
-    def stream(self, stream: Stream) -> Stream:
-        """Return a stream with few boxes: runs of operations without a gain are one."""
+    def stream(self, stream: Stream, cut: bool = False) -> Stream:
+        """Return a stream with few boxes: runs of operations without a gain are one.
+
+        Args:
+            stream: The stream.
+            cut: Whether every way from its end crosses a weight.
+        """
         found: list[Element] = []
         run: list[Element] = []
-        for element in stream:
+        for place, element in enumerate(stream):
             if self._is_plain(element):
                 run.append(element)
                 continue
-            found += self._together(run)
-            drawn, after = self._element(element)
+            later = itertools.takewhile(lambda e: not isinstance(e, Block), stream[place:])
+            found += self._together(run, cut or self._cuts(later))
+            drawn, after = self._element(element, cut or self._cuts(stream[place + 1 :]))
             found.append(drawn)
             run = [self.box(after)] if after else []
-        return (*found, *self._together(run))
+        return (*found, *self._together(run, cut))
 
-    def _together(self, run: Sequence[Element]) -> Stream:
+    def _together(self, run: Sequence[Element], cut: bool) -> Stream:
         """Return one box for operations without a gain.
 
         A way around their weights stays visible: a gate made of the signal that it gates.
         """
-        if not any(self._has_weight((element,)) for element in run) or self._cuts(run):
+        if cut or not any(self._has_weight((element,)) for element in run) or self._cuts(run):
             return self._seen(_nodes_of(run))
         found: list[Element] = []
         nodes: list[int] = []
         for element in run:
             if isinstance(element, Split) and self._has_weight((element,)):
-                found += [*self._seen(nodes), self._element(element)[0]]
+                found += [*self._seen(nodes), self._element(element, cut)[0]]
                 nodes = []
             else:
                 nodes += _nodes_of((element,))
@@ -102,7 +109,7 @@ class Compact:
             for element in stream
         )
 
-    def _element(self, element: Element) -> tuple[Element, list[int]]:
+    def _element(self, element: Element, cut: bool) -> tuple[Element, list[int]]:
         """Return an element with few boxes, and operations that now come after it."""
         after: list[int] = []
         match element:
@@ -112,7 +119,7 @@ class Compact:
                 return replace(element, skip=self.stream(element.skip), branches=branches), after
             case Split():
                 paths = tuple(p for path in element.paths for p in self._hoisted(path, after))
-                return Split(paths=tuple(self.stream(path) for path in paths)), after
+                return Split(paths=tuple(self.stream(path, cut) for path in paths)), after
             case Tangle():
                 return self._tangle(element), after
             case _:

@@ -41,20 +41,39 @@ def _runs(stream: Stream) -> Stream:
         best = _shortest(found, keys)
         if best is None:
             return found
-        start, period, count = best
-        turns = [found[start + i * period : start + (i + 1) * period] for i in range(count)]
-        fold = Fold(count=count, pattern=_merged(turns))
-        found = (*found[:start], fold, *found[start + count * period :])
+        start, period, _ = best
+        found = _each(found, keys, keys[start : start + period])
+
+
+def _each(stream: Stream, keys: Sequence[object], pattern: Sequence[object]) -> Stream:
+    """Fold a pattern wherever it repeats, so that layers are cut alike along the stream."""
+    found: list[Element] = []
+    place, period = 0, len(pattern)
+    while place < len(stream):
+        count = _turns(keys, place, pattern)
+        if count > 1:
+            turns = [stream[place + i * period : place + (i + 1) * period] for i in range(count)]
+            found.append(Fold(count=count, pattern=_merged(turns)))
+            place += count * period
+        else:
+            found.append(stream[place])
+            place += 1
+    return tuple(found)
+
+
+def _turns(keys: Sequence[object], start: int, pattern: Sequence[object]) -> int:
+    """Return how often a pattern follows itself from a place on."""
+    count, period = 0, len(pattern)
+    while keys[start + count * period : start + (count + 1) * period] == pattern:
+        count += 1
+    return count
 
 
 def _shortest(stream: Stream, keys: Sequence[object]) -> tuple[int, int, int] | None:
     """Return start, period and count of the first run of the shortest pattern that repeats."""
     for period in range(1, min(len(keys) // 2, _LONGEST) + 1):
         for start in range(len(keys) - 2 * period + 1):
-            pattern = keys[start : start + period]
-            count = 1
-            while keys[start + count * period : start + (count + 1) * period] == pattern:
-                count += 1
+            count = _turns(keys, start, keys[start : start + period])
             if count > 1 and _worth(stream[start : start + period]):
                 return start, period, count
     return None
