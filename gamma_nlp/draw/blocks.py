@@ -1,38 +1,18 @@
-"""Which nodes of a graph lie inside which residual block.
+"""The blocks of a graph, and what reads what inside each.
 
-A block runs from the start of an addition to the addition. Its inside is every node on a way
-between them. Insides are nested or apart; one that would cut across another is given up, and its
-addition is then drawn as any other sum. What a block reads from elsewhere, such as an encoder's
-memory, is no way in: it becomes a link.
+What a block reads from elsewhere, such as an encoder's memory, is no way in: it becomes a link.
+Operations that need not be seen are left out here.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
+from gamma_nlp.draw.nesting import Nesting, Sum, merged, nested
+from gamma_nlp.draw.ways import readers_of
 from gamma_nlp.gains.additions import additions
 from gamma_nlp.graph.nodes import Graph, Op
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sum:
-    """A residual addition of any number of branches.
-
-    Attributes:
-        node: The node that adds.
-        start: Where the branches leave.
-        skip: The operand that is the skip.
-        branches: The other operands.
-        absorbed: The nodes of additions that are one with this.
-    """
-
-    node: int
-    start: int
-    skip: int
-    branches: tuple[int, ...]
-    absorbed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,32 +38,6 @@ class Blocks:
         for node in sorted(self.parents):
             found.setdefault(self.inside[node], []).append(node)
         return found
-
-
-@dataclass
-class _Nesting:
-    """Blocks that have been accepted, from the innermost on."""
-
-    sums: dict[int, Sum] = field(default_factory=dict)
-    insides: dict[int, set[int]] = field(default_factory=dict)
-    outermost: dict[int, int] = field(default_factory=dict)
-    innermost: dict[int, int] = field(default_factory=dict)
-
-    def accept(self, block: Sum, inside: set[int]) -> bool:
-        touched = {self.outermost[node] for node in inside if node in self.outermost}
-        for other in touched:
-            if other not in inside or not self.insides[other] <= inside:
-                return False
-            if self.sums[other].start not in (block.start, *inside):
-                return False
-        if self.outermost.get(block.node) != self.outermost.get(block.start):
-            return False  # its addition and its start are on different levels
-        self.sums[block.node] = block
-        self.insides[block.node] = inside
-        for node in inside:
-            self.innermost.setdefault(node, block.node)
-            self.outermost[node] = block.node
-        return True
 
 
 def find_blocks(graph: Graph, wanted: Collection[int]) -> Blocks:
@@ -129,7 +83,19 @@ def _without(blocks: Blocks, hidden: set[int]) -> Blocks:
         )
         for one in blocks.sums.values()
     }
-    links = dict.fromkeys((seen(source), target) for source, target in blocks.links)
+    readers = readers_of(blocks.parents, blocks.parents)
+    for one in blocks.sums.values():
+        for operand in (one.skip, *one.branches):
+            readers.setdefault(operand, set()).add(one.node)
+    targets: dict[int, set[int]] = {}
+    for node in sorted(hidden, reverse=True):
+        read_by = readers.get(node, set())
+        targets[node] = set().union(*(targets.get(reader, {reader}) for reader in read_by))
+    links = dict.fromkeys(
+        (seen(source), end)
+        for source, target in blocks.links
+        for end in sorted(targets.get(target, {target}))
+    )
     return Blocks(sums=sums, inside=blocks.inside, parents=parents, links=tuple(links))
 
 
@@ -138,27 +104,18 @@ def _all_blocks(graph: Graph, wanted: Iterable[int]) -> Blocks:
         Sum(node=a.node, start=a.start, skip=a.skip, branches=(a.branch,)) for a in additions(graph)
     ]
     live = _live(graph, [*wanted, *(a.node for a in sums)])
-    sums = _merged(graph, sums, live)
+    sums = merged(graph, sums, live)
     absorbed = {node for one in sums for node in one.absorbed}
     live -= absorbed
     reads = {node: tuple(p for p in graph.nodes[node].parents if p in live) for node in live}
     for one in sums:
         reads[one.node] = (one.skip, *one.branches)
     ordered = sorted(live)
-    found = {one.node: (one, _inside(one, ordered, reads)) for one in sums}
-    nesting = _Nesting()
-    refused = []
-    for one, inside in sorted(found.values(), key=lambda pair: (len(pair[1]), pair[0].node)):
-        around = {one.start, *inside}
-        cut = any(node in found and found[node][0].start not in around for node in inside)
-        if cut or not nesting.accept(one, inside):
-            refused.append(one)
-    _detach(sorted(refused, key=lambda one: one.node), nesting, found.keys(), ordered, reads)
-    accepted = nesting.sums
+    nesting = nested(sums, ordered, reads)
     _adopt(graph, nesting, ordered, reads)
     inside_of = {node: nesting.innermost.get(node) for node in live}
-    parents, links = _level_edges(accepted, inside_of, ordered, reads)
-    return Blocks(sums=accepted, inside=inside_of, parents=parents, links=links)
+    parents, links = _level_edges(nesting.sums, inside_of, ordered, reads)
+    return Blocks(sums=nesting.sums, inside=inside_of, parents=parents, links=links)
 
 
 def _live(graph: Graph, wanted: Iterable[int]) -> set[int]:
@@ -174,79 +131,8 @@ def _live(graph: Graph, wanted: Iterable[int]) -> set[int]:
     return found
 
 
-def _merged(graph: Graph, sums: list[Sum], live: set[int]) -> list[Sum]:
-    """Make one of additions that follow one another with the same start: parallel branches."""
-    readers: dict[int, set[int]] = {}
-    for node in live:
-        for parent in graph.nodes[node].parents:
-            readers.setdefault(parent, set()).add(node)
-    merged: dict[int, Sum] = {}
-    for one in sums:
-        before = merged.get(one.skip)
-        alone = readers.get(one.skip) == {one.node} and one.skip not in graph.outputs
-        if before is not None and before.start == one.start and alone:
-            del merged[one.skip]
-            one = replace(
-                one,
-                skip=before.skip,
-                branches=(*before.branches, *one.branches),
-                absorbed=(*before.absorbed, before.node),
-            )
-        merged[one.node] = one
-    return list(merged.values())
-
-
-def _inside(one: Sum, ordered: list[int], reads: dict[int, tuple[int, ...]]) -> set[int]:
-    """Return the nodes on a way from a block's start to its addition, both left out."""
-    between = ordered[bisect_right(ordered, one.start) : bisect_right(ordered, one.node - 1)]
-    below = {one.start}
-    for node in between:
-        if not below.isdisjoint(reads[node]):
-            below.add(node)
-    above = {one.skip, *one.branches}
-    for node in reversed(between):
-        if node in above:
-            above.update(reads[node])
-    return (below & above) - {one.start}
-
-
-def _detach(
-    refused: list[Sum],
-    nesting: _Nesting,
-    sums: Collection[int],
-    ordered: list[int],
-    reads: dict[int, tuple[int, ...]],
-) -> None:
-    """Make blocks of additions whose branch starts on another stream, or inside another block.
-
-    Such a block starts where it adds. Its branch is what nothing else reads; that in turn reads
-    from elsewhere.
-    """
-    readers = readers_of(ordered, reads)
-    starts = {one.start for one in nesting.sums.values()}
-    for one in refused:
-        own: set[int] = set()
-        stack = list(one.branches)
-        while stack:
-            node = stack.pop()
-            ends = node in sums or node in nesting.outermost or node in starts or not reads[node]
-            if not ends and readers[node] <= {one.node, *own}:
-                own.add(node)
-                stack.extend(reads[node])
-        nesting.accept(replace(one, start=one.skip), own)
-
-
-def readers_of(ordered: Iterable[int], reads: dict[int, tuple[int, ...]]) -> dict[int, set[int]]:
-    """Return, for each node that is read, the nodes that read it."""
-    readers: dict[int, set[int]] = {}
-    for node in ordered:
-        for parent in reads[node]:
-            readers.setdefault(parent, set()).add(node)
-    return readers
-
-
 def _adopt(
-    graph: Graph, nesting: _Nesting, ordered: list[int], reads: dict[int, tuple[int, ...]]
+    graph: Graph, nesting: Nesting, ordered: list[int], reads: dict[int, tuple[int, ...]]
 ) -> None:
     """Take into a block what only it reads and what belongs to its modules: keys of a memory."""
     prefix = {

@@ -98,7 +98,7 @@ def _in_order(groups: list[list[int]], reads: Mapping[int, Sequence[int]]) -> li
         {owner[p] for node in group for p in reads[node]} - {i} for i, group in enumerate(groups)
     ]
     done: set[int] = set()
-    order = []
+    order: list[list[int]] = []
     while len(order) < len(groups):
         ready = [i for i in range(len(groups)) if i not in done and before[i] <= done]
         first = min(ready, key=lambda i: groups[i][0])

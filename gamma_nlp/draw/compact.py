@@ -22,6 +22,7 @@ from gamma_nlp.draw.stream import (
 from gamma_nlp.graph.nodes import Graph, Op
 
 _MOST_LETTERS = 22
+_UNNAMED = {BoxKind.INPUT: "input", BoxKind.WEIGHT: "weight", BoxKind.ATTENTION: "product"}
 _MERGED = (BoxKind.WEIGHT, BoxKind.ATTENTION, BoxKind.PLAIN)
 
 
@@ -52,9 +53,9 @@ class Compact:
         seen = nodes if kind is BoxKind.ATTENTION else weights or nodes
         modules = tuple(dict.fromkeys(self._nodes[node].module for node in seen))
         label = name_of(modules)
-        if kind is BoxKind.INPUT and not label:
-            label = "input"
-        return Box(nodes=tuple(nodes), kind=kind, label=label, modules=modules)
+        return Box(
+            nodes=tuple(nodes), kind=kind, label=label or _UNNAMED.get(kind, ""), modules=modules
+        )
 
     def stream(self, stream: Stream, cut: bool = False) -> Stream:
         """Return a stream with few boxes: runs of operations without a gain are one.

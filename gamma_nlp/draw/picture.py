@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from torch import nn
 
 from gamma_nlp.draw.blocks import find_blocks
-from gamma_nlp.draw.build import Builder
 from gamma_nlp.draw.compact import Compact, label_of
 from gamma_nlp.draw.fold import folded
+from gamma_nlp.draw.sequence import Sequences
 from gamma_nlp.draw.stream import Dot, Element, Picture
+from gamma_nlp.draw.towers import make_towers
 from gamma_nlp.gains.rule import Use, uses
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.graph.nodes import Graph, Op
@@ -39,12 +40,8 @@ def make_picture(model: nn.Module, graph: Graph, table: GainTable) -> Picture:
     def is_weight(node: int) -> bool:
         return graph.nodes[node].op is Op.WEIGHT
 
-    def value(node: int) -> int:
-        if node in blocks.sums:
-            return 10_000
-        return 100 if node in used else int(is_weight(node))
-
-    towers = Builder(blocks, draw, used.__contains__, is_weight).towers(value)
+    sequences = Sequences(blocks, draw, used.__contains__, is_weight)
+    towers = make_towers(blocks, sequences, used.__contains__, is_weight)
     return Picture(
         model=table.model,
         towers=tuple(folded(compact.stream(tower)) for tower in towers.streams),

@@ -9,30 +9,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from gamma_nlp.draw.blocks import Blocks
 from gamma_nlp.draw.cluster import clustered, without_short_cuts
-from gamma_nlp.draw.stream import Block, Box, BoxKind, Element, Link, Split, Stream, Tangle
-
-_ENTRY = -1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Towers:
-    """The streams of a graph from inputs to outputs, and the nodes of each."""
-
-    streams: tuple[Stream, ...]
-    links: tuple[Link, ...]
+from gamma_nlp.draw.stream import Block, Box, BoxKind, Element, Split, Stream, Tangle
+from gamma_nlp.draw.ways import components, edges_among, on_every_way
 
 
-class Builder:
-    """Builds streams from the blocks of a graph.
+class Sequences:
+    """Takes the blocks of a graph apart.
 
     Args:
         blocks: The blocks.
         draw: Returns the element that nodes are drawn as: one gain, or operations without any.
-        counts: Whether a node is worth a tower of its own: a gain.
+        counts: Whether a node is a gain.
         weight: Whether a node holds a weight.
     """
 
@@ -50,101 +40,11 @@ class Builder:
         self._members: dict[int, Sequence[int]] = {}  # of nodes that stand for several
         self._next = 1 + max(self._parents, default=0)
 
-    def towers(self, weight: Callable[[int], int]) -> Towers:
-        """Return the streams of the top level, and what they read of one another.
-
-        Args:
-            weight: How much a node counts in the choice of the way that a stream takes.
-        """
-        left = self._levels[None]
-        streams: dict[int, Stream] = {}  # by the node that each starts at
-        owner: dict[int, int] = {}
-        pieces = _components(left, self._edges(left))
-        while pieces:
-            piece = pieces.pop()
-            if not any(self._counts(n) or n in self._blocks.sums for n in piece):
-                continue
-            spine = self._spine(piece, weight)
-            region = self._between(piece, spine[0], spine[-1])
-            owner |= dict.fromkeys(region, spine[0])
-            inner = [node for node in region if node != spine[0]]
-            ends = [spine[-1]] if inner else []
-            streams[spine[0]] = (
-                *self._elements(spine[0]),
-                *self._sequence(inner, spine[0], ends),
-            )
-            rest = [node for node in piece if node not in owner]
-            pieces += _components(rest, self._edges(rest))
-        links = self._links(owner)
-        return Towers(streams=_sorted(streams, links, self._tower(owner)), links=links)
-
-    def _tower(self, owner: dict[int, int]) -> Callable[[int], int | None]:
-        """Return a function that tells the tower of a node."""
-
-        def tower(node: int) -> int | None:
-            while (block := self._blocks.inside[node]) is not None:
-                node = block
-            return owner.get(node)
-
-        return tower
-
-    def _links(self, owner: dict[int, int]) -> tuple[Link, ...]:
-        """Return what is read across, past nodes that are not drawn."""
-        inside, parents = self._blocks.inside, self._blocks.parents
-        behind: dict[int, tuple[int, ...]] = {}
-
-        def drawn(node: int) -> tuple[int, ...]:
-            return (node,) if inside[node] is not None or node in owner else behind[node]
-
-        for node in self._levels[None]:
-            if node not in owner:
-                behind[node] = tuple(dict.fromkeys(d for p in parents[node] for d in drawn(p)))
-        pairs = list(self._blocks.links)
-        for node in owner:
-            pairs += [(p, node) for p in parents[node] if owner.get(p) != owner[node]]
-        links = dict.fromkeys(
-            Link(source=source, target=target)
-            for start, target in sorted(pairs)
-            for source in drawn(start)
-        )
-        return tuple(links)
-
     def _seen(self, node: int) -> bool:
-        element = self._elements(node)[0]
+        element = self.elements(node)[0]
         return not isinstance(element, Box) or element.kind is not BoxKind.PLAIN
 
-    def _edges(self, nodes: Iterable[int]) -> list[tuple[int, int]]:
-        known = set(nodes)
-        parents = self._parents
-        return [(p, n) for n in sorted(known) for p in parents[n] if p in known]
-
-    def _spine(self, piece: Sequence[int], weight: Callable[[int], int]) -> list[int]:
-        """Return the heaviest way through a piece of the graph."""
-        best: dict[int, tuple[int, int]] = {}
-        for node in sorted(piece):
-            before = [(best[p][0], p) for p in self._parents[node] if p in best]
-            value, parent = max(before, key=lambda pair: (pair[0], -pair[1]), default=(0, _ENTRY))
-            best[node] = (value + weight(node), parent)
-        node = max(best, key=lambda n: (best[n][0], n))
-        way = [node]
-        while (node := best[node][1]) != _ENTRY:
-            way.append(node)
-        return way[::-1]
-
-    def _between(self, piece: Sequence[int], first: int, last: int) -> list[int]:
-        """Return the nodes on a way from one node to another, both included."""
-        ordered = sorted(piece)
-        below = {first}
-        for node in ordered:
-            if any(p in below for p in self._parents[node]):
-                below.add(node)
-        above = {last}
-        for node in reversed(ordered):
-            if node in above:
-                above.update(self._parents[node])
-        return [node for node in ordered if node in below and node in above]
-
-    def _elements(self, node: int) -> Stream:
+    def elements(self, node: int) -> Stream:
         """Return the elements that a node is drawn as: a block for the addition of one."""
         members = self._members.get(node, (node,))
         if members[0] in self._blocks.sums:
@@ -156,19 +56,19 @@ class Builder:
         inside = [n for n in self._levels.get(node, ()) if n != node]
         skips: list[Stream] = []
         branches: list[Stream] = []
-        pieces = _components(inside, self._edges(inside))
+        pieces = components(inside, edges_among(inside, self._parents))
         for piece in sorted(pieces, key=min):
             ends = [n for n in (one.skip, *one.branches) if n in set(piece)]
             # What cannot be told apart is on the skip: what scales it scales the skip too.
             found = skips if one.skip in ends else branches
-            found.append(self._sequence(piece, one.start, ends))
+            found.append(self.sequence(piece, one.start, ends))
         return Block(
             nodes=(*one.absorbed, node),
             skip=skips[0] if skips else (),
             branches=tuple(branches),
         )
 
-    def _sequence(
+    def sequence(
         self, nodes: Iterable[int], entry: int, ends: Sequence[int], cut: bool = False
     ) -> Stream:
         """Return the stream through some nodes of one level.
@@ -192,13 +92,13 @@ class Builder:
         going = {start for start, _ in edges}
         edges += [(place[end], last) for end in ends if end in place]
         edges += [(i, last) for i in range(1, last) if i not in going and order[i - 1] not in ends]
-        shared = _on_every_way(edges, last)
+        shared = on_every_way(edges, last)
         found: list[Element] = []
         for here, there in itertools.pairwise(shared):
             between = order[here : there - 1]
             if between:
                 inner = [(a, b) for a, b in edges if here < a and b < there]
-                pieces = _components(between, [(order[a - 1], order[b - 1]) for a, b in inner])
+                pieces = components(between, [(order[a - 1], order[b - 1]) for a, b in inner])
                 direct = (here, there) in edges
                 found += self._paths(
                     pieces,
@@ -212,7 +112,7 @@ class Builder:
                 node = order[there - 1]
                 if node in starts:
                     found.append(Box(nodes=(), kind=BoxKind.MEMORY, label=""))
-                found += self._elements(node)
+                found += self.elements(node)
         return tuple(found)
 
     def _ordered(self, nodes: Sequence[int], entry: int) -> tuple[list[int], dict[int, int]]:
@@ -226,15 +126,13 @@ class Builder:
             if any(p in reached for p in self._parents[node]):
                 reached.add(node)
         own = [node for node in nodes if node in reached]
-        pieces = _components(
-            [node for node in nodes if node not in reached],
-            self._edges(node for node in nodes if node not in reached),
-        )
+        others = [node for node in nodes if node not in reached]
+        pieces = components(others, edges_among(others, self._parents))
         if not pieces:
             return own, {}
         place = {node: i for i, node in enumerate([entry, *own])}
         edges = [(place[p], place[n]) for n in own for p in self._parents[n] if p in place]
-        shared = _on_every_way(edges, len(own) + 1)
+        shared = on_every_way(edges, len(own) + 1)
         before: dict[int, list[int]] = {}
         starts: dict[int, int] = {}
         for piece in pieces:
@@ -266,7 +164,7 @@ class Builder:
         if len(pieces) == 1 and not direct and alone:
             return self._clustered(pieces[0], entry, ends, cut)
         paths = [
-            self._sequence(piece, entry, [end for end in ends if end in set(piece)], cut)
+            self.sequence(piece, entry, [end for end in ends if end in set(piece)], cut)
             for piece in sorted(pieces, key=min)
         ]
         if direct:
@@ -305,7 +203,7 @@ class Builder:
                 fewer, leaving = without_short_cuts(sorted(nodes), self._parents, entry, ends)
                 if fewer or len(leaving) < len(ends):
                     self._parents |= fewer
-                    return self._sequence(nodes, entry, leaving, cut)
+                    return self.sequence(nodes, entry, leaving, cut)
             return (self._tangle(nodes, entry, ends),)
         new: dict[int, int] = {entry: entry}
         for group in groups:
@@ -318,7 +216,7 @@ class Builder:
             one = new[group[0]]
             self._parents[one] = tuple(dict.fromkeys(p for p in read if p != one))
         leaving = list(dict.fromkeys(new[end] for end in ends))
-        return self._sequence([new[group[0]] for group in groups], entry, leaving, cut)
+        return self.sequence([new[group[0]] for group in groups], entry, leaving, cut)
 
     def _tangle(self, nodes: Sequence[int], entry: int, ends: Sequence[int]) -> Tangle:
         order = sorted(nodes)
@@ -326,55 +224,5 @@ class Builder:
         place[entry] = -1
         edges = [(place[p], place[n]) for n in order for p in self._parents[n] if p in place]
         edges += [(place[end], len(order)) for end in ends]
-        elements = tuple(self._elements(node)[0] for node in order)
+        elements = tuple(self.elements(node)[0] for node in order)
         return Tangle(elements=elements, edges=tuple(edges))
-
-
-def _sorted(
-    streams: dict[int, Stream], links: Iterable[Link], tower: Callable[[int], int | None]
-) -> tuple[Stream, ...]:
-    """Return towers so that each stands behind those that it reads, as far as there is an order."""
-    reads: dict[int, set[int]] = {start: set() for start in streams}
-    for link in links:
-        source, target = tower(link.source), tower(link.target)
-        if source is not None and target is not None and source != target:
-            reads[target].add(source)
-    order: list[int] = []
-    while len(order) < len(streams):
-        waiting = [start for start in sorted(streams) if start not in order]
-        ready = (start for start in waiting if reads[start] <= set(order))
-        order.append(next(ready, waiting[0]))
-    return tuple(streams[start] for start in order)
-
-
-def _on_every_way(edges: Sequence[tuple[int, int]], last: int) -> list[int]:
-    """Return the places that no edge passes over, from the first to the last."""
-    passing = [0] * (last + 2)
-    for start, end in edges:
-        if end > start + 1:
-            passing[start + 1] += 1
-            passing[end] -= 1
-    found, over = [], 0
-    for place in range(last + 1):
-        over += passing[place]
-        if not over:
-            found.append(place)
-    return found
-
-
-def _components(nodes: Iterable[int], edges: Iterable[tuple[int, int]]) -> list[list[int]]:
-    """Return the pieces of a graph that no edge joins."""
-    root = {node: node for node in nodes}
-
-    def find(node: int) -> int:
-        while root[node] != node:
-            root[node] = root[root[node]]
-            node = root[node]
-        return node
-
-    for one, two in edges:
-        root[find(one)] = find(two)
-    found: dict[int, list[int]] = {}
-    for node in root:
-        found.setdefault(find(node), []).append(node)
-    return [sorted(piece) for piece in found.values()]
