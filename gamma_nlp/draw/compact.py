@@ -67,7 +67,7 @@ class Compact:
         found: list[Element] = []
         run: list[Element] = []
         for place, element in enumerate(stream):
-            if self._is_plain(element):
+            if self._is_plain(element) or self._is_attention(element, stream[place + 1 :]):
                 run.append(element)
                 continue
             later = itertools.takewhile(lambda e: not isinstance(e, Block), stream[place:])
@@ -145,13 +145,18 @@ class Compact:
                 return tuple(p for inner in path[0].paths for p in self._hoisted(inner, after))
         return (path,)
 
+    def _is_attention(self, element: Element, after: Stream) -> bool:
+        """Return whether paths without a gain meet in a product, as scores and values do."""
+        meets = after and isinstance(after[0], Box) and after[0].kind is BoxKind.ATTENTION
+        return bool(meets) and isinstance(element, Split) and _without_gains(element)
+
     def _is_plain(self, element: Element) -> bool:
         """Return whether an element need not be seen by itself: attention, a gated product."""
         if isinstance(element, Box):
             return element.kind in _MERGED
         if not isinstance(element, (Split, Tangle)):
             return False
-        if any(isinstance(e, (Dot, Block)) for e in walk((element,))):
+        if not _without_gains(element):
             return False
         kinds = [self.box(_nodes_of(path)).kind for path in children(element)]
         parallel = len(kinds) > 1 and BoxKind.ATTENTION in kinds and BoxKind.WEIGHT in kinds
@@ -173,6 +178,10 @@ class Compact:
             elements=tuple(elements[place][0] for place in kept),
             edges=tuple(sorted((new[a], new[b]) for a, b in edges)),
         )
+
+
+def _without_gains(element: Element) -> bool:
+    return not any(isinstance(e, (Dot, Block)) for e in walk((element,)))
 
 
 def _nodes_of(stream: Iterable[Element]) -> list[int]:

@@ -56,7 +56,7 @@ def _model(picture: Picture) -> Piece:
     places: list[_Place] = []
     named = len(picture.towers) > 1
     top = _TITLE + (_TITLE - 3 if named else 0)
-    names = tower_names(picture.towers) if named else [""]
+    names = tower_names(picture.towers) if named else [""] * len(picture.towers)
     for number, (tower, name) in enumerate(zip(picture.towers, names, strict=True)):
         piece = place(tower)
         piece.left = max(piece.left, width_of(name) / 2)

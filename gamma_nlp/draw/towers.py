@@ -14,6 +14,9 @@ from gamma_nlp.draw.sequence import Sequences
 from gamma_nlp.draw.stream import Link, Stream
 from gamma_nlp.draw.ways import between, components, edges_among, heaviest
 
+_GAIN = 100
+"""How much a gain counts in the choice of a way, against a weight; an addition counts more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Towers:
@@ -40,17 +43,20 @@ def make_towers(
 
     def value(node: int) -> int:
         if node in blocks.sums:
-            return 10_000
-        return 100 if counts(node) else int(weight(node))
+            return 100 * _GAIN
+        return _GAIN if counts(node) else int(weight(node))
 
     parents = blocks.parents
     top = blocks.level()[None]
     streams: dict[int, Stream] = {}  # by the node that each starts at
     owner: dict[int, int] = {}
     pieces = components(top, edges_among(top, parents))
+    if all(value(node) < _GAIN for node in top) and pieces:  # a model without gains has a stream
+        pieces = [max(pieces, key=lambda piece: sum(map(value, piece)))]
+    least = min(_GAIN, max(map(value, top), default=0))
     while pieces:
         piece = pieces.pop()
-        if not any(counts(node) or node in blocks.sums for node in piece):
+        if max(map(value, piece)) < least:
             continue
         way = heaviest(piece, parents, value)
         first, last = way[0], way[-1]
