@@ -37,6 +37,7 @@ BERT = {
 
 COMMANDS = {
     "table": ("table CONFIG --lr 1e-3 --steps 10 --schedule cosine", {HF}),
+    "draw": ("draw CONFIG -o drawing.svg", {HF}),
     "audit": ("audit CONFIG", {HF}),
     "audit --all": ("audit --all --types bert --jobs 1", {HF}),
     "probe": ("probe CONFIG --random-weights", {HF}),
@@ -125,7 +126,7 @@ def test_commands_without_their_extra_name_it_in_one_line_and_write_nothing(
         assert len(extras) == 1, (name, done.stderr)
         assert list(tmp_path.iterdir()) == [], name
         refused += 1
-    assert refused == {"torch alone": 11, HF: 6, RECIPES: 5, TRANSLATION: 7}[variant]
+    assert refused == {"torch alone": 12, HF: 6, RECIPES: 5, TRANSLATION: 8}[variant]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

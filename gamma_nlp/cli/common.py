@@ -23,8 +23,8 @@ T = TypeVar("T")
 COMMANDS = {
     "table": "What is each gain of a model, and how far will decay pull it?",
     "audit": "What does the stock Trainer decay or spare by accident?",
-    "draw": "Where does each gain sit, as a picture?",
     "probe": "Do the categories hold on the model's own weights?",
+    "draw": "Where does each gain sit, as a picture?",
     "coverage": "Which model types of transformers does this work for?",
     "prepare": "How do I turn parallel text into training data?",
     "translate": "How does a trained model translate this text?",

@@ -25,10 +25,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   gamma-nlp draw bert-base-uncased
-  gamma-nlp draw MODEL -o model.svg
-  gamma-nlp draw bert-base-uncased gpt2 google/gemma-2-2b -o stream.png
-  gamma-nlp draw MODEL --policy all --weight-decay 0.1 --lr 3e-4 --steps 10000
-  gamma-nlp draw path/to/checkpoint --weights"""
+  gamma-nlp draw bert-base-uncased gpt2 google/gemma-2-2b -o stream.svg
+  gamma-nlp draw path/to/checkpoint --weights --policy all --lr 3e-4 --steps 10000"""
 
 ABOUT = """\
 Writes a page that works offline; -o model.svg and -o model.png write a picture, which may show

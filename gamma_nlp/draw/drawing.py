@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from gamma_nlp.draw.facts import Entry, Facts, entries, sizes
+from gamma_nlp.draw.facts import Entry, Facts, entries, legend, sizes
 from gamma_nlp.draw.picture import make_picture
 from gamma_nlp.draw.sheet import lay_out
 from gamma_nlp.draw.stream import Dot, Picture, dots, has_tangle
@@ -20,7 +20,7 @@ from gamma_nlp.files import write_bytes, write_text
 from gamma_nlp.gains.by_graph import from_graph
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.marks import with_marks
-from gamma_nlp.gains.table import PLACES, GainTable
+from gamma_nlp.gains.table import GainTable
 from gamma_nlp.graph.trace import trace
 
 FORMATS = (".html", ".svg", ".png")
@@ -175,25 +175,21 @@ def svg_of(drawings: Sequence[Drawing]) -> str:
     """Return drawings side by side as SVG, with one legend."""
     told = {id(dot): one.entries(dot) for one in drawings for dot in one.dots()}
     sheet = lay_out([one.picture for one in drawings])
-    return to_svg(sheet, lambda dot: as_text(told[id(dot)]), legend=legend(drawings))
+    return to_svg(sheet, lambda dot: as_text(told[id(dot)]), legend=_legend(drawings))
 
 
 def png_of(drawings: Sequence[Drawing]) -> bytes:
     """Return drawings side by side as PNG."""
     from gamma_nlp.draw.png import to_png
 
-    return to_png(lay_out([one.picture for one in drawings]), legend=legend(drawings))
+    return to_png(lay_out([one.picture for one in drawings]), legend=_legend(drawings))
 
 
-def legend(drawings: Sequence[Drawing]) -> list[tuple[Category, str]]:
-    """Return what to write beside the colour of each category that is there."""
-    found = []
-    for category in Category:
-        count = sum(drawing.counts().get(category, 0) for drawing in drawings)
-        if count:
-            number = f" ({count})" if len(drawings) == 1 else ""
-            found.append((category, f"{category}{number}: {PLACES[category.value]}"))
-    return found
+def _legend(drawings: Sequence[Drawing]) -> list[tuple[Category, str]]:
+    found = {category: 0 for drawing in drawings for category in drawing.counts()}
+    if len(drawings) == 1:
+        found = drawings[0].counts()
+    return legend(found)
 
 
 def as_text(told: Sequence[Entry]) -> str:

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-import gamma_nlp
-from gamma_nlp.draw.facts import Entry
+from gamma_nlp.draw.facts import Entry, legend
 from gamma_nlp.draw.sheet import lay_out
 from gamma_nlp.draw.svg import MARK, to_svg
 from gamma_nlp.gains.category import Category
@@ -111,19 +110,17 @@ def to_html(drawing: Drawing) -> str:
         f'<div id="told" aria-live="polite">{_HINT}</div></div>\n'
         "<details><summary>All gains as a table</summary>\n"
         f'<div class="rows">{_rows(told)}</div></details>\n'
-        f"<p>gamma-nlp {gamma_nlp.__version__}</p>\n</main>\n"
+        "</main>\n"
         f'<script type="application/json" id="gn-told">{data}</script>\n'
         f"<script>\n{_SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
 def _legend(drawing: Drawing) -> str:
-    from gamma_nlp.draw.drawing import legend
-
     return "".join(
         f'<li><svg width="13" height="13" aria-hidden="true"><circle class="gn-{_css(category)}" '
         f'cx="6.5" cy="6.5" r="6"/></svg>{escape(text)}</li>'
-        for category, text in legend([drawing])
+        for category, text in legend(drawing.counts())
     )
 
 
