@@ -29,7 +29,7 @@ body{margin:0;background:var(--page);color:var(--text);\
 font:15px/1.45 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1200px;margin:0 auto;padding:16px}
 h1{font-size:1.25rem;margin:0 0 4px}
-p{margin:4px 0 10px;color:var(--dim);max-width:70ch}
+p{margin:10px 0;color:var(--dim);max-width:70ch}
 ul{list-style:none;margin:12px 0;padding:0;display:flex;flex-wrap:wrap;gap:4px 20px}
 li svg{vertical-align:-1px;margin-right:6px}
 .views{display:flex;gap:24px;align-items:flex-start}
@@ -104,11 +104,11 @@ def to_html(drawing: Drawing) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{title}: where its gains sit</title>\n<style>\n{_STYLE}</style>\n</head>\n"
         f'<body class="gn">\n<main>\n<h1>{title}: {count} gain{"" if count == 1 else "s"}</h1>\n'
-        + "".join(f"<p>{escape(note)}</p>\n" for note in notes)
-        + f"<ul>{_legend(drawing)}</ul>\n"
+        f"<ul>{_legend(drawing)}</ul>\n"
         f'<div class="views"><div class="picture">\n{svg}</div>\n'
         f'<div id="told" aria-live="polite">{_HINT}</div></div>\n'
-        "<details><summary>All gains as a table</summary>\n"
+        + "".join(f"<p>{escape(note)}</p>\n" for note in notes)
+        + "<details><summary>All gains as a table</summary>\n"
         f'<div class="rows">{_rows(told)}</div></details>\n'
         "</main>\n"
         f'<script type="application/json" id="gn-told">{data}</script>\n'

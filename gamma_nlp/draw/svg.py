@@ -45,6 +45,9 @@ SOFTWARE = "gamma-nlp draw"
 MARK = f"<!-- {SOFTWARE} -->"
 """How a drawing shows that it was written here, and may be replaced."""
 
+_FINGER = 12.0
+"""Radius around a dot that can be pointed at, for fingers."""
+
 _STYLE = """\
 .gn{--ink:#1f2430;--soft:#5b6472;--line:#2b3140;--loop:#7d8796;--box:#f3f5f8;--edge:#c3cad4;\
 --fold:#eef2f7;--back:#fff;LIGHT}
@@ -68,6 +71,8 @@ dominant-baseline:central}
 .gn-meet{fill:var(--loop)}
 .gn-tip-stream{fill:var(--line)}.gn-tip-branch{fill:var(--loop)}.gn-tip-link{fill:var(--soft)}
 .gn-dot circle{stroke:var(--back);stroke-width:1.5}
+.gn .gn-dot .gn-hit{fill:transparent;stroke:none}
+.gn-dot{cursor:pointer}
 .gn-dot:focus{outline:none}
 .gn-dot:focus circle,.gn-dot:hover circle,.gn-dot.gn-on circle{stroke:var(--ink);stroke-width:2.5}
 """
@@ -133,6 +138,7 @@ def _shape(shape: Shape, tell: Callable[[Dot], str], number: Callable[[Dot], int
             return (
                 f'<g class="gn-dot" tabindex="0" role="img"{known}>'
                 f"<title>{escape(tell(shape.dot))}</title>"
+                f'<circle class="gn-hit" cx="{shape.x:g}" cy="{shape.y:g}" r="{_FINGER:g}"/>'
                 f'<circle class="gn-{name}" cx="{shape.x:g}" cy="{shape.y:g}" r="{RADIUS:g}"/></g>'
             )
         case BoxShape():
