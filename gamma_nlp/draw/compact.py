@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from gamma_nlp.draw.blocks import common
@@ -31,10 +31,11 @@ class Compact:
 
     Args:
         graph: The graph of one forward pass.
+        linked: The nodes where links start and end, which must be seen.
     """
 
-    def __init__(self, graph: Graph) -> None:
-        self._nodes = graph.nodes
+    def __init__(self, graph: Graph, linked: Collection[int] = ()) -> None:
+        self._nodes, self._linked = graph.nodes, frozenset(linked)
 
     def box(self, nodes: Sequence[int]) -> Box:
         """Return the box that operations without a gain are drawn as."""
@@ -52,7 +53,7 @@ class Compact:
             kind = BoxKind.PLAIN
         seen = nodes if kind is BoxKind.ATTENTION else weights or nodes
         modules = tuple(dict.fromkeys(self._nodes[node].module for node in seen))
-        label = name_of(modules)
+        label = name_of(modules) if kind is not BoxKind.PLAIN else ""
         return Box(
             nodes=tuple(nodes), kind=kind, label=label or _UNNAMED.get(kind, ""), modules=modules
         )
@@ -96,7 +97,8 @@ class Compact:
 
     def _seen(self, nodes: Sequence[int]) -> Stream:
         box = self.box(nodes)
-        return () if box.kind is BoxKind.PLAIN else (box,)
+        hidden = box.kind is BoxKind.PLAIN and self._linked.isdisjoint(nodes)
+        return () if hidden else (box,)
 
     def _has_weight(self, stream: Iterable[Element]) -> bool:
         return any(self._nodes[node].op is Op.WEIGHT for node in _nodes_of(stream))

@@ -82,6 +82,8 @@ def _dot(dot: Dot, style: Style) -> Piece:
 
 
 def _box(box: Box, style: Style) -> Piece:
+    if box.kind is BoxKind.PLAIN:
+        return _point(box, style)
     text = "memory" if box.kind is BoxKind.MEMORY else box.label
     width = max(width_of(text) + 12, 24)
     piece = Piece(height=_STEP, left=width / 2, right=width / 2)
@@ -89,6 +91,15 @@ def _box(box: Box, style: Style) -> Piece:
     piece.draw(_down(0, start, _STEP, style))
     piece.draw(BoxShape(x=0, y=_STEP / 2, width=width, height=_BOX, box=box))
     piece.mark(box.nodes, -width / 2, 0, _STEP / 2)
+    return piece
+
+
+def _point(box: Box, style: Style) -> Piece:
+    """Return a place where a link starts or ends, and nothing else is to be seen."""
+    piece = Piece(height=_STEP / 2, left=4, right=4)
+    y = _STEP / 4
+    piece.draw(_down(0, 0, _STEP / 2, style), Meet(x=0, y=y))
+    piece.mark(box.nodes, -3, 0, y)
     return piece
 
 

@@ -30,18 +30,19 @@ def make_picture(model: nn.Module, graph: Graph, table: GainTable) -> Picture:
     gains = {gain.name: gain for gain in table if gain.category is not None}
     used = {use.node: use for use in uses(graph) if named[use.parameter] in gains}
     blocks = find_blocks(graph, used)
-    compact = Compact(graph)
+    boxes = Compact(graph)
 
     def draw(nodes: Sequence[int]) -> Element:
         if nodes[0] in used:
             return _dot(used[nodes[0]], gains[named[used[nodes[0]].parameter]])
-        return compact.box(nodes)
+        return boxes.box(nodes)
 
     def is_weight(node: int) -> bool:
         return graph.nodes[node].op is Op.WEIGHT
 
     sequences = Sequences(blocks, draw, used.__contains__, is_weight)
     towers = make_towers(blocks, sequences, used.__contains__, is_weight)
+    compact = Compact(graph, towers.ends)
     return Picture(
         model=table.model,
         towers=tuple(folded(compact.stream(tower)) for tower in towers.streams),

@@ -20,10 +20,14 @@ _GAIN = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Towers:
-    """The streams of a graph, those that are read first, and what they read of one another."""
+    """The streams of a graph, those that are read first, and what they read of one another.
+
+    ``ends`` are the nodes at the ends of links from one tower to another, or from no block.
+    """
 
     streams: tuple[Stream, ...]
     links: tuple[Link, ...]
+    ends: frozenset[int]
 
 
 def make_towers(
@@ -74,7 +78,10 @@ def make_towers(
             node = block
         return owner.get(node)
 
-    return Towers(streams=_sorted(streams, links, tower), links=links)
+    far = [link for link in links if tower(link.source) != tower(link.target)]
+    far += [link for link in links if blocks.inside[link.source] is None]
+    ends = frozenset(node for link in far for node in (link.source, link.target))
+    return Towers(streams=_sorted(streams, links, tower), links=links, ends=ends)
 
 
 def _links(blocks: Blocks, top: Iterable[int], owner: dict[int, int]) -> tuple[Link, ...]:
