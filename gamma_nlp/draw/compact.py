@@ -55,7 +55,11 @@ class Compact:
         modules = tuple(dict.fromkeys(self._nodes[node].module for node in seen))
         label = name_of(modules) if kind is not BoxKind.PLAIN else ""
         return Box(
-            nodes=tuple(nodes), kind=kind, label=label or _UNNAMED.get(kind, ""), modules=modules
+            nodes=tuple(nodes),
+            kind=kind,
+            label=label or _UNNAMED.get(kind, ""),
+            modules=modules,
+            weight=bool(weights) or Op.CHOICE in ops,
         )
 
     def stream(self, stream: Stream, cut: bool = False) -> Stream:

@@ -12,6 +12,7 @@ from torch import nn
 
 from gamma_nlp.draw.facts import Entry, Facts, entries, legend, sizes
 from gamma_nlp.draw.picture import make_picture
+from gamma_nlp.draw.reading import misread
 from gamma_nlp.draw.sheet import lay_out
 from gamma_nlp.draw.stream import Dot, Picture, dots, has_tangle
 from gamma_nlp.draw.svg import MARK, SOFTWARE, to_svg
@@ -22,6 +23,7 @@ from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.marks import with_marks
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.graph.trace import trace
+from gamma_nlp.rows import collapse
 
 FORMATS = (".html", ".svg", ".png")
 
@@ -29,6 +31,8 @@ LISTED = (
     "Part of this model is no stream with branches that leave it and come back. It is drawn as a "
     "list: its elements in the order in which they run; arcs show what reads what."
 )
+
+UNCLEAR = "The lines cannot show the place of all gains; the colour is right, the way is not, of"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +94,9 @@ class Drawing:
     def notes(self) -> list[str]:
         """Return what must be known to read the picture right."""
         notes = [LISTED] if has_tangle(self.picture) else []
+        if unclear := misread(self.picture):
+            names = ", ".join(name for dot in unclear for name in collapse(dot.gains))
+            notes.append(f"{UNCLEAR} {names}.")
         return [*notes, self.about] if self.about else notes
 
     def to_svg(self) -> str:

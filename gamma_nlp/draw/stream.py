@@ -65,12 +65,14 @@ class Box:
         kind: What they are.
         label: What to write into it.
         modules: The modules that hold the weights.
+        weight: Whether a signal that passes it may be said to have passed a weight.
     """
 
     nodes: tuple[int, ...]
     kind: BoxKind
     label: str
     modules: tuple[str, ...] = ()
+    weight: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

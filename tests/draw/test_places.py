@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from torch import nn
 
-from gamma_nlp.draw.drawing import Drawing, draw
+from gamma_nlp.draw.drawing import LISTED, UNCLEAR, Drawing, draw
 from gamma_nlp.draw.fold import folded
 from gamma_nlp.draw.picture import make_picture
+from gamma_nlp.draw.reading import misread, read
 from gamma_nlp.draw.shapes import BoxShape, DotShape, Text, times, width_of
 from gamma_nlp.draw.sheet import lay_out
-from gamma_nlp.draw.stream import Box, Picture, dots
-from gamma_nlp.gains.additions import additions
+from gamma_nlp.draw.stream import Block, Box, BoxKind, Dot, Picture, dots
 from gamma_nlp.gains.by_graph import from_graph
+from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.rule import uses
-from gamma_nlp.graph.nodes import Graph, Op
+from gamma_nlp.graph.nodes import Graph
 from gamma_nlp.graph.trace import trace
 from tests.support.families import FAMILIES
 from tests.support.golden_files import expected, golden_path, read_golden
-from tests.support.picture_reading import read
 from tests.support.zoo import ZOO, built
 
 # What scales the skip and what makes the branch are one product there.
@@ -38,18 +38,10 @@ def graph_and_picture(model: nn.Module, inputs: Any) -> tuple[Graph, Picture]:
     return graph, make_picture(model, graph, from_graph(model, graph))
 
 
-def check(graph: Graph, picture: Picture, *, read_places: bool = True) -> None:
-    """Every use is at one place, and the place says its category."""
-    places = uses(graph)
+def check(graph: Graph, picture: Picture) -> None:
+    """Every use is drawn at one place."""
     drawn = Counter(node for dot in dots(picture) for node in dot.nodes)
-    assert drawn == Counter(place.node for place in places)
-
-    def holds_weight(box: Box) -> bool:
-        return any(graph.nodes[node].op in (Op.WEIGHT, Op.CHOICE) for node in box.nodes)
-
-    if read_places and additions(graph):
-        for dot, category in read(picture, holds_weight):
-            assert category == dot.placed.value, (dot.gains, category)
+    assert drawn == Counter(place.node for place in uses(graph))
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -57,6 +49,7 @@ def test_every_gain_of_a_golden_model_is_where_its_category_says(name: str) -> N
     model = FAMILIES[name].build()
     graph, picture = graph_and_picture(model, FAMILIES[name].inputs())
     check(graph, picture)
+    assert misread(picture) == []
     shown = {gain: dot.category.value for dot in dots(picture) for gain in dot.gains}
     wanted = expected(model, read_golden(golden_path(name)))
     assert shown == {gain: category for gain, (category, _, _) in wanted.items()}
@@ -65,7 +58,9 @@ def test_every_gain_of_a_golden_model_is_where_its_category_says(name: str) -> N
 @pytest.mark.parametrize("name", FEW)
 def test_every_gain_of_an_uncommon_structure_is_where_its_category_says(name: str) -> None:
     structure = built(name)
-    check(*graph_and_picture(structure.model, structure.inputs))
+    graph, picture = graph_and_picture(structure.model, structure.inputs)
+    check(graph, picture)
+    assert misread(picture) == []
 
 
 @pytest.mark.slow
@@ -74,9 +69,19 @@ def test_every_gain_of_an_uncommon_structure_is_where_its_category_says(name: st
 def test_the_whole_zoo_is_drawn(name: str) -> None:
     structure = built(name)
     graph, picture = graph_and_picture(structure.model, structure.inputs)
-    check(graph, picture, read_places=name not in MIXED)
+    check(graph, picture)
+    assert (misread(picture) == []) == (name not in MIXED)
     no_text_overlaps(picture)
-    assert folded(picture.towers[0]) == picture.towers[0] if picture.towers else True
+    for tower in picture.towers:
+        assert folded(tower) == tower
+
+
+def test_a_gain_whose_place_the_lines_cannot_show_is_told() -> None:
+    (name,) = MIXED
+    structure = built(name)
+    notes = draw(structure.model, structure.inputs).notes()
+    assert any(UNCLEAR in note and ".n.weight" in note for note in notes)
+    assert any(LISTED in note for note in notes)
 
 
 def no_text_overlaps(picture: Picture) -> None:
@@ -101,6 +106,30 @@ def no_text_overlaps(picture: Picture) -> None:
 @pytest.mark.parametrize("name", ["bert", "gemma3", "t5", "gpt_neox", "albert_mlm"])
 def test_no_text_lies_over_another(name: str) -> None:
     no_text_overlaps(graph_and_picture(FAMILIES[name].build(), FAMILIES[name].inputs())[1])
+
+
+def box(label: str, weight: bool = True) -> Box:
+    return Box(nodes=(9,), kind=BoxKind.WEIGHT, label=label, weight=weight)
+
+
+def norm(node: int, category: Category) -> Dot:
+    return Dot(
+        nodes=(node,), gains=(f"n{node}",), label="n", category=category, placed=category,
+        kind="layer_norm", offset=0.0,
+    )  # fmt: skip
+
+
+def test_a_reader_follows_the_lines() -> None:
+    """Skip, branch past a weight, branch past none, and behind all; each wrong one is noticed."""
+    right = [Category.SHORTCUT, Category.BRANCH_INNER, Category.BRANCH_LAST, Category.HEAD]
+    for wrong in (None, *range(4)):
+        stream_, inner, last, head = (
+            norm(i, c if i != wrong else right[(i + 1) % 4]) for i, c in enumerate(right)
+        )
+        block = Block(nodes=(8,), skip=(), branches=((inner, box("w"), last),))
+        picture = Picture(model="M", towers=((stream_, block, head),), links=())
+        assert [shown for _, shown in read(picture)] == right
+        assert [dot.nodes for dot in misread(picture)] == ([] if wrong is None else [(wrong,)])
 
 
 def drawing(name: str) -> Drawing:

@@ -1,11 +1,12 @@
 """Read a picture as a person does: follow the lines from a dot, and say its category.
 
-Nothing here knows the graph that the picture was drawn from, but for which boxes hold a weight.
+This knows the picture alone, so that what it says can be held against what the table says. Where
+streams read and add one another in ways that no drawing of lines and loops shows, the two differ,
+and the picture says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gamma_nlp.draw.stream import (
@@ -19,37 +20,62 @@ from gamma_nlp.draw.stream import (
     Split,
     Stream,
     Tangle,
+    walk,
 )
+from gamma_nlp.gains.category import Category
+
+
+def read(picture: Picture) -> list[tuple[Dot, Category]]:
+    """Return each dot with the category that the picture shows; those of folds several times."""
+    reading = _Reading()
+    for tower in picture.towers:
+        reading.stream(tower, [])
+    for link in picture.links:
+        for source in reading.at.get(link.source, ()):
+            reading.after[source] += reading.at.get(link.target, ())
+    return [(dot, reading.category(at)) for at, dot in reading.dots.items()]
+
+
+def misread(picture: Picture) -> list[Dot]:
+    """Return the dots whose place shows another category than their use has.
+
+    Without any residual addition in the model the lines show none, and there are none of these.
+    """
+    if not any(isinstance(e, Block) for tower in picture.towers for e in walk(tower)):
+        return []
+    found = {id(dot): dot for dot, shown in read(picture) if shown is not dot.placed}
+    return list(found.values())
 
 
 @dataclass
-class Reading:
+class _Reading:
     """The lines of a picture: what each thing leads to."""
 
-    holds_weight: Callable[[Box], bool]
     after: list[list[int]] = field(default_factory=list)
     weights: set[int] = field(default_factory=set)
     skips: dict[int, set[int]] = field(default_factory=dict)
     dots: dict[int, Dot] = field(default_factory=dict)
     at: dict[int, list[int]] = field(default_factory=dict)
 
-    def category(self, start: int) -> str:
+    def category(self, start: int) -> Category:
         """Follow the lines from a dot to the first plus on every way."""
         seen, stack = {(start, False)}, [(start, False)]
-        found = set()
+        found: set[Category] = set()
         while stack:
             here, weighted = stack.pop()
             for there in self.after[here]:
                 if there in self.skips:
                     if here in self.skips[there]:
-                        return "shortcut"
-                    found.add("branch_inner" if weighted else "branch_last")
+                        return Category.SHORTCUT
+                    found.add(Category.BRANCH_INNER if weighted else Category.BRANCH_LAST)
                     continue
                 step = (there, weighted or there in self.weights)
                 if step not in seen:
                     seen.add(step)
                     stack.append(step)
-        return min(found, key=("branch_last", "branch_inner").index, default="head")
+        if Category.BRANCH_LAST in found:
+            return Category.BRANCH_LAST
+        return Category.BRANCH_INNER if found else Category.HEAD
 
     def _new(self, before: list[int], nodes: tuple[int, ...]) -> int:
         self.after.append([])
@@ -67,6 +93,7 @@ class Reading:
         return before
 
     def element(self, element: Element, before: list[int]) -> list[int]:
+        """Add an element behind some things, and return the last of it."""
         match element:
             case Dot():
                 new = self._new(before, element.nodes)
@@ -74,7 +101,7 @@ class Reading:
                 return [new]
             case Box():
                 new = self._new([] if element.kind is BoxKind.MEMORY else before, element.nodes)
-                if self.holds_weight(element):
+                if element.weight:
                     self.weights.add(new)
                 return [new]
             case Block():
@@ -99,14 +126,3 @@ class Reading:
             read = [end for a, b in tangle.edges if b == place for end in ends[a]]
             ends[place] = self.element(element, read)
         return [end for a, b in tangle.edges if b == last for end in ends[a]]
-
-
-def read(picture: Picture, holds_weight: Callable[[Box], bool]) -> list[tuple[Dot, str]]:
-    """Return each dot with the category that the picture shows; a fold's dots are there twice."""
-    reading = Reading(holds_weight)
-    for tower in picture.towers:
-        reading.stream(tower, [])
-    for link in picture.links:
-        for source in reading.at.get(link.source, ()):
-            reading.after[source] += reading.at.get(link.target, ())
-    return [(dot, reading.category(at)) for at, dot in reading.dots.items()]
