@@ -74,7 +74,7 @@ def _model(picture: Picture) -> Piece:
             whole.draw(Text(x=x, y=top - 13, text=name, anchor="middle"))
     title = Text(x=0, y=8, text=picture.model, title=True)
     whole.draw(title)
-    whole.right = max(whole.right, width_of(picture.model) * 1.15)
+    whole.right = max(whole.right, width_of(picture.model) * 1.45)
     whole.shapes = [*_links(picture, whole, owner, places), *whole.shapes]
     return whole
 

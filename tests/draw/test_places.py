@@ -89,7 +89,7 @@ def no_text_overlaps(picture: Picture) -> None:
     boxes = []
     for shape in lay_out([picture]).shapes:
         if isinstance(shape, Text):
-            wide = width_of(shape.text) * (1.15 if shape.title else 1)
+            wide = width_of(shape.text) * (1.45 if shape.title else 1)
             left = {"start": 0.0, "middle": wide / 2, "end": wide}[shape.anchor]
             boxes.append((shape.x - left, shape.y - 6, wide, 12.0, shape.text))
         elif isinstance(shape, BoxShape):
