@@ -21,12 +21,19 @@ class Row:
         key: The cells that must agree for rows to merge.
         reason: Why they are what they are; may name the layer, and then names them all.
         count: How many rows were merged into this one.
+        members: The names of the rows that were merged; empty for a row by itself.
     """
 
     name: str
     key: tuple[str, ...] = ()
     reason: str = ""
     count: int = 1
+    members: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all rows that it stands for."""
+        return self.members or (self.name,)
 
 
 def collapse(names: Iterable[str]) -> list[str]:
@@ -75,7 +82,11 @@ def _join(group: Sequence[Row], position: int) -> Row:
     parts[-position] = ranges(int(row.name.split(".")[-position]) for row in group)
     reason = with_ranges([row.reason for row in group])
     return replace(
-        group[0], name=".".join(parts), reason=reason, count=sum(row.count for row in group)
+        group[0],
+        name=".".join(parts),
+        reason=reason,
+        count=sum(row.count for row in group),
+        members=tuple(name for row in group for name in row.names),
     )
 
 

@@ -84,6 +84,13 @@ class Answer:
     seconds: float = 0.0
 
 
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def default_jobs() -> int:
     """Return the default number of workers: 2, or 1 on a machine with one CPU."""
     return min(2, os.cpu_count() or 1)

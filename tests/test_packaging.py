@@ -19,11 +19,13 @@ from tests.support.paths import ROOT
 if not (ROOT / "pyproject.toml").is_file():
     pytest.skip("packages are built from a checkout only", allow_module_level=True)
 
+from tests.support.fake_studies import config as study_config
 from tests.support.installed import PROJECT, Installation, build_wheel, copy_project, install
 from tests.support.parallel_corpora import make_folder
+from tests.support.studies import Fake
 from tests.support.tiny_run import tiny_run
 
-HF, TRANSLATION, RECIPES = "hf", "translation", "recipes"
+HF, TRANSLATION, RECIPES, STUDY = "hf", "translation", "recipes", "study"
 VARIANTS = {"torch alone": (), HF: (HF,), RECIPES: (RECIPES,), TRANSLATION: (TRANSLATION,)}
 BERT = {
     "model_type": "bert",
@@ -41,13 +43,16 @@ COMMANDS = {
     "audit": ("audit CONFIG", {HF}),
     "audit --all": ("audit --all --types bert --jobs 1", {HF}),
     "probe": ("probe CONFIG --random-weights", {HF}),
+    "diagnose": ("diagnose CHECKPOINT", {HF}),
     "coverage": ("coverage --types bert --jobs 1", {HF}),
     "score": ("score HYP REF", {TRANSLATION}),
     "score --detokenize": ("score HYP REF --detokenize en", {TRANSLATION}),
     "score --fairseq-log": ("score --fairseq-log LOG", {TRANSLATION}),
     "prepare": ("prepare CORPUS OUT --merges 7", {TRANSLATION}),
     "translate": ("translate RUN TEXT -o OUT", {HF, TRANSLATION}),
-    "demo": ("demo --output OUT --examples 64 --epochs 2", {RECIPES}),
+    "report": ("report STUDY --output OUT", {STUDY}),
+    "study": ("study STUDY.yaml --output OUT", {STUDY}),
+    "demo": ("demo --output OUT --examples 64 --epochs 2", {STUDY}),
 }
 """Words of ``gamma-nlp``, and the extras without which they do not run."""
 
@@ -76,7 +81,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     run = tiny_run(folder)
     (folder / "again").mkdir()
     paths = {name: str(folder / f"{name}.json") for name in content}
-    return {**paths, "RUN": str(run), "CORPUS": str(make_folder(folder / "again")), "OUT": "out"}
+    paths |= {"RUN": str(run), "CHECKPOINT": str(run / "averaged")}
+    paths["STUDY.yaml"] = str(study_config(folder / "again"))
+    paths["STUDY"] = str(Fake(items=20, seeds=(1, 2)).write(folder / "study"))
+    return {**paths, "CORPUS": str(make_folder(folder / "again")), "OUT": "out"}
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +110,7 @@ def installed(
 
 def brought(variant: str) -> set[str]:
     extras = set(VARIANTS.get(variant, variant.split("+")))
-    return extras | ({HF} if RECIPES in extras else set())
+    return extras | ({HF} if extras & {RECIPES, STUDY} else set())
 
 
 def words_of(text: str, data: dict[str, str]) -> list[str]:
@@ -126,7 +134,7 @@ def test_commands_without_their_extra_name_it_in_one_line_and_write_nothing(
         assert len(extras) == 1, (name, done.stderr)
         assert list(tmp_path.iterdir()) == [], name
         refused += 1
-    assert refused == {"torch alone": 12, HF: 6, RECIPES: 5, TRANSLATION: 8}[variant]
+    assert refused == {"torch alone": 15, HF: 8, RECIPES: 8, TRANSLATION: 11}[variant]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -159,11 +167,15 @@ assert not hasattr(gamma_nlp, "GammaTrainer")
     assert done.returncode == 0, done.stderr
 
 
+ELSEWHERE = ("translate", "study", "report", "demo")
+"""Commands that need more than one of the variants has."""
+
 RUNS = [
     (variant, name)
-    for variant in [*VARIANTS, f"{RECIPES}+{TRANSLATION}"]
+    for variant in [*VARIANTS, f"{RECIPES}+{TRANSLATION}", STUDY]
     for name, (_, needed) in COMMANDS.items()
-    if needed <= brought(variant) and (variant in VARIANTS or name == "translate")
+    if needed <= brought(variant)
+    and (variant in VARIANTS or name in ("translate", "report", "study", "demo"))
 ]
 
 

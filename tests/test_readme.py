@@ -107,6 +107,15 @@ def run_recipe(words: Sequence[str], out: Path) -> None:
     )
 
 
+def run_engine(words: Sequence[str], out: Path) -> None:
+    engine, yaml, *options = words[2:]
+    module = importlib.import_module(f"{engine}.__main__")
+    small = SMALL[{"glue": "sst2"}.get(engine.rpartition(".")[2], "translation")]
+    assert (
+        run_main(module.main, [str(ROOT / yaml), *small, *options, "--output_dir", str(out)]) == 0
+    )
+
+
 def check_options(text: str, words: Sequence[str]) -> None:
     """Every option of a command must stand in its help."""
     for word in words:
@@ -174,6 +183,7 @@ RULES: tuple[tuple[str, Run], ...] = (
     (r"gamma-nlp ", run_gamma_nlp),
     (r"bash scripts/prepare_iwslt14 ", run_prepare),
     (r"(accelerate launch|torchrun .*) recipes/\w+\.py ", run_recipe),
+    (r"python -m gamma_nlp\.tasks\.", run_engine),
     (r"python -m recipes\.", check_experiment),  # tests/recipes run them with --smoke
     (r"python scripts/benchmarks/", check_benchmark),  # tests/benchmarks run them with --quick
     (r"bash (scripts|recipes)/", check_script),

@@ -25,10 +25,13 @@ COMMANDS = {
     "audit": "What does the stock Trainer decay or spare by accident?",
     "probe": "Do the categories hold on the model's own weights?",
     "draw": "Where does each gain sit, as a picture?",
+    "diagnose": "How did the gains of a run grow, and which stand out?",
     "coverage": "Which model types of transformers does this work for?",
     "prepare": "How do I turn parallel text into training data?",
     "translate": "How does a trained model translate this text?",
     "score": "How good is a translation, in BLEU and chrF?",
+    "study": "Does the choice change the result? (trains arms x doses x seeds)",
+    "report": "What did a study of policies find, and how sure is it?",
     "demo": "What does decay do to gains in training? (trains tiny models)",
 }
 """The commands, and the question that each answers: a file here for each."""

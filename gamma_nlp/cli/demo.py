@@ -1,12 +1,12 @@
-"""``gamma-nlp demo``: train tiny models under several policies and compare them."""
+"""``gamma-nlp demo``: known models, then tiny ones trained under several policies."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from gamma_nlp.cli.common import add_command
-from gamma_nlp.tasks.glue import demo
+from gamma_nlp.cli.common import add_command, note
+from gamma_nlp.study.quickstart import demo
 
 EXAMPLES = """\
   gamma-nlp demo
@@ -21,4 +21,4 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the demonstration."""
-    return demo.run(arguments)
+    return demo.run(arguments, note)

@@ -104,7 +104,7 @@ def _check(target: Path, arguments: argparse.Namespace) -> None:
     if kind == ".html" and len(arguments.models) > 1:
         raise GammaError("a page shows one model; for several add -o FILE.svg or -o FILE.png")
     if kind == ".png":
-        need_installed(("matplotlib",), "recipes", "gamma-nlp draw -o FILE.png needs")
+        need_installed(("matplotlib",), "plot", "gamma-nlp draw -o FILE.png needs")
     if not target.parent.is_dir():
         raise GammaError(f"-o {target}: there is no folder {target.parent}; make it first")
     if target.is_dir():

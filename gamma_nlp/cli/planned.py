@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gamma_nlp.cli.common import note
-from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.errors import GammaError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -104,22 +104,12 @@ def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
             "--schedule constant ignores --warmup, as in transformers; "
             "give --schedule constant_with_warmup"
         )
-    import torch
-    from transformers import get_scheduler
+    from gamma_nlp.hf.schedule import rates_of_schedule
 
-    from gamma_nlp.decay.plan import rates_of_scheduler
-
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
     try:
-        scheduler = get_scheduler(
-            schedule, optimizer, num_warmup_steps=warmup, num_training_steps=steps
-        )
-    except ValueError as error:  # polynomial ends at 1e-7, which must be below lr
-        raise GammaError(
-            f"--schedule {schedule} --lr {lr:g} cannot be planned: {one_line(error)}"
-        ) from error
-    rates = rates_of_scheduler(scheduler, steps, most=steps)
-    return None if rates is None else rates[0]
+        return rates_of_schedule(schedule, lr, steps=steps, warmup=warmup)
+    except GammaError as error:
+        raise GammaError(f"--schedule {error}".replace(" with lr ", " --lr ")) from error
 
 
 def planned_doses(

@@ -39,7 +39,7 @@ def to_png(sheet: Sheet, *, legend: Sequence[tuple[Category, str]] = ()) -> byte
     Raises:
         MissingExtra: matplotlib is missing.
     """
-    need("matplotlib", "recipes", "drawing a PNG needs")
+    need("matplotlib", "plot", "drawing a PNG needs")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

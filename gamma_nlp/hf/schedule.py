@@ -74,6 +74,41 @@ def planned_rates(
     return None if rates is None else rates[0]
 
 
+MOST_STEPS = 10_000_000
+
+
+def rates_of_schedule(kind: str, lr: float, *, steps: int, warmup: int = 0) -> list[float]:
+    """Return the learning rate of every step of a schedule of transformers.
+
+    Args:
+        kind: Its name there: one that follows from these numbers alone, such as ``linear``.
+        lr: The peak.
+        steps: Optimizer steps.
+        warmup: Those of them in which the rate rises.
+
+    Raises:
+        GammaError: The schedule cannot be made or planned.
+    """
+    if not 0 <= warmup <= steps or not 1 <= steps <= MOST_STEPS:
+        raise GammaError(
+            f"steps must lie between 1 and {MOST_STEPS:,} and warmup between 0 and steps, not "
+            f"{steps} and {warmup}"
+        )
+    if kind == "constant" and warmup:
+        raise GammaError("constant ignores warmup, as in transformers; give constant_with_warmup")
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=lr)
+    try:
+        scheduler = transformers.get_scheduler(
+            kind, optimizer, num_warmup_steps=warmup, num_training_steps=steps
+        )
+    except (ValueError, TypeError) as error:  # polynomial ends at 1e-7, which must be below lr
+        raise GammaError(f"{kind} with lr {lr:g} cannot be planned: {one_line(error)}") from error
+    rates = rates_of_scheduler(scheduler, steps, most=steps)
+    if rates is None:
+        raise GammaError(f"{kind} follows the score, so its rates cannot be planned")
+    return rates[0]
+
+
 def _kind(args: TrainingArguments) -> str:
     return str(getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type))
 

@@ -257,7 +257,7 @@ for words in [["--version"], ["--help"], ["tabel"], *([c, "--help"] for c in mai
 def test_an_interrupted_command_exits_with_130(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
-    def stop(_: object) -> int:
+    def stop(*_: object) -> int:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(demo.demo, "run", stop)
@@ -275,7 +275,7 @@ def test_an_output_folder_below_a_file_is_one_line(tmp_path: Path, capsys: Captu
 def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[argparse.Namespace] = []
 
-    def record(arguments: argparse.Namespace) -> int:
+    def record(arguments: argparse.Namespace, note: object) -> int:
         seen.append(arguments)
         return 1
 

@@ -14,7 +14,9 @@ from gamma_nlp.tasks.glue.tokenizer import train_tokenizer
 from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning, Preparation
 from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.scores import token_bleu
+from tests.support.fake_studies import config
 from tests.support.parallel_corpora import make_archive, make_folder
+from tests.support.studies import Fake
 from tests.support.tiny_run import tiny_run
 
 BERT = {
@@ -75,6 +77,13 @@ def cola(folder: Path) -> None:
         (folder / name).write_text("".join(rows), encoding="utf-8")
 
 
+def loose_runs(folder: Path) -> Path:
+    """Runs of two arms, without a study around them."""
+    Fake(items=20, seeds=(1, 2)).write(folder)
+    (folder / "study.json").unlink()
+    return folder
+
+
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
@@ -105,9 +114,12 @@ def furnish(folder: Path) -> dict[str, Path]:
         "MINILM_FOLDER": bert,
         "GLUE_FOLDER": glue,
         "MULTI30K_FOLDER": corpus,
+        "STUDY": Fake(items=20, seeds=(1, 2)).write(folder / "study"),
+        "RUNS": loose_runs(folder / "loose"),
         "RUN": run,
         "runs/multi30k-postnorm/guidelines-seed1": run,
         "FILE": folder / "german.txt",
+        "STUDY.yaml": config(_made(folder / "studies")),
         "HYP": folder / "hyp.txt",
         "REF": folder / "ref.txt",
         "LOG": generate_log(folder / "generate.log"),

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from transformers import TrainingArguments
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.glue.tasks import glue_task
+from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 from gamma_nlp.tasks.run.arguments import RunArguments, complete, complete_best
 from gamma_nlp.tasks.run.settings import read_settings
 
@@ -20,7 +20,8 @@ class FinetuneArguments(RunArguments):
 
     task: str = field(default="sst2", metadata={"help": "GLUE task: sst2, cola, mrpc, rte, ..."})
     data: str = field(
-        default="hub", metadata={"help": "'hub', or a folder with the official GLUE TSV files"}
+        default="hub",
+        metadata={"help": "'hub', a folder with the official TSV files, or 'opinions' (generated)"},
     )
     model: str | None = field(
         default=None, metadata={"help": "hub name or local folder of a pretrained model"}
@@ -35,6 +36,10 @@ class FinetuneArguments(RunArguments):
     vocab_size: int = field(
         default=8000,
         metadata={"help": "size of the WordPiece vocabulary learned where no tokenizer is given"},
+    )
+    max_train_examples: int | None = field(
+        default=None,
+        metadata={"help": "train on this many, drawn once; every seed gets the same ones"},
     )
     max_length: int = field(default=128, metadata={"help": "longer examples are cut, in tokens"})
     padding: Literal["longest", "max_length"] = field(
@@ -62,6 +67,15 @@ def _complete(values: dict[str, Any]) -> None:
     complete(values, output_dir="runs/{task}/{decay_policy}-seed{seed}", names={"task": task.name})
     if task.regression and values["label_smoothing_factor"]:
         raise GammaError(f"label_smoothing_factor needs classes; {task.name} is scored in numbers")
+    complete_best(values, _scores(task))
+
+
+def final_scores(recipe: FinetuneArguments) -> list[str]:
+    """Return the names that the scores of a run have in ``final`` of its results."""
+    return [f"eval_{name}" for name in _scores(glue_task(recipe.task))]
+
+
+def _scores(task: GlueTask) -> list[str]:
     sets = task.evaluation_splits
     prefixes = [""] if len(sets) == 1 else [f"{split}_" for split in sets]
-    complete_best(values, [f"{p}{name}" for p in prefixes for name in (*task.metrics, "loss")])
+    return [f"{prefix}{name}" for prefix in prefixes for name in (*task.metrics, "loss")]

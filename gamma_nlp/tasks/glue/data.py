@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from gamma_nlp.errors import GammaError, need
 from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.hf.hub import load_hub_dataset
+from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HUB_DATASET = "nyu-mll/glue"
+GENERATED = "opinions"
 _MOST_RAGGED_ROWS = 20
 
 
@@ -39,7 +42,9 @@ def load_glue(
         task: ``sst2``, ``cola``, ``mrpc``, ``rte``, ``qnli``, ``qqp``, ``stsb``, ``mnli`` or
             ``wnli``.
         data: A folder with the official files: the GLUE folder (with ``SST-2/`` inside) or the
-            task's own. ``None`` or ``"hub"`` takes ``nyu-mll/glue`` from the Hugging Face hub.
+            task's own. ``None`` or ``"hub"`` takes ``nyu-mll/glue`` from the Hugging Face hub,
+            ``"opinions"`` a corpus in the form of SST-2 that a grammar makes: 4,000 sentences to
+            train on, 1,000 to evaluate.
         splits: Which splits; default ``train`` and every validation split. Test rows have
             label -1, as on the hub.
 
@@ -58,7 +63,7 @@ def load_glue(
         ...     load_glue("sst2", folder)["validation"].column_names
         ['sentence', 'label', 'idx']
     """
-    datasets = need("datasets", "hf", "reading GLUE needs")
+    need("datasets", "hf", "reading GLUE needs")
     if isinstance(task, str):
         task = glue_task(task)
     wanted = tuple(splits or ("train", *task.evaluation_splits))
@@ -67,7 +72,17 @@ def load_glue(
             raise GammaError(f"{task.name} has no split {split!r}; it has {', '.join(task.files)}")
     if data is None or str(data) == "hub":
         return _from_hub(task, wanted)
-    folder = find_folder(task, data, wanted)
+    if str(data) == GENERATED:
+        with tempfile.TemporaryDirectory() as made:
+            if task.name != "sst2":
+                raise GammaError(f"data {GENERATED!r} is made for sst2 only, not for {task.name}")
+            return _from_files(task, write_sst2(made, train=4000, dev=1000, seed=1), wanted)
+    return _from_files(task, find_folder(task, data, wanted), wanted)
+
+
+def _from_files(task: GlueTask, folder: Path, wanted: Sequence[str]) -> datasets.DatasetDict:
+    import datasets
+
     label = (
         datasets.Value("float32")
         if task.regression

@@ -46,6 +46,11 @@ class RunArguments:
         metadata={"help": "CPU threads; default: torch's choice, all under accelerate"},
     )
 
+    init_noise: float | None = field(
+        default=None,
+        metadata={"help": "move the initial weights by this share, to see what that alone does"},
+    )
+
     def policy(self) -> DecayPolicy:
         """Return the policy that ``decay_policy`` and ``decay_mode`` name.
 

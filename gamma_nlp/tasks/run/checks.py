@@ -19,6 +19,8 @@ _LEAST: Mapping[str, float] = {
         ("max_length", "vocab_size", "max_tokens", "beams", "eval_beams", "average_last"), 1
     ),
     **dict.fromkeys(("patience", "cpu_threads"), 1),
+    "max_train_examples": 2,
+    "init_noise": 0,
     # The Trainer's.
     **dict.fromkeys(
         (
@@ -39,6 +41,7 @@ _BELOW: Mapping[str, float] = {
     "num_train_epochs": 100_000,  # the rate of every step is planned
     "max_steps": 100_000_000,
     "cpu_threads": MOST_THREADS + 1,
+    "init_noise": 0.1,
     **dict.fromkeys(("seed", "data_seed"), _SEEDS),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), 1),
 }

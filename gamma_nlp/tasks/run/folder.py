@@ -17,7 +17,7 @@ from gamma_nlp.tasks.run.identity import Parts, differences
 
 RECORD = "run.json"
 RESULTS = "results.json"
-_WRITES = (RECORD, "gain_table.json", "training.png", "text", "translations", "averaged")
+_WRITES = (RECORD, "gain_table.json", "training.png", "text", "translations", "averaged", "items")
 """What else a run writes; that of a run which left no checkpoint is written over."""
 _MOST_DIFFERENCES = 6
 

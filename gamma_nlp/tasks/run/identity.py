@@ -31,7 +31,7 @@ _FREE = {
     *("torch_empty_cache_steps", "log_on_each_node", "bf16_full_eval", "fp16_full_eval"),
     *PLAN,
     # Compared by what follows from them.
-    *("dose", "weight_decay", "decay_mode", "model_config"),
+    *("dose", "weight_decay", "decay_mode", "model_config", "max_train_examples"),
     *("per_device_train_batch_size", "gradient_accumulation_steps"),
 }
 _FREE_KINDS = (

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.workers import usable_cores
 
 _PACKAGES = (
     "gamma_nlp",
@@ -77,13 +78,6 @@ def check_threads(wanted: int | None, option: str) -> None:
         raise GammaError(f"{option} must be at least 1, not {wanted}")
     if wanted is not None and wanted > MOST_THREADS:
         raise GammaError(f"{option} must be at most {MOST_THREADS}, not {wanted}")
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def versions() -> dict[str, str]:

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
-from gamma_nlp.decay.assign import assign, spared_in
-from gamma_nlp.decay.optimizer_doses import optimizer_doses
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.tasks.run.checks import acting_mode
+from gamma_nlp.tasks.run.doses import doses, groups
 from gamma_nlp.tasks.run.folder import last_checkpoint
 from gamma_nlp.tasks.run.identity import PLAN, report_parts
+from gamma_nlp.tasks.run.items import Items, Source, described, items_file, write_items
 from gamma_nlp.tasks.run.machine import hardware, versions
-from gamma_nlp.tasks.run.plots import plot_run
-from gamma_nlp.wrappers import unwrap_optimizer
+from gamma_nlp.tasks.run.plots import plot_run, series
 
 _NOISE = ("runtime", "per_second", "model_preparation")
 
@@ -60,6 +59,9 @@ def write_report(
     *,
     found: Mapping[str, Any],
     parts: Sequence[Mapping[str, Any]],
+    data: Mapping[str, str],
+    items: Mapping[str, Items],
+    sources: Mapping[str, Source],
     smoothing: float = 0.0,
 ) -> dict[str, Any]:
     """Gather a finished run's figures; the main process writes them to the output folder.
@@ -71,6 +73,9 @@ def write_report(
         seconds: Wall time of training with its evaluations.
         found: What else to write: ``task``, ``model``, scores.
         parts: The parts that the run consists of; more than one after a resume.
+        data: A digest of each split.
+        items: What happened to each item, by evaluation set.
+        sources: How scores follow from them, by their place in the results.
         smoothing: Label smoothing of the training loss; the evaluation loss has none.
 
     Returns:
@@ -107,7 +112,11 @@ def write_report(
         "weight_decay": args.weight_decay,
         "sum_of_learning_rates": math.fsum(taken),
         "dose": doses(trainer, taken),
+        "groups": groups(trainer),
+        "data": dict(data),
+        "items": described(sources),
         "gain_norm": logged_norms(log),
+        "curves": curves(log),
         "resumed": len(parts) > 1,
         "parts": report_parts(parts, rates, trainer.state.global_step),
         "wall_seconds": round(seconds, 2),
@@ -134,6 +143,8 @@ def write_report(
             score=key,
             smoothing=smoothing,
         )
+        for name, one in items.items():
+            write_items(output / items_file(name), one)
         write_json(output / "results.json", results)  # last: it tells that the run is finished
     return results | {"log": log}
 
@@ -163,49 +174,18 @@ def logged_norms(log: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]
     return norms
 
 
-def doses(trainer: Any, rates: Sequence[float]) -> dict[str, Any]:
-    """Return number of gains, coefficient and dose per category; a pair where gains differ."""
-    by_name = optimizer_doses(unwrap_optimizer(trainer.optimizer), rates)
-    table, policy = trainer.gain_table, trainer.policy
-    spared = spared_in(policy, table, trainer.model)
-    applied = assign(table, policy, trainer.args.weight_decay, spared=spared)
-    found: dict[str, Any] = {}
-    for category in Category:
-        names = [gain.name for gain in trainer.gain_table if gain.category is category]
-        if names:
-            known = {by_name.get(name) for name in names} - {None}
-            found[category.value] = {
-                "gains": len(names),
-                "coefficient": _span({applied[name].coefficient for name in names}),
-                # Gains of other values are rounded otherwise, in digits that mean nothing.
-                "dose": _span({float(f"{value:.4g}") for value in known if value is not None}),
-            }
-    return found
+def curves(log: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return pairs of step and value: training loss, learning rate, size of the gains."""
+    norms = {c.value: _pairs(log, GAIN_NORM + c.value) for c in Category}
+    return {
+        "loss": _pairs(log, "loss"),
+        "learning_rate": _pairs(log, "learning_rate"),
+        "gain_norm": {category: pairs for category, pairs in norms.items() if pairs},
+    }
 
 
-def gain_lines(results: Mapping[str, Any]) -> list[str]:
-    """Return a line for each category of a finished run: coefficient, dose, size of the gains."""
-    lines = []
-    for category, decay in results["dose"].items():
-        norm = results["gain_norm"].get(category, {})
-        lines.append(
-            f"  {category:12} {decay['gains']:3} gains  coefficient {_short(decay['coefficient'])}"
-            f"  dose {_short(decay['dose'])}  root mean square {_short(norm.get('first'))} -> "
-            f"{_short(norm.get('last'))}"
-        )
-    return lines
-
-
-def _short(value: float | list[float] | None) -> str:
-    if isinstance(value, list):
-        return " to ".join(map(_short, value))
-    return "unknown" if value is None else f"{value:.4g}"
-
-
-def _span(values: set[float]) -> float | list[float] | None:
-    if not values:
-        return None
-    return max(values) if len(values) == 1 else [min(values), max(values)]
+def _pairs(log: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
+    return list(zip(*series(log, key), strict=True))
 
 
 def settings(recipe: Any, args: Any) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch import nn
 
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.hf.optimizer import optim_name, split_choice
@@ -26,6 +28,43 @@ def usable_settings() -> Iterator[None]:
         raise
     except Exception as error:  # precision, optimizer, logs, hub: each has its own kinds
         raise GammaError(f"the Trainer cannot use these settings: {one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def writing_nothing(args: Any) -> Iterator[None]:
+    """Send what a Trainer writes when it is made into a folder that is removed again."""
+    given = args.output_dir
+    with tempfile.TemporaryDirectory() as folder:
+        args.output_dir = folder
+        try:
+            yield
+        finally:
+            args.output_dir = given
+
+
+def move_start(model: nn.Module, share: float | None, seed: int) -> None:
+    """Move every weight by about ``share`` of itself, at random.
+
+    Training and data then take their random numbers as they would have: a run that differs by this
+    alone shows how far two runs of one policy drift apart.
+
+    Raises:
+        GammaError: No weight moved: the share is too small for the dtype.
+    """
+    if not share:
+        return
+    generator = torch.Generator().manual_seed(seed)
+    moved = False
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.is_floating_point():
+                noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+                factor = 1 + share * noise.to(parameter.device)
+                new = (parameter.double() * factor).to(parameter.dtype)
+                moved = moved or bool(new.ne(parameter).any())
+                parameter.copy_(new)
+    if not moved:
+        raise GammaError(f"init_noise {share:g} moves no weight of this dtype; 1e-7 suits float32")
 
 
 def check_start(trainer: Any) -> None:

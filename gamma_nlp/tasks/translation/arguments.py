@@ -83,3 +83,8 @@ def _complete(values: dict[str, Any]) -> None:
         )
     if values["patience"] is not None and values["eval_strategy"] == "no":
         raise GammaError("patience needs evaluations; set eval_strategy, for example to epoch")
+
+
+def final_scores(recipe: TranslationArguments) -> list[str]:
+    """Return the names that the scores of a run have in ``final`` of its results."""
+    return [f"eval_{name}" for name in _METRICS]

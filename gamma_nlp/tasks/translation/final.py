@@ -11,11 +11,13 @@ from safetensors import SafetensorError
 
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import new_folder, write_json, write_lines
+from gamma_nlp.tasks.run.items import Items
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.average import ORIGIN, average_checkpoints, last_checkpoints
 from gamma_nlp.tasks.translation.checkpoints import AVERAGED
 from gamma_nlp.tasks.translation.data import References
 from gamma_nlp.tasks.translation.decode import Search
+from gamma_nlp.tasks.translation.outcomes import sentence_items
 from gamma_nlp.tasks.translation.text import TranslationText
 from gamma_nlp.tasks.translation.trainer import TranslationTrainer
 
@@ -40,12 +42,13 @@ def final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
 
 def translate_splits(
     trainer: TranslationTrainer, model: Any, splits: Any, search: Search, output: Path
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Items]]:
     """Translate, score and write every split but the training text.
 
     Returns:
-        ``scores`` of each split, and ``decoded_sentences_per_second``.
+        ``scores`` of each split and ``decoded_sentences_per_second``; the sentences of each split.
     """
+    items: dict[str, Items] = {}
     found, start = {}, time.perf_counter()
     for name, data in splits.items():
         if name == "train":
@@ -53,10 +56,12 @@ def translate_splits(
         tokens = trainer.translate(data, search, model=model)
         found[name] = score_translations(tokens, data.references, trainer.text)
         if trainer.args.process_index == 0:
+            items[name] = sentence_items(tokens, data.references, trainer.text)
             write_translations(output / "translations", name, tokens, trainer.text)
     sentences = sum(len(data) for name, data in splits.items() if name != "train")
     seconds = time.perf_counter() - start
-    return {"scores": found, "decoded_sentences_per_second": round(sentences / seconds, 1)}
+    speed = round(sentences / seconds, 1)
+    return {"scores": found, "decoded_sentences_per_second": speed}, items
 
 
 def score_translations(

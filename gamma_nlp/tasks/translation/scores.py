@@ -176,13 +176,36 @@ def chrf(
     return _of_text(_sacrebleu().CHRF(lowercase=lowercase), hypotheses, references)
 
 
+def sacre_counts(
+    hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False
+) -> list[tuple[int, ...]]:
+    """Return what :func:`sacre_bleu` adds up, for each sentence: ten numbers.
+
+    They are the length of the hypothesis and of the reference, matching n-grams for n from 1 to 4,
+    and the n-grams of the hypothesis.
+    """
+    _check(hypotheses, references)
+    metric = _sacrebleu().BLEU(tokenize="13a", lowercase=lowercase, force=True)
+    found = []
+    for known, intended in zip(*_without_unknowns(hypotheses, references), strict=True):
+        one = metric.corpus_score([known], [[intended]])
+        found.append((one.sys_len, one.ref_len, *one.counts, *one.totals))
+    return found
+
+
 def _of_text(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> TextScore:
-    # A tokenizer would cut <unk> into pieces that match, and count each as a word.
-    known = [UNKNOWNS.sub(NEITHER, line) for line in hypotheses]
-    intended = [UNKNOWNS.sub(NEVER, line) for line in references]
+    known, intended = _without_unknowns(hypotheses, references)
     found = metric.corpus_score(known, [intended])
     signature = str(metric.get_signature())
     return TextScore(score=found.score, signature=signature, text=found.format(signature=signature))
+
+
+def _without_unknowns(
+    hypotheses: Sequence[str], references: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    # A tokenizer would cut <unk> into pieces that match, and count each as a word.
+    known = [UNKNOWNS.sub(NEITHER, line) for line in hypotheses]
+    return known, [UNKNOWNS.sub(NEVER, line) for line in references]
 
 
 def _sacrebleu() -> Any:

@@ -18,13 +18,14 @@ from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
-from gamma_nlp.hf.schedule import rates_of_arguments
+from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
+from gamma_nlp.tasks.run.doses import planned
 from gamma_nlp.tasks.run.folder import claimed
 from gamma_nlp.tasks.run.identity import digest, identity, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.model_config import model_fields
 from gamma_nlp.tasks.run.report import write_report
-from gamma_nlp.tasks.run.start import check_start, usable_settings
+from gamma_nlp.tasks.run.start import check_start, move_start, usable_settings, writing_nothing
 from gamma_nlp.tasks.run.training import History, begin, is_trained, settle_decay, train
 from gamma_nlp.tasks.run.vocabulary import check_known
 from gamma_nlp.tasks.translation.architecture import build_translator, check_lengths
@@ -32,6 +33,7 @@ from gamma_nlp.tasks.translation.arguments import TranslationArguments
 from gamma_nlp.tasks.translation.data import PairData, load_splits
 from gamma_nlp.tasks.translation.decode import Search
 from gamma_nlp.tasks.translation.final import final_model, translate_splits
+from gamma_nlp.tasks.translation.outcomes import sources_of
 from gamma_nlp.tasks.translation.text import TranslationText, check_text, read_prepared
 from gamma_nlp.tasks.translation.trainer import Patience, TranslationTrainer
 
@@ -59,9 +61,7 @@ def train_translation(
     set_threads(recipe.cpu_threads)
     policy = recipe.policy()
     search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
-    if recipe.model_config is None:
-        raise GammaError("model_config is missing: give config fields in YAML, or a YAML file")
-    fields = model_fields(recipe.model_config)
+    fields = _model_fields(recipe)
     with claimed(
         args.output_dir, resume=recipe.resume, main_process=args.process_index == 0
     ) as claim:
@@ -70,15 +70,12 @@ def train_translation(
             gradient_accumulation_steps=args.gradient_accumulation_steps,
             processes=args.world_size,
         )
-        text, splits = _read(recipe)
-        transformers.set_seed(args.seed)
-        model = build_translator(fields, text)
-        check_lengths(model, ((name, max(map(max, data.lengths))) for name, data in splits.items()))
+        text, splits, model = _ready(recipe, args, fields)
+        batches = len(_batches(splits["train"], recipe, args))
 
         def plan(planned: Seq2SeqTrainingArguments) -> list[float]:
             return rates_of_arguments(planned, batches)
 
-        batches = len(_batches(splits["train"], recipe, args))
         rates = plan(args)
         if claim.last is not None:
             check_text(claim.folder, text, str(recipe.data))
@@ -88,7 +85,8 @@ def train_translation(
             return patience is not None and patience.spent(args, history)
 
         trained = is_trained(claim, args, len(rates), spent)
-        settle_decay(claim, recipe, args, rates, _digest(splits["train"]))
+        digests = {name: _digest(data) for name, data in splits.items()}
+        settle_decay(claim, recipe, args, rates, digests["train"])
         trainer = _trainer(recipe, args, policy, model, text, splits, patience)
         task = f"{text.source_language}-{text.target_language}"
         what = f"{task}: {len(splits['train'])} pairs"
@@ -97,20 +95,58 @@ def train_translation(
             text.save(claim.folder)
         seconds = train(trainer, claim.last, trained=trained)
         final = final_model(trainer, claim.folder, recipe.average_last)
-        found = {
-            "task": task,
-            "model": model.config.model_type,
-            **translate_splits(trainer, final, splits, search, claim.folder),
-        }
+        scores, items = translate_splits(trainer, final, splits, search, claim.folder)
         return write_report(
             trainer,
             recipe,
             rates_of_parts(parts, args, plan),
             seconds,
-            found=found,
+            found={"task": task, "model": model.config.model_type, **scores},
             parts=parts,
+            data=digests,
+            items=items,
+            sources=sources_of(items),
             smoothing=args.label_smoothing_factor,
         )
+
+
+def plan_translation(
+    recipe: TranslationArguments, args: Seq2SeqTrainingArguments
+) -> dict[str, Any]:
+    """Return what :func:`train_translation` would do; train nothing and write nothing.
+
+    Returns:
+        As :func:`gamma_nlp.tasks.run.doses.planned`.
+
+    Raises:
+        GammaError: As :func:`train_translation` before its first step.
+    """
+    set_threads(recipe.cpu_threads)
+    text, splits, model = _ready(recipe, args, _model_fields(recipe))
+    rates = rates_of_arguments(args, len(_batches(splits["train"], recipe, args)))
+    if recipe.dose is not None:
+        args.weight_decay = decay_for_dose(recipe.dose, rates)
+    with writing_nothing(args):
+        trainer = _trainer(recipe, args, recipe.policy(), model, text, splits, None)
+        return planned(trainer, rates, {name: _digest(data) for name, data in splits.items()})
+
+
+def _model_fields(recipe: TranslationArguments) -> Mapping[str, Any]:
+    if recipe.model_config is None:
+        raise GammaError("model_config is missing: give config fields in YAML, or a YAML file")
+    return model_fields(recipe.model_config)
+
+
+def _ready(
+    recipe: TranslationArguments, args: Seq2SeqTrainingArguments, fields: Mapping[str, Any]
+) -> tuple[TranslationText, dict[str, PairData], Any]:
+    """Return text and splits, and the model with its initial weights."""
+    text, splits = _read(recipe)
+    transformers.set_seed(args.seed)
+    model = build_translator(fields, text)
+    check_lengths(model, ((name, max(map(max, data.lengths))) for name, data in splits.items()))
+    move_start(model, recipe.init_noise, args.seed)
+    return text, splits, model
 
 
 def _trainer(
@@ -140,8 +176,8 @@ def _trainer(
     return trainer
 
 
-def _digest(train: PairData) -> str:
-    return digest(ids.tobytes() for side in (train.source, train.target) for ids in side)
+def _digest(data: PairData) -> str:
+    return digest(ids.tobytes() for side in (data.source, data.target) for ids in side)
 
 
 def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, PairData]]:

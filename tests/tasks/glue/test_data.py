@@ -187,3 +187,11 @@ def test_the_official_files_have_their_official_sizes(
     data = load_glue(task, str(real_data("glue").parent))
     assert (len(data["train"]), len(data["validation"])) == (train, dev)
     assert set(data["train"]["label"]) == {0, 1}
+
+
+def test_the_generated_corpus_needs_no_files_and_is_for_sst2() -> None:
+    data = load_glue("sst2", "opinions")
+    assert {split: len(rows) for split, rows in data.items()} == {"train": 4000, "validation": 1000}
+    assert not set(data["train"]["sentence"]) & set(data["validation"]["sentence"])
+    with pytest.raises(GammaError, match="'opinions' is made for sst2 only, not for cola"):
+        load_glue("cola", "opinions")

@@ -1,0 +1,85 @@
+"""``gamma-nlp diagnose``: what it prints and how it exits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from gamma_nlp.cli import main
+from tests.support.checkpoints import run_of_bert
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return run_of_bert(tmp_path / "run", {1: 1.0, 2: 0.5})
+
+
+def diagnose(*words: object) -> int:
+    return main.main(["diagnose", *map(str, words)])
+
+
+def test_a_run_is_told_by_category_and_layer(run: Path, capsys: Capture) -> None:
+    assert diagnose(run) == 0
+    text = capsys.readouterr().out
+    assert "BertForSequenceClassification: 5 gains in 2 checkpoints, step 1 to step 2" in text
+    row = next(line for line in text.splitlines() if line.startswith("shortcut "))
+    assert row.split() == ["shortcut", "4", "64", "1", "0.5", "-50.0", "%", "0.5", "0", "%"]
+    assert "outliers: none" in text
+
+
+def test_json_csv_and_a_picture_hold_the_same(run: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert diagnose(run, "--json", "-o", tmp_path / "gains.svg") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["categories"]["shortcut"]["growth"] == -0.5
+    assert "BertForSequenceClassification" in (tmp_path / "gains.svg").read_text()
+    assert diagnose(run / "checkpoint-2", "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["rms"] for row in rows} == {"0.5"}
+
+
+def test_what_counts_as_near_0_can_be_set(run: Path, capsys: Capture) -> None:
+    assert diagnose(run, "--near-zero", "0.6", "--json") == 0
+    data = json.loads(capsys.readouterr().out)
+    assert [one["near_zero"] for one in data["categories"]["head"]["checkpoints"]] == [0, 1]
+
+
+def test_a_gain_that_is_not_finite_exits_with_1(run: Path, capsys: Capture) -> None:
+    path = run / "checkpoint-2" / "model.safetensors"
+    content = load_file(path)
+    name = "bert.embeddings.LayerNorm.weight"
+    content[name] = torch.full_like(content[name], math.nan)
+    save_file(content, path, {"format": "pt"})
+    assert diagnose(run) == 1
+    assert f"{name}: 16 of 16 values at step 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ((), "required: CHECKPOINT"),
+        (("{0}", "--near-zero", "0"), "--near-zero must be a number above 0, not 0"),
+        (("{0}", "--near-zero", "nan"), "--near-zero must be a number above 0, not nan"),
+        (("{0}", "-o", "x.pdf"), "give a name that ends in .png or .svg"),
+        (("{0}", "--config", "none.json"), "cannot read none.json"),
+        (("{0}", "--json", "--csv"), "not allowed with argument --json"),
+        (("{0}/none",), "no checkpoint"),
+        (("{0}", "{0}"), "is given twice"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    run: Path, words: tuple[str, ...], text: str, capsys: Capture
+) -> None:
+    assert diagnose(*(word.format(run) for word in words)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ") and text in line
