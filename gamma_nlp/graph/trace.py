@@ -31,6 +31,8 @@ from gamma_nlp.graph.recorder import Recorder
 from gamma_nlp.graph.whole_calls import WholeCalls
 from gamma_nlp.wrappers import unwrap
 
+_EXPERTS = "_experts_implementation_internal"
+
 # A layer of bitsandbytes with this flag repacks its matrix on its first pass in eval mode on the
 # CPU, for good, and cannot be trained afterwards.
 _REPACKS = "support_avx512bf16_for_cpu"
@@ -209,6 +211,8 @@ class _Pass:
 def _plain_kernels(model: nn.Module) -> Iterator[None]:
     """Switch off kernels that hide their operations; what modules hold is restored by others."""
     fastpath = torch.backends.mha.get_fastpath_enabled()
+    # On the meta device the kernel for groups of experts takes no other dtype than bfloat16.
+    no_groups = any(p.is_meta and p.dtype is not torch.bfloat16 for p in model.parameters())
     try:
         torch.backends.mha.set_fastpath_enabled(False)  # one kernel for a whole block, norms too
         for module in model.modules():
@@ -218,6 +222,8 @@ def _plain_kernels(model: nn.Module) -> Iterator[None]:
             kernel = getattr(config, "_attn_implementation_internal", None)
             if kernel not in (None, "eager", "sdpa"):
                 config._attn_implementation_internal = "eager"
+            if no_groups and getattr(config, _EXPERTS, None) == "grouped_mm":
+                setattr(config, _EXPERTS, "batched_mm")
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fastpath)

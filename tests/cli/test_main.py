@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import gamma_nlp
-from gamma_nlp.cli import demo, main, table
+from gamma_nlp.cli import demo, main, planned
 
 BERT = {
     "model_type": "bert",
@@ -286,7 +286,7 @@ def test_demo_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def rates(schedule: str, warmup: int = 2) -> list[float] | None:
     words = f"table m --lr 1 --steps 6 --warmup {warmup} --schedule {schedule}".split()
-    return table.learning_rates(main.parser().parse_args(words))
+    return planned.learning_rates(main.parser().parse_args(words))
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ def test_every_schedule_that_lr_steps_and_warmup_determine_is_offered() -> None:
             continue
         if isinstance(scheduler, LambdaLR):  # the others follow the score
             made.append(kind.value)
-    assert sorted(table.SCHEDULES) == sorted(made)
+    assert sorted(planned.SCHEDULES) == sorted(made)
     assert all(len(rates(name, 0 if name == "constant" else 2) or []) == 6 for name in made)
 
 

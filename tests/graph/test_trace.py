@@ -148,6 +148,24 @@ def test_matrix_packed_into_an_integer_buffer_counts_as_a_weight() -> None:
     assert places(Packed()) == {"norm.weight": "branch_inner"}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_experts_are_traced_on_the_meta_device_in_any_dtype(dtype: torch.dtype) -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    config = MixtralConfig(
+        **sizes, num_key_value_heads=2, num_hidden_layers=2, vocab_size=16, num_local_experts=2
+    )
+    with torch.device("meta"):
+        model = MixtralForCausalLM(config).to(dtype)
+    kernel = model.config._experts_implementation_internal
+    graph = trace(model)
+    assert {name for name in graph.weights if "experts" in name} == {
+        name for name, _ in model.named_parameters() if "experts" in name
+    }
+    assert model.config._experts_implementation_internal == kernel
+
+
 def test_meta_device_needs_no_values() -> None:
     with torch.device("meta"):
         model = Block()
