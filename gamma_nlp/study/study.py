@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import write_text
 from gamma_nlp.study.design import announce
 from gamma_nlp.study.design.cells import cells_of
 from gamma_nlp.study.design.config import Study
@@ -21,6 +22,9 @@ from gamma_nlp.study.runs.runner import Machine, run_all
 from gamma_nlp.workers import usable_cores
 
 FAILED = 1
+PICTURE = "model.svg"
+"""The model, drawn; a command's own may be put there."""
+
 _LOCK = ".study.lock"
 
 
@@ -50,7 +54,8 @@ def run_study(
         GammaError: It cannot be run as it is described.
     """
     before = record.read_record(study.output)
-    planned = plan(study, cells_of(study))
+    drawn = dry_run or (study.output / PICTURE).exists()
+    planned = plan(study, cells_of(study), picture=not drawn)
     runs = record.runs_of(study, planned, record.policies_of(study))
     machine = _machine(jobs, study, len(runs), any(one.on_gpu for one in planned))
     say("\n".join(announce.design_lines(study, planned, runs)))
@@ -68,6 +73,8 @@ def run_study(
         return 0
     with _locked(study.output):
         record.write_record(study, now, before)
+        if planned[0].picture is not None:
+            write_text(study.output / PICTURE, planned[0].picture)
         ended = run_all(
             runs,
             machine,

@@ -40,6 +40,7 @@ class Planned:
         plan: What is known of its runs; empty for a command without a schedule.
         same_as: The cell whose runs are its runs as well, or ``None``.
         on_gpu: Whether its runs use a GPU, where there is one.
+        picture: Its model as an SVG, where that was asked for and can be.
     """
 
     cell: Cell
@@ -47,6 +48,7 @@ class Planned:
     plan: Mapping[str, Any]
     same_as: str | None = None
     on_gpu: bool = True
+    picture: str | None = None
 
     @property
     def largest_dose(self) -> float | None:
@@ -58,15 +60,20 @@ class Planned:
         return max((dose for dose in doses if dose is not None), default=None)
 
 
-def plan(study: Study, cells: Sequence[Cell]) -> list[Planned]:
+def plan(study: Study, cells: Sequence[Cell], *, picture: bool = False) -> list[Planned]:
     """Plan every cell.
+
+    Args:
+        study: The study.
+        cells: Its cells.
+        picture: Draw the model of the first.
 
     Raises:
         GammaError: A policy or a setting cannot be used; names the arm.
     """
     with tempfile.TemporaryDirectory() as drafts:
         policies = write_policies(study, Path(drafts))
-        questions = _questions(study, cells, policies)
+        questions = _questions(study, cells, policies, picture)
         answers = _ask(study, [question for _, question in questions], [n for n, _ in questions])
     if isinstance(study.runs, Recipe):
         found = answers[-len(cells) :]
@@ -100,7 +107,7 @@ def _needs_schedule(study: Study) -> bool:
 
 
 def _questions(
-    study: Study, cells: Sequence[Cell], policies: Mapping[str, str]
+    study: Study, cells: Sequence[Cell], policies: Mapping[str, str], picture: bool
 ) -> list[tuple[tuple[str, ...], list[Any]]]:
     """Return what to ask, and the place in the config that an answer's problem is about."""
     asked: list[tuple[tuple[str, ...], list[Any]]] = [
@@ -108,10 +115,12 @@ def _questions(
     ]
     if isinstance(study.runs, Recipe):
         offline = os.environ.get("HF_HUB_OFFLINE", "")
-        for cell in cells:
+        for number, cell in enumerate(cells):
             words = study.runs.words(study, cell, policies.get(cell.arm.name))
             where = ("arms", cell.arm.name)
-            asked.append((where, ["recipe", study.runs.engine, words, offline]))
+            asked.append(
+                (where, ["recipe", study.runs.engine, words, offline, picture and number == 0])
+            )
     elif _needs_schedule(study):
         asked.append((("schedule",), ["schedule", study.runs.schedule, list(study.doses)]))
     return asked
@@ -149,9 +158,13 @@ def _error(
 
 
 def _planned(cell: Cell, found: Mapping[str, Any]) -> Planned:
-    plan = found["plan"]
+    plan = dict(found["plan"])
     return Planned(
-        cell=cell, weight_decay=plan.get("weight_decay"), plan=plan, on_gpu=found["on_gpu"]
+        cell=cell,
+        picture=plan.pop("picture", None),
+        weight_decay=plan.get("weight_decay"),
+        plan=plan,
+        on_gpu=found["on_gpu"],
     )
 
 
@@ -203,7 +216,7 @@ def _policy(source: str) -> None:
     DecayPolicy.load(source)
 
 
-def _recipe(engine: str, words: Sequence[str], offline: str) -> dict[str, Any]:
+def _recipe(engine: str, words: Sequence[str], offline: str, picture: bool) -> dict[str, Any]:
     if offline:
         os.environ["HF_HUB_OFFLINE"] = offline
     else:  # a worker is offline by itself, but a recipe may read its data from the hub
@@ -211,7 +224,8 @@ def _recipe(engine: str, words: Sequence[str], offline: str) -> dict[str, Any]:
     package = f"gamma_nlp.tasks.{engine}"
     settings = importlib.import_module(f"{package}.arguments")
     recipe, args = settings.read_arguments(list(words))
-    plan = getattr(importlib.import_module(f"{package}.train"), ENGINES[engine])(recipe, args)
+    make_plan = getattr(importlib.import_module(f"{package}.train"), ENGINES[engine])
+    plan = make_plan(recipe, args, picture=picture)
     return {"plan": plan, "on_gpu": not args.use_cpu, "final": settings.final_scores(recipe)}
 
 

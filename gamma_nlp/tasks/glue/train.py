@@ -82,7 +82,9 @@ def finetune(
         )
 
 
-def plan_finetune(recipe: FinetuneArguments, args: TrainingArguments) -> dict[str, Any]:
+def plan_finetune(
+    recipe: FinetuneArguments, args: TrainingArguments, *, picture: bool = False
+) -> dict[str, Any]:
     """Return what :func:`finetune` would do; train nothing and write nothing.
 
     Returns:
@@ -98,7 +100,8 @@ def plan_finetune(recipe: FinetuneArguments, args: TrainingArguments) -> dict[st
     if recipe.dose is not None:
         args.weight_decay = decay_for_dose(recipe.dose, rates)
     with writing_nothing(args):
-        return planned(_trainer(recipe, args, task, policy, ready), rates, ready.digests)
+        trainer = _trainer(recipe, args, task, policy, ready)
+        return planned(trainer, rates, ready.digests, picture=picture)
 
 
 def _rates(args: TrainingArguments, ready: Ready) -> list[float]:

@@ -9,21 +9,28 @@ from typing import Any
 
 from gamma_nlp.decay.assign import Decay, assign, spared_in
 from gamma_nlp.decay.optimizer_doses import optimizer_doses
+from gamma_nlp.draw.drawing import draw
+from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.category import Category
 from gamma_nlp.tasks.run.identity import digest
 from gamma_nlp.wrappers import unwrap_optimizer
 
 
-def planned(trainer: Any, rates: Sequence[float], data: Mapping[str, str]) -> dict[str, Any]:
+def planned(
+    trainer: Any, rates: Sequence[float], data: Mapping[str, str], *, picture: bool = False
+) -> dict[str, Any]:
     """Return what a run would do, from a Trainer that is ready to train and takes no step.
 
     Args:
         trainer: With its ``weight_decay`` settled.
         rates: The learning rate of every step.
         data: A digest of each split.
+        picture: Draw the model as well: ``picture``, an SVG; ``None`` where it cannot be.
     """
     trainer.create_optimizer()
+    drawn = {"picture": _picture(trainer.model)} if picture else {}
     return {
+        **drawn,
         "model": type(trainer.model).__name__,
         "parameters": trainer.model.num_parameters(),
         "steps": len(rates),
@@ -33,6 +40,13 @@ def planned(trainer: Any, rates: Sequence[float], data: Mapping[str, str]) -> di
         "groups": groups(trainer),
         "data": dict(data),
     }
+
+
+def _picture(model: Any) -> str | None:
+    try:
+        return draw(model).to_svg()
+    except GammaError:  # its gains come from a name table, and it cannot be run on made-up inputs
+        return None
 
 
 def groups(trainer: Any) -> str:

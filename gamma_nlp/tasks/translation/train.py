@@ -111,7 +111,7 @@ def train_translation(
 
 
 def plan_translation(
-    recipe: TranslationArguments, args: Seq2SeqTrainingArguments
+    recipe: TranslationArguments, args: Seq2SeqTrainingArguments, *, picture: bool = False
 ) -> dict[str, Any]:
     """Return what :func:`train_translation` would do; train nothing and write nothing.
 
@@ -128,7 +128,8 @@ def plan_translation(
         args.weight_decay = decay_for_dose(recipe.dose, rates)
     with writing_nothing(args):
         trainer = _trainer(recipe, args, recipe.policy(), model, text, splits, None)
-        return planned(trainer, rates, {name: _digest(data) for name, data in splits.items()})
+        digests = {name: _digest(data) for name, data in splits.items()}
+        return planned(trainer, rates, digests, picture=picture)
 
 
 def _model_fields(recipe: TranslationArguments) -> Mapping[str, Any]:

@@ -43,7 +43,8 @@ def test_the_demonstration_shows_tables_then_runs_and_reports(
     places = [shown.index(part) for part in parts]
     assert places == sorted(places)
     page = tmp_path / "quickstart" / "postnorm" / "report" / "report.html"
-    assert "<svg" in page.read_text()
+    model = tmp_path / "quickstart" / "postnorm" / "model.svg"
+    assert "attention" in model.read_text() and "shortcut" in page.read_text()
     assert main(*words) == 0  # goes on where it was
     assert "all 4 runs are finished" in capsys.readouterr().out
 

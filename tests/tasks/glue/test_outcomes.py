@@ -104,6 +104,13 @@ def test_a_plan_says_what_the_run_then_does_and_writes_nothing(tmp_path: Path, d
     assert plan["dose"]["shortcut"]["dose"] == pytest.approx(0.2, rel=0.01)
 
 
+def test_a_plan_draws_the_model_where_it_is_asked_to(tmp_path: Path, data: Path) -> None:
+    words = experiment(tmp_path, data)
+    assert "picture" not in plan_finetune(*read_arguments(words))
+    drawn = plan_finetune(*read_arguments(words), picture=True)["picture"]
+    assert drawn.startswith("<svg") and "shortcut" in drawn
+
+
 def test_groups_are_equal_where_every_parameter_decays_alike(tmp_path: Path, data: Path) -> None:
     def groups(*more: str) -> str:
         return str(plan_finetune(*read_arguments([*words, *more]))["groups"])
