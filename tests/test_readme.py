@@ -134,6 +134,18 @@ def check_demo(words: Sequence[str], out: Path) -> None:
     check_options(help_of(lambda words: gamma_nlp_command(["demo", *words])), words)
 
 
+def check_study(words: Sequence[str], out: Path) -> None:
+    """The YAML file of a shipped study is a study, and the options exist; the study is not run."""
+    from gamma_nlp.study.design.config import read_study
+
+    check_options(help_of(lambda more: gamma_nlp_command(["study", *more])), words)
+    assert len(read_study(ROOT / words[2], out).arms) > 1
+
+
+def check_report(words: Sequence[str], out: Path) -> None:
+    check_options(help_of(lambda more: gamma_nlp_command(["report", *more])), words)
+
+
 def check_experiment(words: Sequence[str], out: Path) -> None:
     module = importlib.import_module(words[2])
     check_options(help_of(module.main), words)
@@ -179,7 +191,9 @@ def check_fairseq(words: Sequence[str], out: Path) -> None:
 Run = Callable[[Sequence[str], Path], None]
 RULES: tuple[tuple[str, Run], ...] = (
     (r"gamma-nlp (coverage|audit --all)", run_sweep),
-    (r"gamma-nlp demo", check_demo),  # tests/tasks/glue/test_demo.py runs it
+    (r"gamma-nlp demo", check_demo),  # tests/study/quickstart runs it
+    (r"gamma-nlp study (gamma_nlp|recipes)/", check_study),
+    (r"gamma-nlp report runs/", check_report),
     (r"gamma-nlp ", run_gamma_nlp),
     (r"bash scripts/prepare_iwslt14 ", run_prepare),
     (r"(accelerate launch|torchrun .*) recipes/\w+\.py ", run_recipe),
