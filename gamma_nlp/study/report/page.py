@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gamma_nlp
 from gamma_nlp.errors import GammaError, need
 from gamma_nlp.files import read_text
-from gamma_nlp.study.report import details, figures, seed_plots, tables, text
-from gamma_nlp.study.report.curve_plots import gains_over_training, learning_curves
+from gamma_nlp.study.report import details, figures, tables, text
+from gamma_nlp.study.report.figures import Picture
 from gamma_nlp.study.report.findings import Findings
+from gamma_nlp.study.report.pictures import CURVES, pictures
 
 MODEL = "model.svg"
 """A picture of the model, in the study's folder, for the head of the page."""
@@ -21,27 +23,21 @@ TEMPLATE = "page.html.j2"
 STYLE = "page.css"
 
 
-def as_html(results: Findings) -> str:
+def as_html(results: Findings, drawn: Mapping[str, Picture | None] | None = None) -> str:
     """Return the whole report as a page.
+
+    Args:
+        results: What was found.
+        drawn: Its plots, where they are drawn already.
 
     Raises:
         MissingExtra: jinja2 or matplotlib is missing.
     """
+    drawn = pictures(results) if drawn is None else drawn
     kind = {
         line.arm: line.verdict.value.replace("_", "-")
         for line in (*results.comparisons, *results.floor)
     }
-    loss, over = learning_curves(results)
-    gains = gains_over_training(results)
-    pictures = [
-        seed_plots.every_seed(results),
-        seed_plots.differences(results),
-        seed_plots.dose_against_metric(results),
-        loss,
-        over,
-        gains,
-    ]
-    absent = {"training loss": loss, "scores over training": over, "gains over training": gains}
     settings = details.settings(results)
     title, *head = text.heading(results)
     page: str = _template().render(
@@ -52,8 +48,8 @@ def as_html(results: Findings) -> str:
         verdicts=text.verdict_lines(results),
         kinds=[kind.get(one.arm, "none") for one in results.comparisons],
         remarks=text.remarks(results),
-        pictures=[one for one in pictures if one is not None],
-        absent=[what for what, drawn in absent.items() if drawn is None],
+        pictures=[one for one in drawn.values() if one is not None],
+        absent=[what for name, what in CURVES.items() if drawn[name] is None],
         tables=tables.all_tables(results),
         gains=details.gain_table(results),
         differing=settings.differing,

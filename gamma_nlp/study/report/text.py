@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gamma_nlp.rows import align
+from gamma_nlp.study.report.figures import Picture
 from gamma_nlp.study.report.findings import Findings
 from gamma_nlp.study.report.tables import VERDICTS, Table, against, all_tables, capital
 
@@ -39,13 +40,16 @@ def as_text(results: Findings) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_markdown(results: Findings) -> str:
-    """Return the whole report as Markdown."""
+def as_markdown(results: Findings, drawn: Mapping[str, Picture | None] | None = None) -> str:
+    """Return the whole report as Markdown; with plots that lie beside it, where some are given."""
     title, *head = heading(results)
     parts = [f"# {escaped(title)}", *map(escaped, head)]
     parts.append("\n".join(f"- {escaped(line)}" for line in verdict_lines(results)))
     for name, lines in remarks(results):
         parts += [f"**{name}**", "\n".join(f"- {escaped(line)}" for line in lines)]
+    for name, plot in (drawn or {}).items():
+        if plot is not None:
+            parts.append(f"![{escaped(plot.title)}]({name}.svg)\n\n{escaped(plot.text)}")
     for table in all_tables(results):
         parts += [f"## {escaped(table.title)}", _markdown_table(table)]
         parts += ["\n".join(f"- {escaped(note)}" for note in table.notes)] if table.notes else []

@@ -10,11 +10,10 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.study.report.data_files import as_json, comparisons_csv, runs_csv
 from gamma_nlp.study.report.findings import Findings
 from gamma_nlp.study.report.page import as_html
+from gamma_nlp.study.report.pictures import NAMES, as_files, pictures
 from gamma_nlp.study.report.text import as_latex, as_markdown, as_text
 
 FILES: Mapping[str, Callable[[Findings], str]] = {
-    "report.html": as_html,
-    "report.md": as_markdown,
     "report.txt": as_text,
     "results.csv": runs_csv,
     "comparisons.csv": comparisons_csv,
@@ -41,7 +40,10 @@ def write_report(results: Findings, folder: Path) -> list[Path]:
     """
     if folder.exists() and not folder.is_dir():
         raise GammaError(f"output {folder} is not a folder; give another name")
-    contents = {name: make(results).encode("utf-8") for name, make in FILES.items()}
+    drawn = pictures(results)
+    texts = {name: make(results) for name, make in FILES.items()}
+    texts |= {"report.html": as_html(results, drawn), "report.md": as_markdown(results, drawn)}
+    contents = {name: text.encode("utf-8") for name, text in {**texts, **as_files(drawn)}.items()}
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     drafts = {folder / name: folder / f".{name}.{os.getpid()}" for name in contents}
@@ -54,6 +56,9 @@ def write_report(results: Findings, folder: Path) -> list[Path]:
                 raise
         for path, draft in drafts.items():
             os.replace(draft, path)
+        for name in NAMES:  # of an earlier report that had more to draw
+            if f"{name}.svg" not in contents:
+                (folder / f"{name}.svg").unlink(missing_ok=True)
     finally:
         for draft in drafts.values():
             draft.unlink(missing_ok=True)

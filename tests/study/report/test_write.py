@@ -3,13 +3,16 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.report import write
 from gamma_nlp.study.report.findings import Findings
+from gamma_nlp.study.report.pictures import pictures
 from gamma_nlp.study.report.write import FILES, FORMATS, write_report
 from tests.support.findings import SCORES, hand_made
 
@@ -29,8 +32,30 @@ def test_all_files_are_written_and_others_stay(results: Findings, tmp_path: Path
     (out / "notes.txt").write_text("mine")
     write_report(results, out)
     write_report(results, out)
-    assert names(out) == {*FILES, "notes.txt"}
-    assert (out / "report.md").read_text(encoding="utf-8") == FORMATS["markdown"](results)
+    plots = {f"{name}.svg" for name, plot in pictures(results).items() if plot is not None}
+    assert names(out) == {*FILES, "report.html", "report.md", "notes.txt", *plots}
+    assert {"seeds.svg", "differences.svg"} <= plots
+    markdown = (out / "report.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"!\[.*\]\((.*)\)", markdown)) == plots
+    tables = FORMATS["markdown"](results)
+    assert tables[tables.index("## ") :] in markdown
+
+
+def test_a_plot_that_is_no_longer_drawn_goes(results: Findings, tmp_path: Path) -> None:
+    write_report(results, tmp_path)
+    (tmp_path / "doses.svg").write_text("of an earlier report")
+    write_report(results, tmp_path)
+    assert pictures(results)["doses"] is None and "doses.svg" not in names(tmp_path)
+
+
+def test_a_plot_by_itself_is_a_picture_with_colours_of_its_own(
+    results: Findings, tmp_path: Path
+) -> None:
+    write_report(results, tmp_path)
+    for name in ("seeds.svg", "differences.svg"):
+        content = (tmp_path / name).read_text(encoding="utf-8")
+        assert ElementTree.fromstring(content).tag.endswith("svg")
+        assert "currentColor" in content and "svg{color:#1a1a1a;background:#fff}" in content
 
 
 def test_a_report_that_cannot_be_made_leaves_nothing(
