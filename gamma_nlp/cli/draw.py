@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.cli.common import DTYPES, add_command, add_trust, need_transformers
+from gamma_nlp.cli.common import DTYPES, add_command, add_trust, need_transformers, note
 from gamma_nlp.cli.planned import (
     LINEAR,
     add_plan_arguments,
@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     drawing.save(drawn, target)
     for one in drawn:
         print(_summary(one))
+        for text in one.notes() if target.suffix.lower() != ".html" else ():  # a page says it
+            note(f"{one.table.model}: {text}")
     size = target.stat().st_size / 1000
     print(f"written: {target} ({size:.0f} kB)")
     return 0

@@ -9,19 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.diagnose.diagnosis import Diagnosis, category_of
+from gamma_nlp.diagnose.diagnosis import UNUSED, Diagnosis, category_of
+from gamma_nlp.draw.colours import COLOURS
 from gamma_nlp.errors import GammaError, need
 from gamma_nlp.files import write_bytes
 from gamma_nlp.gains.table import Gain
 
 FORMATS = (".png", ".svg")
-_COLOURS = {
-    "branch_last": "#0072b2",
-    "branch_inner": "#009e73",
-    "shortcut": "#d55e00",
-    "head": "#8456a8",
-    "unused": "#888888",
-}
+_COLOURS = {str(category): colour for category, colour in COLOURS.items()} | {UNUSED: "#888888"}
 _MARKERS = "osD^vP*Xhp<>d"
 _LOG = 20.0
 """A ratio of largest to smallest value beyond which the axis is logarithmic."""

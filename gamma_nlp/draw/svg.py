@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import TypeAlias
 
+from gamma_nlp.draw.colours import COLOURS, DARK
+from gamma_nlp.draw.legend import Legend
 from gamma_nlp.draw.shapes import (
     FONT,
     RADIUS,
@@ -26,21 +28,6 @@ from gamma_nlp.gains.category import Category
 
 Point: TypeAlias = tuple[float, float]
 
-COLOURS = {
-    Category.BRANCH_LAST: "#009e73",
-    Category.BRANCH_INNER: "#0072b2",
-    Category.SHORTCUT: "#d55e00",
-    Category.HEAD: "#a84fb0",
-}
-"""Colours that differ for the colour-blind too (after Okabe and Ito)."""
-
-DARK = {
-    Category.BRANCH_LAST: "#2fc79b",
-    Category.BRANCH_INNER: "#4aa8e8",
-    Category.SHORTCUT: "#ff8a3d",
-    Category.HEAD: "#d98be0",
-}
-
 SOFTWARE = "gamma-nlp draw"
 MARK = f"<!-- {SOFTWARE} -->"
 """How a drawing shows that it was written here, and may be replaced."""
@@ -53,6 +40,7 @@ _STYLE = """\
 --fold:#eef2f7;--back:#fff;LIGHT}
 @media (prefers-color-scheme:dark){.gn{--ink:#e8ebf0;--soft:#a6afbd;--line:#dfe4ec;--loop:#8b95a5;\
 --box:#262b35;--edge:#465062;--fold:#1f242d;--back:#16191f;DARK}}
+svg.gn{background:var(--back)}
 .gn text{font:FONTpx system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--soft);\
 dominant-baseline:central}
 .gn .gn-title{font-weight:600;font-size:13px;fill:var(--ink)}
@@ -96,7 +84,7 @@ def to_svg(
     sheet: Sheet,
     tell: Callable[[Dot], str],
     *,
-    legend: Sequence[tuple[Category, str]] = (),
+    legend: Legend = (),
     number: Callable[[Dot], int] | None = None,
 ) -> str:
     """Return a sheet as SVG.
@@ -104,7 +92,7 @@ def to_svg(
     Args:
         sheet: What to draw.
         tell: What to say about a dot, in lines; it shows when the pointer rests on it.
-        legend: The categories and what to write beside them; empty for none.
+        legend: What to write below, each text with the category whose colour it explains.
         number: The number of a dot, for a page that knows more of it.
     """
     below = 22.0 * len(legend) + (10 if legend else 0)
@@ -116,10 +104,13 @@ def to_svg(
     body = [_shape(shape, tell, number) for shape in shapes]
     for i, (category, text) in enumerate(legend):
         y = sheet.height + 11 + 22 * i
-        body.append(
-            f'<circle class="gn-{category.value.replace("_", "-")}" cx="20" cy="{y:g}" '
-            f'r="{RADIUS:g}"/><text class="gn-word" x="34" y="{y:g}">{escape(text)}</text>'
-        )
+        if category is not None:
+            body.append(
+                f'<circle class="gn-{category.value.replace("_", "-")}" cx="20" cy="{y:g}" '
+                f'r="{RADIUS:g}"/>'
+            )
+        x = 14 if category is None else 34
+        body.append(f'<text class="gn-word" x="{x}" y="{y:g}">{escape(text)}</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="gn" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="group" '

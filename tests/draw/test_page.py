@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from gamma_nlp.draw.drawing import Drawing, draw, is_drawing, save
+from gamma_nlp.draw.drawing import Drawing, draw, is_drawing, save, svg_of
 from gamma_nlp.errors import GammaError
 from tests.support.families import FAMILIES
 
@@ -105,6 +105,21 @@ def test_svg_is_whole_and_needs_nothing_else(drawing: Drawing) -> None:
     assert text.count('class="gn-dot"') == len(drawing.dots())
     assert LAYER in text
     assert "branch_inner (2): feeds residual branches only" in text
+
+
+def test_a_picture_explains_the_signs_that_it_has_and_no_others(drawing: Drawing) -> None:
+    svg, page = drawing.to_svg(), drawing.to_html()
+    for text in ("Thick line: the residual stream.", "Box: weights.", "Frame with \u00d7 n"):
+        assert text in svg and text in page
+    for text in ("Dashed arrow", "Small point", "round ends"):
+        assert text not in svg and text not in page
+    both = svg_of([drawing, draw(FAMILIES["t5"].build(), FAMILIES["t5"].inputs())])
+    assert "Dashed arrow" in both and "round ends" in both
+
+
+def test_a_drawing_may_have_a_title_of_its_own(drawing: Drawing) -> None:
+    assert ">pre-norm &lt;mine&gt;</text>" in drawing.titled("pre-norm <mine>").to_svg()
+    assert "<h1>pre-norm: 3 gains</h1>" in drawing.titled("pre-norm").to_html()
 
 
 def test_names_of_modules_are_text_and_never_markup() -> None:
