@@ -12,11 +12,12 @@ from typing import Any
 from gamma_nlp.diagnose.diagnosis import UNUSED, Diagnosis, category_of
 from gamma_nlp.draw.colours import COLOURS
 from gamma_nlp.errors import GammaError, need
-from gamma_nlp.files import write_bytes
+from gamma_nlp.files import check_file, write_bytes
 from gamma_nlp.gains.table import Gain
 
 FORMATS = (".png", ".svg")
 _COLOURS = {str(category): colour for category, colour in COLOURS.items()} | {UNUSED: "#888888"}
+_SOFTWARE = "gamma-nlp diagnose"
 _MARKERS = "osD^vP*Xhp<>d"
 _LOG = 20.0
 """A ratio of largest to smallest value beyond which the axis is logarithmic."""
@@ -26,12 +27,16 @@ def check_picture(path: Path) -> None:
     """Refuse a picture that cannot be drawn, before anything is read.
 
     Raises:
-        GammaError: Its name has another ending, or matplotlib is missing.
+        GammaError: Its name has another ending, it is a file that this command has not written, or
+            matplotlib is missing.
     """
     if path.suffix.lower() not in FORMATS:
         raise GammaError(f"-o {path}: give a name that ends in {' or '.join(FORMATS)}")
     if path.is_dir():
         raise GammaError(f"-o {path} is a folder; give the name of a file")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise GammaError(f"-o {path}: {path.parent} is no folder; give another name")
+    check_file(path, (_SOFTWARE.encode(),), _SOFTWARE)
     need("matplotlib", "plot", "plots need")
 
 
@@ -56,7 +61,9 @@ def plot(found: Diagnosis, path: Path) -> None:
         figure.suptitle(f"{found.model}: root mean square of its gains", fontsize=12)
         picture = io.BytesIO()  # so that a full disk leaves no half of a file
         kind = path.suffix.lower()[1:]
-        metadata = {"Date": None} if kind == "svg" else None
+        metadata = (
+            {"Date": None, "Creator": _SOFTWARE} if kind == "svg" else {"Software": _SOFTWARE}
+        )
         figure.savefig(picture, format=kind, metadata=metadata)
         plt.close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)

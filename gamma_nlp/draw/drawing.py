@@ -28,6 +28,9 @@ from gamma_nlp.rows import collapse
 
 FORMATS = (".html", ".svg", ".png")
 
+MARKS = (MARK.encode(), b"Software\x00" + SOFTWARE.encode())
+"""How a drawing shows that it was written here, and may be replaced: as text, as PNG."""
+
 LISTED = (
     "Part of this model is no stream with branches that leave it and come back. It is drawn as a "
     "list: its elements in the order in which they run; arcs show what reads what."
@@ -156,13 +159,6 @@ def save(drawings: Sequence[Drawing], path: Path) -> None:
             write_text(path, svg_of(drawings))
         case _:
             write_bytes(path, png_of(drawings))
-
-
-def is_drawing(path: Path) -> bool:
-    """Return whether a file was written by this module, so that it may be replaced."""
-    with path.open("rb") as file:
-        start = file.read(4096)
-    return MARK.encode() in start or b"Software\x00" + SOFTWARE.encode() in start
 
 
 def format_of(path: Path) -> str:

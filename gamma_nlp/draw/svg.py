@@ -30,7 +30,6 @@ Point: TypeAlias = tuple[float, float]
 
 SOFTWARE = "gamma-nlp draw"
 MARK = f"<!-- {SOFTWARE} -->"
-"""How a drawing shows that it was written here, and may be replaced."""
 
 _FINGER = 12.0
 """Radius around a dot that can be pointed at, for fingers."""

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from gamma_nlp.draw.drawing import Drawing, draw, is_drawing, save, svg_of
+from gamma_nlp.draw.drawing import MARKS, Drawing, draw, save, svg_of
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import check_file
 from tests.support.families import FAMILIES
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -145,9 +146,10 @@ def test_png_is_a_picture_that_is_known_as_ours(drawing: Drawing, tmp_path: Path
     drawing.save(tmp_path / "model.png")
     data = (tmp_path / "model.png").read_bytes()
     assert data.startswith(b"\x89PNG")
-    assert is_drawing(tmp_path / "model.png")
+    check_file(tmp_path / "model.png", MARKS, "us")
     (tmp_path / "other.png").write_bytes(data.replace(b"gamma-nlp draw", b"another  thing"))
-    assert not is_drawing(tmp_path / "other.png")
+    with pytest.raises(GammaError, match="was not written by us"):
+        check_file(tmp_path / "other.png", MARKS, "us")
 
 
 @pytest.mark.parametrize("name", ["model.pdf", "model", "model.jpeg"])
