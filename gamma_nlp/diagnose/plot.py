@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.diagnose.diagnosis import UNUSED, Diagnosis, category_of
+from gamma_nlp.diagnose.outliers import place_of
 from gamma_nlp.draw.colours import COLOURS
 from gamma_nlp.errors import GammaError, need
 from gamma_nlp.files import check_file, write_bytes
@@ -131,8 +132,7 @@ def _series(found: Diagnosis) -> dict[tuple[str, str], list[Gain]]:
     """Return the gains that layers repeat, by category and name without numbers."""
     series: dict[tuple[str, str], list[Gain]] = {}
     for gain in found.gains:
-        parts = ("#" if part.isdecimal() else part for part in gain.name.split("."))
-        series.setdefault((category_of(gain), ".".join(parts)), []).append(gain)
+        series.setdefault((category_of(gain), place_of(gain.name)), []).append(gain)
     return series
 
 

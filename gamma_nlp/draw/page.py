@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 from gamma_nlp.draw.facts import Entry
 from gamma_nlp.draw.legend import colours, signs
 from gamma_nlp.draw.sheet import lay_out
-from gamma_nlp.draw.svg import MARK, to_svg
-from gamma_nlp.gains.category import Category
+from gamma_nlp.draw.svg import MARK, css_name, to_svg
 
 if TYPE_CHECKING:
     from gamma_nlp.draw.drawing import Drawing
@@ -113,14 +112,11 @@ def to_html(drawing: Drawing) -> str:
 
 def _legend(drawing: Drawing) -> str:
     return "".join(
-        f'<li><svg width="13" height="13" aria-hidden="true"><circle class="gn-{_css(category)}" '
-        f'cx="6.5" cy="6.5" r="6"/></svg>{escape(text)}</li>'
+        '<li><svg width="13" height="13" aria-hidden="true">'
+        f'<circle class="gn-{css_name(category)}" cx="6.5" cy="6.5" r="6"/></svg>'
+        f"{escape(text)}</li>"
         for category, text in colours(drawing.counts())
     )
-
-
-def _css(category: Category) -> str:
-    return category.value.replace("_", "-")
 
 
 def _rows(told: Sequence[Sequence[Entry]]) -> str:

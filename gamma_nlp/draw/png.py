@@ -88,15 +88,13 @@ def _draw(axes: Any, shape: Shape) -> None:
             _circle(axes, shape.x, shape.y, RADIUS, COLOURS[shape.dot.category], "white", 6)
         case BoxShape():
             box = shape.box
-            corner = {BoxKind.ATTENTION: 9.0, BoxKind.INPUT: 2.0}.get(box.kind, 4.0)
             left, top = shape.x - shape.width / 2, shape.y - shape.height / 2
             _rectangle(
-                axes, left, top, shape.width, shape.height, corner,
+                axes, left, top, shape.width, shape.height, shape.corner,
                 facecolor=_FILL, edgecolor=_EDGE, lw=1, zorder=4,
                 linestyle="--" if box.kind is BoxKind.MEMORY else "-",
             )  # fmt: skip
-            text = "memory" if box.kind is BoxKind.MEMORY else box.label
-            _text(axes, shape.x, shape.y, text, "center", _SOFT)
+            _text(axes, shape.x, shape.y, box.label, "center", _SOFT)
         case Plus():
             _circle(axes, shape.x, shape.y, RADIUS, "white", _LINES[Style.STREAM][0], 5)
             arm, ink = RADIUS - 3, _LINES[Style.STREAM][0]

@@ -65,16 +65,18 @@ dominant-baseline:central}
 """
 
 
+def css_name(category: Category) -> str:
+    """Return a category as a name in a style sheet."""
+    return category.value.replace("_", "-")
+
+
 def style() -> str:
     """Return the style sheet of a drawing."""
 
     def names(colours: dict[Category, str]) -> str:
-        return "".join(f"--{c.value.replace('_', '-')}:{v};" for c, v in colours.items())
+        return "".join(f"--{css_name(c)}:{v};" for c, v in colours.items())
 
-    rules = "".join(
-        f".gn-{c.value.replace('_', '-')}{{fill:var(--{c.value.replace('_', '-')})}}\n"
-        for c in Category
-    )
+    rules = "".join(f".gn-{css_name(c)}{{fill:var(--{css_name(c)})}}\n" for c in Category)
     text = _STYLE.replace("LIGHT", names(COLOURS)).replace("DARK", names(DARK))
     return text.replace("FONT", f"{FONT:g}") + rules
 
@@ -105,8 +107,7 @@ def to_svg(
         y = sheet.height + 11 + 22 * i
         if category is not None:
             body.append(
-                f'<circle class="gn-{category.value.replace("_", "-")}" cx="20" cy="{y:g}" '
-                f'r="{RADIUS:g}"/>'
+                f'<circle class="gn-{css_name(category)}" cx="20" cy="{y:g}" r="{RADIUS:g}"/>'
             )
         x = 14 if category is None else 34
         body.append(f'<text class="gn-word" x="{x}" y="{y:g}">{escape(text)}</text>')
@@ -123,7 +124,7 @@ def _shape(shape: Shape, tell: Callable[[Dot], str], number: Callable[[Dot], int
         case Line():
             return _line(shape)
         case DotShape():
-            name = shape.dot.category.value.replace("_", "-")
+            name = css_name(shape.dot.category)
             known = "" if number is None else f' data-dot="{number(shape.dot)}"'
             return (
                 f'<g class="gn-dot" tabindex="0" role="img"{known}>'
@@ -155,14 +156,12 @@ def _shape(shape: Shape, tell: Callable[[Dot], str], number: Callable[[Dot], int
 def _box(shape: BoxShape) -> str:
     box = shape.box
     kind = " gn-memory" if box.kind is BoxKind.MEMORY else ""
-    corner = {BoxKind.ATTENTION: 9.0, BoxKind.INPUT: 2.0}.get(box.kind, 4.0)
-    text = "memory" if box.kind is BoxKind.MEMORY else box.label
     title = f"<title>{escape(box.kind.value)}</title>"
     return (
         f'<g>{title}<rect class="gn-box{kind}" x="{shape.x - shape.width / 2:g}" '
         f'y="{shape.y - shape.height / 2:g}" width="{shape.width:g}" height="{shape.height:g}" '
-        f'rx="{corner:g}"/><text x="{shape.x:g}" y="{shape.y:g}" text-anchor="middle">'
-        f"{escape(text)}</text></g>"
+        f'rx="{shape.corner:g}"/><text x="{shape.x:g}" y="{shape.y:g}" text-anchor="middle">'
+        f"{escape(box.label)}</text></g>"
     )
 
 
