@@ -93,6 +93,10 @@ def _expand(source: str, note: Callable[[str], None]) -> list[tuple[Path, Path]]
             raise GammaError(f"{path} holds no weights; give the folder of a checkpoint")
         return [(path, path)]
     if not path.exists():
+        beside = sorted(path.parent.glob("checkpoint-*")) if source != path.name else []
+        if any(map(_is_trainers, beside)):
+            names = listed(one.name for one in beside)
+            raise GammaError(f"no checkpoint {source!r}: {path.parent} holds {names}")
         return [_cached(source)]
     inside = sorted(path.iterdir())
     own = _weight_file(path)

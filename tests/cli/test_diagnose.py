@@ -75,7 +75,8 @@ def test_a_gain_that_is_not_finite_exits_with_1(run: Path, capsys: Capture) -> N
         (("{0}", "-o", "x.pdf"), "give a name that ends in .png or .svg"),
         (("{0}", "--config", "none.json"), "cannot read none.json"),
         (("{0}", "--json", "--csv"), "not allowed with argument --json"),
-        (("{0}/none",), "no checkpoint"),
+        (("{0}/none",), "none': {0} holds 'checkpoint-1', 'checkpoint-2'"),
+        (("none/at/all",), "no checkpoint 'none/at/all'"),
         (("{0}", "{0}"), "is given twice"),
     ],
 )
