@@ -69,6 +69,28 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     write_text(path, "".join(f"{line}\n" for line in lines))
 
 
+def check_file(path: Path, marks: Iterable[bytes], writer: str) -> None:
+    """Refuse a file that is there and not ours, before any work is done.
+
+    Args:
+        path: The file to be written.
+        marks: What files of ours have near their start: one of these.
+        writer: The command that writes them.
+
+    Raises:
+        GammaError: It has none of the marks.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if not any(mark in start for mark in marks):
+        raise GammaError(
+            f"{path} is there and was not written by {writer}, so it is not replaced; "
+            "give another name with -o"
+        )
+
+
 def check_target(target: Path, source: Path | None, *, overwrite: bool) -> None:
     """Refuse an output folder that must not be written, before any work is done.
 

@@ -55,6 +55,14 @@ def test_files_form_no_import_cycle() -> None:
     assert not left
 
 
+@pytest.mark.parametrize("which", ["--cached", "--others"])
+def test_no_file_of_ours_is_ignored(which: str) -> None:
+    """What git ignores is in no commit, and what is in a commit all the same is in no wheel."""
+    command = ["git", "ls-files", which, "--ignored", "--exclude-standard", "gamma_nlp", "tests"]
+    files = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.split()
+    assert [file for file in files if "__pycache__" not in file] == []
+
+
 @pytest.mark.parametrize("folder", folders("gamma_nlp", "recipes"), ids=lambda f: f.name)
 def test_every_folder_has_a_readme_of_at_most_150_lines(folder: Path) -> None:
     assert len((folder / "README.md").read_text(encoding="utf-8").splitlines()) <= 150

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import re
+import runpy
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,11 @@ def test_pins_with_a_marker_cover_every_python() -> None:
 def test_version_is_the_same_everywhere() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     assert f'version = "{gamma_nlp.__version__}"' in project
+
+
+@pytest.mark.needs("transformers")
+def test_the_picture_of_the_stream_is_what_its_script_draws(tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / "scripts" / "stream_picture.py"))
+    script["picture"](tmp_path / "stream.svg")
+    committed = (ROOT / "scripts" / "stream.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "stream.svg").read_text(encoding="utf-8") == committed

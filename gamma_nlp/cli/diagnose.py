@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
         "whose weights are in the cache; several must be of one run",
     )  # fmt: skip
     parser.add_argument(
-        "--config", metavar="FILE", type=Path,
+        "--config", metavar="FILE",
         help="the model's config.json, or a run's gain_table.json, if none lies beside CHECKPOINT",
     )  # fmt: skip
     parser.add_argument(
@@ -58,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     need_transformers("diagnose")
     if not 0 < arguments.near_zero < math.inf:
         raise GammaError(f"--near-zero must be a number above 0, not {arguments.near_zero:g}")
+    if arguments.config == "":
+        raise GammaError("--config is empty; give a config.json or a gain_table.json")
     if arguments.output is not None:
         from gamma_nlp.diagnose.plot import check_picture
 
@@ -85,4 +87,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(to_csv(found), end="")
     else:
         print(report(found, full=arguments.full))
+        if arguments.output is not None:
+            print(f"\nwritten: {arguments.output}")
     return CONTRADICTED if found.broken else 0

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.cli.common import DTYPES, add_command, add_trust, need_transformers
+from gamma_nlp.cli.common import DTYPES, add_command, add_trust, need_transformers, note
 from gamma_nlp.cli.planned import (
     LINEAR,
     add_plan_arguments,
@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     drawing.save(drawn, target)
     for one in drawn:
         print(_summary(one))
+        for text in one.notes() if target.suffix.lower() != ".html" else ():  # a page says it
+            note(f"{one.table.model}: {text}")
     size = target.stat().st_size / 1000
     print(f"written: {target} ({size:.0f} kB)")
     return 0
@@ -98,7 +100,8 @@ def _check(target: Path, arguments: argparse.Namespace) -> None:
         GammaError: Its name says no format, its folder is not there, or it is a file that this
             command has not written.
     """
-    from gamma_nlp.draw.drawing import format_of, is_drawing
+    from gamma_nlp.draw.drawing import MARKS, format_of
+    from gamma_nlp.files import check_file
 
     kind = format_of(target)
     if kind == ".html" and len(arguments.models) > 1:
@@ -109,11 +112,7 @@ def _check(target: Path, arguments: argparse.Namespace) -> None:
         raise GammaError(f"-o {target}: there is no folder {target.parent}; make it first")
     if target.is_dir():
         raise GammaError(f"-o {target} is a folder; give a file's name")
-    if target.exists() and not is_drawing(target):
-        raise GammaError(
-            f"{target} is there and was not written by gamma-nlp draw, so it is not replaced; "
-            "give another name with -o"
-        )
+    check_file(target, MARKS, "gamma-nlp draw")
 
 
 def _load(name: str, arguments: argparse.Namespace) -> nn.Module:

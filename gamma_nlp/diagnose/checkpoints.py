@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gamma_nlp.diagnose.weights import INDEX, WHOLE, Weights
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.files import read_json
 from gamma_nlp.hf.hub import find_config, local_path
 
@@ -85,16 +85,22 @@ def find_checkpoints(sources: Sequence[str], note: Callable[[str], None]) -> lis
 
 def _expand(source: str, note: Callable[[str], None]) -> list[tuple[Path, Path]]:
     """Return what the user sees and its weight file, for each checkpoint of ``source``."""
+    if not source:
+        raise GammaError("CHECKPOINT is empty; give a checkpoint's folder or its weight file")
     path = local_path(source)
     if path.is_file():
         if path.suffix == ".json" and not path.name.endswith(INDEX):
             raise GammaError(f"{path} holds no weights; give the folder of a checkpoint")
         return [(path, path)]
     if not path.exists():
+        beside = sorted(path.parent.glob("checkpoint-*")) if source != path.name else []
+        if any(map(_is_trainers, beside)):
+            names = listed(one.name for one in beside)
+            raise GammaError(f"no checkpoint {source!r}: {path.parent} holds {names}")
         return [_cached(source)]
     inside = sorted(path.iterdir())
     own = _weight_file(path)
-    by_trainer = [p for p in inside if p.is_dir() and _OF_TRAINER.fullmatch(p.name)]
+    by_trainer = [p for p in inside if _is_trainers(p)]
     by_fairseq = [p for p in inside if p.is_file() and _OF_FAIRSEQ.fullmatch(p.name)]
     if by_trainer:
         if own is not None:
@@ -106,6 +112,10 @@ def _expand(source: str, note: Callable[[str], None]) -> list[tuple[Path, Path]]
     if by_fairseq and own is None:
         return [(p, p) for p in by_fairseq]
     return [(path, own or _refuse(path))]
+
+
+def _is_trainers(path: Path) -> bool:
+    return path.is_dir() and _OF_TRAINER.fullmatch(path.name) is not None
 
 
 def _weight_file(folder: Path) -> Path | None:
@@ -170,6 +180,13 @@ def _refuse(folder: Path) -> Path:
         raise GammaError(
             f"{folder} holds {foreign[0]} ({kind}) and none of {', '.join(WHOLE)}; give a "
             "checkpoint that save_pretrained wrote, or one PyTorch file by its name"
+        )
+    runs = [str(p) for p in sorted(folder.iterdir()) if any(map(_is_trainers, p.glob("*")))]
+    if runs:
+        several = len(runs) > 1
+        raise GammaError(
+            f"{folder} holds no weights; checkpoints are in {listed(runs)}: give "
+            f"{'one of these' if several else runs[0]}"
         )
     inside = ", ".join(names[:8]) or "nothing"
     raise GammaError(

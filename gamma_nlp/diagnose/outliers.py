@@ -51,11 +51,11 @@ class Outlier:
 def outliers(gains: Sequence[Gain], measures: Sequence[Measure]) -> list[Outlier]:
     """Return the outliers among gains, the farthest first; those that are broken are left out."""
     whole = [i for i in range(len(gains)) if not measures[i].broken]
-    by_place = _grouped(whole, lambda i: (_place(gains[i].name), *_sort(gains[i])))
+    by_place = _grouped(whole, lambda i: (place_of(gains[i].name), *_sort(gains[i])))
     by_sort = _grouped(whole, lambda i: _sort(gains[i]))
     found = []
     for i in whole:
-        place = (_place(gains[i].name), *_sort(gains[i]))
+        place = (place_of(gains[i].name), *_sort(gains[i]))
         peers = by_place[place] if len(by_place[place]) >= PEERS else by_sort[_sort(gains[i])]
         if len(peers) < PEERS:
             continue
@@ -91,6 +91,6 @@ def _sort(gain: Gain) -> tuple[object, str]:
     return gain.category, gain.kind
 
 
-def _place(name: str) -> str:
+def place_of(name: str) -> str:
     """Return a name that is the same in every layer."""
     return ".".join("#" if part.isdecimal() else part for part in name.split("."))

@@ -82,7 +82,7 @@ class Placer:
         sources = by_name(wanted, checkpoint.weights.names)
         missing = [name for name in wanted if name not in sources]
         if missing:
-            raise _another_model(checkpoint, path, missing, len(wanted))
+            raise self._another_model(checkpoint, path, missing, len(wanted))
         return Placed(table=table, sources=sources, file=path)
 
     def _by_config(self, checkpoint: Checkpoint, path: Path) -> Placed:
@@ -92,7 +92,7 @@ class Placer:
         missing = [name for name in wanted if name not in sources]
         base = f"{getattr(model, 'base_model_prefix', '')}."
         if missing and (not sources or any(name.startswith(base) for name in missing)):
-            raise _another_model(checkpoint, path, missing, len(wanted))
+            raise self._another_model(checkpoint, path, missing, len(wanted))
         kept = tuple(gain for gain in table if gain.name in sources)
         table = GainTable(gains=kept, model=table.model)
         return Placed(table=table, sources=sources, file=path, left_out=tuple(missing))
@@ -125,13 +125,15 @@ class Placer:
             raise GammaError(f"{path}: {table.model} has no gains")
         return table
 
-
-def _another_model(checkpoint: Checkpoint, path: Path, missing: list[str], all_: int) -> GammaError:
-    return GammaError(
-        f"{checkpoint.path} lacks {listed(missing)} ({len(missing)} of the {all_} gains of "
-        f"{path}), so it is not whole, or of another model; add --config FILE, its own model's "
-        "config.json"
-    )
+    def _another_model(
+        self, checkpoint: Checkpoint, path: Path, missing: list[str], wanted: int
+    ) -> GammaError:
+        verb = "add" if self._config is None else "give"
+        return GammaError(
+            f"{checkpoint.path} lacks {listed(missing)} ({len(missing)} of the {wanted} gains of "
+            f"{path}), so it is not whole, or of another model; {verb} --config FILE, its own "
+            "model's config.json"
+        )
 
 
 def _is_table(path: Path) -> bool:

@@ -9,19 +9,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.diagnose.diagnosis import Diagnosis, category_of
+from gamma_nlp.diagnose.diagnosis import UNUSED, Diagnosis, category_of
+from gamma_nlp.diagnose.outliers import place_of
+from gamma_nlp.draw.colours import COLOURS
 from gamma_nlp.errors import GammaError, need
-from gamma_nlp.files import write_bytes
+from gamma_nlp.files import check_file, write_bytes
 from gamma_nlp.gains.table import Gain
 
 FORMATS = (".png", ".svg")
-_COLOURS = {
-    "branch_last": "#0072b2",
-    "branch_inner": "#009e73",
-    "shortcut": "#d55e00",
-    "head": "#8456a8",
-    "unused": "#888888",
-}
+_COLOURS = {str(category): colour for category, colour in COLOURS.items()} | {UNUSED: "#888888"}
+_SOFTWARE = "gamma-nlp diagnose"
 _MARKERS = "osD^vP*Xhp<>d"
 _LOG = 20.0
 """A ratio of largest to smallest value beyond which the axis is logarithmic."""
@@ -31,12 +28,16 @@ def check_picture(path: Path) -> None:
     """Refuse a picture that cannot be drawn, before anything is read.
 
     Raises:
-        GammaError: Its name has another ending, or matplotlib is missing.
+        GammaError: Its name has another ending, it is a file that this command has not written, or
+            matplotlib is missing.
     """
     if path.suffix.lower() not in FORMATS:
         raise GammaError(f"-o {path}: give a name that ends in {' or '.join(FORMATS)}")
     if path.is_dir():
         raise GammaError(f"-o {path} is a folder; give the name of a file")
+    if path.parent.exists() and not path.parent.is_dir():
+        raise GammaError(f"-o {path}: {path.parent} is no folder; give another name")
+    check_file(path, (_SOFTWARE.encode(),), _SOFTWARE)
     need("matplotlib", "plot", "plots need")
 
 
@@ -61,7 +62,9 @@ def plot(found: Diagnosis, path: Path) -> None:
         figure.suptitle(f"{found.model}: root mean square of its gains", fontsize=12)
         picture = io.BytesIO()  # so that a full disk leaves no half of a file
         kind = path.suffix.lower()[1:]
-        metadata = {"Date": None} if kind == "svg" else None
+        metadata = (
+            {"Date": None, "Creator": _SOFTWARE} if kind == "svg" else {"Software": _SOFTWARE}
+        )
         figure.savefig(picture, format=kind, metadata=metadata)
         plt.close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -129,8 +132,7 @@ def _series(found: Diagnosis) -> dict[tuple[str, str], list[Gain]]:
     """Return the gains that layers repeat, by category and name without numbers."""
     series: dict[tuple[str, str], list[Gain]] = {}
     for gain in found.gains:
-        parts = ("#" if part.isdecimal() else part for part in gain.name.split("."))
-        series.setdefault((category_of(gain), ".".join(parts)), []).append(gain)
+        series.setdefault((category_of(gain), place_of(gain.name)), []).append(gain)
     return series
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from gamma_nlp.diagnose.diagnosis import UNUSED, Diagnosis, State, category_of
 from gamma_nlp.diagnose.measures import Measure, growth
@@ -144,16 +144,15 @@ def _layers(found: Diagnosis, full: bool) -> str:
     return title + align(head, lines, right={"n"}) + foot
 
 
-def span(values: Sequence[float], text: object) -> str:
+def span(values: Sequence[float], text: Callable[[float], str]) -> str:
     """Return one value, or the smallest and the largest of several.
 
     >>> span([0.5, 1.0, 0.75], "{:.2g}".format), span([1.0, 1.0], "{:.2g}".format)
     ('0.5 to 1', '1')
     """
-    assert callable(text)
     low, high = text(min(values)), text(max(values))
     if low == high:
-        return str(low)
+        return low
     return f"{low.removesuffix(' %')} to {high}" if high.endswith(" %") else f"{low} to {high}"
 
 

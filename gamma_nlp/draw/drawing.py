@@ -10,10 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from gamma_nlp.draw.facts import Entry, Facts, entries, legend, sizes
+from gamma_nlp.draw.facts import Entry, Facts, entries, sizes
+from gamma_nlp.draw.legend import Legend, colours, signs
 from gamma_nlp.draw.picture import make_picture
 from gamma_nlp.draw.reading import misread
-from gamma_nlp.draw.sheet import lay_out
+from gamma_nlp.draw.sheet import Sheet, lay_out
 from gamma_nlp.draw.stream import Dot, Picture, dots, has_tangle
 from gamma_nlp.draw.svg import MARK, SOFTWARE, to_svg
 from gamma_nlp.errors import GammaError
@@ -26,6 +27,9 @@ from gamma_nlp.graph.trace import trace
 from gamma_nlp.rows import collapse
 
 FORMATS = (".html", ".svg", ".png")
+
+MARKS = (MARK.encode(), b"Software\x00" + SOFTWARE.encode())
+"""How a drawing shows that it was written here, and may be replaced: as text, as PNG."""
 
 LISTED = (
     "Part of this model is no stream with branches that leave it and come back. It is drawn as a "
@@ -67,6 +71,10 @@ class Drawing:
         facts = replace(self.facts, coefficients=coefficients, doses=doses or {})
         return replace(self, facts=facts, about=about)
 
+    def titled(self, title: str) -> Drawing:
+        """Return the drawing under another title than the model's class."""
+        return replace(self, picture=replace(self.picture, model=title))
+
     def entries(self, dot: Dot) -> list[Entry]:
         """Return what a dot tells of its gains."""
         return entries(dot, {gain.name: gain for gain in self.table}, self.facts)
@@ -84,20 +92,13 @@ class Drawing:
         """Return the gains that the forward pass never reaches: they are not drawn."""
         return [gain.name for gain in self.table if gain.category is None]
 
-    def links(self) -> bool:
-        """Return whether the picture has an arrow from one tower to another."""
-        from gamma_nlp.draw.shapes import Line, Style
-
-        shapes = lay_out([self.picture]).shapes
-        return any(isinstance(shape, Line) and shape.style is Style.LINK for shape in shapes)
-
     def notes(self) -> list[str]:
         """Return what must be known to read the picture right."""
         notes = [LISTED] if has_tangle(self.picture) else []
         if unclear := misread(self.picture):
             names = ", ".join(name for dot in unclear for name in collapse(dot.gains))
             notes.append(f"{UNCLEAR} {names}.")
-        return [*notes, self.about] if self.about else notes
+        return notes
 
     def to_svg(self) -> str:
         """Return the picture as SVG, with a legend."""
@@ -160,13 +161,6 @@ def save(drawings: Sequence[Drawing], path: Path) -> None:
             write_bytes(path, png_of(drawings))
 
 
-def is_drawing(path: Path) -> bool:
-    """Return whether a file was written by this module, so that it may be replaced."""
-    with path.open("rb") as file:
-        start = file.read(4096)
-    return MARK.encode() in start or b"Software\x00" + SOFTWARE.encode() in start
-
-
 def format_of(path: Path) -> str:
     """Return the ending of a file's name that says its format.
 
@@ -182,21 +176,23 @@ def svg_of(drawings: Sequence[Drawing]) -> str:
     """Return drawings side by side as SVG, with one legend."""
     told = {id(dot): one.entries(dot) for one in drawings for dot in one.dots()}
     sheet = lay_out([one.picture for one in drawings])
-    return to_svg(sheet, lambda dot: as_text(told[id(dot)]), legend=_legend(drawings))
+    return to_svg(sheet, lambda dot: as_text(told[id(dot)]), legend=_legend(drawings, sheet))
 
 
 def png_of(drawings: Sequence[Drawing]) -> bytes:
     """Return drawings side by side as PNG."""
     from gamma_nlp.draw.png import to_png
 
-    return to_png(lay_out([one.picture for one in drawings]), legend=_legend(drawings))
+    sheet = lay_out([one.picture for one in drawings])
+    return to_png(sheet, legend=_legend(drawings, sheet))
 
 
-def _legend(drawings: Sequence[Drawing]) -> list[tuple[Category, str]]:
+def _legend(drawings: Sequence[Drawing], sheet: Sheet) -> Legend:
+    """Return the colours with their counts, where it is one drawing, and the signs."""
     found = {category: 0 for drawing in drawings for category in drawing.counts()}
     if len(drawings) == 1:
         found = drawings[0].counts()
-    return legend(found)
+    return [*colours(found), *((None, text) for text in signs(sheet.shapes))]
 
 
 def as_text(told: Sequence[Entry]) -> str:

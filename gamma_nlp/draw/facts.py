@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from gamma_nlp.draw.stream import Dot
-from gamma_nlp.gains.category import Category
-from gamma_nlp.gains.table import PLACES, Gain, GainTable, dose_text
+from gamma_nlp.gains.table import Gain, GainTable, dose_text
 from gamma_nlp.rows import collapse, with_ranges, without_numbers
 
 
@@ -94,12 +93,3 @@ def _range(values: list[float]) -> str:
         return ""
     low, high = f"{min(values):.3g}", f"{max(values):.3g}"
     return low if low == high else f"{low} to {high}"
-
-
-def legend(counts: Mapping[Category, int]) -> list[tuple[Category, str]]:
-    """Return what to write beside the colour of each category; a count of 0 is not told."""
-    return [
-        (c, f"{c} ({counts[c]}): {PLACES[c.value]}" if counts[c] else f"{c}: {PLACES[c.value]}")
-        for c in Category
-        if c in counts
-    ]

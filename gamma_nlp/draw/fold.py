@@ -1,8 +1,8 @@
 """Patterns that repeat, as one with its count.
 
 Two elements are the same where their structure, their gains' categories, kinds and offsets and all
-names but for numbers are. The pattern that saves most comes first, and what is inside it may repeat
-again: five layers of one kind and one of another, six times.
+names but for numbers are. The shortest pattern comes first, and what it became may repeat again:
+five layers of one kind and one of another, six times.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _runs(stream: Stream) -> Stream:
         best = _shortest(found, keys)
         if best is None:
             return found
-        start, period, _ = best
+        start, period = best
         found = _each(found, keys, keys[start : start + period])
 
 
@@ -69,13 +69,13 @@ def _turns(keys: Sequence[object], start: int, pattern: Sequence[object]) -> int
     return count
 
 
-def _shortest(stream: Stream, keys: Sequence[object]) -> tuple[int, int, int] | None:
-    """Return start, period and count of the first run of the shortest pattern that repeats."""
+def _shortest(stream: Stream, keys: Sequence[object]) -> tuple[int, int] | None:
+    """Return start and period of the first run of the shortest pattern that repeats."""
     for period in range(1, min(len(keys) // 2, _LONGEST) + 1):
         for start in range(len(keys) - 2 * period + 1):
-            count = _turns(keys, start, keys[start : start + period])
-            if count > 1 and _worth(stream[start : start + period]):
-                return start, period, count
+            again = _turns(keys, start, keys[start : start + period]) > 1
+            if again and _worth(stream[start : start + period]):
+                return start, period
     return None
 
 

@@ -84,8 +84,7 @@ def _dot(dot: Dot, style: Style) -> Piece:
 def _box(box: Box, style: Style) -> Piece:
     if box.kind is BoxKind.PLAIN:
         return _point(box, style)
-    text = "memory" if box.kind is BoxKind.MEMORY else box.label
-    width = max(width_of(text) + 12, 24)
+    width = max(width_of(box.label) + 12, 24)
     piece = Piece(height=_STEP, left=width / 2, right=width / 2)
     start = _STEP / 2 if box.kind in (BoxKind.INPUT, BoxKind.MEMORY) else 0
     piece.draw(_down(0, start, _STEP, style))

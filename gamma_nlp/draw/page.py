@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from gamma_nlp.draw.facts import Entry, legend
+from gamma_nlp.draw.facts import Entry
+from gamma_nlp.draw.legend import colours, signs
 from gamma_nlp.draw.sheet import lay_out
-from gamma_nlp.draw.svg import MARK, to_svg
-from gamma_nlp.gains.category import Category
+from gamma_nlp.draw.svg import MARK, css_name, to_svg
 
 if TYPE_CHECKING:
     from gamma_nlp.draw.drawing import Drawing
@@ -70,11 +70,6 @@ document.addEventListener("click",function(event){if(!panel.contains(event.targe
 """
 
 _HINT = "Point at a dot, or tap it: what is known of its gains shows here."
-_READ = (
-    "The thick line is the residual stream, and a thin line that leaves it and comes back at a "
-    "plus is a branch. A dot is a gain; a box is what holds weights; a frame with \u00d7 n is a "
-    "pattern of layers that repeats n times."
-)
 
 
 def to_html(drawing: Drawing) -> str:
@@ -82,16 +77,15 @@ def to_html(drawing: Drawing) -> str:
     dots = drawing.dots()
     told = [drawing.entries(dot) for dot in dots]
     number = {id(dot): i for i, dot in enumerate(dots)}
+    sheet = lay_out([drawing.picture])
     svg = to_svg(
-        lay_out([drawing.picture]),
+        sheet,
         lambda dot: told[number[id(dot)]][0].gain,
         number=lambda dot: number[id(dot)],
     )
     title = escape(drawing.picture.model or "model")
     count = sum(drawing.counts().values())
-    notes = [_READ, *drawing.notes()]
-    if drawing.links():
-        notes.append("A dashed arrow is a signal that is read elsewhere, as by cross-attention.")
+    notes = [" ".join(signs(sheet.shapes)), *drawing.notes(), drawing.about]
     if unused := drawing.unused():
         notes.append(f"Not drawn, as the forward pass never reaches them: {', '.join(unused)}.")
     data = json.dumps(
@@ -107,7 +101,7 @@ def to_html(drawing: Drawing) -> str:
         f"<ul>{_legend(drawing)}</ul>\n"
         f'<div class="views"><div class="picture">\n{svg}</div>\n'
         f'<div id="told" aria-live="polite">{_HINT}</div></div>\n'
-        + "".join(f"<p>{escape(note)}</p>\n" for note in notes)
+        + "".join(f"<p>{escape(note)}</p>\n" for note in notes if note)
         + "<details><summary>All gains as a table</summary>\n"
         f'<div class="rows">{_rows(told)}</div></details>\n'
         "</main>\n"
@@ -118,14 +112,11 @@ def to_html(drawing: Drawing) -> str:
 
 def _legend(drawing: Drawing) -> str:
     return "".join(
-        f'<li><svg width="13" height="13" aria-hidden="true"><circle class="gn-{_css(category)}" '
-        f'cx="6.5" cy="6.5" r="6"/></svg>{escape(text)}</li>'
-        for category, text in legend(drawing.counts())
+        '<li><svg width="13" height="13" aria-hidden="true">'
+        f'<circle class="gn-{css_name(category)}" cx="6.5" cy="6.5" r="6"/></svg>'
+        f"{escape(text)}</li>"
+        for category, text in colours(drawing.counts())
     )
-
-
-def _css(category: Category) -> str:
-    return category.value.replace("_", "-")
 
 
 def _rows(told: Sequence[Sequence[Entry]]) -> str:

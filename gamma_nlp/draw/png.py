@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
 from typing import Any
 
+from gamma_nlp.draw.colours import COLOURS
+from gamma_nlp.draw.legend import Legend
 from gamma_nlp.draw.shapes import (
     FONT,
     RADIUS,
@@ -23,9 +24,8 @@ from gamma_nlp.draw.shapes import (
 )
 from gamma_nlp.draw.sheet import Sheet
 from gamma_nlp.draw.stream import BoxKind
-from gamma_nlp.draw.svg import COLOURS, SOFTWARE, corners, tip
+from gamma_nlp.draw.svg import SOFTWARE, corners, tip
 from gamma_nlp.errors import need
-from gamma_nlp.gains.category import Category
 
 _DOTS_PER_UNIT = 2.0
 _MOST_PIXELS = 16_000
@@ -33,7 +33,7 @@ _INK, _SOFT, _EDGE, _FILL, _FOLD = "#1f2430", "#5b6472", "#c3cad4", "#f3f5f8", "
 _LINES = {Style.STREAM: ("#2b3140", 3.0), Style.BRANCH: ("#7d8796", 1.5), Style.LINK: (_SOFT, 1.2)}
 
 
-def to_png(sheet: Sheet, *, legend: Sequence[tuple[Category, str]] = ()) -> bytes:
+def to_png(sheet: Sheet, *, legend: Legend = ()) -> bytes:
     """Return a sheet as PNG, two pixels a unit; large ones in fewer.
 
     Raises:
@@ -56,8 +56,10 @@ def to_png(sheet: Sheet, *, legend: Sequence[tuple[Category, str]] = ()) -> byte
         _draw(axes, shape)
     for i, (category, text) in enumerate(legend):
         y = sheet.height + 11 + 22 * i
-        _circle(axes, 20, y, RADIUS, COLOURS[category], "white", 9)
-        axes.text(34, y, text, fontsize=FONT, color=_INK, va="center_baseline")
+        x = 14 if category is None else 34
+        if category is not None:
+            _circle(axes, 20, y, RADIUS, COLOURS[category], "white", 9)
+        axes.text(x, y, text, fontsize=FONT, color=_INK, va="center_baseline")
     out = io.BytesIO()
     figure.savefig(out, format="png", metadata={"Software": SOFTWARE})
     return out.getvalue()
@@ -86,15 +88,13 @@ def _draw(axes: Any, shape: Shape) -> None:
             _circle(axes, shape.x, shape.y, RADIUS, COLOURS[shape.dot.category], "white", 6)
         case BoxShape():
             box = shape.box
-            corner = {BoxKind.ATTENTION: 9.0, BoxKind.INPUT: 2.0}.get(box.kind, 4.0)
             left, top = shape.x - shape.width / 2, shape.y - shape.height / 2
             _rectangle(
-                axes, left, top, shape.width, shape.height, corner,
+                axes, left, top, shape.width, shape.height, shape.corner,
                 facecolor=_FILL, edgecolor=_EDGE, lw=1, zorder=4,
                 linestyle="--" if box.kind is BoxKind.MEMORY else "-",
             )  # fmt: skip
-            text = "memory" if box.kind is BoxKind.MEMORY else box.label
-            _text(axes, shape.x, shape.y, text, "center", _SOFT)
+            _text(axes, shape.x, shape.y, box.label, "center", _SOFT)
         case Plus():
             _circle(axes, shape.x, shape.y, RADIUS, "white", _LINES[Style.STREAM][0], 5)
             arm, ink = RADIUS - 3, _LINES[Style.STREAM][0]

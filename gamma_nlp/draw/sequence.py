@@ -111,7 +111,7 @@ class Sequences:
             if there < last:
                 node = order[there - 1]
                 if node in starts:
-                    found.append(Box(nodes=(), kind=BoxKind.MEMORY, label=""))
+                    found.append(Box(nodes=(), kind=BoxKind.MEMORY, label="memory"))
                 found += self.elements(node)
         return tuple(found)
 

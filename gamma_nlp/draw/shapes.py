@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from gamma_nlp.draw.stream import Box, Dot
+from gamma_nlp.draw.stream import Box, BoxKind, Dot
 
 FONT = 11.0
 LETTER = 6.4
@@ -51,6 +51,11 @@ class BoxShape:
     width: float
     height: float
     box: Box
+
+    @property
+    def corner(self) -> float:
+        """The radius of its corners: attention has round ends."""
+        return {BoxKind.ATTENTION: 9.0, BoxKind.INPUT: 2.0}.get(self.box.kind, 4.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -130,7 +130,7 @@ class Picture:
     """A model's streams, side by side, and what they read of one another.
 
     Attributes:
-        model: The model's class.
+        model: The title: the model's class, if nobody gives another.
         towers: A stream for each way from an input to an output, those that are read first.
         links: Reads across, as nodes.
     """

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from typing import TypeAlias
 
+from gamma_nlp.draw.colours import COLOURS, DARK
+from gamma_nlp.draw.legend import Legend
 from gamma_nlp.draw.shapes import (
     FONT,
     RADIUS,
@@ -26,24 +28,8 @@ from gamma_nlp.gains.category import Category
 
 Point: TypeAlias = tuple[float, float]
 
-COLOURS = {
-    Category.BRANCH_LAST: "#009e73",
-    Category.BRANCH_INNER: "#0072b2",
-    Category.SHORTCUT: "#d55e00",
-    Category.HEAD: "#a84fb0",
-}
-"""Colours that differ for the colour-blind too (after Okabe and Ito)."""
-
-DARK = {
-    Category.BRANCH_LAST: "#2fc79b",
-    Category.BRANCH_INNER: "#4aa8e8",
-    Category.SHORTCUT: "#ff8a3d",
-    Category.HEAD: "#d98be0",
-}
-
 SOFTWARE = "gamma-nlp draw"
 MARK = f"<!-- {SOFTWARE} -->"
-"""How a drawing shows that it was written here, and may be replaced."""
 
 _FINGER = 12.0
 """Radius around a dot that can be pointed at, for fingers."""
@@ -53,6 +39,7 @@ _STYLE = """\
 --fold:#eef2f7;--back:#fff;LIGHT}
 @media (prefers-color-scheme:dark){.gn{--ink:#e8ebf0;--soft:#a6afbd;--line:#dfe4ec;--loop:#8b95a5;\
 --box:#262b35;--edge:#465062;--fold:#1f242d;--back:#16191f;DARK}}
+svg.gn{background:var(--back)}
 .gn text{font:FONTpx system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--soft);\
 dominant-baseline:central}
 .gn .gn-title{font-weight:600;font-size:13px;fill:var(--ink)}
@@ -78,16 +65,18 @@ dominant-baseline:central}
 """
 
 
+def css_name(category: Category) -> str:
+    """Return a category as a name in a style sheet."""
+    return category.value.replace("_", "-")
+
+
 def style() -> str:
     """Return the style sheet of a drawing."""
 
     def names(colours: dict[Category, str]) -> str:
-        return "".join(f"--{c.value.replace('_', '-')}:{v};" for c, v in colours.items())
+        return "".join(f"--{css_name(c)}:{v};" for c, v in colours.items())
 
-    rules = "".join(
-        f".gn-{c.value.replace('_', '-')}{{fill:var(--{c.value.replace('_', '-')})}}\n"
-        for c in Category
-    )
+    rules = "".join(f".gn-{css_name(c)}{{fill:var(--{css_name(c)})}}\n" for c in Category)
     text = _STYLE.replace("LIGHT", names(COLOURS)).replace("DARK", names(DARK))
     return text.replace("FONT", f"{FONT:g}") + rules
 
@@ -96,7 +85,7 @@ def to_svg(
     sheet: Sheet,
     tell: Callable[[Dot], str],
     *,
-    legend: Sequence[tuple[Category, str]] = (),
+    legend: Legend = (),
     number: Callable[[Dot], int] | None = None,
 ) -> str:
     """Return a sheet as SVG.
@@ -104,7 +93,7 @@ def to_svg(
     Args:
         sheet: What to draw.
         tell: What to say about a dot, in lines; it shows when the pointer rests on it.
-        legend: The categories and what to write beside them; empty for none.
+        legend: What to write below, each text with the category whose colour it explains.
         number: The number of a dot, for a page that knows more of it.
     """
     below = 22.0 * len(legend) + (10 if legend else 0)
@@ -116,10 +105,12 @@ def to_svg(
     body = [_shape(shape, tell, number) for shape in shapes]
     for i, (category, text) in enumerate(legend):
         y = sheet.height + 11 + 22 * i
-        body.append(
-            f'<circle class="gn-{category.value.replace("_", "-")}" cx="20" cy="{y:g}" '
-            f'r="{RADIUS:g}"/><text class="gn-word" x="34" y="{y:g}">{escape(text)}</text>'
-        )
+        if category is not None:
+            body.append(
+                f'<circle class="gn-{css_name(category)}" cx="20" cy="{y:g}" r="{RADIUS:g}"/>'
+            )
+        x = 14 if category is None else 34
+        body.append(f'<text class="gn-word" x="{x}" y="{y:g}">{escape(text)}</text>')
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="gn" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="group" '
@@ -133,7 +124,7 @@ def _shape(shape: Shape, tell: Callable[[Dot], str], number: Callable[[Dot], int
         case Line():
             return _line(shape)
         case DotShape():
-            name = shape.dot.category.value.replace("_", "-")
+            name = css_name(shape.dot.category)
             known = "" if number is None else f' data-dot="{number(shape.dot)}"'
             return (
                 f'<g class="gn-dot" tabindex="0" role="img"{known}>'
@@ -165,14 +156,12 @@ def _shape(shape: Shape, tell: Callable[[Dot], str], number: Callable[[Dot], int
 def _box(shape: BoxShape) -> str:
     box = shape.box
     kind = " gn-memory" if box.kind is BoxKind.MEMORY else ""
-    corner = {BoxKind.ATTENTION: 9.0, BoxKind.INPUT: 2.0}.get(box.kind, 4.0)
-    text = "memory" if box.kind is BoxKind.MEMORY else box.label
     title = f"<title>{escape(box.kind.value)}</title>"
     return (
         f'<g>{title}<rect class="gn-box{kind}" x="{shape.x - shape.width / 2:g}" '
         f'y="{shape.y - shape.height / 2:g}" width="{shape.width:g}" height="{shape.height:g}" '
-        f'rx="{corner:g}"/><text x="{shape.x:g}" y="{shape.y:g}" text-anchor="middle">'
-        f"{escape(text)}</text></g>"
+        f'rx="{shape.corner:g}"/><text x="{shape.x:g}" y="{shape.y:g}" text-anchor="middle">'
+        f"{escape(box.label)}</text></g>"
     )
 
 

@@ -120,11 +120,18 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
             config=config,
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # refused below, where they are named
         )
     except GammaError:
         raise
     except Exception as error:
         raise GammaError(f"{_no_weights(name, path, error)}; {_OR_RANDOM}") from error
+    if other := sorted(found["mismatched_keys"]):
+        key, stored, wanted = other[0]
+        raise GammaError(
+            f"the weights of {name!r} are of other sizes than its config says: {key!r} is "
+            f"{list(stored)} and should be {list(wanted)}; {_OR_RANDOM}"
+        )
     if missing := sorted(found["missing_keys"]):
         raise GammaError(
             f"the weights of {name!r} lack {listed(missing)}, which would be random; {_OR_RANDOM}"

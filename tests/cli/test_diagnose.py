@@ -68,10 +68,15 @@ def test_a_gain_that_is_not_finite_exits_with_1(run: Path, capsys: Capture) -> N
         ((), "required: CHECKPOINT"),
         (("{0}", "--near-zero", "0"), "--near-zero must be a number above 0, not 0"),
         (("{0}", "--near-zero", "nan"), "--near-zero must be a number above 0, not nan"),
+        (("",), "CHECKPOINT is empty; give a checkpoint's folder"),
+        (("{0}", "--config", ""), "--config is empty; give a config.json"),
+        (("{0}/..",), "checkpoints are in '{0}/../run': give {0}/../run"),
+        (("{0}", "-o", "{0}/checkpoint-1/config.json/x.png"), "config.json is no folder"),
         (("{0}", "-o", "x.pdf"), "give a name that ends in .png or .svg"),
         (("{0}", "--config", "none.json"), "cannot read none.json"),
         (("{0}", "--json", "--csv"), "not allowed with argument --json"),
-        (("{0}/none",), "no checkpoint"),
+        (("{0}/none",), "none': {0} holds 'checkpoint-1', 'checkpoint-2'"),
+        (("none/at/all",), "no checkpoint 'none/at/all'"),
         (("{0}", "{0}"), "is given twice"),
     ],
 )
@@ -82,4 +87,30 @@ def test_wrong_use_is_one_line(
     said = capsys.readouterr()
     assert said.out == ""
     (line,) = said.err.splitlines()
-    assert line.startswith("error: ") and text in line
+    assert line.startswith("error: ") and text.format(run) in line
+
+
+@pytest.mark.needs("matplotlib")
+@pytest.mark.parametrize("name", ["gains.png", "gains.svg"])
+def test_a_picture_of_ones_own_is_replaced_and_no_other(
+    run: Path, tmp_path: Path, name: str, capsys: Capture
+) -> None:
+    path = tmp_path / name
+    path.write_text("mine", encoding="utf-8")
+    assert diagnose(run, "-o", path) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path} is there and was not written by gamma-nlp diagnose")
+    assert path.read_text(encoding="utf-8") == "mine"
+    path.unlink()
+    for _ in range(2):
+        assert diagnose(run, "-o", path) == 0
+        assert capsys.readouterr().out.endswith(f"\nwritten: {path}\n")
+
+
+def test_a_config_of_another_model_is_not_asked_for_again(run: Path, capsys: Capture) -> None:
+    other = run.parent / "other.json"
+    llama = {"model_type": "llama", "hidden_size": 8, "num_attention_heads": 2, "vocab_size": 9}
+    other.write_text(json.dumps(llama | {"num_hidden_layers": 1}), encoding="utf-8")
+    assert diagnose(run, "--config", other) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("give --config FILE, its own model's config.json")

@@ -115,3 +115,16 @@ def test_a_plan_that_makes_no_sense_is_refused(llama: str, capsys: Capture) -> N
     assert "--steps is missing" in refused([llama, "--lr", "1"], capsys)
     assert "--weight-decay must be" in refused([llama, "--weight-decay", "-1"], capsys)
     assert not Path("llama.html").exists()
+
+
+def test_what_a_picture_cannot_show_is_noted_where_no_page_says_it(
+    llama: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    from gamma_nlp.draw.drawing import Drawing
+
+    monkeypatch.setattr(Drawing, "notes", lambda self: ["Part is a list."])
+    assert main.main(["draw", llama, "-o", "x.svg"]) == 0
+    assert capsys.readouterr().err == "note: LlamaForCausalLM: Part is a list.\n"
+    assert main.main(["draw", llama, "-o", "x.html"]) == 0
+    assert capsys.readouterr().err == ""
+    assert "<p>Part is a list.</p>" in Path("x.html").read_text(encoding="utf-8")

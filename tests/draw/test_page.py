@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from gamma_nlp.draw.drawing import Drawing, draw, is_drawing, save
+from gamma_nlp.draw.drawing import MARKS, Drawing, draw, save, svg_of
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files import check_file
 from tests.support.families import FAMILIES
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -107,6 +108,21 @@ def test_svg_is_whole_and_needs_nothing_else(drawing: Drawing) -> None:
     assert "branch_inner (2): feeds residual branches only" in text
 
 
+def test_a_picture_explains_the_signs_that_it_has_and_no_others(drawing: Drawing) -> None:
+    svg, page = drawing.to_svg(), drawing.to_html()
+    for text in ("Thick line: the residual stream.", "Box: weights.", "Frame with \u00d7 n"):
+        assert text in svg and text in page
+    for text in ("Dashed arrow", "Small point", "round ends"):
+        assert text not in svg and text not in page
+    both = svg_of([drawing, draw(FAMILIES["t5"].build(), FAMILIES["t5"].inputs())])
+    assert "Dashed arrow" in both and "round ends" in both
+
+
+def test_a_drawing_may_have_a_title_of_its_own(drawing: Drawing) -> None:
+    assert ">pre-norm &lt;mine&gt;</text>" in drawing.titled("pre-norm <mine>").to_svg()
+    assert "<h1>pre-norm: 3 gains</h1>" in drawing.titled("pre-norm").to_html()
+
+
 def test_names_of_modules_are_text_and_never_markup() -> None:
     class Tag(nn.Module):
         def __init__(self) -> None:
@@ -130,9 +146,10 @@ def test_png_is_a_picture_that_is_known_as_ours(drawing: Drawing, tmp_path: Path
     drawing.save(tmp_path / "model.png")
     data = (tmp_path / "model.png").read_bytes()
     assert data.startswith(b"\x89PNG")
-    assert is_drawing(tmp_path / "model.png")
+    check_file(tmp_path / "model.png", MARKS, "us")
     (tmp_path / "other.png").write_bytes(data.replace(b"gamma-nlp draw", b"another  thing"))
-    assert not is_drawing(tmp_path / "other.png")
+    with pytest.raises(GammaError, match="was not written by us"):
+        check_file(tmp_path / "other.png", MARKS, "us")
 
 
 @pytest.mark.parametrize("name", ["model.pdf", "model", "model.jpeg"])

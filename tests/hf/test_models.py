@@ -125,6 +125,17 @@ def test_weights_that_are_not_there_are_not_made_up(tmp_path: Path) -> None:
         load_with_weights(str(folder))
 
 
+def test_weights_of_another_size_are_named_with_both(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "m")
+    content = load_file(folder / "model.safetensors")
+    name = "bert.embeddings.LayerNorm.weight"
+    size = len(content[name])
+    save_file(content | {name: torch.ones(7)}, folder / "model.safetensors", {"format": "pt"})
+    told = rf"'{name}' is \[7\] and should be \[{size}\]; .*--random-weights"
+    with pytest.raises(GammaError, match=told):
+        load_with_weights(str(folder))
+
+
 def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     folder = saved(tmp_path / "m")
     content = load_file(folder / "model.safetensors")

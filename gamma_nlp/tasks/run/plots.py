@@ -9,16 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
+from gamma_nlp.draw.colours import COLOURS
 from gamma_nlp.errors import need
 from gamma_nlp.files import write_bytes
 from gamma_nlp.gains.category import Category
-
-_COLOURS = {
-    "branch_last": "#0072b2",
-    "branch_inner": "#009e73",
-    "shortcut": "#d55e00",
-    "head": "#8456a8",
-}
 
 Log = Sequence[Mapping[str, Any]]
 
@@ -65,7 +59,7 @@ def plot_run(
         steps, values = series(log, GAIN_NORM + category.value)
         if values:
             label = f"{category.value} (at first {values[0]:.3g})"
-            norm.plot(steps, _change(values), color=_COLOURS[category.value], label=label)
+            norm.plot(steps, _change(values), color=COLOURS[category], label=label)
             norm.legend(frameon=False)
     _norm(norm, "Gains per category")
     finish(plt, figure, (loss, mark, norm), title, path)
