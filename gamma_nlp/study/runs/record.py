@@ -12,9 +12,9 @@ from typing import Any
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.files import read_json, write_json
 from gamma_nlp.study.design.arms import Arm
+from gamma_nlp.study.design.cells import folder_name
 from gamma_nlp.study.design.command import Command
 from gamma_nlp.study.design.config import Study
-from gamma_nlp.study.design.cells import folder_name
 from gamma_nlp.study.design.plans import Planned, write_policies
 from gamma_nlp.study.design.recipe import Recipe
 from gamma_nlp.study.runs.folder import Run

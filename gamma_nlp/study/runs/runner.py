@@ -17,9 +17,17 @@ from dataclasses import dataclass, field
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.metric import Metric, NoScore
-from gamma_nlp.study.runs.process import LOOK, PATIENCE, Machine, Signals, end_all, launch, noted_signals
-from gamma_nlp.study.runs.progress import Progress, time_left
 from gamma_nlp.study.runs.folder import FAILED, LOCK, Run, holder, how_it_ended, take
+from gamma_nlp.study.runs.process import (
+    LOOK,
+    PATIENCE,
+    Machine,
+    Signals,
+    end_all,
+    launch,
+    noted_signals,
+)
+from gamma_nlp.study.runs.progress import Progress, time_left
 
 
 @dataclass(kw_only=True)
