@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ class Reader:
         wrong = isinstance(value, bool) and kind is not bool
         if wrong or not isinstance(value, kind):
             raise GammaError(f"{self.file}: {place} must be {what}, not {shown(value)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise GammaError(f"{self.file}: {place} is {value}; expected {what}")
+        if isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
+            raise GammaError(f"{self.file}: {place} is {shown(value)}; expected {what}")
         return value
 
     def text(self, key: str, default: Any = _MISSING) -> Any:

@@ -5,7 +5,7 @@ Nothing is averaged here. A file that cannot be used is an error that names the 
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,8 +100,8 @@ def score(run: Run, path: str) -> float:
         raise GammaError(f"{run.file}: {path} is missing{close_to(path, score_paths(run.results))}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise GammaError(f"{run.file}: {path} must be a number, not {shown(value)}")
-    if not math.isfinite(value):
-        raise GammaError(f"{run.file}: {path} is {value}, which is no score")
+    if not abs(value) <= sys.float_info.max:
+        raise GammaError(f"{run.file}: {path} is {shown(value)}, which is no score")
     return float(value)
 
 

@@ -59,7 +59,7 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
 
 def version_notes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a warning where packages changed since the study began."""
-    changed = _differences(before.get("versions", {}), now["versions"])
+    changed = _differences(before.get("versions") or {}, now["versions"])
     what = "; ".join(changed)
     return [f"since the study began {what}: its runs may not compare"] if changed else []
 
@@ -101,7 +101,7 @@ def _plans(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     names = set(_names(other))
     kept = ("steps", "data", "weight_decay", "groups")
     return {
-        cell["name"]: {key: cell["plan"].get(key) for key in kept}
+        cell["name"]: {key: (cell.get("plan") or {}).get(key) for key in kept}
         for cell in record["cells"]
         if cell["name"] in names
     }

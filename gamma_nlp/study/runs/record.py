@@ -17,6 +17,8 @@ from gamma_nlp.study.design.command import Command
 from gamma_nlp.study.design.config import Study
 from gamma_nlp.study.design.plans import Planned, write_policies
 from gamma_nlp.study.design.recipe import Recipe
+from gamma_nlp.study.results.json_reader import Reader
+from gamma_nlp.study.results.study_file import read_study
 from gamma_nlp.study.runs.folder import Run
 from gamma_nlp.tasks.run.yaml_file import read_yaml
 
@@ -179,7 +181,24 @@ def read_record(folder: Path) -> dict[str, Any] | None:
             f"{folder / RECORD} is not of a study that this version can go on with; give another "
             "output"
         )
+    try:
+        _check_shape(folder, record)
+    except GammaError as error:
+        raise GammaError(f"{error}; put it back, or give another output") from None
     return record
+
+
+def _check_shape(folder: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a record that was edited into what no study writes."""
+    read_study(folder)
+    top = Reader(folder / RECORD, record)
+    top.get("seeds", list, "a list of seeds")
+    top.object("versions", {})
+    Reader(top.file, top.object("inputs"), "inputs").object("policies")
+    config = Reader(top.file, top.object("config"), "config")
+    arms = Reader(top.file, config.object("arms", {}), "config.arms")
+    for name in arms.values:
+        arms.object(name, {})
 
 
 def write_record(study: Study, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:

@@ -68,6 +68,7 @@ def test_a_metric_that_no_run_has_names_those_that_there_are() -> None:
     [
         (float("nan"), r"perplexity is nan, which is no score$"),
         (float("-inf"), r"perplexity is -inf, which is no score$"),
+        (10**400, r"perplexity is a number of about 401 digits, which is no score$"),
         ("7.5", r"perplexity must be a number, not '7.5'$"),
         (True, r"perplexity must be a number, not True$"),
         (None, r"^runs/none-seed1/results.json: perplexity is missing$"),
