@@ -46,7 +46,7 @@ def test_the_time_left_is_told_from_runs_that_are_there(
     main(["study", str(config(tmp_path))])
     capsys.readouterr()
     main(["study", str(config(tmp_path, seeds=5)), "--dry-run"])
-    assert "6 runs are finished, 4 to run" in (told := capsys.readouterr().out)
+    assert "6 runs finished, 4 to run" in (told := capsys.readouterr().out)
     assert "about 1 s" in told
 
 

@@ -10,6 +10,7 @@ from gamma_nlp.study.runs.folder import Run
 from gamma_nlp.study.runs.progress import clock, time_left
 from gamma_nlp.study.runs.runner import Ended, Machine
 from gamma_nlp.study.statistics.power import needed_seeds
+from gamma_nlp.study.statistics.sentence import amount, count
 
 _MOST_EQUAL = 3
 
@@ -19,7 +20,7 @@ def design_lines(study: Study, planned: Sequence[Planned], runs: Sequence[Run]) 
     metric = study.metric
     levels = len(study.doses) or len(study.coefficients)
     kind = "dose" if study.doses else "coefficient"
-    what = f" x {_count(levels, kind)}" if levels else ""
+    what = f" x {count(levels, kind)}" if levels else ""
     again = ", and an A/A cell for each baseline" if study.a_a is not None else ""
     margin = metric.smallest_difference
     return [
@@ -27,7 +28,7 @@ def design_lines(study: Study, planned: Sequence[Planned], runs: Sequence[Run]) 
         f"{len(runs)} runs" + (f"\n{study.about}" if study.about else ""),
         f"compares {' and '.join(metric.scores)} ({metric.unit}) with that of {study.baseline}; "
         + ("no smallest difference that matters is given" if margin is None else
-           f"the smallest difference that matters is {margin:g} {metric.unit}"),
+           f"the smallest difference that matters is {amount(f'{margin:g}', metric.unit)}"),
         "",
         *_table(study, planned),
     ]  # fmt: skip
@@ -41,17 +42,13 @@ def _table(study: Study, planned: Sequence[Planned]) -> Iterator[str]:
         decay = "its own" if one.weight_decay is None else f"{one.weight_decay:.4g}"
         doses = one.plan.get("dose", {})
         told = ["-" if (d := doses.get(part)) is None else _share(d["dose"]) for part in parts]
-        count = f"those of {one.same_as}" if one.same_as else str(len(study.seeds))
-        rows.append([one.cell.name, decay, *told, count])
+        runs = f"those of {one.same_as}" if one.same_as else str(len(study.seeds))
+        rows.append([one.cell.name, decay, *told, runs])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if parts:
         yield "under each category: how far decay alone pulls its gains over the planned run"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _share(dose: float | Sequence[float] | None) -> str:
@@ -123,15 +120,15 @@ def estimate(runs: Sequence[Run], machine: Machine) -> str:
     done = [run for run in runs if run.is_finished()]
     durations = [seconds for run in done if (seconds := run.seconds()) is not None]
     where = f"{machine.jobs} at a time" + (
-        f" on {len(machine.gpus)} GPUs"
+        f" on {count(len(machine.gpus), 'GPU')}"
         if machine.gpus
-        else f", {_count(machine.threads, 'CPU thread')} each"
+        else f", {count(machine.threads, 'CPU thread')} each"
     )
     left = time_left(durations, waiting=len(runs) - len(done), running=(), jobs=machine.jobs)
     if len(done) == len(runs):
         return f"all {len(runs)} runs are finished"
     time = "how long is known after the first run" if left is None else f"about {clock(left)}"
-    kept = f"{len(done)} runs are finished, " if done else ""
+    kept = f"{count(len(done), 'run')} finished, " if done else ""
     return f"{kept}{len(runs) - len(done)} to run, {where}: {time}"
 
 

@@ -9,6 +9,7 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.config import Study
 from gamma_nlp.study.design.metric import score_at
 from gamma_nlp.study.runs.folder import Run
+from gamma_nlp.study.statistics.sentence import count
 
 _MARGINS = ("metric", "baseline")
 _MOST_DIFFERENCES = 6
@@ -30,7 +31,7 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
     begun = [run for run in recorded if run.results.exists() or run.can_resume()]
     if not begun:
         return
-    where = f"{study.output} has {len(finished)} finished runs"
+    where = f"{study.output} has {count(len(finished), 'finished run')}"
     if len(begun) > len(finished):
         where += f" and {len(begun) - len(finished)} with checkpoints"
     gone = [

@@ -28,6 +28,7 @@ from gamma_nlp.study.runs.process import (
     noted_signals,
 )
 from gamma_nlp.study.runs.progress import Progress, time_left
+from gamma_nlp.study.statistics.sentence import count
 
 
 @dataclass(kw_only=True)
@@ -217,7 +218,7 @@ class _Work:
         here = [one.process for one in self.active if one.process is not None]
         if here:
             self.progress.say(
-                f"stopping {len(here)} run(s), which have {PATIENCE:.0f} s to save what they have "
+                f"stopping {count(len(here), 'run')}: {PATIENCE:.0f} s to save what there is "
                 "(again: at once)"
             )
             end_all(here, signals)

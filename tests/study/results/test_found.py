@@ -202,3 +202,11 @@ def test_shares_that_are_shown_as_points_are_noted(tmp_path: Path) -> None:
     metric = {"scores": ["accuracy"], "unit": "points", "scale": 1}
     found = find(write_bare(tmp_path, {"none": [0.9, 0.91], "all": [0.8, 0.82]}, metric=metric))
     assert any("is it a share, whose scale is 100?" in note for note in found.notes)
+
+
+def test_one_run_that_does_not_tell_is_singular(study: Path) -> None:
+    change(study, "all-seed1", versions=None, data=None)
+    notes = find(study).notes
+    assert (
+        "1 run does not tell its versions, so nothing says whether all runs had the same" in notes
+    )
