@@ -68,7 +68,7 @@ def run_study(
         changes.check_same(study, before, now)
         for text in changes.version_notes(before, now):
             note(text)
-    say(f"\n{announce.estimate(runs, machine)}")
+    say(f"\n{announce.estimate(study, runs, machine)}")
     if dry_run:
         return 0
     with _locked(study.output):

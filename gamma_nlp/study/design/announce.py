@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from gamma_nlp.study.design.config import Study
 from gamma_nlp.study.design.plans import SMALL, Planned
-from gamma_nlp.study.runs.folder import Run
+from gamma_nlp.study.runs.folder import Run, has_score
 from gamma_nlp.study.runs.progress import clock, time_left
 from gamma_nlp.study.runs.runner import Ended, Machine
 from gamma_nlp.study.statistics.power import needed_seeds
@@ -115,9 +116,9 @@ def _compared(one: Planned, planned: Sequence[Planned]) -> bool:
     return one.cell.against is not None and not one.cell.aa and one.same_as is None
 
 
-def estimate(runs: Sequence[Run], machine: Machine) -> str:
+def estimate(study: Study, runs: Sequence[Run], machine: Machine) -> str:
     """Return how long the rest will take, as far as finished runs tell."""
-    done = [run for run in runs if run.is_finished()]
+    done = [run for run in runs if has_score(run, study.metric)]
     durations = [seconds for run in done if (seconds := run.seconds()) is not None]
     where = f"{machine.jobs} at a time" + (
         f" on {count(len(machine.gpus), 'GPU')}"
@@ -134,7 +135,7 @@ def estimate(runs: Sequence[Run], machine: Machine) -> str:
 
 def end_lines(study: Study, ended: Ended, runs: Sequence[Run], machine: Machine) -> list[str]:
     """Return how it went, and what to type next."""
-    done = sum(run.is_finished() for run in runs)
+    done = sum(has_score(run, study.metric) for run in runs)
     lines = [f"failed: {name}: {reason}" for name, reason in ended.failed.items()]
     if ended.failed:
         lines.append(f"logs: {study.output}/runs/*/run.log; the same command tries again")
@@ -142,5 +143,5 @@ def end_lines(study: Study, ended: Ended, runs: Sequence[Run], machine: Machine)
     lines.append(f"{done} of {len(runs)} runs are finished{spent}: {study.output}")
     if ended.stopped is not None:
         lines.append("the same command goes on from here")
-    lines.append(f"gamma-nlp report {study.output}")
+    lines.append(shlex.join(["gamma-nlp", "report", str(study.output)]))
     return lines

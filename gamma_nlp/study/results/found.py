@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,7 +192,8 @@ def _failure(planned: Planned) -> str | None:
 def _not_finished(study: Study, count: int) -> list[str]:
     if not count:
         return []
-    again = "again" if study.config_file is None else f"again: gamma-nlp study {study.config_file}"
+    words = ["gamma-nlp", "study", study.config_file] if study.config_file else []
+    again = f"again: {shlex.join(words)}" if words else "again"
     return [f"{count} run{'s are' if count > 1 else ' is'} not finished; if the study does not run "
             f"any more, start it {again}"]  # fmt: skip
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.config import Study
-from gamma_nlp.study.design.metric import score_at
-from gamma_nlp.study.runs.folder import Run
+from gamma_nlp.study.design.metric import Metric
+from gamma_nlp.study.results.study_file import read_study
+from gamma_nlp.study.runs.folder import Run, has_score
 from gamma_nlp.study.statistics.sentence import count
 
 _MARGINS = ("metric", "baseline")
@@ -44,7 +45,7 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
             "back (a study may grow, not shrink), or give another output"
         )
     margins = _differences(*({key: one[key] for key in _MARGINS} for one in (before, now)))
-    if margins and _any_scored(finished, before["metric"]["scores"]):
+    if margins and _any_scored(finished, read_study(study.output).metric):
         raise GammaError(
             f"{where}, and {'; '.join(margins)}: what is compared is settled before the first run, "
             "else the result could choose it; put it back, or give another output"
@@ -108,12 +109,6 @@ def _plans(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     }
 
 
-def _any_scored(runs: Sequence[Run], scores: Sequence[str]) -> bool:
-    for run in runs:
-        try:
-            for path in scores:
-                score_at(run.finished() or {}, path, run.results)
-        except GammaError:
-            continue
-        return True
-    return False
+def _any_scored(runs: Sequence[Run], metric: Metric) -> bool:
+    """Return whether any run has the metric; one that none has may be put right."""
+    return any(has_score(run, metric) for run in runs)

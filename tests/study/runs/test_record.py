@@ -127,6 +127,15 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> Non
         run(tmp_path)
 
 
+def test_scores_in_per_cent_can_be_put_right_without_running_again(tmp_path: Path) -> None:
+    how = {"seconds": 0.01, "how": "percent"}
+    with pytest.raises(GammaError, match=r"write `metric: {score: final.accuracy, scale: 1}`"):
+        run(tmp_path, set=how)
+    assert run(tmp_path, set=how, metric={"score": "final.accuracy", "scale": 1}) == 0
+    with pytest.raises(GammaError, match=r"metric.scale was 1\b.* is settled before the first run"):
+        run(tmp_path, set=how)
+
+
 def test_a_record_that_was_edited_names_what_is_wrong(tmp_path: Path) -> None:
     run(tmp_path)
     file = tmp_path / "out" / "study.json"
