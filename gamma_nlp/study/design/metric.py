@@ -78,14 +78,21 @@ class Metric:
             NoScore: A score is no finite number.
             GammaError: A score is missing, or is not what its name says.
         """
-        found = [score_at(results, path, file) for path in self.scores]
-        for path, score in zip(self.scores, found, strict=True):
+        return self.mean({path: score_at(results, path, file) for path in self.scores}, file)
+
+    def mean(self, scores: Mapping[str, float], file: Path) -> float:
+        """Return the mean of the scores of one run, by their paths, as it is shown.
+
+        Raises:
+            GammaError: A score is not what its name says.
+        """
+        for path, score in scores.items():
             if self.scale == 100 and _SHARES.search(_last(path)) and abs(score) > 1:
                 raise GammaError(
                     f"{file}: {path} is {score:g}, no share of 1, so it is in per cent already; "
                     f"write `metric: {{score: {path}, scale: 1}}`"
                 )
-        return self.scale * math.fsum(found) / len(found)
+        return self.scale * math.fsum(scores.values()) / len(scores)
 
     def shown(self, value: float) -> str:
         """Return a value of the metric in its unit."""

@@ -13,9 +13,7 @@ from gamma_nlp.files import read_text
 from gamma_nlp.study.report import details, figures, seed_plots, tables, text
 from gamma_nlp.study.report.curve_plots import gains_over_training, learning_curves
 from gamma_nlp.study.report.findings import Findings
-
-MODEL = "model.svg"
-"""A picture of the model, in the study's folder, for the head of the page."""
+from gamma_nlp.study.results.study_file import PICTURE
 
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
@@ -48,7 +46,7 @@ def as_html(results: Findings) -> str:
         title=title,
         head=head,
         style=_package_text(STYLE),
-        model=model_picture(results.study.folder / MODEL),
+        model=model_picture(results.study.folder / PICTURE),
         verdicts=text.verdict_lines(results),
         kinds=[kind.get(one.arm, "none") for one in results.comparisons],
         remarks=text.remarks(results),

@@ -163,7 +163,7 @@ def _finished(study: Study) -> tuple[list[Run], list[str], list[str]]:
 
 def _scored(run: Run, metric: Metric) -> Counted:
     scores = {path: score(run, path) for path in metric.scores}
-    return Counted(run=run, scores=scores, value=metric.value(run.results, run.file))
+    return Counted(run=run, scores=scores, value=metric.mean(scores, run.file))
 
 
 def _metric(

@@ -15,6 +15,8 @@ from gamma_nlp.study.results.json_reader import Reader
 STUDY = "study.json"
 RESULTS = "results.json"
 FAILED = "failed.json"
+PICTURE = "model.svg"
+"""The model, drawn, in the study's folder; a command's own may be put there."""
 
 
 @dataclass(frozen=True, kw_only=True)

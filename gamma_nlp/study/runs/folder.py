@@ -21,9 +21,10 @@ from typing import Any
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import read_json, write_json
 from gamma_nlp.study.design.metric import Metric
+from gamma_nlp.study.results.study_file import FAILED, RESULTS
 from gamma_nlp.tasks.run.checkpoints import last_checkpoint
 
-RESULTS, LOG, FAILED, LOCK = "results.json", "run.log", "failed.json", "run.lock"
+LOG, LOCK = "run.log", "run.lock"
 _TAIL = 16_384
 
 

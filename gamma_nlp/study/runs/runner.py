@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.metric import Metric, NoScore
-from gamma_nlp.study.runs.folder import FAILED, LOCK, Run, has_score, holder, how_it_ended, take
+from gamma_nlp.study.results.study_file import FAILED
+from gamma_nlp.study.runs.folder import LOCK, Run, has_score, holder, how_it_ended, take
 from gamma_nlp.study.runs.process import (
     LOOK,
     PATIENCE,
