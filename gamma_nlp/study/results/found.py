@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import read_json
 from gamma_nlp.study.design.metric import Metric
 from gamma_nlp.study.results.agreement import strangers, untold
-from gamma_nlp.study.results.json_reader import Reader
+from gamma_nlp.study.results.json_reader import read_object
 from gamma_nlp.study.results.loose_runs import metric_of, read_loose
 from gamma_nlp.study.results.notes import alike, chosen_later, in_per_cent, strays
 from gamma_nlp.study.results.run import Run, full_paths, read_results, score
@@ -181,7 +180,7 @@ def _failure(planned: Planned) -> str | None:
         return None
     who, where = f"{planned.cell}, seed {planned.seed}", f" ({file.parent})"
     try:
-        told = Reader(file, read_json(file))
+        told = read_object(file)
         code, why = told.whole("code", None), told.text("last_line", None)
     except GammaError:
         code = why = None

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to, shown
-from gamma_nlp.files import read_json
-from gamma_nlp.study.results.json_reader import Reader
+from gamma_nlp.study.results.json_reader import Reader, read_object
 from gamma_nlp.study.results.study_file import Planned
 
 _NO_SCORES = {
@@ -43,7 +42,7 @@ def read_results(file: Path) -> Mapping[str, Any]:
     Raises:
         GammaError: The file is cut short, or a key is of another shape.
     """
-    top = Reader(file, read_json(file))
+    top = read_object(file)
     top.whole("seed")
     for key in ("items", "data", "versions"):
         top.object(key, None)

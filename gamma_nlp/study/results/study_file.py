@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to, listed
-from gamma_nlp.files import read_json
 from gamma_nlp.study.design.metric import Metric
-from gamma_nlp.study.results.json_reader import Reader
+from gamma_nlp.study.results.json_reader import Reader, read_object
 
 STUDY = "study.json"
 RESULTS = "results.json"
@@ -97,7 +96,7 @@ def read_study(folder: Path) -> Study:
         GammaError: ``study.json`` is missing, cut short, or contradicts itself.
     """
     file = folder / STUDY
-    top = Reader(file, read_json(file))
+    top = read_object(file)
     if top.whole("schema", 1) != 1:
         raise GammaError(
             f"{file}: schema is {top.values['schema']}, and this version reads 1; update gamma_nlp"

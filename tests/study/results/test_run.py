@@ -89,6 +89,10 @@ def test_what_is_no_score_is_named_with_its_file(value: object, message: str) ->
         ({"versions": ["torch"]}, r"versions must be an object, not \['torch'\]$"),
         ({"data": "abc"}, r"data must be an object, not 'abc'$"),
         ({"groups": 7}, r"groups must be text, not 7$"),
+        (
+            {"settings": {"a": [1, 10**400]}},
+            r"settings.a\[1\] is a number of .* which is too large",
+        ),
         ({"weight_decay": float("nan")}, r"weight_decay is nan; expected a number$"),
         ({"items": {"acc": "x.npz"}}, r"items.acc must be an object, not 'x.npz'$"),
         ({"items": {"acc": {"file": "x"}}}, r"items.acc.statistic is missing; expected text$"),
