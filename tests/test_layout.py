@@ -68,6 +68,15 @@ def test_every_folder_has_a_readme_of_at_most_150_lines(folder: Path) -> None:
     assert len((folder / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
+def test_no_source_file_is_ignored() -> None:
+    """A pattern such as ``runs/`` also hides rooms of that name from commits and from linters."""
+    words = ["git", "ls-files", "--others", "--ignored", "--exclude-standard"]
+    tops = ["gamma_nlp", "tests", "recipes", "scripts"]
+    found = subprocess.run([*words, *tops], cwd=ROOT, capture_output=True, text=True).stdout
+    hidden = [line for line in found.splitlines() if not line.endswith(".pyc")]
+    assert not [line for line in hidden if Path(line).suffix in (".py", ".md", ".yaml", ".css")]
+
+
 def test_the_readme_of_the_root_has_at_most_230_lines() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 230
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.cli.common import add_command, note
-from gamma_nlp.errors import GammaError, need_installed
+from gamma_nlp.errors import GammaError, need_installed, shown
 
 ABOUT = """\
 Every run is a process and a folder of its own, below the study's output: results.json, run.log,
@@ -70,5 +70,10 @@ def _settings(words: Sequence[str]) -> dict[str, Any]:
         key, equals, value = word.partition("=")
         if not key or not equals:
             raise GammaError(f"--set {word}: give KEY=VALUE, such as num_train_epochs=2")
-        found |= parse_yaml(f"{key}: {value}", f"--set {word}")
+        if key in found:
+            raise GammaError(f"--set {key} is given twice; leave one out")
+        read = parse_yaml(f"{key}: {value}", f"--set {word}")
+        if list(read) != [key]:
+            raise GammaError(f"--set {shown(word)}: give one KEY=VALUE for each --set")
+        found |= read
     return found

@@ -16,15 +16,14 @@ from gamma_nlp.study.design.cells import cells_of
 from gamma_nlp.study.design.config import Study
 from gamma_nlp.study.design.plans import plan
 from gamma_nlp.study.design.recipe import Recipe
+from gamma_nlp.study.results.study_file import PICTURE
 from gamma_nlp.study.runs import changes, record
 from gamma_nlp.study.runs.folder import holder, sign, take
 from gamma_nlp.study.runs.runner import Machine, run_all
 from gamma_nlp.workers import usable_cores
 
-FAILED = 1
-PICTURE = "model.svg"
-"""The model, drawn; a command's own may be put there."""
-
+SOME_FAILED = 1
+"""The exit code of a study some of whose runs failed."""
 _LOCK = ".study.lock"
 
 
@@ -68,7 +67,7 @@ def run_study(
         changes.check_same(study, before, now)
         for text in changes.version_notes(before, now):
             note(text)
-    say(f"\n{announce.estimate(runs, machine)}")
+    say(f"\n{announce.estimate(study, runs, machine)}")
     if dry_run:
         return 0
     with _locked(study.output):
@@ -85,7 +84,7 @@ def run_study(
     say("\n" + "\n".join(announce.end_lines(study, ended, runs, machine)))
     if ended.stopped is not None:
         return 128 + ended.stopped
-    return FAILED if ended.failed else 0
+    return SOME_FAILED if ended.failed else 0
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def test_the_time_left_is_told_from_runs_that_are_there(
     main(["study", str(config(tmp_path))])
     capsys.readouterr()
     main(["study", str(config(tmp_path, seeds=5)), "--dry-run"])
-    assert "6 runs are finished, 4 to run" in (told := capsys.readouterr().out)
+    assert "6 runs finished, 4 to run" in (told := capsys.readouterr().out)
     assert "about 1 s" in told
 
 
@@ -120,7 +120,10 @@ def test_a_setting_on_the_command_line_wins_and_the_others_stay(tmp_path: Path) 
         ("seconds", "--set seconds: give KEY=VALUE, such as num_train_epochs=2"),
         ("=3", "--set =3: give KEY=VALUE"),
         ("seconds=[1", "--set seconds=[1 is not YAML"),
-        ("pace=3", "pace"),
+        ("pace=3", "error: --set pace: the command has no {pace}, so this would have no effect"),
+        ("seconds=1\nhow: x", "give one KEY=VALUE for each --set"),
+        ("seconds=", "--set seconds: is empty; give a value, or '' for none"),
+        ("seconds=#1", "--set seconds: is empty"),
     ],
 )
 def test_a_setting_that_cannot_be_is_one_line(
@@ -131,3 +134,11 @@ def test_a_setting_that_cannot_be_is_one_line(
     told = capsys.readouterr().err
     assert problem in told and told.startswith("error: ") and told.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_setting_that_is_given_twice_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["study", str(config(tmp_path)), "--set", "seconds=1", "--set", "seconds=2"]
+    assert main(words) == 2
+    assert capsys.readouterr().err == "error: --set seconds is given twice; leave one out\n"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from gamma_nlp.study.design.config import Study
 from gamma_nlp.study.design.plans import SMALL, Planned
-from gamma_nlp.study.runs.folder import Run
+from gamma_nlp.study.runs.folder import Run, has_score
 from gamma_nlp.study.runs.progress import clock, time_left
 from gamma_nlp.study.runs.runner import Ended, Machine
 from gamma_nlp.study.statistics.power import needed_seeds
+from gamma_nlp.study.statistics.sentence import amount, count
 
 _MOST_EQUAL = 3
 
@@ -19,7 +21,7 @@ def design_lines(study: Study, planned: Sequence[Planned], runs: Sequence[Run]) 
     metric = study.metric
     levels = len(study.doses) or len(study.coefficients)
     kind = "dose" if study.doses else "coefficient"
-    what = f" x {_count(levels, kind)}" if levels else ""
+    what = f" x {count(levels, kind)}" if levels else ""
     again = ", and an A/A cell for each baseline" if study.a_a is not None else ""
     margin = metric.smallest_difference
     return [
@@ -27,7 +29,7 @@ def design_lines(study: Study, planned: Sequence[Planned], runs: Sequence[Run]) 
         f"{len(runs)} runs" + (f"\n{study.about}" if study.about else ""),
         f"compares {' and '.join(metric.scores)} ({metric.unit}) with that of {study.baseline}; "
         + ("no smallest difference that matters is given" if margin is None else
-           f"the smallest difference that matters is {margin:g} {metric.unit}"),
+           f"the smallest difference that matters is {amount(f'{margin:g}', metric.unit)}"),
         "",
         *_table(study, planned),
     ]  # fmt: skip
@@ -41,17 +43,13 @@ def _table(study: Study, planned: Sequence[Planned]) -> Iterator[str]:
         decay = "its own" if one.weight_decay is None else f"{one.weight_decay:.4g}"
         doses = one.plan.get("dose", {})
         told = ["-" if (d := doses.get(part)) is None else _share(d["dose"]) for part in parts]
-        count = f"those of {one.same_as}" if one.same_as else str(len(study.seeds))
-        rows.append([one.cell.name, decay, *told, count])
+        runs = f"those of {one.same_as}" if one.same_as else str(len(study.seeds))
+        rows.append([one.cell.name, decay, *told, runs])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if parts:
         yield "under each category: how far decay alone pulls its gains over the planned run"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _share(dose: float | Sequence[float] | None) -> str:
@@ -118,26 +116,26 @@ def _compared(one: Planned, planned: Sequence[Planned]) -> bool:
     return one.cell.against is not None and not one.cell.aa and one.same_as is None
 
 
-def estimate(runs: Sequence[Run], machine: Machine) -> str:
+def estimate(study: Study, runs: Sequence[Run], machine: Machine) -> str:
     """Return how long the rest will take, as far as finished runs tell."""
-    done = [run for run in runs if run.is_finished()]
+    done = [run for run in runs if has_score(run, study.metric)]
     durations = [seconds for run in done if (seconds := run.seconds()) is not None]
     where = f"{machine.jobs} at a time" + (
-        f" on {len(machine.gpus)} GPUs"
+        f" on {count(len(machine.gpus), 'GPU')}"
         if machine.gpus
-        else f", {_count(machine.threads, 'CPU thread')} each"
+        else f", {count(machine.threads, 'CPU thread')} each"
     )
     left = time_left(durations, waiting=len(runs) - len(done), running=(), jobs=machine.jobs)
     if len(done) == len(runs):
         return f"all {len(runs)} runs are finished"
     time = "how long is known after the first run" if left is None else f"about {clock(left)}"
-    kept = f"{len(done)} runs are finished, " if done else ""
+    kept = f"{count(len(done), 'run')} finished, " if done else ""
     return f"{kept}{len(runs) - len(done)} to run, {where}: {time}"
 
 
 def end_lines(study: Study, ended: Ended, runs: Sequence[Run], machine: Machine) -> list[str]:
     """Return how it went, and what to type next."""
-    done = sum(run.is_finished() for run in runs)
+    done = sum(has_score(run, study.metric) for run in runs)
     lines = [f"failed: {name}: {reason}" for name, reason in ended.failed.items()]
     if ended.failed:
         lines.append(f"logs: {study.output}/runs/*/run.log; the same command tries again")
@@ -145,5 +143,5 @@ def end_lines(study: Study, ended: Ended, runs: Sequence[Run], machine: Machine)
     lines.append(f"{done} of {len(runs)} runs are finished{spent}: {study.output}")
     if ended.stopped is not None:
         lines.append("the same command goes on from here")
-    lines.append(f"gamma-nlp report {study.output}")
+    lines.append(shlex.join(["gamma-nlp", "report", str(study.output)]))
     return lines

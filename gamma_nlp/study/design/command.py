@@ -54,7 +54,10 @@ class Command:
         self._check_decay(fields, study, asked)
         known = {*PLACEHOLDERS}
         for where, settings in all_settings(study):
-            for key in settings:
+            for key, value in settings.items():
+                if value is None:
+                    problem = "is empty; give a value, or '' for none"
+                    raise fields.error(where[0], problem, *where[1:], key)
                 if key in PLACEHOLDERS:
                     raise fields.error(where[0], "the study sets it itself", *where[1:], key)
                 if key not in asked:

@@ -28,6 +28,7 @@ INIT_NOISE = {"init_noise": 1e-7}
 """What an A/A cell of a recipe changes: weights move by this share of their spread."""
 
 _SEEDS = 2**32
+_MOST_SEEDS = 10_000
 _MOST_THREADS = 1024
 
 
@@ -51,6 +52,7 @@ class Study:
         a_a: What the second cell of the baseline sets, where there is one.
         threads: CPU threads of a run.
         output: The study's folder.
+        typed: Keys of ``settings`` that the command line gave.
     """
 
     file: Path
@@ -68,11 +70,12 @@ class Study:
     a_a: Mapping[str, Any] | None
     threads: int
     output: Path
+    typed: frozenset[str] = frozenset()
 
     @property
     def fields(self) -> Fields:
         """The file, for errors that name a line of it."""
-        return Fields(self.file, self.content)
+        return Fields(self.file, self.content, typed=self.typed)
 
 
 def read_study(
@@ -91,7 +94,7 @@ def read_study(
     if file.suffix.lower() not in (".yaml", ".yml") and file.is_dir():
         raise GammaError(f"{file} is a folder; give the YAML file of a study")
     content = _changed(read_yaml(file), changes or {})
-    fields = Fields(file, content)
+    fields = Fields(file, content, typed=frozenset((changes or {}).get("set") or ()))
     fields.only(KEYS)
     if fields.has("recipe") == fields.has("command"):
         raise fields.error(
@@ -117,6 +120,7 @@ def read_study(
         a_a=_a_a(fields, isinstance(runs, Recipe)),
         threads=fields.whole("threads", least=1) if fields.has("threads") else 1,
         output=_output(fields, name) if output is None else _usable(output, "--output"),
+        typed=fields.typed,
     )
     if study.threads > _MOST_THREADS:
         raise fields.error("threads", f"expected at most {_MOST_THREADS}, got {study.threads}")
@@ -187,7 +191,11 @@ def _seeds(fields: Fields) -> tuple[int, ...]:
                 raise fields.error("seeds", problem, index)
         seeds = tuple(int(seed) for seed in numbers)
     else:
-        seeds = tuple(range(1, fields.whole("seeds", least=1) + 1))
+        count = fields.whole("seeds", least=1)
+        if count > _MOST_SEEDS:
+            problem = f"this is their number, and {count} is more than {_MOST_SEEDS}; to name them"
+            raise fields.error("seeds", f"{problem}, give a list such as [{count}, {count + 1}]")
+        seeds = tuple(range(1, count + 1))
     if len(seeds) < 2:
         raise fields.error(
             "seeds",

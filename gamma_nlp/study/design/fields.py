@@ -37,16 +37,26 @@ class Fields:
         file: The file.
         data: The mapping.
         keys: Where it stands in the file.
+        typed: Keys of ``set`` that the command line gave, not the file.
     """
 
-    def __init__(self, file: Path, data: Mapping[str, Any], keys: Keys = ()) -> None:
+    def __init__(
+        self,
+        file: Path,
+        data: Mapping[str, Any],
+        keys: Keys = (),
+        typed: frozenset[str] = frozenset(),
+    ) -> None:
         self.file = file
         self.data = data
         self.keys = keys
+        self.typed = typed
 
     def error(self, key: str | int | None, problem: str, *more: str | int) -> GammaError:
         """Return an error about one key, or about the mapping itself (``None``)."""
         keys = self.keys if key is None else (*self.keys, key, *more)
+        if keys[:1] == ("set",) and keys[1:2] and keys[1] in self.typed:
+            return GammaError(f"--set {'.'.join(map(str, keys[1:]))}: {problem}")
         line = line_of(self.file, keys)
         at = f"{self.file}:{line}" if line is not None else str(self.file)
         name = ".".join(map(str, keys))
@@ -100,7 +110,7 @@ class Fields:
         if not values:
             raise self.error(key, "the list is empty; leave the key out, or give a number")
         found = [
-            number_of(one, lambda problem, i=index: self.error(key, problem, i))
+            number_of(one, lambda problem, i=index: self.error(key, problem, i), share=True)
             for index, one in enumerate(values)
         ]
         for index, one in enumerate(found):
@@ -122,20 +132,26 @@ class Fields:
             value = {}
         if not isinstance(value, Mapping):
             raise self.error(key, f"expected keys and values such as {example}, got {shown(value)}")
-        found = Fields(self.file, value, (*self.keys, key))
+        found = Fields(self.file, value, (*self.keys, key), self.typed)
         found.only([key for key in value if isinstance(key, str)])
         return found
 
 
-def number_of(value: Any, error: Any) -> float:
-    """Return a finite number; YAML reads 1e-4 as text."""
+def number_of(value: Any, error: Any, *, share: bool = False) -> float:
+    """Return a finite number; YAML reads 1e-4 as text.
+
+    Args:
+        value: What the file holds.
+        error: Makes the error of a problem.
+        share: Whether it may be a share of 1, so that per cent can be put right.
+    """
     if isinstance(value, str):
         try:
             value = float(value)
         except ValueError:
-            percent = value.strip().removesuffix("%")
-            hint = ""
-            if value.strip().endswith("%") and percent.strip().replace(".", "", 1).isdecimal():
+            number, sign, _ = value.strip().partition("%")
+            percent, hint = number.strip(), ""
+            if share and sign and percent.replace(".", "", 1).isdecimal():
                 hint = f"; write {float(percent) / 100:g}"
             raise error(f"expected a number, got {shown(value)}{hint}") from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):

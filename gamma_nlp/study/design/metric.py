@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,14 +78,21 @@ class Metric:
             NoScore: A score is no finite number.
             GammaError: A score is missing, or is not what its name says.
         """
-        found = [score_at(results, path, file) for path in self.scores]
-        for path, score in zip(self.scores, found, strict=True):
+        return self.mean({path: score_at(results, path, file) for path in self.scores}, file)
+
+    def mean(self, scores: Mapping[str, float], file: Path) -> float:
+        """Return the mean of the scores of one run, by their paths, as it is shown.
+
+        Raises:
+            GammaError: A score is not what its name says.
+        """
+        for path, score in scores.items():
             if self.scale == 100 and _SHARES.search(_last(path)) and abs(score) > 1:
                 raise GammaError(
                     f"{file}: {path} is {score:g}, no share of 1, so it is in per cent already; "
                     f"write `metric: {{score: {path}, scale: 1}}`"
                 )
-        return self.scale * math.fsum(found) / len(found)
+        return self.scale * math.fsum(scores.values()) / len(scores)
 
     def shown(self, value: float) -> str:
         """Return a value of the metric in its unit."""
@@ -105,8 +113,8 @@ def score_at(results: Mapping[str, Any], path: str, file: Path) -> float:
         hint = close_to(path, scores) or f"; its scores are {listed(scores, 12)}"
         raise GammaError(f"{file} has no {path!r}, which is the metric{hint}")
     score = scores[path]
-    if not math.isfinite(score):
-        raise NoScore(f"{file}: {path} is {score}, which is no score")
+    if not abs(score) <= sys.float_info.max:
+        raise NoScore(f"{file}: {path} is {shown(score)}, which is no score")
     return score
 
 
@@ -141,14 +149,10 @@ def read_metric(fields: Fields, *, recipe: bool) -> Metric:
         raise own.error(
             key, f"expected the name of a score, or a list of names, got {shown(given)}"
         )
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise own.error(key, f"{twice[0]!r} is there twice; leave one out")
-    kinds = {name: kind_of(name) for name in names}
-    kind = kinds[names[0]]
-    if odd := next((name for name in names if kinds[name] != kind), None):
-        raise own.error(
-            key, f"the mean of {names[0]} and {odd} means nothing: they are of different kinds"
-        )
+    try:
+        kind = kind_of_all(names)
+    except GammaError as error:
+        raise own.error(key, str(error)) from None
     if kind is None and "higher_is_better" not in own.data:
         example = f"{{score: {names[0]}, higher_is_better: false, unit: nats}}"
         raise own.error(
@@ -189,6 +193,22 @@ def kind_of(name: str) -> tuple[bool, str, float] | None:
         if pattern.search(_last(name)):
             return higher, unit, scale
     return None
+
+
+def kind_of_all(names: Sequence[str]) -> tuple[bool, str, float] | None:
+    """Return what the names of scores tell whose mean is compared.
+
+    Raises:
+        GammaError: One is there twice, or they are of different kinds.
+    """
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise GammaError(f"{twice[0]!r} is there twice; leave one out")
+    first, *others = names
+    if odd := [name for name in others if kind_of(name) != kind_of(first)]:
+        raise GammaError(
+            f"the mean of {first} and {odd[0]} means nothing: they are of different kinds"
+        )
+    return kind_of(first)
 
 
 def _last(path: str) -> str:

@@ -15,9 +15,7 @@ from gamma_nlp.study.report import details, figures, tables, text
 from gamma_nlp.study.report.figures import Picture
 from gamma_nlp.study.report.findings import Findings
 from gamma_nlp.study.report.pictures import CURVES, pictures
-
-MODEL = "model.svg"
-"""A picture of the model, in the study's folder, for the head of the page."""
+from gamma_nlp.study.results.study_file import PICTURE
 
 TEMPLATE = "page.html.j2"
 STYLE = "page.css"
@@ -44,7 +42,7 @@ def as_html(results: Findings, drawn: Mapping[str, Picture | None] | None = None
         title=title,
         head=head,
         style=_package_text(STYLE),
-        model=model_picture(results.study.folder / MODEL),
+        model=model_picture(results.study.folder / PICTURE),
         verdicts=text.verdict_lines(results),
         kinds=[kind.get(one.arm, "none") for one in results.comparisons],
         remarks=text.remarks(results),

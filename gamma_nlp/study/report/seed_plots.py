@@ -19,6 +19,7 @@ from gamma_nlp.study.report.figures import (
 from gamma_nlp.study.report.findings import Findings, Summary
 from gamma_nlp.study.results.found import cell_label
 from gamma_nlp.study.statistics.comparison import Comparison
+from gamma_nlp.study.statistics.sentence import amount
 
 _ROW = 0.36
 _FRAME = 0.75
@@ -70,7 +71,8 @@ def differences(results: Findings) -> Picture | None:
         if not any(np.isfinite(one.low) for one in known):
             text = "No interval can be told of so few seeds; small dots: the seeds."
         if margin is not None:
-            text += f" Shaded: smaller than the {margin:g} that matter."
+            least = amount(f"{margin:g}", results.metric.unit)
+            text += f" Shaded: less than {least}, the smallest difference that matters."
         return picture(figure, "differences", "Differences from the baseline", text)
 
 

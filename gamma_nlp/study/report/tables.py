@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gamma_nlp.study.report.findings import Findings, Summary
 from gamma_nlp.study.results.found import cell_label
 from gamma_nlp.study.statistics.comparison import Comparison
+from gamma_nlp.study.statistics.sentence import amount, count
 
 SEEDS_A_TABLE = 8
 """More are told in further tables, so that a line fits a terminal."""
@@ -71,7 +72,8 @@ def scores(results: Findings) -> list[Table]:
 
 def _scores(results: Findings, seeds: Sequence[int], *, first: bool) -> Table:
     unit = f" ({results.metric.unit})" if results.metric.unit else ""
-    which = "" if len(seeds) == len(results.seeds) else f", seeds {seeds[0]} to {seeds[-1]}"
+    which = f", seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f", seed {seeds[0]}"
+    which = "" if len(seeds) == len(results.seeds) else which
     head = ("arm", *(("n", "mean", "sd") if first else ()), *(f"seed {seed}" for seed in seeds))
     lines = [_score_line(results, one, seeds, first=first) for one in results.summaries]
     return Table(
@@ -209,16 +211,18 @@ def methods(results: Findings) -> tuple[str, ...]:
     lines = [
         "diff: mean over paired seeds, arm minus baseline; more is "
         + ("better" if results.metric.higher_is_better else "worse"),
-        f"95 % interval: over {over}; t interval: paired t over seeds alone",
+        f"95 % interval: of 100 such, about 95 hold the true difference; over {over}; "
+        "t interval: paired t over seeds alone",
     ]
-    count = len(results.comparisons)
-    holm = f"after Holm over {count} comparisons" if count > 1 else "the same, for one comparison"
+    many = len(results.comparisons)
+    holm = f"after Holm over {many} comparisons" if many > 1 else "the same, for one comparison"
     lines.append(
         f"p: that there is no difference, over {over}; p Holm: {holm}; p flip: sign flips of seeds"
     )
     if margin is not None:
         lines.append(
-            f"p equal: that they differ by {margin:g} {unit} or more (two one-sided tests), {holm}"
+            f"p equal: that they differ by {amount(f'{margin:g}', unit)} or more (two one-sided "
+            f"tests), {holm}"
         )
     return tuple(lines)
 
@@ -234,7 +238,7 @@ def floor_note(results: Findings) -> tuple[str, ...]:
     size, largest = number(noise.deviation, digits), number(noise.largest, digits)
     return (
         f"Two runs that differ in nothing but rounding at the start come out {size} {unit} apart "
-        f"(root mean square of {noise.pairs} pairs), at most {largest}.",
+        f"(root mean square of {count(noise.pairs, 'pair')}), at most {largest}.",
     )
 
 

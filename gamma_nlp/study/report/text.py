@@ -10,6 +10,7 @@ from gamma_nlp.rows import align
 from gamma_nlp.study.report.figures import Picture
 from gamma_nlp.study.report.findings import Findings
 from gamma_nlp.study.report.tables import VERDICTS, Table, against, all_tables, capital
+from gamma_nlp.study.statistics.sentence import amount
 
 WIDTH = 100
 _MANY = 4
@@ -87,7 +88,7 @@ def heading(results: Findings) -> list[str]:
     text = f"{capital(metric.name)} ({', '.join(metric.scores)}){unit}; {better} is better."
     if metric.smallest_difference is not None:
         fixed = "fixed before the runs" if study.fixed else "given with this report"
-        least = f"{metric.smallest_difference:g} {metric.unit}".rstrip()
+        least = amount(f"{metric.smallest_difference:g}", metric.unit)
         text += f" The smallest difference that matters is {least}, {fixed}."
     else:
         text += " No smallest difference that matters was given, so no arm can be called equal."

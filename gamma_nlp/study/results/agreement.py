@@ -9,6 +9,7 @@ from typing import Any
 from gamma_nlp.errors import shown
 from gamma_nlp.study.results.run import Run, value_at
 from gamma_nlp.study.results.study_file import Cell, Study
+from gamma_nlp.study.statistics.sentence import count
 
 _IN_STUDY = ("task", "precision", "planned_steps", "model", "data.*", "versions.*")
 _IN_CELL = ("groups", "weight_decay", "policy.name", "policy.mode")
@@ -57,9 +58,8 @@ def untold(runs: Sequence[Run]) -> list[str]:
     for key in wanted:
         without = [run for run in runs if run.results.get(key) is None]
         if without:
-            who = (
-                "no run tells" if len(without) == len(runs) else f"{len(without)} runs do not tell"
-            )
+            who = "1 run does not tell" if len(without) == 1 else f"{len(without)} runs do not tell"
+            who = "no run tells" if len(without) == len(runs) else who
             lines.append(f"{who} its {key}, so nothing says whether all runs had the same")
     return lines
 
@@ -133,5 +133,5 @@ def _text(value: object) -> str:
 
 
 def _joined(faults: Sequence[str]) -> str:
-    more = f"; and {len(faults) - 2} more keys differ" if len(faults) > 2 else ""
+    more = f"; and {count(len(faults) - 2, 'more key')}" if len(faults) > 2 else ""
     return "; ".join(faults[:2]) + more

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import read_json
 from gamma_nlp.study.design.metric import Metric
 from gamma_nlp.study.results.agreement import strangers, untold
+from gamma_nlp.study.results.json_reader import read_object
 from gamma_nlp.study.results.loose_runs import metric_of, read_loose
+from gamma_nlp.study.results.notes import alike, chosen_later, in_per_cent, strays
 from gamma_nlp.study.results.run import Run, full_paths, read_results, score
 from gamma_nlp.study.results.study_file import FAILED, STUDY, Cell, Planned, Study, read_study
 
@@ -118,8 +120,11 @@ def _counted(
             + "".join(f": {line}" for line in first)
         )
     paths = full_paths(metric or study.metric.scores, runs)
-    notes = [*_metric_notes(study, metric, paths), *untold(runs), *_strays(study)]
+    notes = [*chosen_later(study, metric, paths), *untold(runs), *strays(study)]
     study = replace(study, metric=_metric(study, metric, paths, higher_is_better))
+    if not study.fixed and in_per_cent(runs, study.metric):
+        notes.append(f"{', '.join(paths)} is in per cent already, so it is shown as it is")
+        study = replace(study, metric=replace(study.metric, scale=1.0))
     odd = strangers(study, runs)
     left_out += odd.values()
     counted = []
@@ -136,7 +141,7 @@ def _counted(
         left_out=tuple(relative(line, study.folder) for line in left_out),
         unfinished=tuple(relative(line, study.folder) for line in unfinished),
     )
-    return replace(found, notes=(*notes, *_alike(found)))
+    return replace(found, notes=(*notes, *alike(found)))
 
 
 def _finished(study: Study) -> tuple[list[Run], list[str], list[str]]:
@@ -152,12 +157,12 @@ def _finished(study: Study) -> tuple[list[Run], list[str], list[str]]:
             runs.append(Run(planned=planned, results=read_results(planned.results)))
         except GammaError as error:
             unreadable.append(str(error))
-    return runs, unreadable, [*failed, *_not_finished(missing)]
+    return runs, unreadable, [*failed, *_not_finished(study, missing)]
 
 
 def _scored(run: Run, metric: Metric) -> Counted:
     scores = {path: score(run, path) for path in metric.scores}
-    return Counted(run=run, scores=scores, value=metric.value(run.results, run.file))
+    return Counted(run=run, scores=scores, value=metric.mean(scores, run.file))
 
 
 def _metric(
@@ -169,78 +174,27 @@ def _metric(
     return metric_of(paths, higher_is_better=higher, smallest_difference=margin)
 
 
-def _metric_notes(study: Study, chosen: Sequence[str], paths: Sequence[str]) -> list[str]:
-    if study.fixed and chosen and set(paths) != set(study.metric.scores):
-        return [
-            f"{', '.join(paths)} was chosen after the runs: the study was planned for "
-            f"{', '.join(study.metric.scores)}, and its smallest difference does not apply"
-        ]
-    return []
-
-
 def _failure(planned: Planned) -> str | None:
     file = planned.folder / FAILED
     if not file.exists():
         return None
-    who = f"{planned.cell}, seed {planned.seed}"
+    who, where = f"{planned.cell}, seed {planned.seed}", f" ({file.parent})"
     try:
-        told = read_json(file)
-        return f"{who} failed with exit code {told['code']}: {told['last_line']} ({file.parent})"
-    except (GammaError, LookupError, TypeError):
-        return f"{who} failed ({file.parent})"
+        told = read_object(file)
+        code, why = told.whole("code", None), told.text("last_line", None)
+    except GammaError:
+        code = why = None
+    how = "" if code is None else f" with exit code {code}"
+    return f"{who} failed{how}{f': {why}' if why else ''}{where}"
 
 
-def _not_finished(count: int) -> list[str]:
+def _not_finished(study: Study, count: int) -> list[str]:
     if not count:
         return []
-    return [f"{count} run{'s are' if count > 1 else ' is'} not finished; the study goes on if you "
-            "start it again"]  # fmt: skip
-
-
-def _alike(found: Found) -> list[str]:
-    """Return notes on scores that are equal where seeds or arms should make a difference."""
-    values = {run.value for run in found.runs}
-    if len(found.runs) > 1 and len(values) == 1:
-        one = f"{values.pop():.4g} {found.study.metric.unit}".rstrip()
-        return [f"every run scores {one}: has anything been learned, and does the metric see it?"]
-    lines = []
-    for cell in found.study.cells:
-        mine = found.of(cell.name)
-        if len(mine) > 1 and len({run.value for run in mine.values()}) == 1:
-            lines.append(f"all {len(mine)} seeds of {cell.name} have one score: do seeds act?")
-        against = found.study.base(cell)
-        base = found.of(against) if against and not cell.aa else {}
-        both = mine.keys() & base.keys()
-        if len(both) > 1 and all(mine[seed].value == base[seed].value for seed in both):
-            lines.append(
-                f"{cell.name} and {against} have the same score for every seed: "
-                f"{_why_alike(mine, base)}"
-            )
-    return lines
-
-
-def _why_alike(mine: dict[int, Counted], base: dict[int, Counted]) -> str:
-    groups = {run.run.results.get("groups") for run in (*mine.values(), *base.values())}
-    if len(groups) == 1 and None not in groups:
-        return "every parameter decays alike in both"
-    return "does the option that tells them apart act?"
-
-
-def _strays(study: Study) -> list[str]:
-    if not study.fixed:
-        return []
-    known = {one.folder.resolve() for one in study.planned}
-    homes = {one.folder.parent for one in study.planned}
-    stray = sorted(
-        path.parent.name
-        for home in homes
-        for path in home.glob("*/results.json")
-        if path.parent.resolve() not in known
-    )
-    if not stray:
-        return []
-    more = f" and {len(stray) - 3} more" if len(stray) > 3 else ""
-    return [f"not of this study's plan, so not counted: {', '.join(stray[:3])}{more}"]
+    words = ["gamma-nlp", "study", study.config_file] if study.config_file else []
+    again = f"again: {shlex.join(words)}" if words else "again"
+    return [f"{count} run{'s are' if count > 1 else ' is'} not finished; if the study does not run "
+            f"any more, start it {again}"]  # fmt: skip
 
 
 def relative(line: str, folder: Path) -> str:

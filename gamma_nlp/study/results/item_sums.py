@@ -12,6 +12,7 @@ import numpy as np
 from gamma_nlp.errors import GammaError, close_to
 from gamma_nlp.study.results.found import Counted, Found, relative
 from gamma_nlp.study.statistics.metrics import Statistic, statistic
+from gamma_nlp.study.statistics.sentence import count
 from gamma_nlp.tasks.run.items import Items, read_items
 
 _OF_COUNTS = 1e-4
@@ -99,7 +100,11 @@ def _near(made: Statistic, columns: Sequence[np.ndarray], told: float) -> float:
 
 
 def _absent(found: Found, path: str, runs: list[Counted]) -> str:
-    who = "no run" if len(runs) == len(found.runs) else f"not every run ({len(runs)} lack them)"
+    who = (
+        "no run"
+        if len(runs) == len(found.runs)
+        else f"not every run ({len(runs)} of {len(found.runs)} not)"
+    )
     return f"{who} has items for {path}: where they lack, intervals are over seeds alone"
 
 
@@ -129,4 +134,4 @@ def _difference(ids: np.ndarray, usual: np.ndarray) -> str:
         for which, what in ((more, "that the others lack"), (fewer, "fewer than the others"))
         if len(which)
     )
-    return f"{len(ids)} ids, {len(usual)} in the others: {some}"
+    return f"{count(len(ids), 'id')}, {len(usual)} in the others: {some}"

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, shown
+from gamma_nlp.files import read_json
 
 _MISSING = object()
+
+
+def read_object(file: Path) -> Reader:
+    """Return a reader of a JSON file, none of whose numbers is larger than a float can be.
+
+    Raises:
+        GammaError: It cannot be read, is no object, or a number in it is too large.
+    """
+    found = Reader(file, read_json(file))
+    _check_sizes(file, found.values, "")
+    return found
+
+
+def _check_sizes(file: Path, value: object, at: str) -> None:
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise GammaError(f"{file}: {at} is {shown(value)}, which is too large")
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            _check_sizes(file, one, f"{at}.{key}" if at else key)
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            _check_sizes(file, one, f"{at}[{number}]")
 
 
 class Reader:
@@ -34,8 +57,8 @@ class Reader:
         wrong = isinstance(value, bool) and kind is not bool
         if wrong or not isinstance(value, kind):
             raise GammaError(f"{self.file}: {place} must be {what}, not {shown(value)}")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise GammaError(f"{self.file}: {place} is {value}; expected {what}")
+        if isinstance(value, (int, float)) and not abs(value) <= sys.float_info.max:
+            raise GammaError(f"{self.file}: {place} is {shown(value)}; expected {what}")
         return value
 
     def text(self, key: str, default: Any = _MISSING) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to, listed
-from gamma_nlp.study.design.metric import Metric, kind_of
+from gamma_nlp.study.design.metric import Metric, kind_of_all
 from gamma_nlp.study.results.run import Run, read_results, value_at
 from gamma_nlp.study.results.study_file import RESULTS, Cell, Planned, Study
 
@@ -49,6 +49,8 @@ def read_loose(folder: Path, *, baseline: str, margin: float | None) -> tuple[St
     for cell, seed in sorted(twice):
         both = [str(one.folder) for one in planned if (one.cell, one.seed) == (cell, seed)]
         lines.append(f"{listed(both)} are all {cell}, seed {seed}; keep one of them")
+    cells = _cells(baseline, runs, names)
+    order = [cell.name for cell in cells]  # the baseline's first: a tie between runs is its
     study = Study(
         folder=folder,
         name=folder.resolve().name,
@@ -56,8 +58,12 @@ def read_loose(folder: Path, *, baseline: str, margin: float | None) -> tuple[St
             scores=(), higher_is_better=True, unit="", scale=1.0, smallest_difference=margin
         ),
         baseline=baseline,
-        cells=_cells(baseline, runs, names),
-        planned=tuple(one for one in planned if (one.cell, one.seed) not in twice),
+        cells=cells,
+        planned=tuple(
+            one
+            for one in sorted(planned, key=lambda one: order.index(one.cell))
+            if (one.cell, one.seed) not in twice
+        ),
         fixed=False,
     )
     return study, lines
@@ -69,9 +75,12 @@ def metric_of(
     """Return a metric for scores by their names.
 
     Raises:
-        GammaError: Nothing says which way is better.
+        GammaError: Nothing says which way is better, or their mean means nothing.
     """
-    kind = kind_of(paths[0])
+    try:
+        kind = kind_of_all(paths)
+    except GammaError as error:
+        raise GammaError(f"--metric: {error}") from None
     if kind is None and higher_is_better is None:
         raise GammaError(
             f"--metric: say which way {paths[0]!r} is better: --better higher, or --better lower"
@@ -156,4 +165,5 @@ def _dose(results: Mapping[str, Any]) -> float | None:
     decay, rates = results.get("weight_decay"), results.get("sum_of_learning_rates")
     if not isinstance(decay, (int, float)) or not isinstance(rates, (int, float)):
         return None
-    return round(-math.expm1(-decay * rates), 3)
+    share = min(decay * rates, 700.0)  # beyond, it is 1 to the last digit
+    return round(-math.expm1(-share), 3) if share >= 0 else None

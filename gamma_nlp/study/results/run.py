@@ -5,15 +5,14 @@ Nothing is averaged here. A file that cannot be used is an error that names the 
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to, shown
-from gamma_nlp.files import read_json
-from gamma_nlp.study.results.json_reader import Reader
+from gamma_nlp.study.results.json_reader import Reader, read_object
 from gamma_nlp.study.results.study_file import Planned
 
 _NO_SCORES = {
@@ -43,7 +42,7 @@ def read_results(file: Path) -> Mapping[str, Any]:
     Raises:
         GammaError: The file is cut short, or a key is of another shape.
     """
-    top = Reader(file, read_json(file))
+    top = read_object(file)
     top.whole("seed")
     for key in ("items", "data", "versions"):
         top.object(key, None)
@@ -100,8 +99,8 @@ def score(run: Run, path: str) -> float:
         raise GammaError(f"{run.file}: {path} is missing{close_to(path, score_paths(run.results))}")
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise GammaError(f"{run.file}: {path} must be a number, not {shown(value)}")
-    if not math.isfinite(value):
-        raise GammaError(f"{run.file}: {path} is {value}, which is no score")
+    if not abs(value) <= sys.float_info.max:
+        raise GammaError(f"{run.file}: {path} is {shown(value)}, which is no score")
     return float(value)
 
 

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError, close_to
-from gamma_nlp.files import read_json
+from gamma_nlp.errors import GammaError, close_to, listed
 from gamma_nlp.study.design.metric import Metric
-from gamma_nlp.study.results.json_reader import Reader
+from gamma_nlp.study.results.json_reader import Reader, read_object
 
 STUDY = "study.json"
 RESULTS = "results.json"
 FAILED = "failed.json"
+PICTURE = "model.svg"
+"""The model, drawn, in the study's folder; a command's own may be put there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +96,7 @@ def read_study(folder: Path) -> Study:
         GammaError: ``study.json`` is missing, cut short, or contradicts itself.
     """
     file = folder / STUDY
-    top = Reader(file, read_json(file))
+    top = read_object(file)
     if top.whole("schema", 1) != 1:
         raise GammaError(
             f"{file}: schema is {top.values['schema']}, and this version reads 1; update gamma_nlp"
@@ -124,6 +125,9 @@ def read_study(folder: Path) -> Study:
 
 
 def _cell(one: Reader) -> Cell:
+    factors = one.object("factors", None)
+    for name in factors or ():
+        Reader(one.file, factors, f"{one.at}.factors").true(name)
     return Cell(
         name=one.text("name"),
         arm=one.text("arm"),
@@ -134,7 +138,7 @@ def _cell(one: Reader) -> Cell:
         same_as=one.text("same_as", None),
         aa=one.true("aa", False),
         policy=one.text("policy", None),
-        factors=one.object("factors", None),
+        factors=factors,
         changes=one.object("set", {}),
         plan=one.object("plan", {}),
     )
@@ -174,6 +178,20 @@ def _check_names(file: Path, study: Study) -> None:
                     f"{file}: {key} of cell {cell.name!r} names no cell: {other!r}"
                     f"{close_to(other, names)}"
                 )
+            if other is not None and getattr(study.cell(other), key) is not None:
+                raise GammaError(
+                    f"{file}: {key} of cell {cell.name!r} is {other!r}, which has one itself; "
+                    f"expected a cell without {key}"
+                )
     for one in study.planned:
         if one.cell not in names:
             raise GammaError(f"{file}: a run of no cell: {one.cell!r}{close_to(one.cell, names)}")
+        if (same := study.cell(one.cell).same_as) is not None:
+            raise GammaError(
+                f"{file}: cell {one.cell!r} has runs, though {same!r} stands for it; leave out "
+                "its same_as, or its runs"
+            )
+    arms = [cell.arm for cell in study.cells]
+    if arms and study.baseline not in arms:
+        hint = close_to(study.baseline, arms) or f"; there are {listed(dict.fromkeys(arms))}"
+        raise GammaError(f"{file}: baseline names no arm: {study.baseline!r}{hint}")

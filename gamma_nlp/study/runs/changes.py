@@ -7,8 +7,10 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.config import Study
-from gamma_nlp.study.design.metric import score_at
-from gamma_nlp.study.runs.folder import Run
+from gamma_nlp.study.design.metric import Metric
+from gamma_nlp.study.results.study_file import read_study
+from gamma_nlp.study.runs.folder import Run, has_score
+from gamma_nlp.study.statistics.sentence import count
 
 _MARGINS = ("metric", "baseline")
 _MOST_DIFFERENCES = 6
@@ -30,7 +32,7 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
     begun = [run for run in recorded if run.results.exists() or run.can_resume()]
     if not begun:
         return
-    where = f"{study.output} has {len(finished)} finished runs"
+    where = f"{study.output} has {count(len(finished), 'finished run')}"
     if len(begun) > len(finished):
         where += f" and {len(begun) - len(finished)} with checkpoints"
     gone = [
@@ -43,7 +45,7 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
             "back (a study may grow, not shrink), or give another output"
         )
     margins = _differences(*({key: one[key] for key in _MARGINS} for one in (before, now)))
-    if margins and _any_scored(finished, before["metric"]["scores"]):
+    if margins and _any_scored(finished, read_study(study.output).metric):
         raise GammaError(
             f"{where}, and {'; '.join(margins)}: what is compared is settled before the first run, "
             "else the result could choose it; put it back, or give another output"
@@ -59,7 +61,7 @@ def check_same(study: Study, before: Mapping[str, Any], now: Mapping[str, Any]) 
 
 def version_notes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a warning where packages changed since the study began."""
-    changed = _differences(before.get("versions", {}), now["versions"])
+    changed = _differences(before.get("versions") or {}, now["versions"])
     what = "; ".join(changed)
     return [f"since the study began {what}: its runs may not compare"] if changed else []
 
@@ -101,18 +103,12 @@ def _plans(record: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any
     names = set(_names(other))
     kept = ("steps", "data", "weight_decay", "groups")
     return {
-        cell["name"]: {key: cell["plan"].get(key) for key in kept}
+        cell["name"]: {key: (cell.get("plan") or {}).get(key) for key in kept}
         for cell in record["cells"]
         if cell["name"] in names
     }
 
 
-def _any_scored(runs: Sequence[Run], scores: Sequence[str]) -> bool:
-    for run in runs:
-        try:
-            for path in scores:
-                score_at(run.finished() or {}, path, run.results)
-        except GammaError:
-            continue
-        return True
-    return False
+def _any_scored(runs: Sequence[Run], metric: Metric) -> bool:
+    """Return whether any run has the metric; one that none has may be put right."""
+    return any(has_score(run, metric) for run in runs)

@@ -6,8 +6,10 @@ So a run that outlives a killed study is still seen to run, and no kill leaves a
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
 import signal
@@ -18,9 +20,11 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import read_json, write_json
+from gamma_nlp.study.design.metric import Metric
+from gamma_nlp.study.results.study_file import FAILED, RESULTS
 from gamma_nlp.tasks.run.checkpoints import last_checkpoint
 
-RESULTS, LOG, FAILED, LOCK = "results.json", "run.log", "failed.json", "run.lock"
+LOG, LOCK = "run.log", "run.lock"
 _TAIL = 16_384
 
 
@@ -125,6 +129,15 @@ class Run:
         return next((line for line in reversed(lines) if line), "")[:300]
 
 
+def has_score(run: Run, metric: Metric) -> bool:
+    """Return whether a run is finished and has the metric."""
+    try:
+        results = run.finished()
+        return results is not None and math.isfinite(metric.value(results, run.results))
+    except GammaError:
+        return False
+
+
 def how_it_ended(run: Run, code: int) -> str:
     """Return why a run without results failed: its last line, or how its process ended."""
     line = run.last_line()
@@ -154,8 +167,9 @@ def take(path: Path) -> int | None:
 
 def sign(held: int, process: int) -> None:
     """Write into a locked file which process holds it, and since when by the file's time."""
-    os.ftruncate(held, 0)
-    os.pwrite(held, f"{process}\n".encode(), 0)
+    with contextlib.suppress(OSError):  # a full device; what has to be written next names its file
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"{process}\n".encode(), 0)
 
 
 def holder(path: Path) -> str:

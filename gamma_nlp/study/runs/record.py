@@ -17,10 +17,12 @@ from gamma_nlp.study.design.command import Command
 from gamma_nlp.study.design.config import Study
 from gamma_nlp.study.design.plans import Planned, write_policies
 from gamma_nlp.study.design.recipe import Recipe
+from gamma_nlp.study.results.json_reader import Reader
+from gamma_nlp.study.results.study_file import STUDY, read_study
 from gamma_nlp.study.runs.folder import Run
 from gamma_nlp.tasks.run.yaml_file import read_yaml
 
-RECORD, SCHEMA = "study.json", 1
+SCHEMA = 1
 _PACKAGES = ("gamma_nlp", "torch", "transformers")
 _OF_THE_START = ("started", "versions")
 
@@ -165,25 +167,42 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     if not folder.is_dir():
         raise GammaError(f"output {folder} is a file; give another folder")
-    if not (folder / RECORD).exists():
+    if not (folder / STUDY).exists():
         others = sorted(child.name for child in folder.iterdir() if not child.name.startswith("."))
         if others:
             raise GammaError(
-                f"output {folder} holds {listed(others)} and no {RECORD}, so it is no study's; "
+                f"output {folder} holds {listed(others)} and no {STUDY}, so it is no study's; "
                 "give another output"
             )
         return None
-    record = read_json(folder / RECORD)
+    record = read_json(folder / STUDY)
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         raise GammaError(
-            f"{folder / RECORD} is not of a study that this version can go on with; give another "
+            f"{folder / STUDY} is not of a study that this version can go on with; give another "
             "output"
         )
+    try:
+        _check_shape(folder, record)
+    except GammaError as error:
+        raise GammaError(f"{error}; put it back, or give another output") from None
     return record
+
+
+def _check_shape(folder: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a record that was edited into what no study writes."""
+    read_study(folder)
+    top = Reader(folder / STUDY, record)
+    top.get("seeds", list, "a list of seeds")
+    top.object("versions", {})
+    Reader(top.file, top.object("inputs"), "inputs").object("policies")
+    config = Reader(top.file, top.object("config"), "config")
+    arms = Reader(top.file, config.object("arms", {}), "config.arms")
+    for name in arms.values:
+        arms.object(name, {})
 
 
 def write_record(study: Study, now: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
     """Write ``study.json`` and the policies that the config holds."""
     write_policies(study, study.output / "policies")
     first = {} if before is None else {key: before.get(key, now[key]) for key in _OF_THE_START}
-    write_json(study.output / RECORD, {**now, **first})
+    write_json(study.output / STUDY, {**now, **first})

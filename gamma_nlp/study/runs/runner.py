@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import math
 import os
 import subprocess
 import time
@@ -17,7 +16,8 @@ from dataclasses import dataclass, field
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.metric import Metric, NoScore
-from gamma_nlp.study.runs.folder import FAILED, LOCK, Run, holder, how_it_ended, take
+from gamma_nlp.study.results.study_file import FAILED
+from gamma_nlp.study.runs.folder import LOCK, Run, has_score, holder, how_it_ended, take
 from gamma_nlp.study.runs.process import (
     LOOK,
     PATIENCE,
@@ -28,6 +28,7 @@ from gamma_nlp.study.runs.process import (
     noted_signals,
 )
 from gamma_nlp.study.runs.progress import Progress, time_left
+from gamma_nlp.study.statistics.sentence import count
 
 
 @dataclass(kw_only=True)
@@ -72,7 +73,7 @@ def run_all(
     Raises:
         GammaError: The first runs of two cells lack the metric: no other would have it.
     """
-    todo = [run for run in runs if not _has_score(run, metric)]
+    todo = [run for run in runs if not has_score(run, metric)]
     if len(todo) == len(runs) and (odd := [run for run in runs if run.is_finished()]):
         with contextlib.suppress(NoScore):
             metric.value(odd[0].finished() or {}, odd[0].results)
@@ -145,7 +146,7 @@ class _Work:
             self.active.append(_Active(run=run, slot=slot, process=None, since=now))
             return
         try:
-            if _has_score(run, self.metric):  # meanwhile, by a process of a study that was cut off
+            if has_score(run, self.metric):  # meanwhile, by a process of a study that was cut off
                 self._finished(run, None)
                 return
             process = launch(run, self.machine, slot, lock, recipe=self.recipe)
@@ -217,15 +218,7 @@ class _Work:
         here = [one.process for one in self.active if one.process is not None]
         if here:
             self.progress.say(
-                f"stopping {len(here)} run(s), which have {PATIENCE:.0f} s to save what they have "
+                f"stopping {count(len(here), 'run')}: {PATIENCE:.0f} s to save what there is "
                 "(again: at once)"
             )
             end_all(here, signals)
-
-
-def _has_score(run: Run, metric: Metric) -> bool:
-    try:
-        results = run.finished()
-        return results is not None and math.isfinite(metric.value(results, run.results))
-    except GammaError:
-        return False

@@ -9,6 +9,9 @@ from gamma_nlp.study.statistics.power import MOST_SEEDS
 
 MINUS = "\N{MINUS SIGN}"
 
+_PLURALS = ("points", "nats", "units")
+"""Units of this package; those of a user's own may be no plurals."""
+
 
 def sentence(
     found: Comparison, comparisons: int, margin: float | None, level: float, unit: str
@@ -22,33 +25,45 @@ def sentence(
         level: Of the interval.
         unit: What the scores count.
     """
-    unit = f" {unit}" if unit else ""
     digits = decimals(found)
-    difference = _number(found.difference, digits, "+") + unit
+    difference = amount(_number(found.difference, digits, "+"), unit)
+    least = "" if margin is None else amount(f"{margin:g}", unit)
     holm = f" after Holm over {comparisons} comparisons" if comparisons > 1 else ""
     if math.isnan(found.low):
         return _without_interval(found, difference, holm)
     if found.low == found.high == 0:
         return _equal(found)
     ends = f"{_number(found.low, digits)} to {_number(found.high, digits)}"
-    over = _count(found.seeds, "seed")
-    over += f", {_count(found.items, 'item')}" if found.items else ", no items"
+    over = count(found.seeds, "seed")
+    over += f", {count(found.items, 'item')}" if found.items else ", no items"
     interval = f"{100 * level:.4g} % interval {ends}; {over}"
     if found.verdict in (Verdict.BETTER, Verdict.WORSE):
         text = f"{found.arm} is {found.verdict} than {found.baseline}: {difference}"
         text += f" ({interval}; {_p(found.p_holm)}{holm})"
         if margin is not None and found.p_equivalence_holm < 1 - level:
-            text += f", yet by less than the {margin:g}{unit} that matter"
+            text += f", yet by less than {least}, the smallest difference that matters"
         return text
     if found.verdict is Verdict.NO_DIFFERENCE:
         return (
-            f"no difference of {found.arm} from {found.baseline} larger than {margin:g}{unit}: "
+            f"no difference of {found.arm} from {found.baseline} larger than {least}: "
             f"{difference} ({interval}; equivalence {_p(found.p_equivalence_holm)}{holm})"
         )
-    text = f"undecided: {found.arm} differs from {found.baseline} by {difference} ({interval})"
+    text = f"{_undecided(found, difference)}, which may be chance ({interval})"
     if found.low > 0 or found.high < 0:
-        text += f"; the interval leaves out 0, but not{holm}"
-    return f"{text}; {_remedy(found)}"
+        text += f"; by itself it would be a difference, but one of {comparisons} may look so by "
+        text += "chance (Holm)"
+    return f"{text}; {_remedy(found, margin)}"
+
+
+def amount(number: str, unit: str) -> str:
+    """Return a number with its unit: 1 point, 0.5 points; a unit of the user's stays as it is.
+
+    >>> amount("1", "points"), amount("1.00", "points"), amount("1", "BLEU"), amount("1", "")
+    ('1 point', '1.00 points', '1 BLEU', '1')
+    """
+    if number == "1" and unit in _PLURALS:
+        unit = unit.removesuffix("s")
+    return f"{number} {unit}".rstrip()
 
 
 def decimals(found: Comparison) -> int:
@@ -61,19 +76,19 @@ def decimals(found: Comparison) -> int:
 
 
 def _without_interval(found: Comparison, difference: str, holm: str) -> str:
-    more = _count(found.more_seeds or 1, "more seed")
+    more = count(found.more_seeds or 1, "more seed")
     if found.seeds < 2:
         return (
-            f"undecided: {found.arm} differs from {found.baseline} by {difference} in the one "
-            f"seed, which gives no interval; run at least {more}"
+            f"{_undecided(found, f'{difference} in the one seed')}, and one seed cannot tell a "
+            f"difference from chance; run at least {more}"
         )
     same = f"{difference} in all {found.seeds} seeds"
     if found.verdict is Verdict.NO_DIFFERENCE:
         return f"no difference of {found.arm} from {found.baseline} that matters: {same}"
     if found.verdict is Verdict.UNDECIDED:
         return (
-            f"undecided: {found.arm} differs from {found.baseline} by {same}, so there is no "
-            f"spread to judge by; {more} would decide if it stays so"
+            f"{_undecided(found, same)}, too few to rule out chance; {more} would decide if it "
+            "stays so"
         )
     return (
         f"{found.arm} is {found.verdict} than {found.baseline}: {same} "
@@ -81,8 +96,12 @@ def _without_interval(found: Comparison, difference: str, holm: str) -> str:
     )
 
 
+def _undecided(found: Comparison, difference: str) -> str:
+    return f"undecided: {found.arm} came out at {difference} against {found.baseline}"
+
+
 def _equal(found: Comparison) -> str:
-    seeds = _count(found.seeds, "seed")
+    seeds = count(found.seeds, "seed")
     if found.verdict is Verdict.NO_DIFFERENCE:
         return f"no difference of {found.arm} from {found.baseline}: equal in all {seeds}"
     return (
@@ -91,15 +110,16 @@ def _equal(found: Comparison) -> str:
     )
 
 
-def _remedy(found: Comparison) -> str:
+def _remedy(found: Comparison, margin: float | None) -> str:
     if found.more_seeds is not None:
-        return f"about {_count(found.more_seeds, 'more seed')} would decide"
+        return f"about {count(found.more_seeds, 'more seed')} would decide"
     if found.needed_items is not None:
         return (
-            f"no number of seeds would decide on {_count(found.items, 'item')}: about "
-            f"{_count(found.needed_items, 'item')} are needed, and seeds besides"
+            f"no number of seeds would decide on {count(found.items, 'item')}: about "
+            f"{count(found.needed_items, 'item')} are needed, and seeds besides"
         )
-    return f"the difference is too near to what it is tested against for {MOST_SEEDS:,} seeds"
+    what = "0" if margin is None else "the smallest one that matters"
+    return f"not even {MOST_SEEDS:,} seeds would decide: the difference is too near to {what}"
 
 
 def _number(value: float, digits: int, sign: str = "") -> str:
@@ -111,5 +131,6 @@ def _p(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
-def _count(many: int, what: str) -> str:
+def count(many: int, what: str) -> str:
+    """Return how many there are of something: 1 seed, 2 seeds."""
     return f"{many:,} {what}" + ("" if many == 1 else "s")

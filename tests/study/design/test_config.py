@@ -101,6 +101,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"seeds": [4]}, "one seed cannot tell"),
     ({"seeds": 0}, "expected a whole number from 1 on, got 0"),
     ({"seeds": 2.5}, "expected a whole number from 1 on, got 2.5"),
+    (
+        {"seeds": 10**9},
+        "their number, and 1000000000 is more than 10000; to name them",
+    ),
     ({"seeds": [1, 2, 1]}, r"seeds.2: 1 is there twice"),
     ({"seeds": [1, -2]}, "a seed is a whole number from 0"),
     ({"seeds": [1, 2**32]}, "a seed is a whole number from 0"),
@@ -117,6 +121,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"metric": {"score": "loss", "higher_is_better": "no"}}, "expected true or false, got 'no'"),
     ({"smallest_difference": 0}, "smallest_difference: expected a number above 0, got 0"),
     ({"smallest_difference": -0.5}, "expected a number above 0"),
+    ({"smallest_difference": "1 %"}, "expected a number, got '1 %'$"),  # 1 point, not 0.01
+    ({"set": {"seconds": None, "how": "x"}}, "set.seconds: is empty; give a value, or '' for none"),
     ({"smallest_difference": "half"}, "expected a number, got 'half'"),
     ({"smallest_difference": float("nan")}, "expected a finite number, got nan"),
     ({"threads": 0}, "threads: expected a whole number from 1 on"),

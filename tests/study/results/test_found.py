@@ -105,7 +105,8 @@ def test_failed_and_missing_runs_are_told_and_do_not_stop_the_rest(study: Path) 
     assert len(found.runs) == 3
     assert found.unfinished == (
         "all, seed 1 failed with exit code 1: error: CUDA out of memory (runs/all-seed1)",
-        "2 runs are not finished; the study goes on if you start it again",
+        "2 runs are not finished; if the study does not run any more, start it again: "
+        "gamma-nlp study studies/sst2.yaml",
     )
 
 
@@ -183,3 +184,29 @@ def test_a_folder_that_is_no_study_says_what_to_type(tmp_path: Path) -> None:
         find(tmp_path)
     with pytest.raises(GammaError, match=r"nothing-here does not exist; give the folder"):
         find(tmp_path / "nothing-here")
+
+
+def test_a_failure_without_a_code_or_a_reason_is_told(study: Path) -> None:
+    fail(study, "all-seed1")
+    file = study / "runs" / "all-seed1" / "failed.json"
+    for text, told in (
+        ('{"code": null, "last_line": "killed"}', "all, seed 1 failed: killed (runs/all-seed1)"),
+        ('{"code": 1, "last_line": null}', "all, seed 1 failed with exit code 1 (runs/all-seed1)"),
+        ("{", "all, seed 1 failed (runs/all-seed1)"),
+    ):
+        file.write_text(text)
+        assert find(study).unfinished == (told,)
+
+
+def test_shares_that_are_shown_as_points_are_noted(tmp_path: Path) -> None:
+    metric = {"scores": ["accuracy"], "unit": "points", "scale": 1}
+    found = find(write_bare(tmp_path, {"none": [0.9, 0.91], "all": [0.8, 0.82]}, metric=metric))
+    assert any("is it a share, whose scale is 100?" in note for note in found.notes)
+
+
+def test_one_run_that_does_not_tell_is_singular(study: Path) -> None:
+    change(study, "all-seed1", versions=None, data=None)
+    notes = find(study).notes
+    assert (
+        "1 run does not tell its versions, so nothing says whether all runs had the same" in notes
+    )

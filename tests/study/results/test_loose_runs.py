@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -94,3 +96,50 @@ def test_a_score_of_an_unknown_kind_needs_a_direction(tmp_path: Path) -> None:
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match=r"no run below .* has a results.json that can be read$"):
         find(tmp_path, baseline="none", metric=["accuracy"])
+
+
+def bare(folder: Path, **keys: list[Any]) -> Path:
+    """Runs of two arms and two seeds, whose results hold one value of each key: a1, a2, b1, b2."""
+    for place, (arm, seed) in enumerate(itertools.product("ab", (1, 2))):
+        run = folder / f"{arm}-seed{seed}"
+        run.mkdir()
+        results = {"seed": seed} | {key: values[place] for key, values in keys.items()}
+        (run / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+def test_a_mean_of_scores_of_two_kinds_or_of_one_score_is_refused(tmp_path: Path) -> None:
+    runs = bare(tmp_path, accuracy=[0.5, 0.6, 0.7, 0.8], loss=[1.0, 1.1, 1.2, 1.3])
+    with pytest.raises(GammaError, match=r"--metric: the mean of accuracy and loss means nothing"):
+        find(runs, baseline="a", metric=["accuracy", "loss"])
+    with pytest.raises(GammaError, match=r"--metric: 'accuracy' is there twice; leave one out$"):
+        find(runs, baseline="a", metric=["accuracy", "accuracy"])
+
+
+def test_accuracies_in_per_cent_are_shown_as_they_are(tmp_path: Path) -> None:
+    found = find(bare(tmp_path, accuracy=[88, 89.5, 90, 91]), baseline="a", metric=["accuracy"])
+    assert [run.value for run in found.runs] == [88, 89.5, 90, 91]
+    assert any("is in per cent already" in note for note in found.notes)
+    (tmp_path / "b-seed1" / "results.json").write_text(json.dumps({"seed": 1, "accuracy": 0.9}))
+    found = find(tmp_path, baseline="a", metric=["accuracy"])
+    assert len(found.left_out) == 3  # some in per cent, one not: nothing says which is meant
+
+
+def test_of_two_arms_on_two_kinds_of_data_the_baseline_stands(tmp_path: Path) -> None:
+    data = [{"train": "one"}] * 2 + [{"train": "two"}] * 2
+    runs = bare(tmp_path, accuracy=[0.5, 0.6, 0.7, 0.8], data=data)
+    for base, other in ("ab", "ba"):
+        found = find(runs, baseline=base, metric=["accuracy"])
+        assert list(found.of(base)) == [1, 2] and not found.of(other)
+
+
+@pytest.mark.parametrize(
+    ("decay", "rates", "dose"), [(0.1, -1e9, None), (1e300, 1e300, 1.0), (0.1, 1.0, 0.095)]
+)
+def test_a_dose_is_told_where_there_is_one(
+    decay: float, rates: float, dose: float | None, tmp_path: Path
+) -> None:
+    sums = {"weight_decay": [decay] * 4, "sum_of_learning_rates": [rates] * 4}
+    runs = bare(tmp_path, accuracy=[0.5, 0.6, 0.7, 0.8], **sums)
+    found = find(runs, baseline="a", metric=["accuracy"])
+    assert {cell.dose for cell in found.study.cells} == {dose}

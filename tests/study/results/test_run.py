@@ -68,6 +68,7 @@ def test_a_metric_that_no_run_has_names_those_that_there_are() -> None:
     [
         (float("nan"), r"perplexity is nan, which is no score$"),
         (float("-inf"), r"perplexity is -inf, which is no score$"),
+        (10**400, r"perplexity is a number of about 401 digits, which is no score$"),
         ("7.5", r"perplexity must be a number, not '7.5'$"),
         (True, r"perplexity must be a number, not True$"),
         (None, r"^runs/none-seed1/results.json: perplexity is missing$"),
@@ -88,6 +89,10 @@ def test_what_is_no_score_is_named_with_its_file(value: object, message: str) ->
         ({"versions": ["torch"]}, r"versions must be an object, not \['torch'\]$"),
         ({"data": "abc"}, r"data must be an object, not 'abc'$"),
         ({"groups": 7}, r"groups must be text, not 7$"),
+        (
+            {"settings": {"a": [1, 10**400]}},
+            r"settings.a\[1\] is a number of .* which is too large",
+        ),
         ({"weight_decay": float("nan")}, r"weight_decay is nan; expected a number$"),
         ({"items": {"acc": "x.npz"}}, r"items.acc must be an object, not 'x.npz'$"),
         ({"items": {"acc": {"file": "x"}}}, r"items.acc.statistic is missing; expected text$"),

@@ -76,6 +76,32 @@ def test_a_stand_in_of_the_baseline_is_what_arms_are_compared_with(tmp_path: Pat
             {"runs": [{"cell": "none", "seed": s, "folder": "x"} for s in (1, 2)]},
             r"the folder .*x is there twice; leave one out$",
         ),
+        (
+            {"cells": [{"name": "none", "arm": "none", "against": "none"}]},
+            r"against of cell 'none' is 'none', which has one itself; expected a cell without",
+        ),
+        (
+            {"cells": [{"name": n, "arm": "none", "same_as": s} for n, s in ("ab", "ba")]},
+            r"same_as of cell 'a' is 'b', which has one itself; expected a cell without same_as$",
+        ),
+        (
+            {
+                "cells": [
+                    {"name": "none", "arm": "none"},
+                    {"name": "b", "arm": "b", "same_as": "none"},
+                ],
+                "runs": [{"cell": "b", "seed": 1, "folder": "x"}],
+            },
+            r"cell 'b' has runs, though 'none' stands for it; leave out its same_as, or its runs$",
+        ),
+        (
+            {"cells": [{"name": "none", "arm": "none", "factors": {"head": "no"}}]},
+            r"cells\[0\].factors.head must be true or false, not 'no'$",
+        ),
+        (
+            {"baseline": "nine", "cells": [{"name": "none", "arm": "none"}], "runs": []},
+            r"baseline names no arm: 'nine'; did you mean 'none'\?$",
+        ),
         ({"schema": 2}, r"schema is 2, and this version reads 1; update gamma_nlp$"),
     ],
 )

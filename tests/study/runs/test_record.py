@@ -127,6 +127,41 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path: Path, text: str) -> Non
         run(tmp_path)
 
 
+def test_scores_in_per_cent_can_be_put_right_without_running_again(tmp_path: Path) -> None:
+    how = {"seconds": 0.01, "how": "percent"}
+    with pytest.raises(GammaError, match=r"write `metric: {score: final.accuracy, scale: 1}`"):
+        run(tmp_path, set=how)
+    assert run(tmp_path, set=how, metric={"score": "final.accuracy", "scale": 1}) == 0
+    with pytest.raises(GammaError, match=r"metric.scale was 1\b.* is settled before the first run"):
+        run(tmp_path, set=how)
+
+
+def test_a_record_that_was_edited_names_what_is_wrong(tmp_path: Path) -> None:
+    run(tmp_path)
+    file = tmp_path / "out" / "study.json"
+    whole = json.loads(file.read_text())
+    needed = ("metric", "baseline", "seeds", "cells", "runs", "inputs", "config")
+    wrong = [
+        *({**whole, key: None} for key in needed),
+        *({**whole, key: 3} for key in (*needed, "versions")),
+        *({key: value for key, value in whole.items() if key != left} for left in needed),
+        {**whole, "config": {**whole["config"], "arms": ["none", "all"]}},
+        {**whole, "config": {**whole["config"], "arms": {"none": "none"}}},
+        {**whole, "inputs": {**whole["inputs"], "policies": []}},
+        {**whole, "runs": [{key: 1 for key in one if key != "folder"} for one in whole["runs"]]},
+    ]
+    for record in wrong:
+        file.write_text(json.dumps(record))
+        with pytest.raises(GammaError, match=r"study.json: .*put it back, or give another output$"):
+            run(tmp_path)
+    for key in ("versions", "about", "name"):
+        file.write_text(json.dumps({**whole, key: None}))
+        run(tmp_path)
+    plans = [{key: value for key, value in one.items() if key != "plan"} for one in whole["cells"]]
+    file.write_text(json.dumps({**whole, "cells": plans}))
+    run(tmp_path)
+
+
 def test_an_output_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(GammaError, match="is a file; give another folder"):

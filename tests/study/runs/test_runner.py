@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -128,6 +129,30 @@ def test_a_run_without_usable_results_failed(tmp_path: Path, how: str, reason: s
     assert run(tmp_path, jobs=1, seeds=2, **all_with(how)) == 1  # and is not taken for finished now
     assert starts(tmp_path).count("all 1") == 2
     assert starts(tmp_path).count("none 1") == 1
+
+
+def test_a_run_that_failed_by_its_score_is_not_told_as_finished(tmp_path: Path) -> None:
+    said = Said()
+    for _ in range(2):
+        assert run(tmp_path, said=said, seeds=2, **all_with("nan")) == 1
+    assert str(said).count("\n2 of 4 runs are finished") == 2
+    assert "2 runs finished, 2 to run" in str(said)
+
+
+def test_what_to_type_next_can_be_pasted(tmp_path: Path) -> None:
+    said, output = Said(), str(tmp_path / "my größe")
+    assert run(tmp_path, said=said, output=output) == 0
+    assert str(said).endswith(f"gamma-nlp report '{output}'")
+
+
+def test_a_full_device_does_not_keep_a_lock_from_being_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)  # who holds a lock is told, but not needed
+    assert run(tmp_path) == 0
 
 
 def test_results_that_were_cut_short_since_are_named_and_made_again(

@@ -9,7 +9,7 @@ import pytest
 
 from gamma_nlp.study.statistics.compare import compare
 from gamma_nlp.study.statistics.comparison import Comparison, Verdict
-from gamma_nlp.study.statistics.sentence import decimals, sentence
+from gamma_nlp.study.statistics.sentence import amount, decimals, sentence
 from tests.support.paired_studies import from_scores
 
 BASE = np.array([80.0, 81.0, 79.0, 80.5, 80.2, 79.4])
@@ -44,7 +44,10 @@ def test_no_difference_names_the_margin() -> None:
 
 def test_undecided_names_the_seeds_that_are_missing() -> None:
     text = said(BASE + 6 * MOVED)
-    assert text.startswith("undecided: all differs from none by 0.00 points (95 % interval ")
+    start = (
+        "undecided: all came out at 0.00 points against none, which may be chance (95 % interval"
+    )
+    assert text.startswith(start)
     assert text.endswith("more seeds would decide")
 
 
@@ -62,7 +65,29 @@ def test_where_items_limit_it_says_how_many() -> None:
         "besides"
     )
     found = row(verdict=Verdict.UNDECIDED, more_seeds=None, needed_items=None)
-    assert "too near to what it is tested against" in sentence(found, 1, 0.5, 0.95, "points")
+    text = sentence(found, 1, 0.5, 0.95, "points")
+    assert text.endswith(
+        "not even 1,000 seeds would decide: the difference is too near to the smallest one that "
+        "matters"
+    )
+    assert sentence(found, 1, None, 0.95, "points").endswith("is too near to 0")
+
+
+def test_one_point_is_singular() -> None:
+    assert "larger than 1 point: " in said(BASE + MOVED, 1.0)
+    assert "larger than 1.5 points: " in said(BASE + MOVED, 1.5)
+    assert amount("1", "nats") == "1 nat" and amount("1", "words") == "1 words"
+
+
+def test_one_seed_and_seeds_apart_by_the_same_are_told_without_an_interval() -> None:
+    assert said(BASE[:1] + 2) == (
+        "undecided: all came out at +2.00 points in the one seed against none, and one seed cannot "
+        "tell a difference from chance; run at least 5 more seeds"
+    )
+    assert said(BASE[:3] + 2) == (
+        "undecided: all came out at +2.00 points in all 3 seeds against none, too few to rule out "
+        "chance; 3 more seeds would decide if it stays so"
+    )
 
 
 @pytest.mark.parametrize(
