@@ -13,6 +13,7 @@ from typing import Any
 from gamma_nlp.errors import GammaError, close_to, listed, shown
 from gamma_nlp.study.design.fields import Fields
 
+_SPELT = {"bleu": "BLEU", "sacrebleu": "sacreBLEU", "chrf": "chrF", "f1": "F1"}
 _SHARES = re.compile(r"accuracy|(^|_)acc$|f1|matthews|pearson|spearman|exact_match")
 _KINDS = (
     # pattern, higher is better, unit, scale
@@ -63,8 +64,8 @@ class Metric:
     @property
     def name(self) -> str:
         """The last words of its paths."""
-        names = dict.fromkeys(_last(path).removeprefix("eval_") for path in self.scores)
-        text = ", ".join(name.replace("_", " ") for name in names)
+        last = (path.rpartition(".")[2].removeprefix("eval_") for path in self.scores)
+        text = ", ".join(dict.fromkeys(_SPELT.get(one, one.replace("_", " ")) for one in last))
         return f"{text}, mean of {len(self.scores)}" if len(self.scores) > 1 else text
 
     def value(self, results: Mapping[str, Any], file: Path) -> float:

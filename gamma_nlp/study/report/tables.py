@@ -243,5 +243,6 @@ def floor_note(results: Findings) -> tuple[str, ...]:
 
 
 def capital(text: str) -> str:
-    """Return a text with a capital first letter, and the rest as it is."""
-    return text[:1].upper() + text[1:]
+    """Return a text with a capital first letter, unless its first word has one elsewhere."""
+    first = text.partition(" ")[0]
+    return text if any(letter.isupper() for letter in first) else text[:1].upper() + text[1:]

@@ -9,6 +9,7 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.config import Study, read_study
+from gamma_nlp.study.design.metric import Metric
 from tests.support.fake_studies import COMMAND, config
 
 RECIPE = {"command": None, "set": None, "recipe": {"engine": "glue", "file": "tiny.yaml"}}
@@ -250,3 +251,18 @@ def test_a_folder_or_nothing_in_place_of_a_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "no.yaml"):
         with pytest.raises(GammaError, match=str(path)):
             read_study(path)
+
+
+@pytest.mark.parametrize(
+    ("scores", "name"),
+    [
+        (("final.eval_accuracy",), "accuracy"),
+        (("scores.a.sacrebleu", "scores.b.sacrebleu"), "sacreBLEU, mean of 2"),
+        (("final.eval_LP_accuracy", "final.eval_f1"), "LP accuracy, F1, mean of 2"),
+    ],
+)
+def test_a_metric_is_called_as_its_field_writes_it(scores: tuple[str, ...], name: str) -> None:
+    metric = Metric(
+        scores=scores, higher_is_better=True, unit="", scale=1.0, smallest_difference=None
+    )
+    assert metric.name == name
