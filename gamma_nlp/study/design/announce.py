@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 
@@ -50,6 +51,8 @@ def _table(study: Study, planned: Sequence[Planned]) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     if parts:
         yield "under each category: how far decay alone pulls its gains over the planned run"
+    if parts and any("?" in row[2:-1] for row in rows):
+        yield "?: not known before the run, as of coupled decay, which acts through the optimizer"
 
 
 def _share(dose: float | Sequence[float] | None) -> str:
@@ -99,9 +102,8 @@ def _small_doses(planned: Sequence[Planned]) -> Iterator[str]:
     """Yield a warning for the levels at which no gain is pulled anywhere."""
     largest: dict[str, float] = {}
     for one in planned:
-        level = one.cell.name.partition("@")[2]
-        if (dose := one.largest_dose) is not None:
-            largest[level] = max(dose, largest.get(level, 0.0))
+        level, dose = one.cell.name.partition("@")[2], one.largest_dose
+        largest[level] = max(math.inf if dose is None else dose, largest.get(level, 0.0))
     small = {level: dose for level, dose in largest.items() if dose < 0.99 * SMALL}
     if small:
         where = "" if len(small) == len(largest) else f"at {', '.join(small)} "

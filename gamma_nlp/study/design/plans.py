@@ -52,12 +52,13 @@ class Planned:
 
     @property
     def largest_dose(self) -> float | None:
-        """The largest dose of its gains or, where none is known, of its weights."""
+        """The largest dose of its gains or, without gains, of its weights; ``None``: unknown."""
         told = [part["dose"] for part in self.plan.get("dose", {}).values()]
         doses = [dose for one in told for dose in (one if isinstance(one, list) else [one])]
         if not doses:
             doses = [self.plan.get("dose_of_weights")]
-        return max((dose for dose in doses if dose is not None), default=None)
+        known = [dose for dose in doses if dose is not None]
+        return max(known) if len(known) == len(doses) else None
 
 
 def plan(study: Study, cells: Sequence[Cell], *, picture: bool = False) -> list[Planned]:

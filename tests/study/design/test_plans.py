@@ -211,3 +211,12 @@ def test_a_study_of_a_recipe_pairs_its_seeds(recipe: Path) -> None:
         assert ran["groups"] == one["plan"]["groups"]
         assert ran["data"] == one["plan"]["data"]
         assert ran["weight_decay"] == one["weight_decay"]
+
+
+def test_a_dose_that_is_not_known_is_not_called_small(tmp_path: Path) -> None:
+    study = read_study(config(tmp_path, command=WITH_DECAY, arms=ARMS, coefficients=[1e-4]))
+    told = ({"head": 0.0}, {"head": None}, {"head": 0.0, "branch_inner": [0.0, None]})
+    for doses, small in zip(told, (True, False, False), strict=True):
+        plan = {"dose": {part: {"dose": dose} for part, dose in doses.items()}}
+        cells = [Planned(cell=cell, weight_decay=1e-4, plan=plan) for cell in cells_of(study)]
+        assert any("every dose is below" in text for text in notes(study, cells)) is small
