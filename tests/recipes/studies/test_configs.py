@@ -12,13 +12,17 @@ import torch
 from gamma_nlp import DecayPolicy, categorize
 from gamma_nlp.decay.assign import assign
 from gamma_nlp.hf.schedule import decay_for_dose, planned_rates
+from gamma_nlp.study.design.cells import cells_of
+from gamma_nlp.study.design.config import read_study
+from gamma_nlp.study.design.recipe import Recipe
 from gamma_nlp.tasks.run.yaml_file import read_yaml
 from recipes.studies.language_model import LanguageArguments, make_model
 from recipes.studies.simple_logic import LogicArguments
 from recipes.studies.training import read_arguments
 from tests.support.paths import ROOT
 
-FILES = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
+SHIPPED = sorted((ROOT / "recipes" / "studies").glob("*.yaml"))
+FILES = [file for file in SHIPPED if "command" in read_yaml(file)]
 KINDS = {"language_model": LanguageArguments, "simple_logic": LogicArguments}
 
 
@@ -77,3 +81,18 @@ def test_a_language_model_is_what_its_name_says_and_no_two_arms_are_equal(
     assert all(one not in arms[:at] for at, one in enumerate(arms))
     if "iwd" not in config["arms"]:
         assert groups["iwd"] == groups["guidelines"]
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in SHIPPED if file not in FILES], ids=lambda file: file.stem
+)
+def test_a_study_of_a_recipe_sets_keys_that_the_recipe_has(file: Path, tmp_path: Path) -> None:
+    study = read_study(file, tmp_path)
+    assert study.name == file.stem.replace("_", "-")
+    assert isinstance(study.runs, Recipe) and len(study.seeds) >= 5
+    engine = importlib.import_module(f"gamma_nlp.tasks.{study.runs.engine}.arguments")
+    for cell in cells_of(study):
+        recipe, args = engine.read_arguments(study.runs.words(study, cell, "none"))
+        assert recipe.cpu_threads == 1
+        assert recipe.dose == cell.dose
+        assert cell.coefficient is None or args.weight_decay == cell.coefficient
