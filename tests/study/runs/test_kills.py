@@ -27,7 +27,12 @@ def start(folder: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        preexec_fn=_heed,  # the tests themselves may run in the background, where Ctrl-C is ignored
     )
+
+
+def _heed() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def prepare(folder: Path, seconds: float, seeds: int = 6) -> None:
