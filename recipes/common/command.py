@@ -12,9 +12,10 @@ import torch
 
 from gamma_nlp.errors import need
 from gamma_nlp.files import write_json
-from gamma_nlp.tasks.run.machine import hardware, versions
+from gamma_nlp.tasks.run.machine import hardware
 from gamma_nlp.tasks.run.main import run as run_main
 from gamma_nlp.tasks.run.parser import Parser
+from gamma_nlp.tasks.run.versions import versions
 
 
 def command_of(file: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gamma_nlp.errors import GammaError, need
 from gamma_nlp.files import read_bytes
-from gamma_nlp.tasks.run.machine import versions
+from gamma_nlp.tasks.run.versions import versions
 from recipes.studies.kept import kept
 
 LEFT_OUT = ("site-packages", "dist-packages", "test", "tests", "idle_test", "encodings")

@@ -28,11 +28,12 @@ from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.folder import RESULTS, claimed
 from gamma_nlp.tasks.run.identity import identity
 from gamma_nlp.tasks.run.items import Items, Source, described, items_file, write_items
-from gamma_nlp.tasks.run.machine import hardware, set_threads, versions
+from gamma_nlp.tasks.run.machine import hardware, set_threads
 from gamma_nlp.tasks.run.report import curves, evaluations, logged_norms, settings
 from gamma_nlp.tasks.run.settings import read_settings
 from gamma_nlp.tasks.run.start import check_start, move_start, usable_settings
 from gamma_nlp.tasks.run.training import begin, train
+from gamma_nlp.tasks.run.versions import versions
 
 Arguments = TypeVar("Arguments", bound=RunArguments)
 

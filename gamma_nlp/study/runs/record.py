@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from gamma_nlp.study.design.recipe import Recipe
 from gamma_nlp.study.results.json_reader import Reader
 from gamma_nlp.study.results.study_file import STUDY, read_study
 from gamma_nlp.study.runs.folder import Run
+from gamma_nlp.tasks.run.versions import versions
 from gamma_nlp.tasks.run.yaml_file import read_yaml
 
 SCHEMA = 1
@@ -100,7 +99,7 @@ def contents(study: Study, planned: Sequence[Planned], runs: Sequence[Run]) -> d
         ],
         "inputs": inputs(study),
         "started": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "versions": versions(),
+        "versions": versions(_PACKAGES),
     }
 
 
@@ -144,17 +143,6 @@ def _policy(arm: Arm) -> Any:
         path = Path(arm.policy)
         return read_json(path) if path.suffix == ".json" else read_yaml(path)
     return arm.policy
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that results depend on; each run notes more of them."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from collections.abc import Mapping
@@ -12,18 +11,6 @@ import torch
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.workers import usable_cores
-
-_PACKAGES = (
-    "gamma_nlp",
-    "torch",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "evaluate",
-    "tokenizers",
-    "numpy",
-)
-
 
 MOST_THREADS = 1024
 """More end torch without a word on machines that cannot start them."""
@@ -78,17 +65,6 @@ def check_threads(wanted: int | None, option: str) -> None:
         raise GammaError(f"{option} must be at least 1, not {wanted}")
     if wanted is not None and wanted > MOST_THREADS:
         raise GammaError(f"{option} must be at most {MOST_THREADS}, not {wanted}")
-
-
-def versions() -> dict[str, str]:
-    """Return Python's version and those of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def hardware(device: torch.device) -> dict[str, Any]:

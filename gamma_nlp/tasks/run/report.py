@@ -17,8 +17,9 @@ from gamma_nlp.tasks.run.doses import doses, groups
 from gamma_nlp.tasks.run.folder import last_checkpoint
 from gamma_nlp.tasks.run.identity import PLAN, report_parts
 from gamma_nlp.tasks.run.items import Items, Source, described, items_file, write_items
-from gamma_nlp.tasks.run.machine import hardware, versions
+from gamma_nlp.tasks.run.machine import hardware
 from gamma_nlp.tasks.run.plots import plot_run, series
+from gamma_nlp.tasks.run.versions import versions
 
 _NOISE = ("runtime", "per_second", "model_preparation")
 
