@@ -40,8 +40,8 @@ from gamma_nlp.errors import GammaError
 from gamma_nlp.fairseq import shims
 from gamma_nlp.files import read_bytes, text_lines, write_json
 from gamma_nlp.tasks.run.machine import hardware
-from gamma_nlp.tasks.run.versions import versions
 from gamma_nlp.tasks.run.main import run
+from gamma_nlp.tasks.run.versions import versions
 from gamma_nlp.tasks.translation.score_files import read_log
 from gamma_nlp.tasks.translation.scores import token_bleu
 

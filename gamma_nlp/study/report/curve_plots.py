@@ -11,7 +11,7 @@ from gamma_nlp.gains.category import Category
 from gamma_nlp.study.design.metric import kind_of
 from gamma_nlp.study.report.figures import INK, Picture, drawing, legend, picture, styles
 from gamma_nlp.study.report.findings import Findings, Summary
-from gamma_nlp.study.report.tables import capital
+from gamma_nlp.study.report.table import capital
 from gamma_nlp.study.results.found import Counted
 
 _MOST_POINTS = 120

@@ -10,7 +10,7 @@ from typing import Any
 from gamma_nlp.errors import shown
 from gamma_nlp.gains.category import Category
 from gamma_nlp.study.report.findings import Findings
-from gamma_nlp.study.report.tables import Table
+from gamma_nlp.study.report.table import Table
 
 _MOST = 160
 

@@ -15,6 +15,7 @@ from gamma_nlp.study.results.pairs import alone, pair
 from gamma_nlp.study.results.study_file import Cell, Study
 from gamma_nlp.study.statistics.compare import compare
 from gamma_nlp.study.statistics.comparison import Comparison
+from gamma_nlp.study.statistics.items import p_by_items
 from gamma_nlp.study.statistics.noise import NoiseFloor, noise_floor
 from gamma_nlp.study.statistics.paired import Paired
 from gamma_nlp.study.statistics.trend import Trend
@@ -44,6 +45,15 @@ class Summary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ItemTests:
+    """The p of each seed alone over the items of one score; no verdict rests on them."""
+
+    arm: str
+    score: str
+    p: Mapping[int, float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Findings:
     """What a report says.
 
@@ -51,6 +61,7 @@ class Findings:
         found: The runs that count and those that do not.
         summaries: A summary for each cell that was to be run.
         comparisons: Each arm against its baseline.
+        by_items: What each seed alone would say, where the runs keep their items.
         floor: Each baseline against itself, where an A/A cell was run.
         noise: What these say together.
         trends: Of each arm over its doses, where there are several.
@@ -60,6 +71,7 @@ class Findings:
     found: Found
     summaries: tuple[Summary, ...]
     comparisons: tuple[Comparison, ...]
+    by_items: tuple[ItemTests, ...] = ()
     floor: tuple[Comparison, ...] = ()
     noise: NoiseFloor | None = None
     trends: tuple[Trend, ...] = ()
@@ -116,8 +128,18 @@ def findings(found: Found) -> Findings:
         found=replace(found, notes=(*found.notes, *notes)),
         summaries=tuple(Summary(cell=cell, runs=found.of(cell.name)) for cell in run_cells),
         comparisons=compared([one for one in arms if one is not None]),
+        by_items=tuple(test for one in arms if one is not None for test in _item_tests(study, one)),
         floor=compared(again_pairs),
         noise=noise_floor(again_pairs) if again_pairs else None,
         trends=tuple(slopes),
         designs=tuple(effects),
     )
+
+
+def _item_tests(study: Study, one: Paired) -> list[ItemTests]:
+    if not one.sets:
+        return []
+    return [
+        ItemTests(arm=one.arm, score=score, p=dict(zip(one.seeds, map(float, row), strict=True)))
+        for score, row in zip(study.metric.scores, p_by_items(one), strict=True)
+    ]

@@ -1,12 +1,11 @@
-"""The tables of a report as plain cells, for text, Markdown, LaTeX and the page alike."""
+"""The tables of a report, for text, Markdown, LaTeX and the page alike."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gamma_nlp.study.report.findings import Findings, Summary
+from gamma_nlp.study.report.table import Table, capital, interval, number, probability
 from gamma_nlp.study.results.found import cell_label
 from gamma_nlp.study.statistics.comparison import Comparison
 from gamma_nlp.study.statistics.sentence import amount, count
@@ -22,44 +21,16 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of cells; columns in ``left`` hold text, the others numbers."""
-
-    title: str
-    head: tuple[str, ...]
-    lines: tuple[tuple[str, ...], ...]
-    left: frozenset[str] = frozenset({"arm"})
-    notes: tuple[str, ...] = ()
-
-
-def number(value: float | None, digits: int, *, signed: bool = False) -> str:
-    """Return a number with so many decimals, ``-`` where there is none."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
-    return text if float(text) else text.lstrip("+-")  # no -0.00
-
-
-def interval(low: float, high: float, digits: int) -> str:
-    """Return ``low to high``, with signs."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return "-"
-    return f"{number(low, digits, signed=True)} to {number(high, digits, signed=True)}"
-
-
-def probability(value: float | None) -> str:
-    """Return a p value with three decimals."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
-
-
 def all_tables(results: Findings) -> list[Table]:
     """Return the tables of a report, in order; those without lines are left out."""
     tables = [
-        against(results), *scores(results), floor(results), slopes(results), *effects(results)
-    ]  # fmt: skip
+        against(results),
+        *scores(results),
+        by_items(results),
+        floor(results),
+        slopes(results),
+        *effects(results),
+    ]
     return [table for table in tables if table.lines]
 
 
@@ -99,6 +70,29 @@ def _score_line(
 def against(results: Findings) -> Table:
     """Return each arm's difference from its baseline, with intervals, tests and verdict."""
     return _against(results, results.comparisons, "Differences from the baseline{}")
+
+
+def by_items(results: Findings) -> Table:
+    """Return what each seed alone would say, over its items: sacrebleu's paired bootstrap."""
+    seeds = results.seeds
+    many = len(results.metric.scores) > 1
+    return Table(
+        title="Each seed alone: p of its items",
+        head=("arm", *(("score",) if many else ()), *(f"seed {seed}" for seed in seeds)),
+        lines=tuple(
+            (
+                cell_label(results.study, results.study.cell(one.arm)),
+                *((one.score,) if many else ()),
+                *(probability(one.p.get(seed)) for seed in seeds),
+            )
+            for one in results.by_items
+        ),
+        left=frozenset({"arm", "score"}),
+        notes=(
+            "sacrebleu's paired bootstrap: new items, the same seed; where seeds differ by more "
+            "than items, a small p need not come again with another seed",
+        ),
+    )
 
 
 def floor(results: Findings) -> Table:
@@ -240,9 +234,3 @@ def floor_note(results: Findings) -> tuple[str, ...]:
         f"Two runs that differ in nothing but rounding at the start come out {size} {unit} apart "
         f"(root mean square of {count(noise.pairs, 'pair')}), at most {largest}.",
     )
-
-
-def capital(text: str) -> str:
-    """Return a text with a capital first letter, unless its first word has one elsewhere."""
-    first = text.partition(" ")[0]
-    return text if any(letter.isupper() for letter in first) else text[:1].upper() + text[1:]

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from gamma_nlp.rows import align
 from gamma_nlp.study.report.figures import Picture
 from gamma_nlp.study.report.findings import Findings
-from gamma_nlp.study.report.tables import VERDICTS, Table, against, all_tables, capital
+from gamma_nlp.study.report.table import Table, capital
+from gamma_nlp.study.report.tables import VERDICTS, against, all_tables
 from gamma_nlp.study.statistics.sentence import amount
 
 WIDTH = 100

@@ -44,10 +44,12 @@ def sentence(
             text += f", yet by less than {least}, the smallest difference that matters"
         return text
     if found.verdict is Verdict.NO_DIFFERENCE:
-        return (
-            f"no difference of {found.arm} from {found.baseline} larger than {least}: "
-            f"{difference} ({interval}; equivalence {_p(found.p_equivalence_holm)}{holm})"
-        )
+        text = f"no difference of {found.arm} from {found.baseline} larger than {least}: "
+        text += f"{difference} ({interval}; equivalence {_p(found.p_equivalence_holm)}{holm})"
+        if margin is not None and max(-found.low, found.high) > margin:
+            text += f"; each end is tested by itself at {100 * (1 - level):.2g} %, so the interval "
+            text += f"may reach beyond {least}"
+        return text
     text = f"{_undecided(found, difference)}, which may be chance ({interval})"
     if found.low > 0 or found.high < 0:
         text += f"; by itself it would be a difference, but one of {comparisons} may look so by "

@@ -31,6 +31,21 @@ def test_a_difference_that_is_there_is_found_and_one_that_is_not_is_not(tmp_path
     assert results.noise is not None and results.noise.pairs == 8
 
 
+def test_each_seed_alone_has_the_p_of_its_items(tmp_path: Path) -> None:
+    fake = Fake(arms={"none": 0.0, "all": -1.5, "guidelines": 0.0}, seeds=(1, 2, 3), items=400)
+    results = read(fake.write(tmp_path))
+    found = {one.arm: one.p for one in results.by_items}
+    assert list(found["all"]) == [1, 2, 3]
+    assert max(found["all"].values()) < 0.01 < min(found["guidelines"].values())
+    (table,) = (one for one in all_tables(results) if one.title.startswith("Each seed alone"))
+    assert table.head == ("arm", "seed 1", "seed 2", "seed 3") and len(table.lines) == 2
+
+
+def test_without_items_no_seed_has_a_p_of_its_own(tmp_path: Path) -> None:
+    results = read(write_bare(tmp_path, {"none": [0.9, 0.91], "all": [0.8, 0.82]}))
+    assert not results.by_items and "Each seed alone" not in as_text(results)
+
+
 def test_doses_have_a_trend_for_each_arm(tmp_path: Path) -> None:
     results = read(Fake(arms={"none": 0.0, "all": -1.0}, doses=(0.01, 0.1, 0.5)).write(tmp_path))
     (trend,) = results.trends

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gamma_nlp.study.report.findings import Findings
-from gamma_nlp.study.report.tables import number, probability
+from gamma_nlp.study.report.table import number, probability
 from gamma_nlp.study.report.text import as_latex, as_markdown, as_text, escaped, latex
 from tests.support.findings import hand_made
 from tests.support.paths import GOLDEN

@@ -42,6 +42,16 @@ def test_no_difference_names_the_margin() -> None:
     )
 
 
+def test_an_interval_that_reaches_beyond_the_margin_is_explained() -> None:
+    inside = said(BASE + MOVED)
+    beyond = row(
+        verdict=Verdict.NO_DIFFERENCE, low=-0.55, high=0.1, p_equivalence_holm=0.04, seeds=6
+    )
+    end = "; each end is tested by itself at 5 %, so the interval may reach beyond 0.5 points"
+    assert sentence(beyond, 1, 0.5, 0.95, "points").endswith(end)
+    assert "by itself" not in inside
+
+
 def test_undecided_names_the_seeds_that_are_missing() -> None:
     text = said(BASE + 6 * MOVED)
     start = (
