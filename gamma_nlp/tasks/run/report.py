@@ -12,9 +12,9 @@ from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
+from gamma_nlp.tasks.run.checkpoints import last_checkpoint
 from gamma_nlp.tasks.run.checks import acting_mode
 from gamma_nlp.tasks.run.doses import doses, groups
-from gamma_nlp.tasks.run.folder import last_checkpoint
 from gamma_nlp.tasks.run.identity import PLAN, report_parts
 from gamma_nlp.tasks.run.items import Items, Source, described, items_file, write_items
 from gamma_nlp.tasks.run.machine import hardware

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import new_folder, write_json
 from gamma_nlp.gains.table import dtype_name
-from gamma_nlp.tasks.run.folder import checkpoints
+from gamma_nlp.tasks.run.checkpoints import checkpoints
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -63,7 +63,10 @@ def train_translation(
     search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
     fields = _model_fields(recipe)
     with claimed(
-        args.output_dir, resume=recipe.resume, main_process=args.process_index == 0
+        args.output_dir,
+        resume=recipe.resume,
+        main_process=args.process_index == 0,
+        sharded=bool(args.fsdp or args.deepspeed),
     ) as claim:
         claim.agree(
             **identity(recipe, args, policy, fields),
