@@ -141,5 +141,6 @@ def _trainer(
             compute_metrics=scorer(task),
             decay_policy=policy,
         )
+        trainer.on_nan = recipe.on_nan
         check_start(trainer)
     return trainer

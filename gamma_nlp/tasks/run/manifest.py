@@ -15,21 +15,33 @@ MANIFEST = "manifest.json"
 _CHUNK = 2**22
 
 
-def seal(checkpoint: Path) -> None:
+def seal(checkpoint: Path, *, planned: bool = True) -> None:
     """Write the size and the checksum of every file of a checkpoint into it, after all of them.
 
     A CRC of 32 bits: it is there to find damage, not forgery, and reads faster than disks do.
+
+    Args:
+        checkpoint: Its folder.
+        planned: Whether the run would have saved here; not so where it was told to stop.
     """
     files = {
         path.relative_to(checkpoint).as_posix(): {"bytes": path.stat().st_size, "crc32": _sum(path)}
         for path in sorted(_files(checkpoint))
     }
-    write_json(checkpoint / MANIFEST, {"files": files})
+    write_json(checkpoint / MANIFEST, {"planned": planned, "files": files})
 
 
 def is_sealed(checkpoint: Path) -> bool:
     """Return whether a checkpoint says what it holds."""
     return (checkpoint / MANIFEST).is_file()
+
+
+def is_planned(checkpoint: Path) -> bool:
+    """Return whether a run that nobody stopped would have this checkpoint too."""
+    try:
+        return bool(read_json(checkpoint / MANIFEST).get("planned", True))
+    except (GammaError, OSError, AttributeError):
+        return True
 
 
 def lost(checkpoint: Path, *, thorough: bool) -> str | None:

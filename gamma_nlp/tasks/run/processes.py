@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import torch
 import torch.distributed as dist
 
 from gamma_nlp.errors import GammaError
@@ -45,6 +46,15 @@ def decided(decide: Callable[[], T], *, main_process: bool) -> T:
         raise GammaError(value)
     result: T = value
     return result
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Return whether a flag is set in any process; all of them have to ask."""
+    if not together():
+        return flag
+    found = torch.tensor(int(flag), device=device)
+    dist.all_reduce(found, op=dist.ReduceOp.MAX)
+    return bool(found)
 
 
 def all_or_none(problem: str | None) -> None:

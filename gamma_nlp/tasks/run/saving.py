@@ -10,7 +10,8 @@ from transformers.trainer_utils import rotate_checkpoints
 
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.tasks.run.checkpoints import checkpoints, last_checkpoint
-from gamma_nlp.tasks.run.manifest import seal
+from gamma_nlp.tasks.run.manifest import is_planned, seal
+from gamma_nlp.tasks.run.stopping import StopAndSave
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
@@ -35,7 +36,7 @@ class WholeCheckpoints(_Base):
             super()._save_checkpoint(*args, **kwargs)
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                seal(folder)
+                seal(folder, planned=self._is_planned())
         except GammaError:
             raise
         except Exception as error:  # a full disk: each writer has an error of its own
@@ -43,8 +44,19 @@ class WholeCheckpoints(_Base):
         finally:
             self.args.save_total_limit = limit
         if self.args.should_save:
+            self._drop_unplanned(folder)
             best = self.state.best_model_checkpoint
             rotate_checkpoints(self.args.output_dir, limit, best_model_checkpoint=best)
+
+    def _is_planned(self) -> bool:
+        stops = [one for one in self.callback_handler.callbacks if isinstance(one, StopAndSave)]
+        return all(one.saved_step != self.state.global_step for one in stops)
+
+    def _drop_unplanned(self, newest: Path) -> None:
+        """Remove where the run was once told to stop: a run that went on has no such checkpoint."""
+        for path in checkpoints(self.args.output_dir):
+            if path != newest and not is_planned(path):
+                shutil.rmtree(path, ignore_errors=True)
 
     def _not_written(self, folder: Path, error: Exception) -> GammaError:
         free = shutil.disk_usage(self.args.output_dir).free / 2**20

@@ -20,6 +20,7 @@ from gamma_nlp.tasks.run.checkpoints import STATE, step_of
 from gamma_nlp.tasks.run.folder import RESULTS, Claim, check_unfinished
 from gamma_nlp.tasks.run.identity import Parts, joined, part
 from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines
+from gamma_nlp.tasks.run.stopping import StopAndSave
 
 History = Sequence[Mapping[str, Any]]
 
@@ -95,6 +96,7 @@ def begin(claim: Claim, trainer: Any, what: str, rates: Sequence[float], *, quie
     """
     args = trainer.args
     claim.trainer = trainer
+    trainer.add_callback(StopAndSave())
     parts = joined(claim.parts, part(args, len(rates), claim.step))
     if quiet:
         trainer.remove_callback(PrinterCallback)

@@ -176,6 +176,7 @@ def _trainer(
             search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
             callbacks=None if patience is None else [patience],
         )
+        trainer.on_nan = recipe.on_nan
         check_start(trainer)
     return trainer
 

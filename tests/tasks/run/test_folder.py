@@ -11,8 +11,8 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.folder import claimed
-from gamma_nlp.tasks.run.main import Terminated
 from gamma_nlp.tasks.run.manifest import seal
+from gamma_nlp.tasks.run.signals import Terminated
 
 
 def begin(folder: Path, *, resume: bool = False, **identity: Any) -> None:
