@@ -72,7 +72,7 @@ def choose(folder: str | os.PathLike[str], *, sharded: bool = False) -> Choice:
     """
     folders = checkpoint_folders(folder)
     sealed = [is_sealed(path) for path in folders]
-    passed_over = []
+    passed_over: list[str] = []
     for number in reversed(range(len(folders))):
         path = folders[number]
         why = _unfinished(path, sealed=any(sealed[: number + 1]))
