@@ -60,7 +60,7 @@ def add_parser(commands: Any) -> None:
     add_policy_arguments(parser)
     parser.add_argument(
         "--dose", metavar="D", type=float,
-        help="in place of --weight-decay: the pull of decay alone over the planned run, 0.1 for 10 %%",
+        help="in place of --weight-decay: the pull of decay alone over the planned run, as 0.1",
     )  # fmt: skip
     add_plan_arguments(parser)
 
@@ -77,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     rates = learning_rates(arguments)
     _set_decay(arguments, rates)
     launch = _launch(arguments)
+    if arguments.momentum and arguments.optim != "sgd":
+        raise GammaError("--momentum goes with --optim sgd")
     states = states_of(arguments.optim, arguments.momentum)
     model, table = load_table(arguments)
     table = assign.table_for(model, None, table, policy)
@@ -113,7 +115,7 @@ def _set_decay(arguments: argparse.Namespace, rates: list[float] | None) -> None
     try:
         arguments.weight_decay = decay_for_dose(arguments.dose, rates)
     except GammaError as error:
-        raise GammaError(f"--{error}") from None
+        raise GammaError(f"--{str(error).removeprefix('dose: ')}") from None
 
 
 def _launch(arguments: argparse.Namespace) -> Launch:
@@ -132,7 +134,5 @@ def _launch(arguments: argparse.Namespace) -> Launch:
             arguments.config, processes=arguments.processes, precision=arguments.mixed_precision
         )
     if arguments.processes not in (None, 1):
-        raise GammaError(
-            "--processes goes with --config FILE, which says how they share the model"
-        )
+        raise GammaError("--processes goes with --config FILE, which says how they share the model")
     return Launch(precision=arguments.mixed_precision or "no")

@@ -12,7 +12,14 @@ from typing import Any
 from gamma_nlp.errors import GammaError, close_to
 from gamma_nlp.launch import deepspeed
 from gamma_nlp.launch.document import Document, read_document
-from gamma_nlp.launch.keys import IGNORED_WITH_FILE, KEYS, SECTIONS, TYPES
+from gamma_nlp.launch.keys import (
+    IGNORED_WITH_FILE,
+    KEYS,
+    SECTIONS,
+    TYPES,
+    installed_keys,
+    installed_options,
+)
 from gamma_nlp.launch.launch import PRECISIONS, Engine, Launch, Precision
 
 _STRATEGIES = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "HYBRID_SHARD_ZERO2")
@@ -84,7 +91,8 @@ def _check_keys(file: Document) -> None:
             f"{file.at('zero_optimization')}: this is a config of DeepSpeed; save it as JSON, with "
             "a name that ends in .json"
         )
-    if unknown := [key for key in file.data if key not in KEYS]:
+    unknown = [key for key in file.data if key not in KEYS]
+    if unknown := [key for key in unknown if key not in installed_keys()]:
         hint = close_to(unknown[0], KEYS) or "; leave it out"
         raise GammaError(f"{file.at(unknown[0])}: accelerate knows no key {unknown[0]!r}{hint}")
     if str(file.get("compute_environment")).upper() == "AMAZON_SAGEMAKER":
@@ -104,8 +112,10 @@ def _ignored(file: Document) -> dict[str, str]:
     found = {}
     for name, (keys, prefix) in SECTIONS.items():
         for key in file.section(name):
-            if key not in keys and f"{prefix}{key}" not in keys:
-                full = f"{name}_{key}"
+            if key in keys or f"{prefix}{key}" in keys:
+                continue
+            full = f"{name}_{key}"
+            if not {key, f"{prefix}{key}"} & installed_options():
                 hint = close_to(full if full in keys else str(key), keys)
                 found[f"accelerate ignores {name}.{key}{hint}"] = file.at(name, str(key))
     return found
@@ -193,9 +203,7 @@ def _fsdp(file: Document, shared: dict[str, Any]) -> Launch:
             features["flat parameters"] = file.at(*_fsdp_key(file, "use_orig_params"))
         _note_ignored(file, ignored, "reshard_after_forward", "FSDP1 takes sharding_strategy")
     else:
-        fields["gathered"] = not file.flag(
-            *_fsdp_key(file, "reshard_after_forward"), default=True
-        )
+        fields["gathered"] = not file.flag(*_fsdp_key(file, "reshard_after_forward"), default=True)
         _note_ignored(file, ignored, "sharding_strategy", "FSDP2 takes reshard_after_forward")
         if sizes:
             fields |= {"shard": sizes["dp_shard"] * sizes["cp"], "tensor": sizes["tp"]}

@@ -119,7 +119,7 @@ def _precision(file: Document, told: Precision | None) -> tuple[Precision, str]:
         if told is not None and told != on[0]:
             raise GammaError(
                 f"{file.at(on[0], 'enabled')}: {on[0]} is enabled, which contradicts "
-                f"--mixed-precision {told}; leave the option out, or write \"auto\" here"
+                f'--mixed-precision {told}; leave the option out, or write "auto" here'
             )
         return on[0], ""
     if told is not None:

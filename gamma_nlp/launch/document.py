@@ -133,8 +133,9 @@ def _lines(text: str) -> dict[tuple[str, ...], int]:
             return
         for name, value in node.value:
             if isinstance(name, yaml.ScalarNode):
-                found[*key, name.value] = name.start_mark.line + 1
-                walk(value, (*key, name.value))
+                own = (*key, name.value)
+                found[own] = name.start_mark.line + 1
+                walk(value, own)
 
     try:
         walk(yaml.compose(text, yaml.SafeLoader), ())

@@ -63,7 +63,6 @@ class Row:
     fits: Fits = lambda launch, needs: True
 
 
-
 ROWS = (
     Row(
         verdict="refused",
@@ -131,9 +130,11 @@ ROWS = (
     Row(
         verdict="refused",
         feature="precision",
-        fits=lambda launch, needs: launch.precision == "fp16"
-        and launch.engine in ("one process", "DDP")
-        and torch.float16 in needs.dtypes,
+        fits=lambda launch, needs: (
+            launch.precision == "fp16"
+            and launch.engine in ("one process", "DDP")
+            and torch.float16 in needs.dtypes
+        ),
         says="torch's gradient scaler refuses float16 parameters",
         change="load the model in float32 (autocast makes 16-bit copies), or use bf16",
     ),
@@ -147,7 +148,7 @@ ROWS = (
         verdict="warning",
         feature="FSDP2 on CPU",
         says="on CPUs accelerate's FSDP2 silently becomes plain data parallel: nothing is cut",
-        change="nothing to change if that is wanted",
+        change="to cut on CPUs, use torch's fully_shard in a loop of your own",
     ),
     Row(
         verdict="warning",
@@ -159,8 +160,9 @@ ROWS = (
     Row(
         verdict="warning",
         feature="ZeRO",
-        fits=lambda launch, needs: not needs.planned
-        and bool(needs.dtypes & {torch.bfloat16, torch.float16}),
+        fits=lambda launch, needs: (
+            not needs.planned and bool(needs.dtypes & {torch.bfloat16, torch.float16})
+        ),
         says="16-bit parameters may need decay that is gathered, and with it a step hook, which "
         "DeepSpeed's flat parameters hide",
         change="add --lr and --steps to know, or load the model in float32",
@@ -175,7 +177,7 @@ ROWS = (
     Row(
         verdict="warning",
         feature="auto precision",
-        says="\"auto\" follows the script's bf16 and fp16, and is taken for off here",
+        says='"auto" follows the script\'s bf16 and fp16, and is taken for off here',
         change="add --mixed-precision bf16 or fp16 if you train so",
     ),
     *(
@@ -235,8 +237,7 @@ def findings(launch: Launch, needs: Needs) -> list[Finding]:
         if (not row.feature or row.feature in launch.features) and row.fits(launch, needs)
     ]
     ignored = [
-        Finding(verdict="warning", says=says, where=where)
-        for says, where in launch.ignored.items()
+        Finding(verdict="warning", says=says, where=where) for says, where in launch.ignored.items()
     ]
     order: list[Verdict] = ["refused", "warning", "note"]
     return sorted([*found, *ignored], key=lambda one: order.index(one.verdict))

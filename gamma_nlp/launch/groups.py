@@ -66,9 +66,7 @@ def groups_of_run(
     for name, parameter in named.items():
         alike.setdefault((decays[name], parameter.dtype, starts.get(name)), []).append(name)
     first = {own[0]: _values(key[1], key[2]) for key, own in alike.items()}
-    told = with_deferral(
-        first, {name: decays[name] for name in first}, native=native, rates=rates
-    )
+    told = with_deferral(first, {name: decays[name] for name in first}, native=native, rates=rates)
     deferred = dict(decays) | {name: told[own[0]] for own in alike.values() for name in own}
     peak, steps = max(rates, default=0.0), len(rates) or None
     return merged_groups(named, deferred, native=native, peak=peak, steps=steps)

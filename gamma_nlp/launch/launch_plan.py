@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from gamma_nlp.launch.tensor_parallel import cut_dimensions
 from gamma_nlp.rows import align
 
 GIB = 1024**3
+WIDTH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +97,13 @@ class LaunchPlan:
 
     def _memory(self) -> str:
         head = ("memory of one process", "GiB", "on", "dtype", "cut")
-        lines = [
+        lines: list[tuple[str, ...]] = [
             (
                 part.what,
                 gib(part.bytes),
                 part.place,
                 part.dtypes or "-",
-                f"1/{part.shard}" if part.shard > 1 else "whole",
+                self._cut(part),
             )
             for part in self.memory
         ]
@@ -112,6 +114,11 @@ class LaunchPlan:
             "together while they compute"
         )
 
+    def _cut(self, part: Part) -> str:
+        cut = f"1/{part.shard}" if part.shard > 1 else "whole"
+        tensor = self.launch.tensor
+        return f"{cut}, matrices 1/{part.shard * tensor}" if tensor > 1 else cut
+
     def totals(self) -> dict[str, int]:
         """Return the bytes of one process at each place."""
         totals: dict[str, int] = {}
@@ -121,11 +128,12 @@ class LaunchPlan:
 
     def _findings(self) -> str:
         hook = "; ".join(map(str, self.needs.hook))
-        first = f"the policy needs the step hook: {hook}" if hook else (
-            f"the policy needs no step hook: {self.optimizer} decays each group itself"
-        )
+        first = f"the policy needs the step hook: {hook}"
+        if not hook:
+            first = f"the policy needs no step hook: {self.optimizer} decays each group itself"
         end = ["this run would be refused"] if self.refused else []
-        return "\n".join([first, *map(str, self.findings), *end])
+        lines = [first, *map(str, self.findings), *end]
+        return "\n".join(_wrapped(line) for line in lines)
 
     def to_json(self) -> dict[str, Any]:
         """Return all of it as plain data."""
@@ -194,6 +202,10 @@ def gib(size: int) -> str:
     """Return bytes in GiB with three digits or so."""
     value = size / GIB
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _by_category(

@@ -87,7 +87,9 @@ def memory_of(
     tensors = [own(p) for p in model.parameters()]
     trained = [[own(p) for p in group["params"]] for group in groups]
     starts = [
-        [own(p) for p in group["params"]] for group in groups if group.get("gamma_center") == "start"
+        [own(p) for p in group["params"]]
+        for group in groups
+        if group.get("gamma_center") == "start"
     ]
     if launch.engine == "DeepSpeed":
         return _deepspeed(tensors, trained, launch, states)

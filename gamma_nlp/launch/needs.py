@@ -50,6 +50,7 @@ class Needs:
         scalars: Names of parameters without a dimension.
         planned: Whether learning rates are known, which decide what is deferred.
         cut: Whether the model says how tensor parallel cuts it.
+        deferred: Whether some decay is gathered, because rounding would cancel it.
     """
 
     hook: tuple[Reason, ...] = ()
@@ -58,11 +59,7 @@ class Needs:
     scalars: tuple[str, ...] = ()
     planned: bool = True
     cut: bool = True
-
-    @property
-    def deferred(self) -> bool:
-        """Whether some decay is gathered, because rounding would cancel it."""
-        return any(reason.change == _CHANGES["deferred"] for reason in self.hook)
+    deferred: bool = False
 
 
 def needs_of(
@@ -86,11 +83,9 @@ def needs_of(
     """
     counts: dict[tuple[str, str], int] = {}
     for group in groups:
-        size = len(group["params"])
-        part = group.get("gamma_part")
-        for key in filter(None, (part, "schedule" if "gamma_schedule" in group else None)):
+        for key in _keys(group, native):
             why = (key, _what(key, group, native))
-            counts[why] = counts.get(why, 0) + size
+            counts[why] = counts.get(why, 0) + len(group["params"])
     trained = [p for group in groups for p in group["params"]]
     return Needs(
         hook=tuple(
@@ -102,7 +97,18 @@ def needs_of(
         scalars=tuple(name for name, p in model.named_parameters() if not p.dim()),
         planned=planned,
         cut=cut,
+        deferred=any(group.get("gamma_part") == "deferred" for group in groups),
     )
+
+
+def _keys(group: Mapping[str, Any], native: str) -> list[str]:
+    """Return all that needs a hook, so that one change does not bring up the next refusal."""
+    if "gamma_part" not in group:
+        return ["schedule"] if "gamma_schedule" in group else []
+    other, moved = group["gamma_mode"] != native, bool(group["gamma_center"])
+    keys = {"deferred": group["gamma_part"] == "deferred", "all": other, "center": moved}
+    keys["schedule"] = "gamma_schedule" in group
+    return [key for key, needed in keys.items() if needed]
 
 
 def _what(key: str, group: Mapping[str, Any], native: str) -> str:
@@ -112,7 +118,13 @@ def _what(key: str, group: Mapping[str, Any], native: str) -> str:
         return "decay that rounding would cancel, gathered"
     if key == "center":
         center = group["gamma_center"]
-        return "decay toward the first value" if center == "start" else (
-            "decay of 1 + w toward gain 0" if center == -1 else f"decay toward parameter {center:g}"
+        return (
+            "decay toward the first value"
+            if center == "start"
+            else (
+                "decay of 1 + w toward gain 0"
+                if center == -1
+                else f"decay toward parameter {center:g}"
+            )
         )
     return f"{group['gamma_mode']} decay, where the optimizer's own is {native}"

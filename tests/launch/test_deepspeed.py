@@ -79,5 +79,5 @@ def test_an_option_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_number_of_processes_must_be_said(tmp_path: Path) -> None:
-    with pytest.raises(GammaError, match="does not say how many processes .* --processes N"):
+    with pytest.raises(GammaError, match=r"does not say how many processes .* --processes N"):
         read(tmp_path, zero(2), processes=None)
