@@ -23,6 +23,7 @@ from gamma_nlp.launch.keys import (
 from gamma_nlp.launch.launch import PRECISIONS, Engine, Launch, Precision
 
 _STRATEGIES = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "HYBRID_SHARD_ZERO2")
+MOST = 1_000_000
 _ALONE = ("NO", "MULTI_CPU")
 """Types under which ``accelerate launch`` starts a single process, whatever the file says."""
 
@@ -133,6 +134,8 @@ def _processes(file: Document, kind: str, machines: int, told: int | None) -> in
             f"{file.at('num_processes')} does not say how many processes there are; write "
             "num_processes, or add --processes N"
         )
+    if asked > MOST:
+        raise GammaError(f"{file.at('num_processes')}: {asked} processes are more than anyone has")
     if asked % machines:
         where = file.at("num_processes" if told is None else "num_machines")
         raise GammaError(

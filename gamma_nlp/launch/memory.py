@@ -135,11 +135,15 @@ def _deepspeed(
     launch: Launch,
     states: States,
 ) -> list[Part]:
-    """DeepSpeed trains a float32 copy of each group, flat and cut from stage 1 on."""
-    low = _HALF.get(launch.precision, torch.float32)
+    """DeepSpeed trains a float32 copy of each group, flat and cut from stage 1 on.
+
+    Without mixed precision weights keep their dtype, and stage 0 trains them themselves.
+    """
+    low = _HALF.get(launch.precision)
+    gathers = _DTYPES.get(launch.gradient_dtype or "", low or torch.float32)
 
     def dtype(p: Tensor) -> torch.dtype:
-        return low if p.is_floating_point() else p.dtype
+        return low if low and p.is_floating_point() else p.dtype
 
     share = launch.shard if launch.stage else 1
     flat = [
@@ -148,7 +152,9 @@ def _deepspeed(
     ]
     if launch.stage in (0, 3):  # not flat, or each parameter by itself
         flat = [
-            _Piece(shape=_cut_flat(p.shape, share), dtype=torch.float32)
+            _Piece(
+                shape=_cut_flat(p.shape, share), dtype=torch.float32 if launch.mixed else p.dtype
+            )
             for group in trained
             for p in group
         ]
@@ -157,16 +163,19 @@ def _deepspeed(
     parts = [_part("weights", weights, held, launch.weights_on)]
     if launch.mixed:
         parts.append(_part("master weights", flat, share, launch.optimizer_on))
-    gathers = _DTYPES.get(launch.gradient_dtype or "", low)
-    place = launch.device
-    if launch.stage > 1:
-        if launch.optimizer_on != launch.device:
-            gathers, place = torch.float32, "CPU"
-        own = [_Piece(shape=one.shape, dtype=gathers) for one in flat]
-        parts.append(_part("gradients", own, share, place))
+    if launch.stage < 2:
+        whole = [
+            _Piece(shape=tuple(p.shape), dtype=gathers if launch.mixed else p.dtype)
+            for group in trained
+            for p in group
+        ]
+        parts.append(_part("gradients", whole, 1, launch.device))
     else:
-        own = [_Piece(shape=tuple(p.shape), dtype=gathers) for group in trained for p in group]
-        parts.append(_part("gradients", own, 1, place))
+        offloaded = launch.optimizer_on != launch.device
+        own = [
+            _Piece(shape=one.shape, dtype=torch.float32 if offloaded else gathers) for one in flat
+        ]
+        parts.append(_part("gradients", own, share, "CPU" if offloaded else launch.device))
     state = sum(states.bytes_for(one.shape, one.dtype) for one in flat)
     return [*parts, _part("optimizer state", flat, share, launch.optimizer_on, state)]
 

@@ -127,6 +127,7 @@ REFUSED = {
     "processes unknown": ("distributed_type: FSDP\n", r"does not say how many .*--processes N"),
     "processes -1": ("distributed_type: FSDP\nnum_processes: -1\n", r":2 does not say how many"),
     "processes 0": ("distributed_type: FSDP\nnum_processes: 0\n", r":2: num_processes must be"),
+    "processes without end": (f"{FSDP[:-2]}{10**30}\n", r":2: 1000.* are more than anyone has"),
     "processes as text": ("distributed_type: FSDP\nnum_processes: '8'\n", r":2: .* got '8'"),
     "machines": (f"{MULTI}num_machines: 3\n", r":2: 8 processes on 3 machines: .* 2 on each, 6 in"),
     "fewer than machines": (f"{MULTI}num_machines: 16\n", r"0 on each, 0 in all"),

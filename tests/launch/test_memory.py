@@ -126,12 +126,32 @@ BY_HAND: dict[str, tuple[Launch, torch.dtype, dict[str, int]]] = {
             "optimizer state": 8 * TRAINED // 4 + STEP * 2,
         },
     ),
+    "ZeRO 2 of bf16 without mixed precision": (
+        deepspeed(2),
+        torch.bfloat16,
+        {  # weights keep their dtype, and DeepSpeed takes the model for one in float32
+            "weights": 2 * (TRAINED + FROZEN),
+            "master weights": 4 * TRAINED // 4,
+            "gradients": 4 * TRAINED // 4,
+            "optimizer state": 8 * TRAINED // 4 + STEP * 2,
+        },
+    ),
     "ZeRO 0": (
         deepspeed(0),
+        torch.bfloat16,
+        {
+            "weights": 2 * (TRAINED + FROZEN),
+            "gradients": 2 * TRAINED,
+            "optimizer state": 4 * TRAINED + STEP * TENSORS,
+        },
+    ),
+    "ZeRO 0 with mixed precision": (
+        deepspeed(0, precision="bf16"),
         torch.float32,
         {
-            "weights": 4 * (TRAINED + FROZEN),
-            "gradients": 4 * TRAINED,
+            "weights": 2 * (TRAINED + FROZEN),
+            "master weights": 4 * TRAINED,
+            "gradients": 2 * TRAINED,
             "optimizer state": STATE,
         },
     ),
