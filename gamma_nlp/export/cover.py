@@ -6,12 +6,14 @@ it matches; whether it matches them in all forms of their names was settled befo
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gamma_nlp.export.pieces import Pattern
 
-MOST_STEPS = 20_000
+MOST_STEPS = 2_000
 """Steps of a search, after which what greed found is kept."""
 
 
@@ -37,7 +39,6 @@ class Chosen:
 
 @dataclass(kw_only=True)
 class _Search:
-    best: list[Match]
     steps: int = 0
 
     def spent(self) -> bool:
@@ -76,9 +77,12 @@ def fewest(
         found = None if cover is None or found is None else found + _as(value, cover)
     if not ordered:
         return found
-    most = len(found) if found is not None else len(matches)
+    greedy = _greedy_in_order(matches, wanted, default)
+    ways = [way for way in (found, greedy) if way is not None]
+    short = min(ways, key=len, default=None)
+    most = len(short) if short is not None else len(matches)
     shorter = _in_order(matches, wanted, default, most)
-    return shorter if shorter is not None else found
+    return shorter if shorter is not None else short
 
 
 def _as(value: float, cover: Iterable[Match]) -> list[Chosen]:
@@ -99,7 +103,7 @@ def _cover(pure: Sequence[Match], items: int, disjoint: bool) -> list[Match] | N
             )
         ]
     greedy = _greedy(useful, items, disjoint)
-    search = _Search(best=greedy if greedy is not None else [])
+    search = _Search()
     limit = len(greedy) if greedy is not None else len(useful)
     for size in range(limit + 1):
         best = min(
@@ -146,16 +150,34 @@ def _greedy(useful: Sequence[Match], items: int, disjoint: bool) -> list[Match] 
     return taken
 
 
+def _greedy_in_order(
+    matches: Sequence[Match], wanted: Mapping[float, int], default: float
+) -> list[Chosen] | None:
+    chosen = []
+    left = _all(wanted)
+    while open_ := {value: items & left for value, items in wanted.items() if items & left}:
+        if set(open_) == {default}:
+            break
+        moves = _moves(matches, open_, left)
+        if not moves:
+            return None
+        match, value = max(moves, key=lambda move: ((move[0].items & left).bit_count(), -move[0].cost))
+        chosen.append(Chosen(pattern=match.pattern.text, wants=value))
+        left &= ~match.items
+    return chosen
+
+
+def _all(wanted: Mapping[float, int]) -> int:
+    return functools.reduce(operator.or_, wanted.values(), 0)
+
+
 def _in_order(
     matches: Sequence[Match], wanted: Mapping[float, int], default: float, most: int
 ) -> list[Chosen] | None:
     """Return fewer than ``most`` patterns of which the first that matches decides, or ``None``."""
-    everything = 0
-    for items in wanted.values():
-        everything |= items
-    search = _Search(best=[])
+    search = _Search()
     for size in range(most):
-        chains = _chains(search, matches, wanted, default, everything, size)
+        chains = _chains(search, matches, wanted, default, _all(wanted), size)
         best = min(chains, key=lambda chain: sum(m.cost for m, _ in chain), default=None)
         if best is not None:
             return [Chosen(pattern=m.pattern.text, wants=value) for m, value in best]
@@ -196,7 +218,11 @@ def _moves(
         value = next((v for v, items in open_.items() if now & ~items == 0), None)
         if value is not None and (now not in best or match.cost < best[now][0].cost):
             best[now] = (match, value)
-    return [best[now] for now in best if not any(now != o and now & ~o == 0 for o in best)]
+    largest: list[int] = []
+    for now in sorted(best, key=int.bit_count, reverse=True):
+        if not any(now & ~other == 0 for other in largest):
+            largest.append(now)
+    return [best[now] for now in largest]
 
 
 def _bits(items: int) -> Iterator[int]:

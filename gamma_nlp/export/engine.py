@@ -46,6 +46,7 @@ class Rules:
         others: Their names.
         weight_decay: What a multiplier of 1 stands for.
         spares_vectors: Whether the engine's own rule for vectors and biases is on (timm).
+        spared: What that rule spares.
         coupled: Whether decay goes into the gradient.
     """
 
@@ -54,6 +55,7 @@ class Rules:
     others: tuple[str, ...]
     weight_decay: float
     spares_vectors: bool = False
+    spared: tuple[str, ...] = ()
     coupled: bool = False
 
     def number(self, multiplier: float) -> float:

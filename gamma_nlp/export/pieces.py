@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import translate
 
 NUMBER = "#"
@@ -35,10 +35,14 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Pattern:
-    """A pattern's text, and how hard it is to read: less is better."""
+    """A pattern's text, and how hard it is to read: less is better.
+
+    ``fixed`` says that it has a number in it, so that it may match some names of an item only.
+    """
 
     cost: float
     text: str
+    fixed: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +101,14 @@ def _split(names: Sequence[str], wanted: Mapping[str, float]) -> list[Item]:
 
 def candidates(found: Sequence[Item], syntax: Syntax) -> list[Pattern]:
     """Return every pattern that a piece of some item makes, the most readable first."""
-    costs: dict[str, float] = {}
+    best: dict[str, Pattern] = {}
     for parts in dict.fromkeys([item.parts for item in found] + _together(found)):
+        fixed = any(isinstance(part, tuple) for part in parts)
         for cost, text in _patterns(parts, syntax):
-            costs[text] = min(cost, costs.get(text, cost))
-    return sorted(Pattern(cost=cost, text=text) for text, cost in costs.items())
+            cost += text.count("*") / 10
+            if text not in best or cost < best[text].cost:
+                best[text] = Pattern(cost=cost, text=text, fixed=fixed)
+    return sorted(best.values())
 
 
 def _together(found: Sequence[Item]) -> list[tuple[Part, ...]]:
@@ -143,19 +150,18 @@ def _patterns(parts: tuple[Part, ...], syntax: Syntax) -> Iterator[tuple[float, 
 def _after(
     before: tuple[Part, ...], body: str, ends: _Ends, cost: float, syntax: Syntax
 ) -> Iterator[tuple[float, str]]:
-    """Yield patterns of a whole component, with its number where that is fixed, and a piece."""
-    for i, part in enumerate(before):
-        if not isinstance(part, str) or part == NUMBER:
+    """Yield patterns of a whole component, or of some up to a fixed number, and a piece."""
+    for first, part in enumerate(before):
+        if part == NUMBER:
             continue
-        fixed = i + 1 < len(before) and isinstance(before[i + 1], tuple)
-        head = syntax.body(before[i : i + 2 if fixed else i + 1])
-        if head is None:
-            continue
-        both = _Ends(
-            first=ends.first, component=ends.component, last=ends.last, before_first=i == 0
-        )
-        for text in syntax.double(head, body, both):
-            yield cost + 10 + len(head) / 100, text
+        stops = [i + 1 for i, other in enumerate(before) if isinstance(other, tuple) and i > first]
+        for stop in [first + 1, *stops] if isinstance(part, str) else []:
+            head = syntax.body(before[first:stop])
+            if head is None:
+                continue
+            both = replace(ends, before_first=first == 0)
+            for text in syntax.double(head, body, both):
+                yield cost + 10 * (stop - first) + len(head) / 100, text
 
 
 def _starts(part: Part) -> list[int]:
@@ -173,7 +179,8 @@ def _piece(parts: Sequence[Part], word: int) -> tuple[Part, ...]:
 def _cost(piece: Sequence[Part], ends: _Ends) -> float:
     open_ = sum(part == NUMBER for part in piece)
     length = sum(len(part) if isinstance(part, str) else 2 * len(part) for part in piece)
-    return 3 * (not ends.component) + 2 * (not ends.last) + len(piece) + open_ + length / 100
+    bare = not isinstance(piece[0], str) or piece[0] == NUMBER  # a number without its list
+    return 5 * bare + 3 * (not ends.component) + 2 * (not ends.last) + len(piece) + open_ + length / 100
 
 
 def _regex_part(part: Part) -> str:
@@ -209,18 +216,14 @@ def _glob_single(body: str, ends: _Ends) -> Iterator[str]:
     tail = "" if ends.last else ".*"
     if ends.first and ends.component:
         yield body + tail
-    elif ends.component:
-        yield "*." + body + tail
-    yield "*" + body + tail
+    yield ("*." if ends.component and not ends.first else "*") + body + tail
 
 
 def _glob_double(head: str, body: str, ends: _Ends) -> Iterator[str]:
     tail = f".*.{body}" if ends.component else f".*{body}"
     if ends.before_first:
         yield head + tail
-    else:
-        yield "*." + head + tail
-    yield "*" + head + tail
+    yield ("*" if ends.before_first else "*.") + head + tail
 
 
 REGEX = Syntax(

@@ -11,6 +11,7 @@ from typing import Any
 import gamma_nlp
 from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.decay.schedule import LR
 from gamma_nlp.export.engine import Engine, Rules
 from gamma_nlp.export.names import folded
 from gamma_nlp.gains.table import Gain, GainTable
@@ -19,7 +20,9 @@ from gamma_nlp.rows import align
 MADE_BY = "gamma-nlp export"
 """What every file starts with, so that a later export may replace it."""
 
-MOST_NAMES = 3
+MOST_LETTERS = 60
+"""Of names beside a pattern; the first is there whatever its length."""
+
 _LOW = ("bfloat16", "float16")
 
 
@@ -32,6 +35,7 @@ def snippet(
     *,
     whose: str,
     own: bool,
+    plainly: bool = False,
 ) -> str:
     """Return the lines to paste below a head of comments.
 
@@ -43,8 +47,9 @@ def snippet(
         rules: The decision.
         whose: Whose code applied the rules to check them.
         own: Whether the names are those of the engine's own model code.
+        plainly: Whether patterns hold only where nothing wraps the model or its blocks.
     """
-    count = len(rules.others) + len({name for rule in rules.rules for name in rule.names})
+    count = len({*rules.others, *rules.spared, *(n for rule in rules.rules for n in rule.names)})
     names = "the names of its own model code" if own else "the model's own names"
     decay = f"weight decay {rules.weight_decay:g}" + (", in the gradient" if rules.coupled else "")
     lines = [
@@ -54,8 +59,10 @@ def snippet(
         "",
         *_table(rules),
     ]
+    if plainly:
+        lines += ["", "these patterns hold without activation checkpointing and wrappers only"]
     low = sorted({gain.dtype for gain in table} & set(_LOW))
-    if low and policy.rounding == "defer" and any(gain_decays(table, rules)):
+    if low and policy.rounding == "defer":
         lines += [
             "",
             f"decay that {low[0]} would round away is not gathered there: keep float32 weights",
@@ -64,19 +71,13 @@ def snippet(
     return "\n".join([*head, "", *engine.write(rules)]) + "\n"
 
 
-def gain_decays(table: GainTable, rules: Rules) -> Iterable[bool]:
-    """Say for each value that is not 0 that something decays by it."""
-    return (value > 0 for value in (*rules.by_value(), rules.default if rules.others else 0.0))
-
-
 def _table(rules: Rules) -> list[str]:
     rows = [
         [str(len(rule.names)), f"{rules.number(rule.multiplier):g}", rule.pattern, _some(rule.names)]
         for rule in rules.rules
     ]
     if rules.spares_vectors:
-        note = "vectors and biases do not decay: the engine's own rule"
-        rows.append(["", "0", "", note])
+        rows.append([str(len(rules.spared)), "0", "weight_decay_exclude_1d", _some(rules.spared)])
     if rules.others:
         rows.append([str(len(rules.others)), f"{rules.base:g}", "all others", ""])
     head = ["parameters", "weight decay", "pattern", "names"]
@@ -85,8 +86,13 @@ def _table(rules: Rules) -> list[str]:
 
 def _some(names: Iterable[str]) -> str:
     found = folded(names)
-    more = f" and {len(found) - MOST_NAMES} more" if len(found) > MOST_NAMES else ""
-    return ", ".join(found[:MOST_NAMES]) + more
+    shown = found[:1]
+    for name in found[1:]:
+        if len(", ".join([*shown, name])) > MOST_LETTERS:
+            break
+        shown.append(name)
+    more = f" and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    return ", ".join(shown) + more
 
 
 def _versions() -> str:
@@ -131,8 +137,8 @@ def _how(decay: Decay) -> dict[str, Any]:
         return {"weight_decay": 0.0}
     return {
         "weight_decay": decay.coefficient,
-        "toward": decay.center,
+        "center": decay.center,
         "mode": decay.mode,
-        "schedule": asdict(decay.schedule),
+        "schedule": "lr" if decay.schedule == LR else asdict(decay.schedule),
         "rounding": decay.rounding,
     }
