@@ -19,10 +19,11 @@ MOST_STEPS = 2_000
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """A pattern and the items that it matches."""
+    """A pattern, the items that it matches, and those of which it matches some names."""
 
     pattern: Pattern
     items: int
+    touches: int
 
     @property
     def cost(self) -> float:
@@ -72,7 +73,7 @@ def fewest(
     for value, items in wanted.items():
         if value == default:
             continue
-        pure = [match for match in matches if match.items & ~items == 0]
+        pure = [match for match in matches if match.touches & ~items == 0]
         cover = _cover(pure, items & ~settled, disjoint)
         found = None if cover is None or found is None else found + _as(value, cover)
     if not ordered:
@@ -132,7 +133,7 @@ def _covers(
         if match.items & first:
             rest = useful
             if disjoint:
-                rest = [other for other in useful if not other.items & match.items]
+                rest = [other for other in useful if not other.touches & match.touches]
             for cover in _covers(search, rest, items & ~match.items, disjoint, size - 1):
                 yield [match, *cover]
 
@@ -141,12 +142,12 @@ def _greedy(useful: Sequence[Match], items: int, disjoint: bool) -> list[Match] 
     taken: list[Match] = []
     left, used = items, 0
     while left:
-        open_ = [m for m in useful if m.items & left and not (disjoint and m.items & used)]
+        open_ = [m for m in useful if m.items & left and not (disjoint and m.touches & used)]
         if not open_:
             return None
         best = max(open_, key=lambda m: ((m.items & left).bit_count(), -m.cost))
         taken.append(best)
-        left, used = left & ~best.items, used | best.items
+        left, used = left & ~best.items, used | best.touches
     return taken
 
 
@@ -215,7 +216,8 @@ def _moves(
         now = match.items & left
         if not now:
             continue
-        value = next((v for v, items in open_.items() if now & ~items == 0), None)
+        touched = match.touches & left
+        value = next((v for v, items in open_.items() if touched & ~items == 0), None)
         if value is not None and (now not in best or match.cost < best[now][0].cost):
             best[now] = (match, value)
     largest: list[int] = []

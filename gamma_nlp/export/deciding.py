@@ -67,21 +67,28 @@ def decide(
 def _matches(
     patterns: Sequence[Pattern], shaped: Sequence[Sequence[str]], forms: int, syntax: Syntax
 ) -> list[Match]:
-    """Return patterns that match all names of an item in all forms, or none; one for each set."""
-    best: dict[int, Match] = {}
+    """Return patterns that match each name in all its forms or in none; one for the same names."""
+    best: dict[tuple[int, int], Match] = {}
     for pattern in patterns:  # the most readable first
-        search = syntax.compiled(pattern.text).search
-        matched, clear = 0, True
+        finds = syntax.finder(pattern.text)
+        whole, touched, clear = 0, 0, True
         for i, names in enumerate(shaped):
             seen = names if pattern.fixed else names[:forms]  # else all names fare alike
-            hits = sum(search(name) is not None for name in seen)
-            if hits not in (0, len(seen)):
+            hits = [bool(finds(name)) for name in seen]
+            if any(any(hits[k : k + forms]) != all(hits[k : k + forms]) for k in _each(hits, forms)):
                 clear = False
                 break
-            matched |= bool(hits) << i
-        if clear and matched:
-            best.setdefault(matched, Match(pattern=pattern, items=matched))
+            whole |= all(hits) << i
+            touched |= any(hits) << i
+        if clear and whole:
+            best.setdefault(
+                (whole, touched), Match(pattern=pattern, items=whole, touches=touched)
+            )
     return list(best.values())
+
+
+def _each(hits: Sequence[bool], forms: int) -> range:
+    return range(0, len(hits), forms)
 
 
 def _sets(values: Sequence[float]) -> dict[float, int]:
@@ -114,8 +121,8 @@ def _rules(
     left = dict.fromkeys(values)
     rules = []
     for one in chosen:
-        search = engine.syntax.compiled(one.pattern).search
-        names = tuple(name for name in left if search(name))
+        finds = engine.syntax.finder(one.pattern)
+        names = tuple(name for name in left if finds(name))
         if engine.ordered:
             for name in names:
                 del left[name]

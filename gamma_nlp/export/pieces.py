@@ -53,7 +53,7 @@ class Syntax:
     write: Callable[[Part], str | None]
     single: Callable[[str, _Ends], Iterable[str]]
     double: Callable[[str, str, _Ends], Iterable[str]]
-    compiled: Callable[[str], re.Pattern[str]]
+    finder: Callable[[str], Callable[[str], object]]
 
     def body(self, parts: Sequence[Part]) -> str | None:
         """Return consecutive parts as text; ``None`` where the syntax cannot write one."""
@@ -231,7 +231,7 @@ REGEX = Syntax(
     write=_regex_part,
     single=_regex_single,
     double=_regex_double,
-    compiled=re.compile,
+    finder=lambda text: re.compile(text).search,
 )
 """Regular expressions, searched for anywhere in a name."""
 
@@ -240,6 +240,6 @@ GLOB = Syntax(
     write=_glob_part,
     single=_glob_single,
     double=_glob_double,
-    compiled=lambda text: re.compile(translate(text)),
+    finder=lambda text: re.compile(translate(text)).match,
 )
 """Shell patterns for the whole name, whose ``*`` crosses dots."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.export.deciding import decide
-from gamma_nlp.export.engine import Engine, Parameter, Rules
+from gamma_nlp.export.engine import Parameter, Rules
 from gamma_nlp.export.exported import ENGINES
 
 NAMES = ("embed.weight", *(f"layers.{i}.{part}" for i in range(12) for part in (
@@ -99,9 +101,7 @@ def test_timm_lets_its_own_rule_do_what_it_can() -> None:
 
 
 def test_names_that_nothing_tells_apart_are_named() -> None:
-    """A pattern of the shell cannot say that there is nothing before a name."""
-    engine: Engine = ENGINES["megatron"]
-    forms = (lambda name: "x",)
-    wanted = {Parameter("a", 1): 0.0, Parameter("b", 1): 1.0}
-    with pytest.raises(GammaError, match="tells all parameters apart"):
-        decide(engine, wanted, 0.1, forms)
+    """To a pattern of the shell, a star in a name is a star in a pattern."""
+    wanted = {Parameter("*", 1): 0.0, Parameter("a", 1): 1.0}
+    with pytest.raises(GammaError, match=r"no pattern tells all parameters apart \('\*', 'a'\)"):
+        decide(replace(ENGINES["timm"], spares=None), wanted, 0.1)
