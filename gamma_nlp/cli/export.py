@@ -16,10 +16,12 @@ EXAMPLES = """\
   gamma-nlp export MODEL --to json -o decay.json"""
 
 ABOUT = """\
-Prints the fewest patterns that say what the policy decides, ready to paste. Before they are printed
-the engine's own rules are applied to them, and each parameter's decay is compared with the policy's."""
+Prints the fewest patterns that say what the policy decides, ready to paste. Before that the engine's
+own rules are applied to them, and each parameter's decay is compared with the policy's."""
 
-ENGINES = "torchtitan, nemo_automodel, olmo_core, megatron, timm, or json (every parameter, and why)"
+ENGINES = (
+    "torchtitan, nemo_automodel, olmo_core, megatron, timm, or json (every parameter, and why)"
+)
 
 
 def add_parser(commands: Any) -> None:

@@ -34,7 +34,7 @@ class Match:
 class Chosen:
     """A pattern with what it stands for."""
 
-    pattern: str
+    pattern: Pattern
     wants: float
 
 
@@ -87,7 +87,7 @@ def fewest(
 
 
 def _as(value: float, cover: Iterable[Match]) -> list[Chosen]:
-    return [Chosen(pattern=match.pattern.text, wants=value) for match in cover]
+    return [Chosen(pattern=match.pattern, wants=value) for match in cover]
 
 
 def _cover(pure: Sequence[Match], items: int, disjoint: bool) -> list[Match] | None:
@@ -162,8 +162,10 @@ def _greedy_in_order(
         moves = _moves(matches, open_, left)
         if not moves:
             return None
-        match, value = max(moves, key=lambda move: ((move[0].items & left).bit_count(), -move[0].cost))
-        chosen.append(Chosen(pattern=match.pattern.text, wants=value))
+        match, value = max(
+            moves, key=lambda move: ((move[0].items & left).bit_count(), -move[0].cost)
+        )
+        chosen.append(Chosen(pattern=match.pattern, wants=value))
         left &= ~match.items
     return chosen
 
@@ -181,7 +183,7 @@ def _in_order(
         chains = _chains(search, matches, wanted, default, _all(wanted), size)
         best = min(chains, key=lambda chain: sum(m.cost for m, _ in chain), default=None)
         if best is not None:
-            return [Chosen(pattern=m.pattern.text, wants=value) for m, value in best]
+            return [Chosen(pattern=m.pattern, wants=value) for m, value in best]
         if search.steps > MOST_STEPS:
             return None
     return None

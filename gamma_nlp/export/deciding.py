@@ -75,15 +75,15 @@ def _matches(
         for i, names in enumerate(shaped):
             seen = names if pattern.fixed else names[:forms]  # else all names fare alike
             hits = [bool(finds(name)) for name in seen]
-            if any(any(hits[k : k + forms]) != all(hits[k : k + forms]) for k in _each(hits, forms)):
+            if any(
+                any(hits[k : k + forms]) != all(hits[k : k + forms]) for k in _each(hits, forms)
+            ):
                 clear = False
                 break
             whole |= all(hits) << i
             touched |= any(hits) << i
         if clear and whole:
-            best.setdefault(
-                (whole, touched), Match(pattern=pattern, items=whole, touches=touched)
-            )
+            best.setdefault((whole, touched), Match(pattern=pattern, items=whole, touches=touched))
     return list(best.values())
 
 
@@ -121,12 +121,19 @@ def _rules(
     left = dict.fromkeys(values)
     rules = []
     for one in chosen:
-        finds = engine.syntax.finder(one.pattern)
+        finds = engine.syntax.finder(one.pattern.text)
         names = tuple(name for name in left if finds(name))
         if engine.ordered:
             for name in names:
                 del left[name]
-        rules.append(Rule(pattern=one.pattern, multiplier=one.wants, names=names))
+        rules.append(
+            Rule(
+                pattern=one.pattern.text,
+                multiplier=one.wants,
+                names=names,
+                numbered=one.pattern.fixed,
+            )
+        )
     decided = {*spared, *(name for rule in rules for name in rule.names)}
     return Rules(
         rules=tuple(rules),

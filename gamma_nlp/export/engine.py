@@ -29,11 +29,15 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
-    """A pattern, the multiplier of what it decides, and the names that it decides."""
+    """A pattern, the multiplier of what it decides, and the names that it decides.
+
+    ``numbered`` says that the number of a layer is in it.
+    """
 
     pattern: str
     multiplier: float
     names: tuple[str, ...]
+    numbered: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,8 +34,8 @@ def layout_of(engine: Engine, model: nn.Module, names: Iterable[str]) -> Layout 
     foreign = [name for name in names if not layout.own(name)]
     if foreign and any(layout.own(f"model.{name}") for name in foreign):
         raise GammaError(
-            f"{type(model).__name__} is a {kind} without its language-model head, and {engine.title} "
-            f"trains the whole; put the class that ends in ForCausalLM into the config's "
+            f"{type(model).__name__} is a {kind} without its language-model head, and "
+            f"{engine.title} trains the whole; put the class that ends in ForCausalLM into the config's "
             f'"architectures"; {otherwise}'
         )
     if foreign:

@@ -103,8 +103,7 @@ def candidates(found: Sequence[Item], syntax: Syntax) -> list[Pattern]:
     """Return every pattern that a piece of some item makes, the most readable first."""
     best: dict[str, Pattern] = {}
     for parts in dict.fromkeys([item.parts for item in found] + _together(found)):
-        fixed = any(isinstance(part, tuple) for part in parts)
-        for cost, text in _patterns(parts, syntax):
+        for cost, text, fixed in _patterns(parts, syntax):
             cost += text.count("*") / 10
             if text not in best or cost < best[text].cost:
                 best[text] = Pattern(cost=cost, text=text, fixed=fixed)
@@ -126,42 +125,52 @@ def _together(found: Sequence[Item]) -> list[tuple[Part, ...]]:
     ]
 
 
-def _patterns(parts: tuple[Part, ...], syntax: Syntax) -> Iterator[tuple[float, str]]:
+def _patterns(parts: tuple[Part, ...], syntax: Syntax) -> Iterator[tuple[float, str, bool]]:
+    """Yield a pattern's cost, its text, and whether it has a fixed number."""
     count = len(parts)
     for start in range(count):
         for word in _starts(parts[start]):
-            for end in range(start + 1, min(count, start + MOST_PARTS) + 1):
+            for end in {
+                *range(start + 1, min(count, start + MOST_PARTS) + 1),
+                *_whole(start, count),
+            }:
                 ends = _Ends(first=start == 0, component=word == 0, last=end == count)
                 piece = _piece(parts[start:end], word)
                 body = syntax.body(piece)
                 if body is None or all(part == NUMBER for part in piece):
                     continue
-                cost = _cost(piece, ends)
+                cost, fixed = _cost(piece, ends), _fixed(piece)
                 for text in syntax.single(body, ends):
-                    yield cost, text
+                    yield cost, text, fixed
                 if ends.last:
-                    yield from _after(parts[:start], body, ends, cost, syntax)
-    whole = syntax.body(parts)
-    if whole is not None:
-        for text in syntax.single(whole, _Ends(first=True, component=True, last=True)):
-            yield _cost(parts, _Ends(first=True, component=True, last=True)), text
+                    for more, text, also in _after(parts[:start], body, ends, syntax):
+                        yield cost + more, text, fixed or also
+
+
+def _whole(start: int, count: int) -> tuple[int, ...]:
+    """Return the end of a piece that is the whole name, however long."""
+    return (count,) if start == 0 else ()
+
+
+def _fixed(parts: Sequence[Part]) -> bool:
+    return any(isinstance(part, tuple) for part in parts)
 
 
 def _after(
-    before: tuple[Part, ...], body: str, ends: _Ends, cost: float, syntax: Syntax
-) -> Iterator[tuple[float, str]]:
+    before: tuple[Part, ...], body: str, ends: _Ends, syntax: Syntax
+) -> Iterator[tuple[float, str, bool]]:
     """Yield patterns of a whole component, or of some up to a fixed number, and a piece."""
     for first, part in enumerate(before):
-        if part == NUMBER:
+        if part == NUMBER or not isinstance(part, str):
             continue
         stops = [i + 1 for i, other in enumerate(before) if isinstance(other, tuple) and i > first]
-        for stop in [first + 1, *stops] if isinstance(part, str) else []:
+        for stop in [first + 1, *stops]:
             head = syntax.body(before[first:stop])
             if head is None:
                 continue
-            both = replace(ends, before_first=first == 0)
-            for text in syntax.double(head, body, both):
-                yield cost + 10 * (stop - first) + len(head) / 100, text
+            cost = 10 * (stop - first) + len(head) / 100
+            for text in syntax.double(head, body, replace(ends, before_first=first == 0)):
+                yield cost, text, _fixed(before[first:stop])
 
 
 def _starts(part: Part) -> list[int]:
@@ -180,7 +189,14 @@ def _cost(piece: Sequence[Part], ends: _Ends) -> float:
     open_ = sum(part == NUMBER for part in piece)
     length = sum(len(part) if isinstance(part, str) else 2 * len(part) for part in piece)
     bare = not isinstance(piece[0], str) or piece[0] == NUMBER  # a number without its list
-    return 5 * bare + 3 * (not ends.component) + 2 * (not ends.last) + len(piece) + open_ + length / 100
+    return (
+        5 * bare
+        + 3 * (not ends.component)
+        + 2 * (not ends.last)
+        + len(piece)
+        + open_
+        + length / 100
+    )
 
 
 def _regex_part(part: Part) -> str:

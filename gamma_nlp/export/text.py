@@ -73,7 +73,12 @@ def snippet(
 
 def _table(rules: Rules) -> list[str]:
     rows = [
-        [str(len(rule.names)), f"{rules.number(rule.multiplier):g}", rule.pattern, _some(rule.names)]
+        [
+            str(len(rule.names)),
+            f"{rules.number(rule.multiplier):g}",
+            rule.pattern,
+            _some(rule.names),
+        ]
         for rule in rules.rules
     ]
     if rules.spares_vectors:

@@ -1,4 +1,4 @@
-"""The engines' rules as they are written anew here, against their own code where it is installed."""
+"""The engines' rules as written anew here, against their own code where it is installed."""
 
 from __future__ import annotations
 

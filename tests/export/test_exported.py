@@ -169,3 +169,9 @@ def test_low_precision_is_told_where_decay_would_have_been_gathered() -> None:
 def test_numbers_are_written_as_a_person_writes_them() -> None:
     text = str(made("llama", "torchtitan", DecayPolicy(branch_inner=0.3)))
     assert '"weight_decay": 0.03}' in text
+
+
+def test_layers_by_number_are_pointed_out_where_ranks_count_their_own() -> None:
+    some = DecayPolicy(patterns={"*.layers.1.input_layernorm.weight": 0.0})
+    assert "not under pipeline parallelism" in str(made("llama", "megatron", some))
+    assert "not under pipeline parallelism" not in str(made("llama", "megatron"))

@@ -6,6 +6,7 @@ engines' own code. Here the printed text is read back, as the engine would, and 
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatch
 from typing import Any
 
@@ -16,12 +17,10 @@ from torch import nn
 import gamma_nlp
 from gamma_nlp.decay.assign import decays_for
 from gamma_nlp.export import Export, export
-from gamma_nlp.export.engines.timm import is_spared
 from gamma_nlp.export.engine import Parameter
+from gamma_nlp.export.engines.timm import is_spared
 from gamma_nlp.export.exported import ENGINES
 from tests.support.families import FAMILIES
-
-import re
 
 FEW = ("llama", "bart", "bert", "gpt2", "t5")
 
@@ -43,7 +42,11 @@ def read_python(done: Export) -> dict[str, Any]:
     space: dict[str, Any] = dict.fromkeys(stand_ins, Call)
     space["OptimizersContainer"] = Call(Config=Call)
     space["get_megatron_optimizer"] = lambda *args, **kept: kept
-    space |= {"config": None, "model": None, "param_groups_weight_decay": lambda model, **kept: kept}
+    space |= {
+        "config": None,
+        "model": None,
+        "param_groups_weight_decay": lambda model, **kept: kept,
+    }
     space["create_optimizer_v2"] = lambda model, *, param_group_fn, **kept: param_group_fn(model)
     exec("\n".join(lines), space)
     return space

@@ -1,1 +1,1 @@
-"""One file per engine: how it matches patterns, what its models' parameters are called, its text."""
+"""One file per engine: how it matches patterns, what it calls parameters, its text."""

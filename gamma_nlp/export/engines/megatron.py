@@ -126,6 +126,8 @@ def write(rules: Rules) -> list[str]:
         "",
         f"# --weight-decay {rules.base!r}" + _kind(rules),
     ]
+    if any(rule.numbered for rule in rules.rules):
+        lines.append("# layers by number: not under pipeline parallelism, whose ranks count from 0")
     if not rules.rules:
         lines.append("config_overrides = {}  # not None, which would spare vectors and biases")
     else:

@@ -29,7 +29,9 @@ def emulated(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
         plain_name = name.replace("_checkpoint_wrapped_module.", "")
         multiplier = next((m for p, m in _overrides(rules) if re.search(p, plain_name)), 1.0)
         found[name] = rules.base * multiplier
-    if missed := [r.pattern for r in rules.rules if not any(re.search(r.pattern, n) for n in found)]:
+    if missed := [
+        r.pattern for r in rules.rules if not any(re.search(r.pattern, n) for n in found)
+    ]:
         raise GammaError(f"NeMo Automodel: pattern {missed[0]!r} matches no parameter")
     return found
 

@@ -67,7 +67,9 @@ def emulated(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
     """Return what its groups would give each parameter."""
     found: dict[str, float] = {}
     for rule in rules.rules:
-        names = [parameter.name for parameter in parameters if fnmatch(parameter.name, rule.pattern)]
+        names = [
+            parameter.name for parameter in parameters if fnmatch(parameter.name, rule.pattern)
+        ]
         if not names:
             raise GammaError(f"OLMo-core: pattern {rule.pattern!r} matches no parameter")
         if twice := [name for name in names if name in found]:
