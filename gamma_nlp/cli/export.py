@@ -16,8 +16,8 @@ EXAMPLES = """\
   gamma-nlp export MODEL --to json -o decay.json"""
 
 ABOUT = """\
-Prints the fewest patterns that say what the policy decides, ready to paste. Before that the engine's
-own rules are applied to them, and each parameter's decay is compared with the policy's."""
+Prints the fewest patterns that say what the policy decides, ready to paste. Before that the
+engine's own rules are applied to them, and each parameter's decay is compared with the policy's."""
 
 ENGINES = (
     "torchtitan, nemo_automodel, olmo_core, megatron, timm, or json (every parameter, and why)"

@@ -35,8 +35,8 @@ def layout_of(engine: Engine, model: nn.Module, names: Iterable[str]) -> Layout 
     if foreign and any(layout.own(f"model.{name}") for name in foreign):
         raise GammaError(
             f"{type(model).__name__} is a {kind} without its language-model head, and "
-            f"{engine.title} trains the whole; put the class that ends in ForCausalLM into the config's "
-            f'"architectures"; {otherwise}'
+            f"{engine.title} trains the whole; put the class that ends in ForCausalLM into the "
+            f'"architectures" of the config; {otherwise}'
         )
     if foreign:
         raise GammaError(

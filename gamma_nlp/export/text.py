@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-import gamma_nlp
 from gamma_nlp.decay.assign import Decay
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.schedule import LR
@@ -103,7 +102,7 @@ def _some(names: Iterable[str]) -> str:
 def _versions() -> str:
     transformers = sys.modules.get("transformers")
     also = f", transformers {transformers.__version__}" if transformers is not None else ""
-    return f"gamma_nlp {gamma_nlp.__version__}{also}"
+    return f"gamma_nlp {sys.modules['gamma_nlp'].__version__}{also}"
 
 
 def listing(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from importlib import import_module
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.export.engine import Engine, Layout, Parameter, Rules, plain, skeleton
@@ -105,17 +106,16 @@ def emulated(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
 
 def applied(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
     """Return the same by its own code."""
-    from megatron.core.optimizer.optimizer_config import ParamKey
-    from megatron.core.optimizer_param_scheduler import combine_param_group_overrides
-
+    keys = import_module("megatron.core.optimizer.optimizer_config")
+    combine = import_module("megatron.core.optimizer_param_scheduler").combine_param_group_overrides
     overrides = {
-        ParamKey(name=tuple(patterns)): {"wd_mult": _multiplier(rules, multiplier)}
+        keys.ParamKey(name=tuple(patterns)): {"wd_mult": _multiplier(rules, multiplier)}
         for multiplier, patterns in rules.by_value().items()
     }
     found = {}
     for name, parameter in skeleton(parameters).named_parameters():
         matching = [value for key, value in overrides.items() if key.matches(parameter, name)]
-        found[name] = rules.base * combine_param_group_overrides(matching).get("wd_mult", 1.0)
+        found[name] = rules.base * combine(matching).get("wd_mult", 1.0)
     return found
 
 

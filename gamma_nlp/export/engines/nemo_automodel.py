@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib import import_module
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.export.engine import Engine, Parameter, Rules, plain, skeleton
@@ -38,11 +39,10 @@ def emulated(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
 
 def applied(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
     """Return the same by its own code."""
-    from nemo_automodel.components.optim.optimizer import ParamGroupOverride, _build_param_groups
-
-    overrides = [ParamGroupOverride(pattern=p, wd_mult=m) for p, m in _overrides(rules)]
+    theirs = import_module("nemo_automodel.components.optim.optimizer")
+    overrides = [theirs.ParamGroupOverride(pattern=p, wd_mult=m) for p, m in _overrides(rules)]
     model = skeleton(parameters)
-    groups = _build_param_groups(list(model.named_parameters()), overrides)
+    groups = theirs._build_param_groups(list(model.named_parameters()), overrides)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: rules.base * g.get("wd_mult", 1.0) for g in groups for p in g["params"]}
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from importlib import import_module
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.export.engine import (
@@ -80,14 +81,13 @@ def emulated(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
 
 def applied(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
     """Return the same by its own code."""
-    from olmo_core.optim import AdamWConfig, OptimGroupOverride
-
+    theirs = import_module("olmo_core.optim")
     overrides = [
-        OptimGroupOverride(params=patterns, opts={"weight_decay": rules.number(multiplier)})
+        theirs.OptimGroupOverride(params=patterns, opts={"weight_decay": rules.number(multiplier)})
         for multiplier, patterns in rules.by_value().items()
     ]
     model = skeleton(parameters)
-    optimizer = AdamWConfig(weight_decay=rules.base, group_overrides=overrides).build(model)
+    optimizer = theirs.AdamWConfig(weight_decay=rules.base, group_overrides=overrides).build(model)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatch
+from importlib import import_module
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.export.engine import Engine, Parameter, Rules, skeleton
@@ -36,10 +37,8 @@ def emulated(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
 
 def applied(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
     """Return the same by its own code."""
-    from timm.optim import param_groups_weight_decay
-
     model = skeleton(parameters)
-    groups = param_groups_weight_decay(
+    groups = import_module("timm.optim").param_groups_weight_decay(
         model,
         weight_decay=rules.base,
         weight_decay_exclude_1d=rules.spares_vectors,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from importlib import import_module
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.export.engine import Engine, Layout, Parameter, Rules, skeleton, wrapped_block
@@ -74,10 +75,9 @@ def emulated(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
 
 def applied(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
     """Return the same by its own code."""
-    from torchtitan.components.optimizer import OptimizersContainer, ParamGroupConfig
-
+    theirs = import_module("torchtitan.components.optimizer")
     configs = [
-        ParamGroupConfig(
+        theirs.ParamGroupConfig(
             pattern=pattern,
             optimizer_name="AdamW",
             optimizer_kwargs={"weight_decay": weight_decay},
@@ -85,7 +85,7 @@ def applied(rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
         for pattern, weight_decay in _configs(rules)
     ]
     model = skeleton(parameters)
-    groups, _ = OptimizersContainer._build_param_groups(model, configs, {})
+    groups, _ = theirs.OptimizersContainer._build_param_groups(model, configs, {})
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {names[id(p)]: g["weight_decay"] for g in groups["AdamW"] for p in g["params"]}
 
