@@ -86,6 +86,7 @@ def export(
             cannot say; whatever the policy and the table refuse.
 
     Example:
+        >>> import torch
         >>> from torch import nn
         >>> from gamma_nlp.export import export
         >>> model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4), nn.Linear(4, 2))
