@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.export.engine import Engine, Form, Parameter, Rules, same
+
+_REPORT = "this is a fault of gamma_nlp, please report it with the command that you typed"
 
 
 def check_back(
@@ -19,27 +22,47 @@ def check_back(
     Raises:
         GammaError: A parameter differs; nothing must be shown then.
     """
-    own = True
+    own = _imports(engine.modules)
     for form in forms:
         parameters = {Parameter(form(p.name), p.ndim): value for p, value in wanted.items()}
-        checked: list[Callable[..., dict[str, float]]] = [engine.emulated]
+        given = [engine.emulated(rules, list(parameters))]
         if own:
-            checked.append(engine.applied)
-        for apply in checked:
-            try:
-                given = apply(rules, list(parameters))
-            except GammaError:
-                raise
-            except Exception:  # a package that is missing, or that does not import here
-                if apply is engine.emulated:
-                    raise
-                own = False
-                continue
-            for (name, _), multiplier in parameters.items():
-                if not same(given.get(name, -1.0), rules.weight_decay * multiplier):
-                    raise GammaError(
-                        f"{engine.title}: {name!r} would decay by {given.get(name)}, not by "
-                        f"{rules.weight_decay * multiplier:g}; this is a fault of gamma_nlp, "
-                        "please report it with the command that you typed"
-                    )
+            given.append(_by_own_code(engine, rules, list(parameters)))
+        for coefficients in given:
+            _compare(engine, rules, parameters, coefficients)
     return "its own code" if own else "its rule, written anew"
+
+
+def _imports(modules: Sequence[str]) -> bool:
+    """Whether an engine's own code can be used here."""
+    try:
+        for module in modules:
+            import_module(module)
+    except Exception:  # missing, or installed beside a torch or a driver that it cannot use
+        return False
+    return True
+
+
+def _by_own_code(engine: Engine, rules: Rules, parameters: Sequence[Parameter]) -> dict[str, float]:
+    try:
+        return engine.applied(rules, parameters)
+    except Exception as error:  # the engine refuses what its emulation takes
+        raise GammaError(
+            f"{engine.title}'s own code refuses the patterns found ({one_line(error)}), perhaps "
+            f"since another version is installed; {_REPORT}"
+        ) from error
+
+
+def _compare(
+    engine: Engine,
+    rules: Rules,
+    parameters: Mapping[Parameter, float],
+    given: Mapping[str, float],
+) -> None:
+    for (name, _), multiplier in parameters.items():
+        wanted = rules.weight_decay * multiplier
+        if not same(given.get(name, -1.0), wanted):
+            raise GammaError(
+                f"{engine.title}: {name!r} would decay by {given.get(name)}, not by {wanted:g}; "
+                f"{_REPORT}"
+            )

@@ -119,6 +119,7 @@ class Engine:
         spares: What its own rule would spare, where that can be turned off.
         emulated: The coefficient of every parameter by its rules, written anew.
         applied: The same by its own code.
+        modules: Where that code is.
         write: The lines to paste.
     """
 
@@ -136,6 +137,7 @@ class Engine:
     spares: Callable[[Parameter], bool] | None = None
     emulated: Callable[[Rules, Sequence[Parameter]], dict[str, float]]
     applied: Callable[[Rules, Sequence[Parameter]], dict[str, float]]
+    modules: tuple[str, ...]
     write: Callable[[Rules], list[str]]
 
 

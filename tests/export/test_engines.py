@@ -86,13 +86,22 @@ def test_a_rule_that_an_engine_refuses_is_refused() -> None:
 
 
 def test_whose_code_checked_is_said() -> None:
-    def missing(rules: Rules, parameters: object) -> dict[str, float]:
-        raise ImportError
-
-    engine = replace(ENGINES["timm"], applied=missing)
+    engine = replace(ENGINES["timm"], modules=("no_such_package",))
     assert check_back(engine, rules(engine), WANTED, (str,)) == "its rule, written anew"
-    engine = replace(engine, applied=engine.emulated)
+    engine = replace(engine, modules=("fnmatch",), applied=engine.emulated)
     assert check_back(engine, rules(engine), WANTED, (str,)) == "its own code"
+
+
+def test_what_its_own_code_refuses_or_decides_otherwise_is_never_shown() -> None:
+    def refuses(rules: Rules, parameters: object) -> dict[str, float]:
+        raise ValueError("pattern matched no parameters")
+
+    engine = replace(ENGINES["timm"], modules=("fnmatch",), applied=refuses)
+    with pytest.raises(GammaError, match=r"own code refuses .*pattern matched no parameters"):
+        check_back(engine, rules(engine), WANTED, (str,))
+    engine = replace(engine, applied=lambda rules, parameters: {p.name: 0.0 for p in parameters})
+    with pytest.raises(GammaError, match=r"'layers.0.up.weight' would decay by 0.0, not by 0.1"):
+        check_back(engine, rules(engine), WANTED, (str,))
 
 
 def test_checkpointed_blocks_have_a_part_more_in_their_names() -> None:

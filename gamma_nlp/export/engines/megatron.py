@@ -162,5 +162,6 @@ ENGINE = Engine(
     model_names="code of yours that gives it a model of transformers",
     emulated=emulated,
     applied=applied,
+    modules=("megatron.core.optimizer.optimizer_config", "megatron.core.optimizer_param_scheduler"),
     write=write,
 )

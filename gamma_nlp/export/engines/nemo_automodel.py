@@ -70,5 +70,6 @@ ENGINE = Engine(
     numbers="relative",
     emulated=emulated,
     applied=applied,
+    modules=("nemo_automodel.components.optim.optimizer",),
     write=write,
 )

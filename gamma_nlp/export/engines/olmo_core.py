@@ -134,5 +134,6 @@ ENGINE = Engine(
     model_names="code of yours that gives it a model of transformers",
     emulated=emulated,
     applied=applied,
+    modules=("olmo_core.optim",),
     write=write,
 )

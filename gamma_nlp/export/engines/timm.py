@@ -76,5 +76,6 @@ ENGINE = Engine(
     spares=is_spared,
     emulated=emulated,
     applied=applied,
+    modules=("timm.optim",),
     write=write,
 )

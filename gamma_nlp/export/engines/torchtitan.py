@@ -127,5 +127,6 @@ ENGINE = Engine(
     model_names="its transformers backend",
     emulated=emulated,
     applied=applied,
+    modules=("torchtitan.components.optimizer",),
     write=write,
 )
