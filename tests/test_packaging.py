@@ -41,6 +41,7 @@ COMMANDS = {
     "table": ("table CONFIG --lr 1e-3 --steps 10 --schedule cosine", {HF}),
     "plan": ("plan CONFIG --lr 1e-3 --steps 10", {HF}),
     "draw": ("draw CONFIG -o drawing.svg", {HF}),
+    "export": ("export CONFIG --to json", {HF}),
     "audit": ("audit CONFIG", {HF}),
     "audit --all": ("audit --all --types bert --jobs 1", {HF}),
     "probe": ("probe CONFIG --random-weights", {HF}),

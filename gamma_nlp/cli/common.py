@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": "What does the stock Trainer decay or spare by accident?",
     "probe": "Do the categories hold on the model's own weights?",
     "plan": "What will a run be under an engine: groups, memory, refusals?",
+    "export": "How do I tell another engine what a policy decides?",
     "draw": "Where does each gain sit, as a picture?",
     "diagnose": "How did the gains of a run grow, and which stand out?",
     "coverage": "Which model types of transformers does this work for?",
