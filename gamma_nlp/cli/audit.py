@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     need_transformers("audit")
     if arguments.all:
         return _run_all(arguments)
-    from gamma_nlp.check.audit import audit
+    from gamma_nlp.check.audit.compare import audit
 
     found = audit(*load_table(arguments))
     if arguments.json:
