@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 COMMANDS = {
     "table": "What is each gain of a model, and how far will decay pull it?",
-    "audit": "What does the stock Trainer decay or spare by accident?",
+    "audit": "What does a trainer's rule decay or spare by accident?",
     "probe": "Do the categories hold on the model's own weights?",
     "draw": "Where does each gain sit, as a picture?",
     "diagnose": "How did the gains of a run grow, and which stand out?",

@@ -115,8 +115,14 @@ def section(title: str, accidents: Sequence[Accident]) -> str:
     if not accidents:
         return f"{title}: none"
     rows = merge_layers([Row(name=a.name, key=(a.what,), reason=a.why) for a in accidents])
-    lines = [["  " + row.name, str(row.count), row.key[0], row.reason] for row in rows]
-    return f"{title}: {len(accidents)}\n" + align(["  parameter", "n", "what", "why"], lines, {"n"})
+    common = rows[0].reason if len(rows) > 1 and len({row.reason for row in rows}) == 1 else ""
+    head = ["  parameter", "n", "what"] + ([] if common else ["why"])
+    lines = [
+        ["  " + row.name, str(row.count), *row.key, *([] if common else [row.reason])]
+        for row in rows
+    ]
+    text = f"{title}: {len(accidents)}\n" + align(head, lines, {"n"})
+    return f"{text}\n  all: {common}" if common else text
 
 
 def _plain(value: Any) -> Any:

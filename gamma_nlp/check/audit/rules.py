@@ -62,6 +62,17 @@ RuleName = Literal[
 RULES: tuple[RuleName, ...] = get_args(RuleName)
 
 
+def check_rule(name: str) -> None:
+    """Refuse a rule that is not known.
+
+    Raises:
+        GammaError: Names those that are.
+    """
+    if name not in _MAKE:
+        close = close_to(str(name), RULES)
+        raise GammaError(f"no rule {name!r}: it is one of {', '.join(RULES)}{close}")
+
+
 def rule_of(name: str, model: nn.Module) -> Rule:
     """Return what a library's rule does with the parameters of a model.
 
@@ -72,8 +83,7 @@ def rule_of(name: str, model: nn.Module) -> Rule:
     Raises:
         GammaError: No such rule, or the rule needs a package that is not installed.
     """
-    if name not in _MAKE:
-        raise GammaError(f"rule={name!r} is none of {', '.join(RULES)}{close_to(str(name), RULES)}")
+    check_rule(name)
     return _MAKE[name](model)
 
 
