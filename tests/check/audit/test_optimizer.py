@@ -321,6 +321,7 @@ class Unknown(torch.optim.Optimizer):
 
 
 Options = dict[str, Any]
+DECOUPLED = {"decoupled_weight_decay": True}
 
 
 @pytest.mark.parametrize(
@@ -330,9 +331,9 @@ Options = dict[str, Any]
         (AdamW, {"weight_decay": 0.1, "lr": torch.tensor(1e-3)}, 0.1, ("decoupled",)),
         (Shrink, {"weight_decay": 0.1}, 0.1, ("decoupled",)),
         (torch.optim.Adam, {"weight_decay": 0.1}, 0.1, ("coupled",)),
-        (torch.optim.Adam, {"weight_decay": 0.1, "decoupled_weight_decay": True}, 0.1, ("decoupled",)),
+        (torch.optim.Adam, {"weight_decay": 0.1, **DECOUPLED}, 0.1, ("decoupled",)),
         (torch.optim.NAdam, {"weight_decay": 0.1}, 0.1, ("coupled",)),
-        (torch.optim.RAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}, 0.1, ("decoupled",)),
+        (torch.optim.RAdam, {"weight_decay": 0.1, **DECOUPLED}, 0.1, ("decoupled",)),
         (torch.optim.SGD, {"weight_decay": 0.1, "lr": 0.1}, 0.1, ("coupled",)),
         (torch.optim.Adagrad, {"weight_decay": 0.1}, 0.1, ("coupled",)),
         (torch.optim.LBFGS, {}, 0.0, ()),
@@ -412,7 +413,7 @@ def test_the_audit_is_plain_data_and_leaves_model_and_optimizer_alone() -> None:
 )
 def test_what_is_no_optimizer_is_named(given: Any, message: str) -> None:
     model, table = network()
-    with pytest.raises(GammaError, match="takes a torch.optim.Optimizer") as error:
+    with pytest.raises(GammaError, match=r"takes a torch\.optim\.Optimizer") as error:
         audit(model, table, optimizer=given)
     assert message in str(error.value)
 
