@@ -110,6 +110,11 @@ class Acts:
         if unknown_law(optimizer, settings) or stands_still(optimizer, settings, stepped):
             return False
         law = law_of(optimizer, settings, stepped)
+        part, unit = rate * coefficient, torch.finfo(stepped.dtype).eps
+        if part > 2 * unit:
+            return False  # a step of more than two units in the last place loses half of one
+        if part < unit / 8 and law.mode == "decoupled" and not law.center:
+            return True  # always less than half a unit
         key = (law, rate, coefficient)
         if key not in self._lost:
             steps = Steps(

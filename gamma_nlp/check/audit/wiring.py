@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,19 +60,23 @@ def wiring(named: Mapping[str, nn.Parameter], groups: Iterable[Group]) -> Wiring
             places.setdefault(name, []).append((group, slot))
             if slot.stepped is not None and _is_wider(slot.stepped, named[name]):
                 masters.add(name)
-    absent = {n: p for n, p in named.items() if n not in places}
-    copies = _copies(absent, outside) if absent and outside else {}
+    absent = _Absent({n: p for n, p in named.items() if n not in places})
+    copies = absent.copies(outside)
     for name, place in copies.items():
         places[name] = [place]
     masters |= copies.keys()
     paired = {id(slot) for _, slot in copies.values()}
-    missing = {n: p for n, p in absent.items() if n not in copies and p.requires_grad}
     left = [place for place in outside if id(place[1]) not in paired]
+    missing = _Absent(
+        {n: p for n, p in absent.named.items() if n not in copies and p.requires_grad}
+    )
     return Wiring(
         places={name: places[name] for name in named if name in places},
         masters=frozenset(masters),
-        missing=tuple(missing),
-        foreign=tuple((place, _name(place), _why_foreign(place, missing, named)) for place in left),
+        missing=tuple(missing.named),
+        foreign=tuple(
+            (place, _name(place), missing.why_foreign(place[1].tensor)) for place in left
+        ),
     )
 
 
@@ -83,65 +88,77 @@ def _is_wider(stepped: Tensor, parameter: Tensor) -> bool:
     return stepped is not parameter and stepped.dtype in WIDE and parameter.dtype in HALVES
 
 
-def _copies(absent: Mapping[str, nn.Parameter], outside: Sequence[Place]) -> dict[str, Place]:
-    """Return the tensors that are master copies of parameters that nothing else holds."""
-    plain = {short: name for name, short in plain_names(absent).items()}
-    found: dict[str, Place] = {}
-    nameless: list[Place] = []
-    for place in outside:
-        stated = place[1].name
-        name = None if stated is None else plain.get(stated, stated if stated in absent else None)
-        if name is not None and name not in found and _equals(place[1].tensor, absent[name]):
-            found[name] = place
-        elif name is None:
-            nameless.append(place)
-    left = {name: p for name, p in absent.items() if name not in found}
-    for own, names in _alike(nameless, left):
-        same = {(id(group.optimizer), settings_of(group.settings)) for group, _ in own}
-        if len(same) == 1:  # else which is which decides what decays, and cannot be told
-            found |= dict(zip(names, own, strict=False))
-    return found
+class _Absent:
+    """Parameters that no group holds as they are, to be found by shape and values."""
+
+    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+        self.named = named
+        self._by_mark: dict[Any, list[str]] = {}
+        for name, p in named.items():
+            self._by_mark.setdefault(_mark(p, p.dtype), []).append(name)
+
+    def equal(self, tensor: Tensor, dtype: torch.dtype) -> list[str]:
+        """Return the parameters of a dtype that equal a tensor, rounded to it."""
+        mark = _mark(tensor, dtype)
+        names = [] if mark is None else self._by_mark.get(mark, [])
+        return [name for name in names if _equal(tensor, self.named[name])]
+
+    def mastered(self, copy: Tensor) -> list[str]:
+        """Return the parameters in half precision that a tensor may be the master copy of."""
+        if copy.dtype not in WIDE:
+            return []
+        return [name for dtype in HALVES for name in self.equal(copy, dtype)]
+
+    def copies(self, outside: Sequence[Place]) -> dict[str, Place]:
+        """Return the tensors that are master copies, each with its parameter."""
+        plain = {short: name for name, short in plain_names(self.named).items()}
+        found: dict[str, Place] = {}
+        nameless: dict[tuple[str, ...], list[Place]] = {}
+        for place in outside:
+            names = self.mastered(place[1].tensor)
+            stated = plain.get(place[1].name or "", place[1].name)
+            if stated in names and stated not in found:
+                found[stated] = place
+            elif names and stated not in self.named:
+                nameless.setdefault(tuple(names), []).append(place)
+        for names, own in nameless.items():
+            same = {(id(group.optimizer), settings_of(group.settings)) for group, _ in own}
+            if len(same) == 1 or len(names) == 1:  # else it would be a guess what decays
+                free = [name for name in names if name not in found]
+                found |= dict(zip(free, own, strict=False))
+        return found
+
+    def why_foreign(self, tensor: Tensor) -> str:
+        """Return what a tensor is that is not the model's, and what to do about it."""
+        shape = "x".join(map(str, tensor.shape)) or "a single number"
+        it_is = f"{shape}, {str(tensor.dtype).removeprefix('torch.')}; "
+        if names := self.equal(tensor, tensor.dtype):
+            return (
+                f"{it_is}a copy of {listed(names, most=2)}: make the optimizer from the model that "
+                "is trained, after the last change to it"
+            )
+        if names := self.mastered(tensor):
+            return (
+                f"{it_is}a master copy of one of {listed(names, most=2)}, whose values are the "
+                "same; groups with names would tell which"
+            )
+        if names := [name for name, p in self.named.items() if p.shape == tensor.shape]:
+            return f"{it_is}has the shape of {listed(names, most=2)}: {_AFTER}"
+        if names := [name for name, p in self.named.items() if _resized(p, tensor)]:
+            return f"{it_is}has the shape, but for its length, of {listed(names, most=2)}: {_AFTER}"
+        return (
+            f"{it_is}of no module of this model; if it is a loss's or another model's, audit "
+            "nn.ModuleList([model, loss])"
+        )
 
 
-def _alike(
-    outside: Sequence[Place], absent: Mapping[str, nn.Parameter]
-) -> list[tuple[list[Place], list[str]]]:
-    """Return the sets of copies and parameters that have the same shape and values."""
-    by_shape: dict[torch.Size, list[Place]] = {}
-    for place in outside:
-        by_shape.setdefault(place[1].tensor.shape, []).append(place)
-    sets: list[tuple[list[Place], list[str]]] = []
-    for name, p in absent.items():
-        known = next((one for one in sets if _same(absent[one[1][0]], p)), None)
-        if known is not None:
-            known[1].append(name)
-            continue
-        own = [place for place in by_shape.get(p.shape, []) if _equals(place[1].tensor, p)]
-        if own:
-            sets.append((own, [name]))
-    return sets
+_AFTER = (
+    "make the optimizer after the model's last change (resize_token_embeddings, a new head, .to())"
+)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype and _equal(one, other)
-
-
-def _equals(copy: Tensor, parameter: Tensor) -> bool:
-    """Return whether a tensor is a parameter in half precision, before it was rounded."""
-    wider = copy.dtype in WIDE and parameter.dtype in HALVES
-    return wider and copy.shape == parameter.shape and _equal(copy, parameter)
-
-
-@torch.no_grad()
-def _equal(one: Tensor, other: Tensor) -> bool:
-    if one.is_meta or other.is_meta or one.shape != other.shape:
-        return False  # on the meta device there are no values to compare
-    one, other = one.detach(), other.detach()
-    for few in (64, one.numel()):  # most that differ do so at once, and whole models are large
-        begins = one.reshape(-1)[:few].to(other.device, other.dtype)
-        if not begins.equal(other.reshape(-1)[:few]):
-            return False
-    return True
+def _resized(parameter: Tensor, tensor: Tensor) -> bool:
+    return parameter.ndim == tensor.ndim > 0 and parameter.shape[1:] == tensor.shape[1:]
 
 
 def _name(place: Place) -> str:
@@ -149,40 +166,14 @@ def _name(place: Place) -> str:
     return slot.name or f"{group.label}, number {slot.index}"
 
 
-def _why_foreign(
-    place: Place, missing: Mapping[str, nn.Parameter], named: Mapping[str, nn.Parameter]
-) -> str:
-    tensor = place[1].tensor
-    shape = "x".join(map(str, tensor.shape)) or "a single number"
-    it_is = f"{shape}, {str(tensor.dtype).removeprefix('torch.')}; "
-    alike = [name for name, p in missing.items() if p.shape == tensor.shape]
-    equal = [
-        name
-        for name in alike
-        if _equal(tensor, missing[name]) and not _equals(tensor, missing[name])
-    ]
-    if equal:
-        return (
-            f"{it_is}a copy of {listed(equal, most=2)}: make the optimizer from the model that is "
-            "trained, after the last change to it"
-        )
-    if any(_equals(tensor, missing[name]) for name in alike):
-        return (
-            f"{it_is}a master copy of one of {listed(alike, most=2)}, whose values are the same; "
-            "groups with names would tell which"
-        )
-    resized = [
-        name
-        for name, p in missing.items()
-        if p.ndim == tensor.ndim > 0 and p.shape[1:] == tensor.shape[1:] and p.shape != tensor.shape
-    ]
-    if alike or resized:
-        what = "has the shape of" if alike else "has the shape, but for its length, of"
-        return (
-            f"{it_is}{what} {listed(alike or resized, most=2)}: make the optimizer after the "
-            "model's last change (resize_token_embeddings, a new head, .to())"
-        )
-    return (
-        f"{it_is}of no module of this model; if it is a loss's or another model's, audit "
-        "nn.ModuleList([model, loss])"
-    )
+@torch.no_grad()
+def _mark(tensor: Tensor, dtype: torch.dtype) -> tuple[Any, ...] | None:
+    """Return what tensors of equal values have in common; most that differ do so at once."""
+    if tensor.is_meta:
+        return None  # there are no values to compare
+    return (tensor.shape, dtype, *tensor.detach().reshape(-1)[:8].to(dtype).tolist())
+
+
+@torch.no_grad()
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return bool(one.detach().to(other.device, other.dtype).equal(other.detach()))
