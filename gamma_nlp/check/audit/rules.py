@@ -37,10 +37,11 @@ against that package's own code where it is installed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -186,12 +187,10 @@ def _token_embedding(model: nn.Module) -> set[str]:
     if named:
         return named
     inner = unwrap(model)
-    embedding: nn.Module | None = None
-    if hasattr(inner, "get_input_embeddings"):
-        try:
-            embedding = inner.get_input_embeddings()
-        except NotImplementedError:  # transformers, where a model reads no tokens
-            embedding = None
+    embedding: Any = None
+    if callable(asked := getattr(inner, "get_input_embeddings", None)):
+        with contextlib.suppress(NotImplementedError):  # transformers: it reads no tokens
+            embedding = asked()
     if embedding is None:
         tables = (one for one in inner.modules() if isinstance(one, nn.Embedding))
         embedding = next(tables, None)
