@@ -85,9 +85,12 @@ def audit(
         >>> found = audit(model, optimizer=optimizer, inputs=torch.randn(3, 4))
         >>> [accident.name for accident in found.accidents]
         ['3.weight', '3.bias']
-        >>> [(act.what, act.coefficient) for act in found.acts]
-        [('gain, head', (0.01, 0.01)), ('weight', (0.01, 0.01)), ('bias', (0.01, 0.01)), \
-('shift', (0.01, 0.01))]
+        >>> for act in found.acts:
+        ...     print(act.what, act.coefficient, *act.modes)
+        gain, branch_inner (0.01, 0.01) decoupled
+        weight (0.01, 0.01) decoupled
+        shift (0.01, 0.01) decoupled
+        bias (0.01, 0.01) decoupled
     """
     if not isinstance(model, nn.Module):
         raise GammaError(f"audit takes a torch.nn.Module, not a {type(model).__name__}")

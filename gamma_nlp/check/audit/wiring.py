@@ -47,7 +47,11 @@ def wiring(named: Mapping[str, nn.Parameter], groups: Iterable[Group]) -> Wiring
     """Find the parameters of a model in the groups of its optimizers."""
     by_id = {id(p): name for name, p in named.items()}
     # Megatron keeps the copy at the parameter itself.
-    by_id |= {id(p.main_param): name for name, p in named.items() if _has_copy(p)}
+    by_id |= {
+        id(copy): n
+        for n, p in named.items()
+        if (copy := getattr(p, "main_param", None)) is not None
+    }
     places: dict[str, list[Place]] = {}
     outside: list[Place] = []
     masters = set()
@@ -78,10 +82,6 @@ def wiring(named: Mapping[str, nn.Parameter], groups: Iterable[Group]) -> Wiring
             (place, _name(place), missing.why_foreign(place[1].tensor)) for place in left
         ),
     )
-
-
-def _has_copy(parameter: nn.Parameter) -> bool:
-    return isinstance(getattr(parameter, "main_param", None), Tensor)
 
 
 def _is_wider(stepped: Tensor, parameter: Tensor) -> bool:
@@ -121,10 +121,10 @@ class _Absent:
                 found[stated] = place
             elif names and stated not in self.named:
                 nameless.setdefault(tuple(names), []).append(place)
-        for names, own in nameless.items():
+        for alike, own in nameless.items():
             same = {(id(group.optimizer), settings_of(group.settings)) for group, _ in own}
-            if len(same) == 1 or len(names) == 1:  # else it would be a guess what decays
-                free = [name for name in names if name not in found]
+            if len(same) == 1 or len(alike) == 1:  # else it would be a guess what decays
+                free = [name for name in alike if name not in found]
                 found |= dict(zip(free, own, strict=False))
         return found
 
