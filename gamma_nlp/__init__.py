@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from gamma_nlp.names import MOVED, TRAINER, lazy_names
 
 if TYPE_CHECKING:  # what type checkers and editors see; _PLACES is what Python sees
-    from gamma_nlp.check.audit import audit as audit
+    from gamma_nlp.check.audit.compare import audit as audit
     from gamma_nlp.check.probe.probe import probe as probe
     from gamma_nlp.check.probe.report import ProbeReport as ProbeReport
     from gamma_nlp.decay.dose import decay_dose as decay_dose
@@ -55,7 +55,7 @@ _PLACES = {
     "GammaTrainerMixin": "gamma_nlp.hf.trainer",
     "ProbeReport": "gamma_nlp.check.probe.report",
     "Role": "gamma_nlp.gains.category",
-    "audit": "gamma_nlp.check.audit",
+    "audit": "gamma_nlp.check.audit.compare",
     "categorize": "gamma_nlp.gains.placement",
     "decay_dose": "gamma_nlp.decay.dose",
     "gains_to_fp32": "gamma_nlp.decay.precision",

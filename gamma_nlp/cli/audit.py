@@ -1,4 +1,4 @@
-"""``gamma-nlp audit``: the stock Trainer's rule, over one model or every model type."""
+"""``gamma-nlp audit``: a library's rule over one model, or the stock one over every model type."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from gamma_nlp.cli.common import (
 )
 from gamma_nlp.errors import GammaError
 
-ONE_MODEL_ONLY = {"method": "auto", "dtype": "auto", "trust_remote_code": False}
+STOCK = "hugging_face"
+ONE_MODEL_ONLY = {"method": "auto", "dtype": "auto", "trust_remote_code": False, "rule": STOCK}
 """Options that go with a MODEL only, with their defaults."""
 
 EXAMPLES = """\
   gamma-nlp audit gpt2
+  gamma-nlp audit path/to/config.json --rule llama_factory --fail-on accident
   gamma-nlp audit path/to/config.json --json
   gamma-nlp audit --all --types gemma2,t5"""
 
@@ -32,6 +34,15 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(commands, "audit", run=run, examples=EXAMPLES)
     add_model_arguments(parser, nargs="?")
+    parser.add_argument(
+        "--rule", metavar="NAME", default=STOCK,
+        help="whose rule: hugging_face (the installed Trainer), llama_factory, axolotl, "
+        "torchtitan, megatron, olmo_core, timm or fairseq (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fail-on", choices=("accident",),
+        help="exit with 1 if anything decays or is spared by accident, for tests",
+    )  # fmt: skip
     group = parser.add_argument_group("all models")
     group.add_argument(
         "--all", action="store_true",
@@ -46,14 +57,20 @@ def run(arguments: argparse.Namespace) -> int:
     need_transformers("audit")
     if arguments.all:
         return _run_all(arguments)
-    from gamma_nlp.check.audit import audit
+    from gamma_nlp.check.audit.compare import audit
+    from gamma_nlp.check.audit.rules import check_rule
 
-    found = audit(*load_table(arguments))
+    check_rule(arguments.rule)
+    found = audit(*load_table(arguments), rule=arguments.rule)
     if arguments.json:
         print_json(found.to_json())
     else:
         print(found)
-    return 0
+    return _code(arguments, len(found.accidents))
+
+
+def _code(arguments: argparse.Namespace, accidents: int) -> int:
+    return CONTRADICTED if arguments.fail_on and accidents else 0
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -89,7 +106,9 @@ def _run_all(arguments: argparse.Namespace) -> int:
         found = [one for classes in sweep for one in classes]
         data = [{**asdict(one), "clean": not one.problem and not one.accidents} for one in found]
         print_json({"transformers": version, "models": data})
-        return CONTRADICTED if any(one.cut for one in found) else 0
+        if any(one.cut for one in found):
+            return CONTRADICTED
+        return _code(arguments, sum(one.accidents for one in found))
     width = max(map(len, options["types"] or small_models.types_of(arguments.kind)))
     print(f"# transformers {version}: gamma-nlp audit --all")
     print(audit_types.head(width))
@@ -98,4 +117,7 @@ def _run_all(arguments: argparse.Namespace) -> int:
         done.append(classes)
         print(audit_types.line(classes, width), flush=True)
     print(audit_types.summary(done))
-    return CONTRADICTED if any(one.cut for classes in done for one in classes) else 0
+    found = [one for classes in done for one in classes]
+    if any(one.cut for one in found):
+        return CONTRADICTED
+    return _code(arguments, sum(one.accidents for one in found))

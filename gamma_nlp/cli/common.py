@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 COMMANDS = {
     "table": "What is each gain of a model, and how far will decay pull it?",
-    "audit": "What does the stock Trainer decay or spare by accident?",
+    "audit": "What does a trainer's rule decay or spare by accident?",
     "probe": "Do the categories hold on the model's own weights?",
     "plan": "What will a run be under an engine: groups, memory, refusals?",
     "export": "How do I tell another engine what a policy decides?",

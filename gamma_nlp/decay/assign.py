@@ -151,7 +151,7 @@ def table_for(
             f"policy {policy.name!r}: schedules[{NORMALIZED!r}] needs a forward pass, to see which "
             f"weights a norm follows: {error}"
         ) from error
-    names = _names_in(table, model)
+    names = names_in(table, model)
     return replace(table, normalized=frozenset(names[n] for n in followed if n in names))
 
 
@@ -165,7 +165,7 @@ def decays_for(
     Raises:
         GammaError: A trainable parameter is not in the table; whatever :func:`assign` refuses.
     """
-    listed_as = _names_in(table, model)
+    listed_as = names_in(table, model)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad and name not in listed_as:
             raise GammaError(
@@ -180,7 +180,7 @@ def decays_for(
 
 def trained_in(table: GainTable, model: nn.Module) -> set[str]:
     """Return the names that ``table`` has for the trainable parameters of ``model``."""
-    names = _names_in(table, model)
+    names = names_in(table, model)
     return {names[n] for n, p in model.named_parameters() if p.requires_grad and n in names}
 
 
@@ -194,11 +194,11 @@ def spared_in(policy: DecayPolicy, table: GainTable, model: nn.Module) -> frozen
     """
     if policy.rule == "position":
         return None
-    names = _names_in(table, model)
+    names = names_in(table, model)
     return frozenset(names[name] for name in spared_by(policy.rule, model) if name in names)
 
 
-def _names_in(table: GainTable, model: nn.Module) -> dict[str, str]:
+def names_in(table: GainTable, model: nn.Module) -> dict[str, str]:
     """Map the names of ``model``, wrapped or not, to those in ``table``."""
     in_table = {*(gain.name for gain in table), *table.roles}
     by_plain_name = {plain: name for name, plain in plain_names(in_table).items()}

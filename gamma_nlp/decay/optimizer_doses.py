@@ -82,7 +82,7 @@ def group_doses(
             unmoved = Dose(told=None, exact=None, why=still)
             doses |= dict.fromkeys([names[number] for number in numbers], unmoved)
             continue
-        law = _law(optimizer, group, parameters[numbers[0]], momenta)
+        law = law_of(optimizer, group, parameters[numbers[0]], momenta)
         samples = [sample(parameters[number]) for number in numbers]
         told = pulls(samples, law, steps)
         exact = pulls(samples, law, steps, exactly=True)
@@ -92,7 +92,7 @@ def group_doses(
     return doses
 
 
-def _law(
+def law_of(
     optimizer: Optimizer,
     group: Mapping[str, Any],
     parameter: Tensor,

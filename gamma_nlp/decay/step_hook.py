@@ -175,12 +175,15 @@ class StepHook:
             p.grad = gradient
 
 
+def has_hook(optimizer: Optimizer) -> bool:
+    """Return whether an optimizer has the step hook."""
+    present = optimizer._optimizer_step_pre_hooks.values()
+    return any(isinstance(getattr(one, "__self__", None), StepHook) for one in present)
+
+
 def hook_if_needed(optimizer: Optimizer) -> None:
     """Give an optimizer the step hook, where its groups need one and it has none."""
-    present = optimizer._optimizer_step_pre_hooks.values()
-    if any(isinstance(getattr(one, "__self__", None), StepHook) for one in present):
-        return
-    if needs_hook(optimizer.param_groups):
+    if needs_hook(optimizer.param_groups) and not has_hook(optimizer):
         hook = StepHook()
         optimizer.register_step_pre_hook(hook.before)
         optimizer.register_step_post_hook(hook.after)

@@ -13,6 +13,7 @@ from gamma_nlp.names import TRAINER, Needs, lazy_names
 
 if TYPE_CHECKING:  # what type checkers and editors see; _PLACES is what Python sees
     from gamma_nlp.decay.saved_state import load_regrouped as load_regrouped
+    from gamma_nlp.hf.audit_callback import AuditCallback as AuditCallback
     from gamma_nlp.hf.batches.budget import TokenBudget as TokenBudget
     from gamma_nlp.hf.batches.by_tokens import PairCollator as PairCollator
     from gamma_nlp.hf.batches.by_tokens import TokenBatches as TokenBatches
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; _PLACES is what Python 
     from gamma_nlp.hf.models import keep_positions as keep_positions
 
 _PLACES = {
+    "AuditCallback": "gamma_nlp.hf.audit_callback",
     "PairCollator": "gamma_nlp.hf.batches.by_tokens",
     "TokenBatches": "gamma_nlp.hf.batches.by_tokens",
     "TokenBudget": "gamma_nlp.hf.batches.budget",
@@ -35,6 +37,6 @@ if not TYPE_CHECKING:  # else any misspelt name would pass a type check
         _PLACES,
         needs={
             **dict.fromkeys(("PairCollator", "TokenBatches", "TokenBudget"), _NUMPY),
-            "TokenBudgetMixin": TRAINER,
+            **dict.fromkeys(("AuditCallback", "TokenBudgetMixin"), TRAINER),
         },
     )

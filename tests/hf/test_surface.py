@@ -12,6 +12,7 @@ import pytest
 import gamma_nlp.hf
 
 NAMES = {
+    "AuditCallback",
     "PairCollator",
     "TokenBatches",
     "TokenBudget",
@@ -69,13 +70,21 @@ print(*missing, sep="\\n")
     [
         (
             "transformers",
-            ["TokenBudgetMixin needs transformers: pip install 'gamma_nlp[hf]'"],
+            [
+                f"{name} needs transformers: pip install 'gamma_nlp[hf]'"
+                for name in ("AuditCallback", "TokenBudgetMixin")
+            ],
         ),
         (
             "transformers numpy",
             [
-                f"{name} needs numpy: pip install 'gamma_nlp[hf]'"
-                for name in sorted(NAMES - {"keep_positions", "load_regrouped"})
+                "AuditCallback needs transformers: pip install 'gamma_nlp[hf]'",
+                *(
+                    f"{name} needs numpy: pip install 'gamma_nlp[hf]'"
+                    for name in sorted(
+                        NAMES - {"AuditCallback", "keep_positions", "load_regrouped"}
+                    )
+                ),
             ],
         ),
     ],

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp import workers
-from gamma_nlp.check.audit import Accident, audit
+from gamma_nlp.check.audit.compare import audit
+from gamma_nlp.check.audit.report import Accident
 from gamma_nlp.check.sweep import run, small_inputs, small_models
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.rows import Row, merge_layers

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import transformers
 from torch import nn
 
-from gamma_nlp.check.audit import audit
+from gamma_nlp.check.audit.compare import audit
 from gamma_nlp.decay.assign import assign
 from gamma_nlp.decay.dose import decay_dose
 from gamma_nlp.decay.policy import DecayPolicy

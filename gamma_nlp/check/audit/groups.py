@@ -1,0 +1,73 @@
+"""Whether an optimizer has more parameter groups than settings, and how their rates differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gamma_nlp.check.audit.acting import peak_rate
+from gamma_nlp.check.audit.held import Group
+
+_LABELS = frozenset(
+    # What only names a group, or changes with the steps.
+    ("params", "param_names", "name", "group_name", "gamma_due", "gamma_taken", "gamma_calls")
+)
+
+
+def settings_of(group: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return the settings of a parameter group, to be compared."""
+    return tuple(sorted((key, _plain(v)) for key, v in group.items() if key not in _LABELS))
+
+
+def _plain(value: Any) -> str:
+    return repr(value.item() if isinstance(value, Tensor) and value.numel() == 1 else value)
+
+
+def more_than_needed(groups: Sequence[Group]) -> list[str]:
+    """Return a line for each set of groups that could be one, and for groups without parameters.
+
+    Kernels do not span device meshes, so groups of different meshes are needed.
+    """
+    alike: dict[Any, list[Group]] = {}
+    empty = []
+    for group in groups:
+        if not group.slots:
+            empty.append(group)
+            continue
+        meshes = frozenset(str(getattr(s.tensor, "device_mesh", "")) for s in group.slots)
+        key = (id(group.optimizer), settings_of(group.settings), meshes)
+        alike.setdefault(key, []).append(group)
+    return [*_merged(list(alike.values())), *_empty(empty)]
+
+
+def _merged(sets: Sequence[Sequence[Group]]) -> Iterator[str]:
+    for own in sets:
+        if len(own) > 1:
+            names = [group.label for group in own]
+            more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            yield f"{'; '.join(names[:4])}{more}: equal settings, so these {len(own)} could be one"
+
+
+def _empty(groups: Sequence[Group]) -> Iterator[str]:
+    for group in groups:
+        decay = group.settings.get("weight_decay")
+        has = "" if decay is None else f", weight_decay {float(decay):g}"
+        yield f"{group.label}{has}: no parameter, so what it was made for matched nothing"
+
+
+def rates(groups: Sequence[Group]) -> list[str]:
+    """Return a line per learning rate, where groups that hold something differ in it."""
+    found: dict[float | None, list[Group]] = {}
+    for group in groups:
+        if group.slots:
+            found.setdefault(peak_rate(group.settings), []).append(group)
+    if len(found) < 2:
+        return []
+    return [
+        f"{'its own' if rate is None else f'{rate:g}'}: {'; '.join(one.label for one in own[:4])}"
+        f"{f' and {len(own) - 4} more' if len(own) > 4 else ''} "
+        f"({sum(len(one.slots) for one in own)} tensors)"
+        for rate, own in found.items()
+    ]
