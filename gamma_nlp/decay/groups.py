@@ -16,7 +16,7 @@ from gamma_nlp.decay.schedule import LR
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.names import renamed_arguments
-from gamma_nlp.wrappers import plain_names
+from gamma_nlp.wrappers import mesh_of, plain_names
 
 
 @renamed_arguments(example_inputs="inputs")
@@ -132,7 +132,8 @@ def merged_groups(
 
     ``weight_decay`` is the coefficient of every group. Where the optimizer cannot do all of it,
     the group has keys for the step hook, see :mod:`.step_hook`. Small tensors stand together at
-    the end of a group: between large ones they break up the calls of multi-tensor kernels.
+    the end of a group: between large ones they break up the calls of multi-tensor kernels. Each
+    device mesh has groups of its own.
 
     Args:
         named: The parameters.
@@ -148,7 +149,9 @@ def merged_groups(
     plain = plain_names(decays)
     for name in sorted(named, key=lambda name: named[name].numel() < SMALL):
         keys = decay_keys(name, decays[name], native=native, peak=peak, steps=steps)
-        group = groups.setdefault(tuple(keys.items()), {"params": [], "param_names": [], **keys})
+        # Fused and multi-tensor kernels cannot span device meshes, nor take DTensors and others.
+        key = (*keys.items(), mesh_of(named[name]))
+        group = groups.setdefault(key, {"params": [], "param_names": [], **keys})
         group["params"].append(named[name])
         group["param_names"].append(plain[name])
     order = {plain[name]: number for number, name in enumerate(named)}

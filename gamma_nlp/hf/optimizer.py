@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.attached import is_attached
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import plain_names, unwrap_optimizer
+from gamma_nlp.wrappers import mesh_of, plain_names, unwrap_optimizer
 
 Group = dict[str, Any]
 
@@ -146,8 +146,7 @@ def fit_groups(
                     "weight_decay": float(group.get("weight_decay", 0.0)),
                 }
                 fitted.append({**_options(group), **own})
-    # Fused and multi-tensor kernels cannot span device meshes: each mesh has its own group.
-    return split_by(fitted, lambda parameter: getattr(parameter, "device_mesh", None))
+    return split_by(fitted, mesh_of)  # as the Trainer does
 
 
 def _own_peak(group: Group, rate: float | None) -> Group:
@@ -211,7 +210,7 @@ def stock_groups(
             },
             {"params": [p for name, p in named if name not in decayed], "weight_decay": 0.0},
         ]
-    split = split_by(trainer_groups, lambda parameter: getattr(parameter, "device_mesh", None))
+    split = split_by(trainer_groups, mesh_of)
     names = group_names(split, model)
     return [
         {"param_names": own, "weight_decay": group.get("weight_decay")}
