@@ -47,7 +47,8 @@ _DATA_PARALLEL = frozenset({"DataParallel", "DistributedDataParallel", "DeepSpee
 _COPIES = "DistributedDataParallel"
 _MODULE = "module"
 _FLAT = ("FlatParameter", "ShardedTensor")
-DTENSOR = "fully_shard or parallelize_module"
+ZERO_3 = "DeepSpeed ZeRO-3"
+DTENSOR = "fully_shard, parallelize_module or tp_plan"
 """What :func:`sharded` says of a DTensor: computing with all of it is possible."""
 
 _ADAPTED_MODEL = re.compile(r"^(?:base_model\.model\.)+")
@@ -88,7 +89,7 @@ def sharded(tensor: torch.Tensor) -> str | None:
     it: an optimizer that holds other tensors than the model tells them.
     """
     if hasattr(tensor, "ds_tensor") or hasattr(tensor, "ds_status"):
-        return "DeepSpeed ZeRO-3"
+        return ZERO_3
     if mesh_of(tensor) is not None:
         return DTENSOR
     if getattr(tensor, "_fsdp_flattened", False) or type(tensor).__name__ in _FLAT:

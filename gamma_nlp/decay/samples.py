@@ -62,6 +62,13 @@ def sample(parameter: Tensor, most: int = 256) -> Sample:
     return Sample(values=values, counts=counts) if len(values) else _one()
 
 
+@torch.no_grad()
+def stand_in(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a small tensor with values spread over a parameter's, in another dtype."""
+    found = sample(parameter)
+    return found.values.to(dtype)
+
+
 def _some(parameter: Tensor) -> Tensor:
     """Return up to twice ``_READ`` values; those of a large DTensor with nan among them."""
     mesh = mesh_of(parameter)
