@@ -49,12 +49,12 @@ class PlusOne(nn.Module):
 class Block(nn.Module):
     """Five rows and a scale of one element: no number of processes divides all of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 5) -> None:
         super().__init__()
         self.norm, self.plus = nn.RMSNorm(D), PlusOne()
         self.up, self.down, self.scale = (
-            nn.Linear(D, 5),
-            nn.Linear(5, D),
+            nn.Linear(D, width),
+            nn.Linear(width, D),
             nn.Parameter(torch.ones(1)),
         )
 
@@ -67,7 +67,7 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.emb, self.final = nn.Embedding(11, D), nn.RMSNorm(D)
-        self.blocks = nn.ModuleList([Block(), Block(), Block()])
+        self.blocks = nn.ModuleList([Block(), Block(8), Block()])
         self.head = nn.Linear(D, 11, bias=False)
         self.head.weight = self.emb.weight
 
@@ -277,7 +277,7 @@ def check_other_policy(table: Any) -> None:
         assert torch.equal(*moments), name
 
 
-HELD = {"blocks.0.up.weight": (0, 5), "blocks.1.down.weight": (1, 5), "final.weight": (0, 1),
+HELD = {"blocks.0.up.weight": (0, 5), "blocks.1.down.weight": (1, 4), "final.weight": (0, 1),
         "blocks.0.scale": (0, 1)}  # fmt: skip
 
 
@@ -379,6 +379,17 @@ def main(steps: int, names: list[str]) -> None:
 
 def test_sharded_run_equals_the_one_in_a_single_process() -> None:
     two_processes(__file__, "6")
+
+
+def test_table_of_the_whole_model_fits_a_pipeline_stage_by_name() -> None:
+    table = categorize(network(), IDS)
+    whole = decisions(CASES["plain"].optimizer(network(), table))
+    stage = network()
+    del stage.emb, stage.head
+    stage.blocks = nn.ModuleDict({"1": stage.blocks[1], "2": stage.blocks[2]})
+    own = decisions(CASES["plain"].optimizer(stage, table))
+    assert own == {name: whole[name] for name, _ in stage.named_parameters()}
+    assert len(own) == len(whole) - 1 - 7  # without the embedding and one block
 
 
 @pytest.mark.slow
