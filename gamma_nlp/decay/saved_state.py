@@ -85,7 +85,7 @@ def fit_state_dict(
     return state_dict, {name: group for group in groups for name in group["param_names"]}
 
 
-def _by_full_name(group: Mapping[str, Any]) -> Mapping[str, Any]:
+def _by_full_name(group: Mapping[str, Any]) -> dict[str, Any]:
     """Return a group with the names that torch.distributed.checkpoint numbers parameters by.
 
     It puts parameters into the present groups, and whole saved groups beside them, whose own
@@ -93,7 +93,7 @@ def _by_full_name(group: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     params = group["params"]
     named = params and all(isinstance(one, str) for one in params)
-    return {**group, "param_names": list(params)} if named else group
+    return {**group, "param_names": list(params)} if named else {**group}
 
 
 def load_regrouped(
