@@ -24,6 +24,7 @@ COMMANDS = {
     "table": "What is each gain of a model, and how far will decay pull it?",
     "audit": "What does the stock Trainer decay or spare by accident?",
     "probe": "Do the categories hold on the model's own weights?",
+    "plan": "What will a run be under an engine: groups, memory, refusals?",
     "draw": "Where does each gain sit, as a picture?",
     "diagnose": "How did the gains of a run grow, and which stand out?",
     "coverage": "Which model types of transformers does this work for?",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from gamma_nlp.decay.assign import Decay
+    from gamma_nlp.decay.policies.keys import Native
     from gamma_nlp.decay.policy import DecayPolicy
     from gamma_nlp.gains.table import Action, GainTable
 
@@ -113,15 +114,30 @@ def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
 
 
 def planned_doses(
-    table: GainTable, settings: dict[str, Decay], rates: Sequence[float]
+    table: GainTable,
+    settings: dict[str, Decay],
+    rates: Sequence[float],
+    *,
+    native: Native = "decoupled",
+    momentum: float | None = None,
+    dtype: str | None = None,
 ) -> tuple[dict[str, float | None], dict[str, Action]]:
     """Return dose and kind of decay of each gain; gains that are treated alike are computed once.
 
-    The optimizer is taken to be AdamW, and every gain to start at 1: no weights are loaded.
+    Every gain is taken to start at 1: no weights are loaded.
+
+    Args:
+        table: The gains.
+        settings: The decay of each.
+        rates: The learning rate of every step.
+        native: The optimizer's own kind of decay; AdamW's without it.
+        momentum: Of an optimizer that is not adaptive, for coupled decay.
+        dtype: What the optimizer works on, where that is not the dtype of the gains.
     """
     import torch
 
     from gamma_nlp.decay.dose import Dose, planned_dose
+    from gamma_nlp.decay.momentum import Momentum
     from gamma_nlp.decay.plan import target_of
     from gamma_nlp.gains.table import Action
 
@@ -129,19 +145,20 @@ def planned_doses(
     doses: dict[str, float | None] = {}
     actions: dict[str, Action] = {}
     lrs = torch.tensor(rates, dtype=torch.float64)
+    through = None if momentum is None else Momentum(values=momentum)
     for gain in table:
         decay = settings[gain.name]
-        key = (decay, gain.dtype, gain.offset)
+        key = (decay, dtype or gain.dtype, gain.offset)
         if key not in known:
-            value = torch.tensor([1.0 - gain.offset], dtype=getattr(torch, gain.dtype))
-            known[key] = planned_dose(value, decay, lrs)
+            value = torch.tensor([1.0 - gain.offset], dtype=getattr(torch, dtype or gain.dtype))
+            known[key] = planned_dose(value, decay, lrs, native=native, momentum=through)
         dose = known[key]
         doses[gain.name] = dose.told
         if decay.coefficient:
             actions[gain.name] = Action(
                 target=target_of(decay.center, gain.offset),
                 deferred=dose.deferred,
-                coupled=decay.mode == "coupled",
+                coupled=decay.mode_in(native) == "coupled",
                 exact=dose.exact,
             )
     return doses, actions

@@ -18,8 +18,8 @@ from gamma_nlp.study.design.plans import plan
 from gamma_nlp.study.design.recipe import Recipe
 from gamma_nlp.study.results.study_file import PICTURE
 from gamma_nlp.study.runs import changes, record
-from gamma_nlp.study.runs.folder import holder, sign, take
 from gamma_nlp.study.runs.runner import Machine, run_all
+from gamma_nlp.tasks.run.lock import holder, sign, take
 from gamma_nlp.workers import usable_cores
 
 SOME_FAILED = 1

@@ -152,14 +152,18 @@ def run_study(recipe: RunArguments, args: TrainingArguments, setup: Setup) -> di
         transformers.set_seed(args.seed)
         model = setup.build()
         move_start(model, recipe.init_noise, args.seed)
-        trainer = _trainer(setup, args, policy, model)
+        trainer = _trainer(recipe, setup, args, policy, model)
         begin(claim, trainer, f"{setup.task}: {len(setup.train)} rows", rates, quiet=False)
         seconds = train(trainer, None)
         return _write(recipe, args, setup, trainer, rates, seconds)
 
 
 def _trainer(
-    setup: Setup, args: TrainingArguments, policy: DecayPolicy, model: nn.Module
+    recipe: RunArguments,
+    setup: Setup,
+    args: TrainingArguments,
+    policy: DecayPolicy,
+    model: nn.Module,
 ) -> StudyTrainer:
     sets = setup.evaluation
     with usable_settings():
@@ -174,6 +178,7 @@ def _trainer(
             decay_policy=policy,
             inputs=setup.inputs,
         )
+        trainer.on_nan = recipe.on_nan
         check_start(trainer)
     return trainer
 

@@ -16,6 +16,7 @@ from gamma_nlp.tasks.translation.prepare.prepare import prepare, read_corpus
 from gamma_nlp.tasks.translation.scores import token_bleu
 from tests.support.fake_studies import config
 from tests.support.parallel_corpora import make_archive, make_folder
+from tests.support.paths import RECIPES
 from tests.support.studies import Fake
 from tests.support.tiny_run import tiny_run
 
@@ -122,5 +123,6 @@ def furnish(folder: Path) -> dict[str, Path]:
         "STUDY.yaml": config(_made(folder / "studies")),
         "HYP": folder / "hyp.txt",
         "REF": folder / "ref.txt",
+        "LAUNCH.yaml": RECIPES / "accelerate" / "fsdp2_nodes.yaml",
         "LOG": generate_log(folder / "generate.log"),
     }

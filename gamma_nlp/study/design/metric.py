@@ -26,6 +26,11 @@ _KINDS = (
 """Scores that tell by their name which way is better, and how they are shown."""
 
 
+def spelt(score: str) -> str:
+    """Return a score's name as it is written: BLEU, accuracy, pearson spearman."""
+    return _SPELT.get(score, score.replace("_", " "))
+
+
 class NoScore(GammaError):
     """A run's score is no number: the run failed, and others may not."""
 
@@ -65,7 +70,7 @@ class Metric:
     def name(self) -> str:
         """The last words of its paths."""
         last = (path.rpartition(".")[2].removeprefix("eval_") for path in self.scores)
-        text = ", ".join(dict.fromkeys(_SPELT.get(one, one.replace("_", " ")) for one in last))
+        text = ", ".join(dict.fromkeys(spelt(one) for one in last))
         return f"{text}, mean of {len(self.scores)}" if len(self.scores) > 1 else text
 
     def value(self, results: Mapping[str, Any], file: Path) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gamma_nlp.gains.category import Category
-from gamma_nlp.study.design.metric import kind_of
+from gamma_nlp.study.design.metric import kind_of, spelt
 from gamma_nlp.study.report.figures import INK, Picture, drawing, legend, picture, styles
 from gamma_nlp.study.report.findings import Findings, Summary
 from gamma_nlp.study.report.table import capital
@@ -32,8 +32,8 @@ def learning_curves(results: Findings) -> tuple[Picture | None, Picture | None]:
         found = _history(run, name)
         return None if found is None else (found[0], scale * found[1])
 
-    plain = name.rpartition(".")[2].removeprefix("eval_").replace("_", " ")
-    label = f"{plain} ({unit})" if unit else plain
+    plain = spelt(name.rpartition(".")[2].removeprefix("eval_"))
+    label = f"{plain} ({unit})" if unit and unit != plain else plain
     title = f"{capital(plain)} over training"
     over = _over_steps(results, "metric", title, label, scores)
     return loss, over

@@ -6,8 +6,6 @@ So a run that outlives a killed study is still seen to run, and no kill leaves a
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import math
 import os
@@ -148,36 +146,6 @@ def how_it_ended(run: Run, code: int) -> str:
     if code == 0:
         return f"it ended well but wrote no {RESULTS} into {run.folder}"
     return line or f"it ended with exit code {code} and said nothing"
-
-
-def take(path: Path) -> int | None:
-    """Lock a file and return its descriptor; ``None`` while another process holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    held = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(held)
-        return None
-    except BaseException:
-        os.close(held)
-        raise
-    return held
-
-
-def sign(held: int, process: int) -> None:
-    """Write into a locked file which process holds it, and since when by the file's time."""
-    with contextlib.suppress(OSError):  # a full device; what has to be written next names its file
-        os.ftruncate(held, 0)
-        os.pwrite(held, f"{process}\n".encode(), 0)
-
-
-def holder(path: Path) -> str:
-    """Return who holds a lock, for a message."""
-    try:
-        return f"process {int(path.read_text())}"
-    except (OSError, ValueError):
-        return "another process"
 
 
 def _has_record(folder: Path) -> bool:

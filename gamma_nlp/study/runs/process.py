@@ -16,7 +16,8 @@ import gamma_nlp
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.study.design.command import started
 from gamma_nlp.study.results.study_file import FAILED
-from gamma_nlp.study.runs.folder import LOG, Run, sign
+from gamma_nlp.study.runs.folder import LOG, Run
+from gamma_nlp.tasks.run.lock import sign
 
 LOOK = 0.02
 """Seconds between two looks at the processes."""

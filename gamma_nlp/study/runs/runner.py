@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.metric import Metric, NoScore
 from gamma_nlp.study.results.study_file import FAILED
-from gamma_nlp.study.runs.folder import LOCK, Run, has_score, holder, how_it_ended, take
+from gamma_nlp.study.runs.folder import LOCK, Run, has_score, how_it_ended
 from gamma_nlp.study.runs.process import (
     LOOK,
     PATIENCE,
@@ -29,6 +29,7 @@ from gamma_nlp.study.runs.process import (
 )
 from gamma_nlp.study.runs.progress import Progress, time_left
 from gamma_nlp.study.statistics.sentence import count
+from gamma_nlp.tasks.run.lock import holder, take
 
 
 @dataclass(kw_only=True)

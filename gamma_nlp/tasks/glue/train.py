@@ -51,7 +51,10 @@ def finetune(
     policy = recipe.policy()
     fields = fields_of(recipe)
     with claimed(
-        args.output_dir, resume=recipe.resume, main_process=args.process_index == 0
+        args.output_dir,
+        resume=recipe.resume,
+        main_process=args.process_index == 0,
+        sharded=bool(args.fsdp or args.deepspeed),
     ) as claim:
         claim.agree(**identity(recipe, args, policy, fields), sentences_per_step=_together(args))
         ready = make_ready(recipe, args, task, policy, fields)
@@ -138,5 +141,6 @@ def _trainer(
             compute_metrics=scorer(task),
             decay_policy=policy,
         )
+        trainer.on_nan = recipe.on_nan
         check_start(trainer)
     return trainer

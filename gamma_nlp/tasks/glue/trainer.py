@@ -12,10 +12,10 @@ from gamma_nlp.hf.batches.by_length import BucketSampler, SortedSampler
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.metrics import GlueMetric
 from gamma_nlp.tasks.glue.tasks import GlueTask
-from gamma_nlp.tasks.run.checkpoints import WholeCheckpoints
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.items import Items, Source, items_file
+from gamma_nlp.tasks.run.saving import WholeCheckpoints
 
 BY_LENGTH = "group_by_length"
 STATISTICS = {

@@ -46,6 +46,12 @@ class RunArguments:
         metadata={"help": "CPU threads; default: torch's choice, all under accelerate"},
     )
 
+    on_nan: Literal["stop", "skip", "warn"] = field(
+        default="stop",
+        metadata={
+            "help": "where a loss or a gradient is not finite: end, leave the step out, or say so"
+        },
+    )
     init_noise: float | None = field(
         default=None,
         metadata={"help": "move the initial weights by this share, to see what that alone does"},

@@ -1,36 +1,45 @@
-"""A run's checkpoints: which are whole, what can be continued from, and none half-written."""
+"""A run's checkpoints: which are whole, and which one a run continues from."""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
-
-if TYPE_CHECKING:
-    from transformers import Trainer as _Base
-else:
-    _Base = object
+from gamma_nlp.tasks.run.manifest import is_sealed, lost
 
 STATE = "trainer_state.json"
-"""The Trainer writes it last."""
+"""The Trainer writes it last; of ours, the manifest comes after it."""
 
 _NEEDED = {"weights": ("model.", "pytorch_model"), "optimizer.pt": ("optimizer.pt",)}
 _NEEDED |= {"scheduler.pt": ("scheduler.pt",), "rng_state.pth": ("rng_state",)}
 """What a run continues from, and how the names of its files start."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The checkpoint that a run continues from, or ``None``, and why not from a later one."""
+
+    last: Path | None
+    passed_over: tuple[str, ...] = ()
+
+
 def checkpoints(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the whole checkpoints in a run's folder, by step.
 
-    One that was being written when the run was killed does not count: the Trainer's state, which
-    is written last, is missing or cut off. A resumed run writes it again.
+    One that was being written when the run was killed does not count, nor one with a file that is
+    missing or of another size: a resumed run writes it again. Files are not read.
     """
-    return [path for path in checkpoint_folders(folder) if _is_whole(path)]
+    found, sealed = [], False
+    for path in checkpoint_folders(folder):
+        sealed = sealed or is_sealed(path)
+        if _unfinished(path, sealed=sealed) is None:
+            found.append(path)
+    return found
 
 
 def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
@@ -43,51 +52,80 @@ def checkpoint_folders(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the folders of checkpoints in a run's folder, whole or not, by step."""
     named = [path for path in Path(folder).glob("checkpoint-*") if path.is_dir()]
     numbered = [path for path in named if path.name.split("-")[1].isdecimal()]
-    return sorted(numbered, key=lambda path: int(path.name.split("-")[1]))
+    return sorted(numbered, key=step_of)
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a checkpoint's name gives."""
+    return int(checkpoint.name.split("-")[1])
+
+
+def choose(folder: str | os.PathLike[str], *, sharded: bool = False) -> Choice:
+    """Return the last checkpoint that a run can continue from as if it had never stopped.
+
+    Every byte of it is read once. Later ones that are damaged or were not finished are passed
+    over, each with a reason.
+
+    Args:
+        folder: The run's.
+        sharded: FSDP or DeepSpeed write files of other names; these are held to the manifest alone.
+    """
+    folders = checkpoint_folders(folder)
+    sealed = [is_sealed(path) for path in folders]
+    passed_over: list[str] = []
+    for number in reversed(range(len(folders))):
+        path = folders[number]
+        why = _unfinished(path, sealed=any(sealed[: number + 1]))
+        why = why or _damage(path, sharded=sharded)
+        if why is None:
+            return Choice(last=path, passed_over=tuple(passed_over))
+        passed_over.append(f"{path.name}: {why}")
+    return Choice(last=None, passed_over=tuple(passed_over))
+
+
+def _unfinished(checkpoint: Path, *, sealed: bool) -> str | None:
+    """Return what is missing of a checkpoint, without reading its large files.
+
+    Args:
+        checkpoint: Its folder.
+        sealed: Whether it or an earlier one of its run has a manifest, so that it must have one.
+    """
     try:
         json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return True
+        return f"it was not finished ({STATE} is missing or cut off)"
+    if is_sealed(checkpoint):
+        return lost(checkpoint, thorough=False)
+    return "it was not finished (it has no manifest)" if sealed else None
 
 
-def check_resumable(checkpoint: Path, step: int) -> None:
-    """Refuse a checkpoint from which training would go on differently, or not at all.
-
-    Args:
-        checkpoint: A whole one.
-        step: The step that it is of, by its name.
-
-    Raises:
-        GammaError: It is of another step, or a file is missing or damaged.
-    """
-    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+def _damage(checkpoint: Path, *, sharded: bool) -> str | None:
+    """Return why training would go on differently from a finished checkpoint, or not at all."""
+    step = step_of(checkpoint)
+    state: Any = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
     found = state.get("global_step") if isinstance(state, dict) else None
     if found != step:
-        raise GammaError(f"{checkpoint / STATE} is of step {found}, not {step}; {_other()}")
-    names = [path.name for path in checkpoint.iterdir()]
+        return f"{STATE} is of step {found}, not {step}"
+    if is_sealed(checkpoint) and (why := lost(checkpoint, thorough=True)):
+        return why
+    if sharded:
+        return None
+    names = sorted(path.name for path in checkpoint.iterdir())
     lacking = [
         what for what, starts in _NEEDED.items() if not any(n.startswith(starts) for n in names)
     ]
     if lacking:
-        raise GammaError(
-            f"{checkpoint} lacks {listed(lacking)} (save_only_model leaves them out), so training "
-            f"would not go on as it was; {_other()}"
-        )
-    for name in sorted(names):
-        if why := _damage(checkpoint / name):
-            raise GammaError(f"{checkpoint / name} is damaged ({why}); {_other()}")
+        return f"it lacks {listed(lacking)} (save_only_model leaves them out)"
+    if is_sealed(checkpoint):
+        return None
+    for name in names:
+        if why := _broken_frame(checkpoint / name):
+            return f"{name} is damaged ({why})"
+    return None
 
 
-def _other() -> str:
-    return "delete this checkpoint to --resume from the one before it, or start over elsewhere"
-
-
-def _damage(file: Path) -> str | None:
-    """Return what is wrong with a file of tensors, by its frame alone."""
+def _broken_frame(file: Path) -> str | None:
+    """Return what is wrong with a file of tensors that has no checksum, by its frame alone."""
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
@@ -101,23 +139,15 @@ def _damage(file: Path) -> str | None:
     return None
 
 
-class WholeCheckpoints(_Base):
-    """Leaves no half of a checkpoint where one cannot be written; put it before the Trainer."""
+def need_checkpoint(folder: Path, choice: Choice) -> Path:
+    """Return the checkpoint to continue from.
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        try:
-            super()._save_checkpoint(*args, **kwargs)
-        except GammaError:
-            raise
-        except Exception as error:  # a full disk: each writer has an error of its own
-            step = self.state.global_step
-            folder = Path(self.args.output_dir) / f"checkpoint-{step}"
-            free = shutil.disk_usage(self.args.output_dir).free / 2**20
-            if self.args.should_save and not _is_whole(folder):
-                shutil.rmtree(folder, ignore_errors=True)
-            last = last_checkpoint(self.args.output_dir)
-            go_on = f"; the same command with --resume continues from {last.name}" if last else ""
-            raise GammaError(
-                f"cannot write {folder}: {one_line(error)} ({free:.1f} MiB are free there); free "
-                f"some space, or write elsewhere{go_on}"
-            ) from error
+    Raises:
+        GammaError: There is none; each is named with what is wrong with it.
+    """
+    if choice.last is not None:
+        return choice.last
+    raise GammaError(
+        f"--resume: output_dir {folder} holds no checkpoint to continue from "
+        f"({'; '.join(choice.passed_over)}); give another --output_dir to start over"
+    )

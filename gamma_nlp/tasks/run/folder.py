@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.files import write_json
-from gamma_nlp.tasks.run.checkpoints import checkpoint_folders, checkpoints, last_checkpoint
+from gamma_nlp.tasks.run.checkpoints import (
+    checkpoint_folders,
+    checkpoints,
+    choose,
+    last_checkpoint,
+    need_checkpoint,
+    step_of,
+)
 from gamma_nlp.tasks.run.identity import Parts, differences
+from gamma_nlp.tasks.run.lock import held_alone, holder
+from gamma_nlp.tasks.run.processes import all_or_none, decided
+
+logger = logging.getLogger("gamma_nlp")
 
 RECORD = "run.json"
 RESULTS = "results.json"
 _WRITES = (RECORD, "gain_table.json", "training.png", "text", "translations", "averaged", "items")
 """What else a run writes; that of a run which left no checkpoint is written over."""
+_LOCK = ".output.lock"
+_DRAFT = re.compile(r"^\.(?P<name>.+)\.\d+(?P<old>\.old)?$")
 _MOST_DIFFERENCES = 6
 
 
@@ -43,7 +59,7 @@ class Claim:
     @property
     def step(self) -> int:
         """Return the step to resume from; 0 for a new run."""
-        return 0 if self.last is None else int(self.last.name.split("-")[1])
+        return 0 if self.last is None else step_of(self.last)
 
     def noted(self, name: str) -> Any:
         """Return what the run to resume had; ``None`` for a new run."""
@@ -71,11 +87,6 @@ class Claim:
                 f"{f'; and {more} more' if more > 0 else ''}; resume with its settings, or give "
                 "another --output_dir"
             )
-        if self.last is None:
-            raise GammaError(
-                f"--resume: output_dir {self.folder} holds no whole checkpoint (the last one was "
-                "cut off), so there is nothing to resume; give another --output_dir to start over"
-            )
 
     def write(self, parts: Parts) -> None:
         """Write ``run.json``: training starts."""
@@ -83,39 +94,86 @@ class Claim:
         write_json(self.folder / RECORD, {**self._identity, "parts": parts})
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Found:
+    """What the main process found in the folder: by name, since paths are each machine's own."""
+
+    last: str | None = None
+    passed_over: tuple[str, ...] = ()
+    record: Mapping[str, Any]
+
+
 @contextlib.contextmanager
 def claimed(
-    folder: str | os.PathLike[str], *, resume: bool, main_process: bool = True
+    folder: str | os.PathLike[str],
+    *,
+    resume: bool,
+    main_process: bool = True,
+    sharded: bool = False,
 ) -> Iterator[Claim]:
     """Hold an output folder for a run; if the run takes no step, the folder is left as it was.
 
+    Only one run at a time holds it. Of several processes the main one looks into the folder and
+    tells the others what it found there.
+
     Args:
         folder: The run's output folder; made if absent.
-        resume: Continue from the folder's last checkpoint.
+        resume: Continue from the folder's last checkpoint that is whole.
         main_process: Whether this process writes.
+        sharded: FSDP or DeepSpeed write its checkpoints.
 
     Raises:
         GammaError: The folder holds another run, or this one without ``resume``, or nothing to
-            resume; or it cannot be made or written.
+            resume; another process runs there; or it cannot be made or written.
         KeyboardInterrupt: As raised inside, with a message that says how to continue.
     """
     path = Path(folder)
-    last, record = _look(path, resume)
-    before = {child.name for child in path.iterdir()} if path.is_dir() else None
-    claim = Claim(path, last, record)
-    if main_process:
-        made = _make(path)
-    try:
-        yield claim
-    except BaseException as error:
-        if main_process and _took_no_step(claim):
-            _undo(path, before, made, record)
-        if isinstance(error, KeyboardInterrupt):
-            raise type(error)(_how_to_go_on(claim, str(error))) from None
-        raise
+    made: list[Path] = []
+    before: set[str] | None = None
+    with contextlib.ExitStack() as stack:
+
+        def take_folder() -> _Found:
+            nonlocal before
+            found = _look(path, resume, sharded=sharded)
+            before = {child.name for child in path.iterdir()} if path.is_dir() else None
+            made.extend(_make(path))
+            stack.callback(_remove_empty, made)
+            if not stack.enter_context(held_alone(path / _LOCK)):
+                raise GammaError(
+                    f"output_dir {path} is in use: {holder(path / _LOCK)} trains there; wait for "
+                    "it, or give another --output_dir"
+                )
+            _clear_drafts(path)
+            return found
+
+        found = decided(take_folder, main_process=main_process)
+        last = None if found.last is None else path / found.last
+        all_or_none(_unseen(last))
+        claim = Claim(path, last, found.record)
+        if main_process:
+            for line in found.passed_over:
+                logger.warning("%s; this run continues from %s", line, found.last)
+        try:
+            yield claim
+        except BaseException as error:
+            if main_process and _took_no_step(claim):
+                _undo(path, before, found.record)
+            if isinstance(error, KeyboardInterrupt):
+                raise type(error)(_how_to_go_on(claim, str(error))) from None
+            raise
 
 
-def _look(path: Path, resume: bool) -> tuple[Path | None, Mapping[str, Any]]:
+def _unseen(last: Path | None) -> str | None:
+    """Return why this process cannot continue from the checkpoint that the main one chose."""
+    if last is None or last.is_dir():
+        return None
+    return (
+        f"--resume: the main process continues from {last}, which another of the run's machines "
+        "does not have; give all of them the same --output_dir on a disk that they share"
+    )
+
+
+def _look(path: Path, resume: bool, *, sharded: bool = False) -> _Found:
     """Return the checkpoint to resume from and what the folder notes of its run."""
     try:
         if path.exists() and not path.is_dir():
@@ -139,7 +197,7 @@ def _look(path: Path, resume: bool) -> tuple[Path | None, Mapping[str, Any]]:
                 f"output_dir {path} holds {listed(foreign)}, which this run would write over, and "
                 "no run of a recipe; give another --output_dir"
             )
-        return None, {}
+        return _Found(record={})
     if not held:
         raise GammaError(
             f"--resume: output_dir {path} holds no checkpoint, so there is nothing to resume; "
@@ -156,7 +214,23 @@ def _look(path: Path, resume: bool) -> tuple[Path | None, Mapping[str, Any]]:
             f"output_dir {path} holds a finished run without checkpoints: there is nothing "
             "to resume; give another --output_dir"
         )
-    return last_checkpoint(path), record
+    choice = choose(path, sharded=sharded)
+    last = need_checkpoint(path, choice)
+    return _Found(last=last.name, passed_over=choice.passed_over, record=record)
+
+
+def _clear_drafts(path: Path) -> None:
+    """Remove what a killed run was writing; a folder that it had only moved aside comes back."""
+    for child in path.iterdir():
+        match = _DRAFT.match(child.name)
+        if match is None or match["name"] not in (*_WRITES, RESULTS):
+            continue
+        if match["old"] and not (path / match["name"]).exists():
+            child.rename(path / match["name"])
+        elif child.is_dir() and not child.is_symlink():
+            shutil.rmtree(child, ignore_errors=True)
+        else:
+            child.unlink(missing_ok=True)
 
 
 def _record(path: Path) -> dict[str, Any] | None:
@@ -193,16 +267,15 @@ def _took_no_step(claim: Claim) -> bool:
     return trainer is None or trainer.state.global_step <= claim.step
 
 
-def _undo(path: Path, before: set[str] | None, made: list[Path], record: Mapping[str, Any]) -> None:
+def _undo(path: Path, before: set[str] | None, record: Mapping[str, Any]) -> None:
     for child in path.iterdir() if path.is_dir() else ():
-        if before is None or child.name not in before:
+        if child.name != _LOCK and (before is None or child.name not in before):
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child, ignore_errors=True)
             else:
                 child.unlink(missing_ok=True)
     if record:
         write_json(path / RECORD, record)
-    _remove_empty(made)
 
 
 def _remove_empty(folders: list[Path]) -> None:
@@ -231,7 +304,7 @@ def check_unfinished(folder: str | os.PathLike[str], steps: int) -> None:
     Raises:
         GammaError: The last checkpoint is of step ``steps`` or a later one.
     """
-    last = int(checkpoints(folder)[-1].name.split("-")[1])
+    last = step_of(checkpoints(folder)[-1])
     if last >= steps:
         raise GammaError(
             f"output_dir {folder} is at step {last} of {steps}: the run is finished; give more "

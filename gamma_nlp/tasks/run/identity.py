@@ -26,7 +26,7 @@ _FREE = {
     *("disable_tqdm", "report_to", "push_to_hub", "skip_memory_metrics", "debug", "use_cache"),
     *("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
     *("prediction_loss_only", "per_device_eval_batch_size", "include_for_metrics"),
-    *("beams", "length_penalty", "eval_beams", "average_last", "patience"),
+    *("beams", "length_penalty", "eval_beams", "average_last", "patience", "on_nan"),
     *("enable_jit_checkpoint", "restore_callback_states_from_checkpoint", "ignore_data_skip"),
     *("torch_empty_cache_steps", "log_on_each_node", "bf16_full_eval", "fp16_full_eval"),
     *PLAN,

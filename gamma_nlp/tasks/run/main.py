@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from gamma_nlp.errors import FULL, GammaError, about_file, one_line
-
-INTERRUPTED, TERMINATED = 130, 143
-"""The exit codes after Ctrl-C and after SIGTERM, as shells give them."""
+from gamma_nlp.tasks.run.signals import INTERRUPTED, TERMINATED, Terminated, signals_raise
 
 _OURS = ("", "gamma_nlp", "recipes")
 _BROUGHT = {
@@ -22,13 +17,6 @@ _BROUGHT = {
     *("sacrebleu", "sacremoses", "subword_nmt"),
 }
 """Packages that the extras of this package bring; no extra helps where another one is missing."""
-
-_PATIENCE = 3.0
-"""Seconds after the first signal in which others are taken for its echo."""
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: the run is asked to end, as a cluster does before it kills."""
 
 
 def run(
@@ -50,7 +38,7 @@ def run(
         SIGTERM.
     """
     try:
-        with _signals_raise():
+        with signals_raise():
             return main(sys.argv[1:] if argv is None else argv) or 0
     except GammaError as error:
         return _say(str(error), 2)
@@ -75,28 +63,3 @@ def _say(text: str, code: int) -> int:
     with contextlib.suppress(OSError):  # standard error may be full or closed as well
         print(f"error: {text}", file=sys.stderr, flush=True)
     return code
-
-
-@contextlib.contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Raise at Ctrl-C and SIGTERM, once: launchers pass on what the terminal has sent already."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    first: list[float] = []
-
-    def stop(number: int, frame: object) -> None:
-        now = time.monotonic()
-        if not first:
-            first.append(now)
-            raise KeyboardInterrupt if number == signal.SIGINT else Terminated("terminated")
-        if now - first[0] > _PATIENCE:  # the user insists
-            os._exit(INTERRUPTED if number == signal.SIGINT else TERMINATED)
-
-    kinds = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(kind, stop) for kind in kinds]
-    try:
-        yield
-    finally:
-        for kind, handler in zip(kinds, before, strict=True):
-            signal.signal(kind, handler)

@@ -12,9 +12,10 @@ from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
+from gamma_nlp.tasks.run.checkpoints import last_checkpoint
 from gamma_nlp.tasks.run.checks import acting_mode
 from gamma_nlp.tasks.run.doses import doses, groups
-from gamma_nlp.tasks.run.folder import last_checkpoint
+from gamma_nlp.tasks.run.finite import SKIPPED
 from gamma_nlp.tasks.run.identity import PLAN, report_parts
 from gamma_nlp.tasks.run.items import Items, Source, described, items_file, write_items
 from gamma_nlp.tasks.run.machine import hardware
@@ -88,6 +89,8 @@ def write_report(
     """
     args = trainer.args
     log = trainer.state.log_history
+    skipped = [int(entry[SKIPPED]) for entry in log if SKIPPED in entry]
+    rates = [0.0 if step in skipped else rate for step, rate in enumerate(rates, start=1)]
     taken = rates[: trainer.state.global_step]
     history = evaluations(log)
     key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
@@ -109,6 +112,7 @@ def write_report(
         "history": history,
         "steps": trainer.state.global_step,
         "planned_steps": len(rates),
+        "skipped_steps": skipped,
         "world_size": args.world_size,
         "weight_decay": args.weight_decay,
         "sum_of_learning_rates": math.fsum(taken),

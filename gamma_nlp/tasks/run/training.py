@@ -16,10 +16,11 @@ from gamma_nlp.decay.announce import GAIN_NORM, gain_norms
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import read_json
 from gamma_nlp.hf.schedule import decay_for_dose
-from gamma_nlp.tasks.run.checkpoints import STATE, check_resumable
+from gamma_nlp.tasks.run.checkpoints import STATE, step_of
 from gamma_nlp.tasks.run.folder import RESULTS, Claim, check_unfinished
 from gamma_nlp.tasks.run.identity import Parts, joined, part
 from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines
+from gamma_nlp.tasks.run.stopping import StopAndSave
 
 History = Sequence[Mapping[str, Any]]
 
@@ -66,13 +67,10 @@ def is_trained(
         spent: Tells from a run's evaluations whether its patience ended it.
 
     Raises:
-        GammaError: The run is finished: its results are from this checkpoint or a later step. Or
-            its last checkpoint cannot be continued from.
+        GammaError: The run is finished: its results are from this checkpoint or a later step.
     """
     if claim.last is None:
         return False
-    if not (args.fsdp or args.deepspeed):  # those write other files
-        check_resumable(claim.last, claim.step)
     done, history = _results(claim.folder)
     if done >= claim.step:
         check_unfinished(claim.folder, steps)
@@ -98,6 +96,7 @@ def begin(claim: Claim, trainer: Any, what: str, rates: Sequence[float], *, quie
     """
     args = trainer.args
     claim.trainer = trainer
+    trainer.add_callback(StopAndSave())
     parts = joined(claim.parts, part(args, len(rates), claim.step))
     if quiet:
         trainer.remove_callback(PrinterCallback)
@@ -130,7 +129,7 @@ def train(trainer: Any, last: Path | None, *, trained: bool = False) -> float:
     except (GammaError, OSError):
         raise
     except Exception as error:  # tensors that do not fit, a file that is damaged within
-        if last is None or trainer.state.global_step > int(last.name.split("-")[1]):
+        if last is None or trainer.state.global_step > step_of(last):
             raise
         raise GammaError(
             f"cannot continue from {last}: {one_line(error)}; delete this checkpoint to --resume "

@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import new_folder, write_json
 from gamma_nlp.gains.table import dtype_name
-from gamma_nlp.tasks.run.folder import checkpoints
+from gamma_nlp.tasks.run.checkpoints import checkpoints
+from gamma_nlp.tasks.run.manifest import is_planned
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -32,12 +33,15 @@ ORIGIN = "averaged.json"
 def last_checkpoints(run: str | os.PathLike[str], count: int) -> list[Path]:
     """Return the last whole checkpoints of a run, oldest first; all of them if there are fewer.
 
+    One where the run was told to stop, between two that it planned, does not count.
+
     Raises:
         GammaError: ``count`` is below one.
     """
     if count < 1:
         raise GammaError(f"the number of checkpoints must be at least 1, not {count}")
-    return checkpoints(run)[-count:]
+    found = checkpoints(run)
+    return ([path for path in found if is_planned(path)] or found)[-count:]
 
 
 def average_checkpoints(

@@ -9,7 +9,7 @@ from typing import Any
 from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.files import read_json
 from gamma_nlp.hf.models import keep_positions
-from gamma_nlp.tasks.run.folder import checkpoints
+from gamma_nlp.tasks.run.checkpoints import checkpoints
 
 AVERAGED = "averaged"
 """Where a run's folder keeps the final model."""

@@ -63,7 +63,10 @@ def train_translation(
     search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
     fields = _model_fields(recipe)
     with claimed(
-        args.output_dir, resume=recipe.resume, main_process=args.process_index == 0
+        args.output_dir,
+        resume=recipe.resume,
+        main_process=args.process_index == 0,
+        sharded=bool(args.fsdp or args.deepspeed),
     ) as claim:
         claim.agree(
             **identity(recipe, args, policy, fields),
@@ -173,6 +176,7 @@ def _trainer(
             search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
             callbacks=None if patience is None else [patience],
         )
+        trainer.on_nan = recipe.on_nan
         check_start(trainer)
     return trainer
 

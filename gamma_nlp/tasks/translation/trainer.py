@@ -15,10 +15,10 @@ from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
 from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer
-from gamma_nlp.tasks.run.checkpoints import WholeCheckpoints
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.report import evaluations
+from gamma_nlp.tasks.run.saving import WholeCheckpoints
 from gamma_nlp.tasks.translation.data import PairData
 from gamma_nlp.tasks.translation.decode import Search, decode
 from gamma_nlp.tasks.translation.scores import token_bleu

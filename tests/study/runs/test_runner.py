@@ -15,8 +15,9 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.study.design.config import read_study
-from gamma_nlp.study.runs.folder import LOCK, take
+from gamma_nlp.study.runs.folder import LOCK
 from gamma_nlp.study.study import run_study
+from gamma_nlp.tasks.run.lock import take
 from tests.support.fake_studies import COMMAND, config, events, results
 
 

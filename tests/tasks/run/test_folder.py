@@ -11,7 +11,8 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.folder import claimed
-from gamma_nlp.tasks.run.main import Terminated
+from gamma_nlp.tasks.run.manifest import seal
+from gamma_nlp.tasks.run.signals import Terminated
 
 
 def begin(folder: Path, *, resume: bool = False, **identity: Any) -> None:
@@ -24,7 +25,10 @@ def begin(folder: Path, *, resume: bool = False, **identity: Any) -> None:
 def checkpoint(folder: Path, step: int) -> None:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    (path / "trainer_state.json").write_text("{}")
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    for name in ("model.bin", "optimizer.pt.bin", "scheduler.pt.bin", "rng_state.bin"):
+        (path / name).write_bytes(b"1")
+    seal(path)
 
 
 def files(folder: Path) -> list[str]:
@@ -46,7 +50,7 @@ def test_resume_with_nothing_to_resume_does_not_start_anew(tmp_path: Path) -> No
     with pytest.raises(GammaError, match=r"--resume: .*run holds no checkpoint"):
         begin(tmp_path / "run", task="sst2", resume=True)
     (tmp_path / "run" / "checkpoint-3").mkdir()
-    with pytest.raises(GammaError, match=r"no whole checkpoint \(the last one was cut off"):
+    with pytest.raises(GammaError, match=r"no checkpoint to continue from \(checkpoint-3: it was"):
         begin(tmp_path / "run", task="sst2", resume=True)
 
 

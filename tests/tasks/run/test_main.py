@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.run.main import Terminated, run
+from gamma_nlp.tasks.run.main import run
+from gamma_nlp.tasks.run.signals import Terminated
 
 
 def raising(error: BaseException) -> object:
