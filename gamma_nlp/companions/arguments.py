@@ -103,25 +103,28 @@ def positions(
 
 
 def refuse_parts(
-    named: Mapping[str, Tensor], what: str, *, takes: Collection[str] = (DTENSOR,)
+    named: Mapping[str, Tensor], what: str, *, takes: Collection[str] | None = (DTENSOR,)
 ) -> None:
     """Check that tensors are whole, or cut in a way that can be computed with.
 
     Args:
         named: The tensors.
         what: Who needs them whole, such as ``UnitNorm``.
-        takes: What :func:`gamma_nlp.wrappers.sharded` may say of them.
+        takes: What :func:`gamma_nlp.wrappers.sharded` may say of them; ``None`` for nothing, and
+            for something that can be asked before a model is sharded.
 
     Raises:
         GammaError: This process holds a part of one, so each would find something else.
     """
     for name, tensor in named.items():
         how = sharded(tensor)
-        if how is not None and how not in takes:
-            instead = "" if DTENSOR not in takes else "fully_shard or "
+        if how is not None and how not in (takes or ()):
+            instead = "fully_shard or plain data parallel" if takes else "plain data parallel"
+            if takes is None:
+                instead = "a whole model, as it is before that"
             raise GammaError(
                 f"{name!r} is sharded ({how}), and of the parts each process would find something "
-                f"else; {what} takes {instead}plain data parallel"
+                f"else; {what} takes {instead}"
             )
 
 

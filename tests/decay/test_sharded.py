@@ -25,7 +25,13 @@ from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, 
 from torch.nn.parallel import DistributedDataParallel
 
 from gamma_nlp import DecayPolicy, GammaError, categorize, make_optimizer
-from gamma_nlp.companions import StrongRegularizer, UnitNorm, effective_lr
+from gamma_nlp.companions import (
+    StrongRegularizer,
+    UnitNorm,
+    effective_lr,
+    scale_invariant,
+    sparsity_report,
+)
 from gamma_nlp.companions.effective_rate.callback import angles
 from gamma_nlp.decay.announce import gain_norms
 from gamma_nlp.decay.plan import plan_decay
@@ -373,6 +379,8 @@ def main(steps: int, names: list[str]) -> None:
     assert "is sharded (fully_shard, parallelize_module or tp_plan)" in refused(
         lambda: StrongRegularizer(own, names=["blocks.0.up.weight"], l1=0.1)
     )
+    for call in (lambda: scale_invariant(model, IDS), lambda: sparsity_report(model)):
+        assert "takes a whole model, as it is before that" in refused(call)
     check_samples()
     dist.destroy_process_group()
 
