@@ -145,19 +145,22 @@ def merged_groups(
     Raises:
         GammaError: A ramp without steps, or a constant schedule in the gradient.
     """
-    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    alike: dict[tuple[Any, ...], dict[Any, dict[str, Any]]] = {}
     plain = plain_names(decays)
+    order = {plain[name]: number for number, name in enumerate(named)}
     for name in sorted(named, key=lambda name: named[name].numel() < SMALL):
         keys = decay_keys(name, decays[name], native=native, peak=peak, steps=steps)
         # Fused and multi-tensor kernels cannot span device meshes, nor take DTensors and others.
-        key = (*keys.items(), mesh_of(named[name]))
-        group = groups.setdefault(key, {"params": [], "param_names": [], **keys})
+        own = alike.setdefault(tuple(keys.items()), {})
+        group = own.setdefault(mesh_of(named[name]), {"params": [], "param_names": [], **keys})
         group["params"].append(named[name])
         group["param_names"].append(plain[name])
-    order = {plain[name]: number for number, name in enumerate(named)}
-    result = sorted(
-        groups.values(), key=lambda group: min(order[name] for name in group["param_names"])
-    )
+
+    def first(group: Mapping[str, Any]) -> int:
+        return min(order[name] for name in group["param_names"])
+
+    found = [sorted(own.values(), key=first) for own in alike.values()]
+    result = [group for own in sorted(found, key=lambda own: first(own[0])) for group in own]
     ids = [id(parameter) for group in result for parameter in group["params"]]
     assert len(ids) == len(set(ids)) == len(named), "a parameter must be in exactly one group"
     return result
