@@ -20,6 +20,10 @@ A **holder** runs the one module that it holds and owns no parameters, so leavin
 name maps names one to one: :func:`plain_names`. What is keyed by plain names (tables, parameter
 groups, saved states) fits the model with and without holders.
 
+DDP, DataParallel and a DeepSpeed engine are told by the name of their class, FSDP and the others by
+the attribute that holds. :func:`sharded` says who has cut a parameter into the parts that several
+processes hold; ``fully_shard`` and ``parallelize_module`` change parameters and wrap nothing.
+
 An **adapter** owns parameters of its own, and keeps a trained copy of a layer beside the frozen
 original. Leaving its parts out as well gives both the same name, the one that the library gave that
 layer: :func:`library_names`. That is right for looking up what a layer is, and wrong for anything
@@ -32,6 +36,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -39,7 +44,12 @@ from torch.optim import Optimizer
 _HOLDS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # Holders by the name of their class: they hold at `module`, a name that users use too.
 _DATA_PARALLEL = frozenset({"DataParallel", "DistributedDataParallel", "DeepSpeedEngine"})
+_COPIES = "DistributedDataParallel"
 _MODULE = "module"
+_FLAT = ("FlatParameter", "ShardedTensor")
+ZERO_3 = "DeepSpeed ZeRO-3"
+DTENSOR = "fully_shard, parallelize_module or tp_plan"
+"""What :func:`sharded` says of a DTensor: computing with all of it is possible."""
 
 _ADAPTED_MODEL = re.compile(r"^(?:base_model\.model\.)+")
 _ADAPTED_LAYER = re.compile(r"\.(?:base_layer|original_module|modules_to_save\.[^.]+)(?=\.|$)")
@@ -61,6 +71,41 @@ def _held(model: nn.Module) -> nn.Module | None:
     if any(base.__name__ in _DATA_PARALLEL for base in type(model).__mro__):
         return model._modules.get(_MODULE)
     return None
+
+
+def is_copied(model: nn.Module) -> bool:
+    """Return whether DDP holds the model, which has made parameters the same in every process."""
+    while (held := _held(model)) is not None:
+        if any(base.__name__ == _COPIES for base in type(model).__mro__):
+            return True
+        model = held
+    return False
+
+
+def sharded(tensor: torch.Tensor) -> str | None:
+    """Return who has cut a tensor into parts for several processes; ``None`` where nobody has.
+
+    Flat partitions of ZeRO stages 1 and 2 are tensors of the optimizer's own and say nothing of
+    it: an optimizer that holds other tensors than the model tells them.
+    """
+    if hasattr(tensor, "ds_tensor") or hasattr(tensor, "ds_status"):
+        return ZERO_3
+    if mesh_of(tensor) is not None:
+        return DTENSOR
+    if getattr(tensor, "_fsdp_flattened", False) or type(tensor).__name__ in _FLAT:
+        return "FSDP1"
+    return None
+
+
+def mesh_of(tensor: torch.Tensor) -> Any:
+    """Return the device mesh of a DTensor; ``None`` for any other tensor."""
+    return getattr(tensor, "device_mesh", None)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """Return all of a DTensor, for which each process of its mesh has to ask; others as is."""
+    full = getattr(tensor, "full_tensor", None)
+    return tensor if full is None else full()
 
 
 def library_model(model: nn.Module) -> nn.Module:
@@ -113,7 +158,14 @@ def library_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def unwrap_optimizer(optimizer: Any) -> Any:
-    """Return the optimizer inside accelerate's wrapper."""
-    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
-        optimizer = optimizer.optimizer
-    return optimizer
+    """Return the optimizer inside the wrappers of accelerate and DeepSpeed, at any depth."""
+    found, inner = optimizer, optimizer
+    for _ in range(_DEPTH):
+        inner = getattr(inner, "optimizer", None)
+        if inner is None:
+            break
+        found = inner if isinstance(inner, Optimizer) else found
+    return found
+
+
+_DEPTH = 8  # more than anybody nests; a wrapper that answers every name would never end

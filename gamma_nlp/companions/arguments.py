@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
@@ -12,9 +12,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gamma_nlp.errors import GammaError, close_to, listed, one_line
-from gamma_nlp.wrappers import unwrap_optimizer
+from gamma_nlp.wrappers import DTENSOR, sharded, unwrap_optimizer
 
 _OTHERS = " (make_optimizer, param_groups and the trainers take inputs= too)"
+FLAT = (
+    "flat partitions (DeepSpeed ZeRO), in which no tensor can be told from the next; use "
+    "fully_shard or plain data parallel"
+)
 NamedParameters = dict[str, tuple[dict[str, Any], Tensor]]
 """Group and tensor of each parameter, by name."""
 
@@ -43,6 +47,8 @@ def named_parameters(optimizer: Optimizer, model: nn.Module | None = None) -> Na
     found = {}
     for i, group in enumerate(optimizer.param_groups):
         names = group.get("param_names") or [f"{i}.{j}" for j in range(len(group["params"]))]
+        if len(names) != len(group["params"]):
+            raise GammaError(f"the optimizer holds {listed(names)} in {FLAT}")
         for name, parameter in zip(names, group["params"], strict=True):
             found[known.get(id(parameter), name)] = (group, parameter)
     return found
@@ -94,6 +100,56 @@ def positions(
         for index, parameter in enumerate(group["params"])
     }
     return {name: at[id(known[name][1])] for name in names}
+
+
+def refuse_parts(
+    named: Mapping[str, Tensor], what: str, *, takes: Collection[str] | None = (DTENSOR,)
+) -> None:
+    """Check that tensors are whole, or cut in a way that can be computed with.
+
+    Args:
+        named: The tensors.
+        what: Who needs them whole, such as ``UnitNorm``.
+        takes: What :func:`gamma_nlp.wrappers.sharded` may say of them; ``None`` for nothing, and
+            for something that can be asked before a model is sharded.
+
+    Raises:
+        GammaError: This process holds a part of one, so each would find something else.
+    """
+    for name, tensor in named.items():
+        how = sharded(tensor)
+        if how is not None and how not in (takes or ()):
+            instead = "fully_shard or plain data parallel" if takes else "plain data parallel"
+            if takes is None:
+                instead = "a whole model, as it is before that"
+            raise GammaError(
+                f"{name!r} is sharded ({how}), and of the parts each process would find something "
+                f"else; {what} takes {instead}"
+            )
+
+
+def held_now(
+    optimizer: Optimizer, places: Mapping[str, tuple[int, int]], shapes: Mapping[str, torch.Size]
+) -> dict[str, Tensor]:
+    """Return the tensors that are in an optimizer's groups now: sharding replaces them.
+
+    Args:
+        optimizer: The optimizer.
+        places: Group and index of each tensor, by name.
+        shapes: What shape each had when its place was found.
+
+    Raises:
+        GammaError: Another tensor is there, since an engine put flat partitions in their place.
+    """
+    groups, found = optimizer.param_groups, {}
+    for name, (number, index) in places.items():
+        params = groups[number]["params"] if number < len(groups) else []
+        if index >= len(params) or params[index].shape != shapes[name]:
+            raise GammaError(
+                f"{name!r} is no longer in the optimizer, which an engine has given {FLAT}"
+            )
+        found[name] = params[index]
+    return found
 
 
 def name_list(names: Any) -> list[str]:

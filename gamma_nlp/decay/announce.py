@@ -16,7 +16,7 @@ from gamma_nlp.decay.precision import rounded_away, rounding_warning
 from gamma_nlp.files import write_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.table import GainTable, gain_table, gain_table_json
-from gamma_nlp.wrappers import plain_names
+from gamma_nlp.wrappers import plain_names, whole
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -100,9 +100,8 @@ def gain_norms(model: nn.Module, table: GainTable) -> dict[str, float]:
             continue
         if parameter is None or parameter.numel() != gain.numel:
             return {}
-        weight = parameter.detach()
-        whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-        square = (whole.float() + gain.offset).square().sum()
+        weight = whole(parameter.detach())
+        square = (weight.float() + gain.offset).square().sum()
         squares.setdefault(gain.category, []).append(square)
         sizes[gain.category] = sizes.get(gain.category, 0) + gain.numel
     if not squares:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from gamma_nlp.decay.assign import Decay
@@ -49,6 +50,8 @@ def planned_groups(
     lr: float | Tensor | None,
     rates: Sequence[float] | None = None,
     earlier: Mapping[str, Mapping[str, Any]] | None = None,
+    copied: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> list[dict[str, Any]]:
     """Return the groups of :func:`merged_groups`, with decay deferred where rounding cancels it.
 
@@ -60,6 +63,8 @@ def planned_groups(
         rates: The planned learning rates.
         earlier: The group of each parameter in an earlier part of the run. Where its decay is the
             same, it is deferred or not as it was: the values that decide have moved since.
+        copied: Whether parameters are known to be the same in every process.
+        dtype: That of the copies which an engine trains, where these are not the parameters.
 
     Raises:
         GammaError: A learning rate that is none; whatever :func:`merged_groups` refuses.
@@ -67,7 +72,7 @@ def planned_groups(
     planned = list(rates) if rates else [] if lr is None else [float(lr)]
     for rate in planned:
         check_rate(rate)
-    decays = with_deferral(named, decays, native=native, rates=planned)
+    decays = with_deferral(named, decays, native=native, rates=planned, copied=copied, dtype=dtype)
     peak, steps = max(planned, default=0.0), len(rates) if rates else None
     groups = merged_groups(named, decays, native=native, peak=peak, steps=steps)
     if not earlier:

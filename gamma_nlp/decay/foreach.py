@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gamma_nlp.wrappers import mesh_of
+
 Factor = float | Tensor
 
 Centers = float | list[Tensor]
@@ -18,7 +20,7 @@ def buckets(parameters: list[Tensor]) -> Iterator[list[Tensor]]:
     """Split into what one multi-tensor call can take."""
     found: dict[Any, list[Tensor]] = {}
     for p in parameters:
-        found.setdefault((p.device, p.dtype, type(p)), []).append(p)
+        found.setdefault((p.device, p.dtype, type(p), mesh_of(p)), []).append(p)
     yield from found.values()
 
 

@@ -16,7 +16,7 @@ from gamma_nlp.decay.schedule import LR
 from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.names import renamed_arguments
-from gamma_nlp.wrappers import plain_names
+from gamma_nlp.wrappers import mesh_of, plain_names
 
 
 @renamed_arguments(example_inputs="inputs")
@@ -132,7 +132,8 @@ def merged_groups(
 
     ``weight_decay`` is the coefficient of every group. Where the optimizer cannot do all of it,
     the group has keys for the step hook, see :mod:`.step_hook`. Small tensors stand together at
-    the end of a group: between large ones they break up the calls of multi-tensor kernels.
+    the end of a group: between large ones they break up the calls of multi-tensor kernels. Each
+    device mesh has groups of its own.
 
     Args:
         named: The parameters.
@@ -144,17 +145,22 @@ def merged_groups(
     Raises:
         GammaError: A ramp without steps, or a constant schedule in the gradient.
     """
-    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    alike: dict[tuple[Any, ...], dict[Any, dict[str, Any]]] = {}
     plain = plain_names(decays)
+    order = {plain[name]: number for number, name in enumerate(named)}
     for name in sorted(named, key=lambda name: named[name].numel() < SMALL):
         keys = decay_keys(name, decays[name], native=native, peak=peak, steps=steps)
-        group = groups.setdefault(tuple(keys.items()), {"params": [], "param_names": [], **keys})
+        # Fused and multi-tensor kernels cannot span device meshes, nor take DTensors and others.
+        own = alike.setdefault(tuple(keys.items()), {})
+        group = own.setdefault(mesh_of(named[name]), {"params": [], "param_names": [], **keys})
         group["params"].append(named[name])
         group["param_names"].append(plain[name])
-    order = {plain[name]: number for number, name in enumerate(named)}
-    result = sorted(
-        groups.values(), key=lambda group: min(order[name] for name in group["param_names"])
-    )
+
+    def first(group: Mapping[str, Any]) -> int:
+        return min(order[name] for name in group["param_names"])
+
+    found = [sorted(own.values(), key=first) for own in alike.values()]
+    result = [group for own in sorted(found, key=lambda own: first(own[0])) for group in own]
     ids = [id(parameter) for group in result for parameter in group["params"]]
     assert len(ids) == len(set(ids)) == len(named), "a parameter must be in exactly one group"
     return result

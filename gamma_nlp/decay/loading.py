@@ -54,7 +54,8 @@ class Loading:
             now = _decay_text(group)
             for name in group["param_names"]:
                 before = _decay_text(self.loaded[name])
-                if before != now:
+                known = "weight_decay" in self.loaded[name]
+                if known and before != now:
                     change = f"{self.labels.get(name, 'parameter')}: {before} -> {now}"
                     changed.setdefault(change, []).append(name)
         for change, names in changed.items():

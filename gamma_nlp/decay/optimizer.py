@@ -23,7 +23,7 @@ from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import Gain, GainTable
 from gamma_nlp.names import renamed_arguments
-from gamma_nlp.wrappers import plain_names
+from gamma_nlp.wrappers import is_copied, plain_names
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -139,10 +139,13 @@ def decay_groups(
     lr: float | torch.Tensor | None = None,
     rates: Iterable[float] | None = None,
     earlier: Mapping[str, Mapping[str, Any]] | None = None,
+    copied: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> tuple[list[dict[str, Any]], Decided]:
     """Return groups for an optimizer with ``native`` decay, and what they were made from.
 
     For callers that make the optimizer themselves: they pass the second on to :func:`attach`.
+    ``earlier``, ``copied`` and ``dtype`` are those of :func:`.decided.planned_groups`.
     """
     if lr is not None and not isinstance(lr, torch.Tensor):
         check_rate(lr)
@@ -157,7 +160,14 @@ def decay_groups(
     labels |= {gain.name: _label(gain) for gain in table}
     plain, own = plain_names(labels), plain_names(decays)
     groups = planned_groups(
-        trainable(model), decays, native=native, lr=lr, rates=rates, earlier=earlier
+        trainable(model),
+        decays,
+        native=native,
+        lr=lr,
+        rates=rates,
+        earlier=earlier,
+        copied=copied or is_copied(model),
+        dtype=dtype,
     )
     return groups, Decided(
         policy=policy,

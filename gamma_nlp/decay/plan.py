@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from gamma_nlp.decay.dose import NOTHING, Dose
 from gamma_nlp.decay.known_optimizers import coefficient_of, mode_of, unknown_law
 from gamma_nlp.decay.optimizer_doses import group_doses
+from gamma_nlp.errors import GammaError, listed
 from gamma_nlp.gains.table import Action, GainTable
 from gamma_nlp.wrappers import plain_names
 
@@ -155,14 +156,26 @@ def target_of(center: float | Literal["start"], offset: float) -> str:
     return center if center == "start" else {0.0: "zero", 1.0: "one"}[center + offset]
 
 
-def plan_decay(optimizer: Any, rates: Sequence[Sequence[float]] | None) -> Plan:
+def plan_decay(
+    optimizer: Any,
+    rates: Sequence[Sequence[float]] | None,
+    *,
+    values: Mapping[str, Tensor] | None = None,
+) -> Plan:
     """Return what an optimizer from this package will do over a run with these learning rates.
+
+    Where it holds DTensors, each process has to call this.
 
     Args:
         optimizer: From :func:`gamma_nlp.make_optimizer`, not wrapped.
         rates: Of every step for each group; ``None`` where they are unknown.
+        values: Tensors that stand for the parameters by plain name, in the dtype that is trained,
+            where an engine has put flat partitions in their place.
+
+    Raises:
+        GammaError: It holds flat partitions, and there are no ``values``.
     """
-    groups = list(optimizer.param_groups)
+    groups = [_with_values(group, values) for group in optimizer.param_groups]
     doses: dict[str, Dose] = {}
     tensors: dict[int, Tensor] = {}
     for index, group in enumerate(groups):
@@ -194,6 +207,20 @@ def plan_decay(optimizer: Any, rates: Sequence[Sequence[float]] | None) -> Plan:
         deferred=_names(g for g in decayed_groups if g.get("gamma_part") == "deferred"),
         coupled=_names(g for g in known if mode_of(optimizer, g) == "coupled"),
     )
+
+
+def _with_values(
+    group: Mapping[str, Any], values: Mapping[str, Tensor] | None
+) -> Mapping[str, Any]:
+    names = group["param_names"]
+    if values is not None:
+        return {**group, "params": [values[name] for name in names]}
+    if len(names) != len(group["params"]):
+        raise GammaError(
+            f"the optimizer holds {listed(names)} in flat partitions (DeepSpeed ZeRO), which have "
+            "no values of their own to plan with; call plan_decay before deepspeed.initialize"
+        )
+    return group
 
 
 def _names(groups: Iterable[Mapping[str, Any]]) -> frozenset[str]:

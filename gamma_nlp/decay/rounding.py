@@ -14,6 +14,7 @@ from gamma_nlp.decay.deferred import share_of
 from gamma_nlp.decay.laws import Law, planned_steps, pulls
 from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.samples import Sample, sample, spread
+from gamma_nlp.wrappers import DTENSOR, sharded
 
 UNPLANNED = 1_000
 """So many steps at one learning rate stand for a run of unknown length."""
@@ -27,31 +28,40 @@ def with_deferral(
     *,
     native: Native,
     rates: Sequence[float],
+    copied: bool = False,
+    dtype: torch.dtype | None = None,
 ) -> dict[str, Decay]:
     """Return the decays, deferred where rounding would take or add more than it may of the dose.
 
     Coupled decay is not: it acts together with the gradient. The parameters' own values decide,
-    but where several processes must decide alike, and may hold different parts of them.
+    and all of a DTensor's. But several processes must decide alike, so where they may hold
+    different values or parts, the dtype alone decides.
 
     Args:
         named: The parameters.
         decays: The decay of each.
         native: The optimizer's own kind.
         rates: Learning rates of the run; a single one if its length is not known.
+        copied: Whether parameters are known to be the same in every process.
+        dtype: That of the copies which an engine trains, where these are not the parameters.
     """
     result = dict(decays)
     if not len(rates):
         return result
     lrs = torch.tensor([*rates] * (UNPLANNED if len(rates) == 1 else 1), dtype=torch.float64)
-    own_values = not _several_processes()
+    apart = _several_processes() and not copied
     alike: dict[tuple[Decay, torch.dtype, bool], list[str]] = {}
     for name, parameter in named.items():
-        if _deferrable(decays[name], parameter.dtype, native):
-            key = (decays[name], parameter.dtype, parameter.device.type == "cpu")
+        trained = dtype or parameter.dtype
+        if _deferrable(decays[name], trained, native):
+            key = (decays[name], trained, parameter.device.type == "cpu")
             alike.setdefault(key, []).append(name)
-    for (decay, dtype, on_cpu), names in alike.items():
-        samples = [sample(named[n], _VALUES) if own_values else spread(dtype) for n in names]
-        shares = _shares(samples, decay, dtype, lrs, native=native, on_cpu=on_cpu)
+    for (decay, trained, on_cpu), names in alike.items():
+        samples = [
+            spread(trained) if _is_unknown(named[n], apart) else sample(named[n], _VALUES)
+            for n in names
+        ]
+        shares = _shares(samples, decay, trained, lrs, native=native, on_cpu=on_cpu)
         for name, share in zip(names, shares, strict=True):
             if share:
                 result[name] = dataclasses.replace(decay, share=share)
@@ -87,6 +97,12 @@ def _shares(
         share_of(dtype, near=own.is_near(decay.center)) if part > decay.tolerated else 0.0
         for own, part in zip(samples, lost, strict=True)
     ]
+
+
+def _is_unknown(parameter: Tensor, apart: bool) -> bool:
+    """Return whether another process may hold other values of a parameter than this one."""
+    how = sharded(parameter)
+    return apart if how is None else how != DTENSOR
 
 
 def _several_processes() -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.decay.deferred import MOVED
+from gamma_nlp.wrappers import mesh_of, whole
 
 _READ = 16_384
 
@@ -41,13 +42,16 @@ class Sample:
 def sample(parameter: Tensor, most: int = 256) -> Sample:
     """Return the values of a parameter: all that differ, or ``most`` evenly spaced quantiles.
 
-    What has no values here, being of another process or not yet made, is taken for 1.
+    Every process of its mesh has to ask for the values of a DTensor, and gets those of all of
+    them. What has no values here, being of another process or not yet made, is taken for 1.
     """
-    local = parameter.to_local() if hasattr(parameter, "to_local") else parameter
-    if local.is_meta or not local.numel():
+    if parameter.is_meta:
         return _one()
-    flat = local.detach().flatten()
-    flat = flat[:: max(1, flat.numel() // _READ)].double().cpu()
+    flat = _some(parameter.detach()).double().cpu()
+    if mesh_of(parameter) is not None:
+        flat = flat[~flat.isnan()]
+    if not flat.numel():
+        return _one()
     values, counts = torch.unique(flat, return_counts=True)
     if len(values) > most:
         flat = flat.sort().values
@@ -56,6 +60,31 @@ def sample(parameter: Tensor, most: int = 256) -> Sample:
     known = values.isfinite()
     values, counts = values[known], counts[known].double()
     return Sample(values=values, counts=counts) if len(values) else _one()
+
+
+@torch.no_grad()
+def stand_in(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a small tensor with values spread over a parameter's, in another dtype."""
+    found = sample(parameter)
+    return found.values.to(dtype)
+
+
+def _some(parameter: Tensor) -> Tensor:
+    """Return up to twice ``_READ`` values; those of a large DTensor with nan among them."""
+    mesh = mesh_of(parameter)
+    if mesh is None or parameter.numel() <= _READ:
+        flat = whole(parameter).flatten()
+        return flat[:: max(1, flat.numel() // _READ)]
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
+    cut = [not placement.is_replicate() for placement in parameter.placements]  # type: ignore[attr-defined]
+    parts = math.prod(mesh.size(dim) for dim, is_cut in enumerate(cut) if is_cut)
+    flat = parameter.to_local().flatten()  # type: ignore[attr-defined]
+    share = -(-_READ // parts)
+    flat = flat[:: max(1, -(-flat.numel() // share))]
+    flat = torch.cat([flat, flat.new_full((share - len(flat),), math.nan)])
+    placements = [Shard(0) if is_cut else Replicate() for is_cut in cut]
+    return whole(DTensor.from_local(flat, mesh, placements, run_check=False))
 
 
 def spread(dtype: torch.dtype) -> Sample:

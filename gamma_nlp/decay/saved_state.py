@@ -70,7 +70,8 @@ def fit_state_dict(
         GammaError: The state carries no names; whatever :func:`regroup_state_dict` refuses.
     """
     state_dict = in_own_layout(state_dict)
-    groups = state_dict["param_groups"]
+    groups = [_by_full_name(group) for group in state_dict["param_groups"]]
+    state_dict = {**state_dict, "param_groups": groups}
     if not all("param_names" in group for group in groups):
         raise GammaError(
             "the saved optimizer state carries no parameter names, so nothing says which state "
@@ -82,6 +83,17 @@ def fit_state_dict(
     if names != [group["param_names"] for group in optimizer.param_groups]:
         state_dict = regroup_state_dict(state_dict, names, optimizer)
     return state_dict, {name: group for group in groups for name in group["param_names"]}
+
+
+def _by_full_name(group: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a group with the names that torch.distributed.checkpoint numbers parameters by.
+
+    It puts parameters into the present groups, and whole saved groups beside them, whose own
+    ``param_names`` may be those of others.
+    """
+    params = group["params"]
+    named = params and all(isinstance(one, str) for one in params)
+    return {**group, "param_names": list(params)} if named else {**group}
 
 
 def load_regrouped(

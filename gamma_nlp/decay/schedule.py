@@ -135,7 +135,7 @@ def set_scheduled(optimizer: Optimizer, keep: Tensor | None = None) -> None:
     """Give each group with a schedule its coefficient of this step, and count the step."""
     for group in optimizer.param_groups:
         kind = group.get("gamma_schedule")
-        if kind is None:
+        if kind is None or not group["params"]:  # ZeRO-3 steps one group, and empties the others
             continue
         step = group.get("gamma_step", 0)
         factor = multiplier(

@@ -21,6 +21,7 @@ in a fused optimizer and for a schedule of the learning rate where that is a ten
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
@@ -44,7 +45,7 @@ from gamma_nlp.decay.foreach import (
 )
 from gamma_nlp.decay.group_keys import needs_hook
 from gamma_nlp.decay.nested_steps import inside_a_step
-from gamma_nlp.decay.schedule import set_scheduled
+from gamma_nlp.decay.schedule import RAMPS, set_scheduled
 from gamma_nlp.errors import GammaError, listed
 
 START = "gamma_start"
@@ -62,6 +63,7 @@ class StepHook:
         self.withheld: list[tuple[dict[str, Any], Any]] = []
         self.gradients: list[tuple[Tensor, Tensor]] = []
         self.starts: dict[Tensor, Tensor] = {}
+        self.parts: dict[tuple[str, ...], weakref.ref[Tensor]] = {}
 
     @torch._disable_dynamo  # a compiled step would be compiled anew whenever a number changes
     def before(
@@ -117,6 +119,8 @@ class StepHook:
         """
         keep = _keep(optimizer)
         if first:
+            for group in optimizer.param_groups:
+                self._check_parts(group)
             set_scheduled(optimizer, keep)
         groups = list(_hooked(optimizer))
         for group in groups:
@@ -138,6 +142,20 @@ class StepHook:
                     _shrink(group, own, centers, coefficient, keep)
                 elif factor is not None:
                     pull_(own, centers, product([factor], own[0].device))
+
+    def _check_parts(self, group: dict[str, Any]) -> None:
+        """Refuse to count the steps of a group that an engine steps in several parts."""
+        counted = group.get("gamma_schedule") in RAMPS or group.get("gamma_part") == "deferred"
+        if not counted or len(group["params"]) in (0, len(group["param_names"])):
+            return
+        names, part = tuple(group["param_names"]), group["params"][0]
+        known = self.parts.setdefault(names, weakref.ref(part))
+        if known() is not None and known() is not part:
+            raise GammaError(
+                f"DeepSpeed steps {listed(names)} in several parts, so that steps of a schedule "
+                "and of deferred decay cannot be counted; write a larger sub_group_size under "
+                "zero_optimization in its config, or use stage 2"
+            )
 
     def _centers(
         self, optimizer: Optimizer, group: dict[str, Any], weights: list[Tensor]

@@ -17,7 +17,7 @@ from torch.nn.parameter import is_lazy
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.graph import input_messages, messages
-from gamma_nlp.wrappers import unwrap
+from gamma_nlp.wrappers import sharded, unwrap
 
 # The second wraps no module: `fully_shard` makes it a base of the class of the user's own.
 _SHARD_MODULES = {"FullyShardedDataParallel", "FSDPModule"}
@@ -43,7 +43,7 @@ def refuse_obstacles(model: nn.Module, function: str = "categorize") -> None:
     for name, tensor in _named_tensors(model):
         if is_lazy(tensor):
             raise GammaError(messages.uninitialised(name, function))
-        if how := _sharded_by(tensor):
+        if how := sharded(tensor):
             raise GammaError(messages.sharded(name, how, function))
     inner = unwrap(model)
     if type(inner).forward is nn.Module.forward and "forward" not in vars(inner):
@@ -53,17 +53,6 @@ def refuse_obstacles(model: nn.Module, function: str = "categorize") -> None:
 def _named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     yield from model.named_parameters()
     yield from model.named_buffers()
-
-
-def _sharded_by(tensor: Any) -> str | None:
-    """Return who has cut a tensor into shards, by what that leaves on it."""
-    if hasattr(tensor, "ds_tensor") or hasattr(tensor, "ds_status"):
-        return "DeepSpeed ZeRO-3"
-    if hasattr(tensor, "_local_tensor") and hasattr(tensor, "placements"):
-        return "fully_shard or parallelize_module"
-    if type(tensor).__name__ in ("FlatParameter", "ShardedTensor"):
-        return "FSDP"
-    return None
 
 
 def _methods(model: nn.Module) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.hf.config import cannot, model_class, read_config
 from gamma_nlp.hf.hub import HUB_TIMEOUT, local_path, offline_variable
+from gamma_nlp.wrappers import ZERO_3, sharded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -69,6 +70,33 @@ def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta")
             "build", name, config.model_type, error, brings_code, trust_remote_code
         ) from error
     return model
+
+
+def whole_model(model: nn.Module) -> nn.Module:
+    """Return a model that DeepSpeed ZeRO-3 has cut up anew on the meta device; others as they are.
+
+    Raises:
+        GammaError: Its class is not made from a config alone.
+    """
+    if not any(sharded(p) == ZERO_3 for p in model.parameters()):
+        return model
+    kind, config = type(model), getattr(model, "config", None)
+    why = "its class is not made from a config alone"
+    if kind.__module__.startswith("transformers.") and config is not None:
+        try:
+            with torch.device("meta"):
+                made: nn.Module = kind(config).to(getattr(model, "dtype", torch.float32))
+        except Exception as error:
+            why = one_line(error)
+        else:
+            own = {name for name, _ in model.named_parameters()}
+            if own == {name for name, _ in made.named_parameters()}:
+                return made
+            why = "its parameters are not those of its config, as with adapters"
+    raise GammaError(
+        f"DeepSpeed ZeRO-3 has cut the parameters of {kind.__name__} into parts, and its gain "
+        f"table cannot be made without them: {why}; use stage 1 or 2, or FSDP2"
+    )
 
 
 def keep_positions(model: Any) -> None:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from gamma_nlp.decay.attached import is_attached
 from gamma_nlp.errors import GammaError
-from gamma_nlp.wrappers import plain_names, unwrap_optimizer
+from gamma_nlp.wrappers import mesh_of, plain_names, unwrap_optimizer
 
 Group = dict[str, Any]
 
@@ -45,21 +45,31 @@ def refuse_name(optim: str) -> None:
 
 
 def refuse_deepspeed(trainer: Any) -> None:
-    """Refuse settings under which DeepSpeed replaces or hides the parameter groups."""
-    if not trainer.is_deepspeed_enabled:
-        return
-    config = trainer.accelerator.state.deepspeed_plugin.hf_ds_config
-    if "optimizer" in config.config:
+    """Refuse a setting under which DeepSpeed makes the optimizer itself."""
+    if trainer.is_deepspeed_enabled and "optimizer" in _deepspeed_config(trainer):
         raise GammaError(
             "the DeepSpeed config has an 'optimizer' section, so DeepSpeed makes the optimizer "
-            "and a decay policy could not reach it; remove that section (the Trainer's optim= "
-            "then decides)"
+            'and a decay policy could not reach it; remove "optimizer": {...} from it (the '
+            "Trainer's optim= then decides)"
         )
-    if config.is_zero3():
+
+
+def refuse_hook(trainer: Any, policy: str, optimizer: str) -> None:
+    """Refuse the step hook where DeepSpeed steps another optimizer in the place of ours."""
+    if not trainer.is_deepspeed_enabled:
+        return
+    offload = _deepspeed_config(trainer).get("zero_optimization", {}).get("offload_optimizer", {})
+    if (offload or {}).get("device", "none") != "none":
         raise GammaError(
-            "DeepSpeed ZeRO stage 3 hides the shapes that tell weights from the rest; use stage "
-            "1 or 2, or FSDP2"
+            f"policy {policy!r} needs a step hook on {optimizer} for this model, and with "
+            f"offload_optimizer accelerate puts DeepSpeed's own optimizer in its place; write "
+            '"offload_optimizer": {"device": "none"} in the DeepSpeed config, or use FSDP2'
         )
+
+
+def _deepspeed_config(trainer: Any) -> Mapping[str, Any]:
+    config: Mapping[str, Any] = trainer.accelerator.state.deepspeed_plugin.hf_ds_config.config
+    return config
 
 
 def split_choice(trainer: Any, model: nn.Module) -> tuple[type[Optimizer], dict[str, Any], Any]:
@@ -146,8 +156,7 @@ def fit_groups(
                     "weight_decay": float(group.get("weight_decay", 0.0)),
                 }
                 fitted.append({**_options(group), **own})
-    # Fused and multi-tensor kernels cannot span device meshes: each mesh has its own group.
-    return split_by(fitted, lambda parameter: getattr(parameter, "device_mesh", None))
+    return split_by(fitted, mesh_of)  # as the Trainer does
 
 
 def _own_peak(group: Group, rate: float | None) -> Group:
@@ -211,7 +220,7 @@ def stock_groups(
             },
             {"params": [p for name, p in named if name not in decayed], "weight_decay": 0.0},
         ]
-    split = split_by(trainer_groups, lambda parameter: getattr(parameter, "device_mesh", None))
+    split = split_by(trainer_groups, mesh_of)
     names = group_names(split, model)
     return [
         {"param_names": own, "weight_decay": group.get("weight_decay")}

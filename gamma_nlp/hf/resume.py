@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -97,6 +98,26 @@ def earlier_groups(checkpoint: str | None) -> dict[str, dict[str, Any]]:
         return {}
     groups = in_own_layout(saved)["param_groups"]
     return {name: group for group in groups for name in group.get("param_names", ())}
+
+
+def check_partitions(checkpoint: str, processes: int) -> None:
+    """Check that a DeepSpeed checkpoint has as many parts as a run has processes.
+
+    Raises:
+        GammaError: It has more or fewer.
+    """
+    parts = {
+        found[1]
+        for path in Path(checkpoint).glob("global_step*/*zero_pp_rank_*_optim_states.pt")
+        if (found := re.search(r"zero_pp_rank_(\d+)_", path.name))
+    }
+    if parts and len(parts) != processes:
+        raise GammaError(
+            f"{checkpoint} was saved by {len(parts)} processes under DeepSpeed ZeRO, and this run "
+            f"has {processes}. The number of processes, the stage and the policy's groups must be "
+            f"those of the saved run; the decay of a group may change. Start {len(parts)} "
+            "processes, or convert the checkpoint with DeepSpeed's ds_to_universal"
+        )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ ignores the Trainer's item count from being multiplied.
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +25,25 @@ from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import check_hookable, decay_groups
 from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
+from gamma_nlp.decay.samples import stand_in
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.hf import resume
 from gamma_nlp.hf.accumulation import AccumulationMixin
-from gamma_nlp.hf.models import keep_positions
+from gamma_nlp.hf.models import keep_positions, whole_model
 from gamma_nlp.hf.optimizer import (
     fit_groups,
     made_here,
     optim_name,
     refuse_deepspeed,
+    refuse_hook,
     refuse_name,
     split_choice,
     stock_groups,
 )
 from gamma_nlp.hf.schedule import planned_rates
 from gamma_nlp.names import renamed_arguments
-from gamma_nlp.wrappers import plain_names, unwrap_optimizer
+from gamma_nlp.wrappers import plain_names, sharded, unwrap_optimizer
 
 logger = logging.getLogger("gamma_nlp")
 
@@ -101,6 +104,7 @@ class GammaTrainerMixin(AccumulationMixin):
         self._resumed: str | None = None
         self._decays: list[dict[str, Any]] = []
         self._rates: list[Rates] | None = None
+        self._values: dict[str, torch.Tensor] | None = None
         super().__init__(*args, **kwargs)
         check_rate(self.args.learning_rate, "learning_rate")
         refuse_deepspeed(self)
@@ -118,13 +122,14 @@ class GammaTrainerMixin(AccumulationMixin):
 
     def call_model_init(self, trial: Any = None) -> nn.Module:
         model: nn.Module = super().call_model_init(trial)
-        self.gain_table = table_for(model, self._inputs, None, self.policy)
+        self.gain_table = table_for(whole_model(model), self._inputs, None, self.policy)
         return model
 
     def _table(self) -> GainTable:
         """Return the current model's table, made again if layers were added, cast or replaced."""
         if self.gain_table is None or not _fits(self.gain_table, self.model):
-            self.gain_table = table_for(self.model, self._inputs, None, self.policy)
+            model = whole_model(self.model)
+            self.gain_table = table_for(model, self._inputs, None, self.policy)
         return self.gain_table
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -169,15 +174,14 @@ class GammaTrainerMixin(AccumulationMixin):
             lr=lr,
             rates=self._planned_rates(lr),
             earlier=resume.earlier_groups(self._resumed),
+            copied=self._equal_everywhere(model),
+            # DeepSpeed trains copies in float32, and casts them to the parameters.
+            dtype=torch.float32 if self.is_deepspeed_enabled else None,
         )
         self._resumed = None
         groups = fit_groups(groups, trainer_groups, model, lr)
         if needs_hook(groups):
-            if self.is_deepspeed_enabled:
-                raise GammaError(
-                    f"policy {self.policy.name!r} needs a step hook on {chosen.__name__} for this "
-                    "model, which DeepSpeed's flat parameters hide; use FSDP2 or data parallel"
-                )
+            refuse_hook(self, self.policy.name, chosen.__name__)
             check_hookable(chosen, lr, kwargs)
         self._call_stock(wrapped, chosen, {**kwargs, "params": groups})
         made = self.optimizer
@@ -188,11 +192,23 @@ class GammaTrainerMixin(AccumulationMixin):
                 "in front of the mixin, or leave the mixin out"
             )
         attach(made, model=model, decided=decided)
+        self._values = _values(made) if self.is_deepspeed_enabled else None
         self._decays = resume.decays(made)
         self._stock = stock_groups(self, model, trainer_groups)
         for group in self._stock:
             if group["weight_decay"] is None:  # groups that came with the Trainer's choice
                 group["weight_decay"] = made.defaults.get("weight_decay", 0.0)
+
+    def _equal_everywhere(self, model: nn.Module) -> bool:
+        """Return whether all processes have the same parameters, and so may decide from them."""
+        parameters = [p for p in model.parameters() if sharded(p) is None]
+        if self.args.world_size == 1 or not parameters:
+            return False
+        unknown = torch.full((), math.nan, dtype=torch.float64)  # equals nothing
+        sums = [unknown if p.is_meta else p.detach().sum(dtype=torch.float64) for p in parameters]
+        own = torch.stack([one.to(self.args.device) for one in sums])
+        everywhere = self.accelerator.gather(own.unsqueeze(0))
+        return bool((everywhere == everywhere[0]).all())
 
     def _planned_rates(self, lr: float | None) -> list[float] | None:
         """Return the learning rate of every step, or ``lr`` for each where it cannot be known."""
@@ -214,6 +230,13 @@ class GammaTrainerMixin(AccumulationMixin):
         """Make both; the policy's groups are planned for so many steps."""
         self._steps = num_training_steps
         super().create_optimizer_and_scheduler(num_training_steps)
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
+    ) -> Any:
+        if self.is_deepspeed_enabled and resume_from_checkpoint:
+            resume.check_partitions(resume_from_checkpoint, self.args.world_size)
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kw: Any) -> None:
         self._resumed = resume_from_checkpoint
@@ -288,7 +311,7 @@ class GammaTrainerMixin(AccumulationMixin):
             return
         table = self._table() if self.gain_table is None else self.gain_table
         # On every process: a refusal must stop all of them.
-        plan = plan_decay(optimizer, self._rates)
+        plan = plan_decay(optimizer, self._rates, values=self._values)
         if not self.is_world_process_zero():
             return
         made = decided_for(optimizer)  # of optimizers=, which has a policy of its own
@@ -321,6 +344,15 @@ class _AtTrainBegin(TrainerCallback):
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         self.trainer._announce()
+
+
+def _values(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """Return a few values of each parameter, before DeepSpeed puts flat partitions in its place."""
+    return {
+        name: stand_in(p, torch.float32)
+        for group in optimizer.param_groups
+        for name, p in zip(group["param_names"], group["params"], strict=True)
+    }
 
 
 def _check_given(optimizer: Any) -> None:

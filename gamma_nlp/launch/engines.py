@@ -73,19 +73,11 @@ ROWS = (
     ),
     Row(
         verdict="refused",
-        feature="ZeRO",
-        fits=lambda launch, needs: launch.stage == 3,
-        says="GammaTrainer, and so both recipes, refuse ZeRO stage 3; in a loop of your own, "
-        "make_optimizer before accelerator.prepare gives each parameter its decay",
-        change="take stage 2, or FSDP2 (distributed_type: FSDP, fsdp_version: 2)",
-    ),
-    Row(
-        verdict="refused",
-        feature="ZeRO",
+        feature="replaced optimizer",
         fits=lambda launch, needs: bool(needs.hook),
-        says="GammaTrainer refuses the step hook that this policy needs, since DeepSpeed's flat "
-        "parameters hide from it: {hook}",
-        change="{remedies}; or " + INSTEAD,
+        says="GammaTrainer refuses the step hook that this policy needs, since accelerate puts "
+        "DeepSpeed's own optimizer in the place of the one that has it: {hook}",
+        change="{remedies}; or keep the optimizer's state on the GPU; or " + INSTEAD,
     ),
     Row(
         verdict="refused",
@@ -152,20 +144,9 @@ ROWS = (
     ),
     Row(
         verdict="warning",
-        feature="ZeRO",
-        fits=lambda launch, needs: launch.stage in (1, 2),
+        feature="replaced optimizer",
         says="GammaTrainer logs that the policy has no effect and writes no gain_table.json; its "
         "groups decay as told all the same",
-    ),
-    Row(
-        verdict="warning",
-        feature="ZeRO",
-        fits=lambda launch, needs: (
-            not needs.planned and bool(needs.dtypes & {torch.bfloat16, torch.float16})
-        ),
-        says="16-bit parameters may need decay that is gathered, and with it a step hook, which "
-        "DeepSpeed's flat parameters hide",
-        change="add --lr and --steps to know, or load the model in float32",
     ),
     Row(
         verdict="warning",
@@ -187,13 +168,6 @@ ROWS = (
             says=f"{name} cuts the model in a way that the memory below leaves out",
         )
         for name in ("zero_hpz_partition_size", "mics_shard_size", "autotp_size")
-    ),
-    Row(
-        verdict="warning",
-        feature="tensor parallel",
-        says="in a loop of your own, fused and foreach optimizers stop at groups that mix cut and "
-        "whole tensors; GammaTrainer splits its groups",
-        change="pass foreach=False and fused=False to make_optimizer there",
     ),
     Row(verdict="warning", feature="TPU", says="this package was not tried on TPUs"),
     Row(

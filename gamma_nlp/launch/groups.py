@@ -46,11 +46,12 @@ def groups_of_run(
     native: Native,
     rates: Sequence[float],
     processes: int,
+    dtype: torch.dtype | None = None,
 ) -> list[dict[str, Any]]:
     """Return the groups that ``make_optimizer`` will make in the run.
 
-    Whether decay is deferred depends on values: several processes take them to be spread between
-    1 and 2, as they do in the run, and a single one takes a gain to be 1.
+    Whether decay is deferred depends on values: processes that do not know one another's take them
+    to be spread between 1 and 2, as they do in the run, and a single one takes a gain to be 1.
 
     Args:
         model: The model, on any device.
@@ -58,7 +59,8 @@ def groups_of_run(
         decays: The decay of each parameter.
         native: The optimizer's own kind.
         rates: The learning rate of every step; empty where no run is planned.
-        processes: How many there will be.
+        processes: How many decide, each from the values that it holds.
+        dtype: That of the copies which an engine trains, where these are not the parameters.
     """
     named = trainable(model)
     starts = {gain.name: 1.0 - gain.offset for gain in table} if processes == 1 else {}
@@ -66,7 +68,8 @@ def groups_of_run(
     for name, parameter in named.items():
         alike.setdefault((decays[name], parameter.dtype, starts.get(name)), []).append(name)
     first = {own[0]: _values(key[1], key[2]) for key, own in alike.items()}
-    told = with_deferral(first, {name: decays[name] for name in first}, native=native, rates=rates)
+    own_decays = {name: decays[name] for name in first}
+    told = with_deferral(first, own_decays, native=native, rates=rates, dtype=dtype)
     deferred = dict(decays) | {name: told[own[0]] for own in alike.values() for name in own}
     peak, steps = max(rates, default=0.0), len(rates) or None
     return merged_groups(named, deferred, native=native, peak=peak, steps=steps)

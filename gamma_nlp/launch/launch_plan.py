@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
 from gamma_nlp.decay.assign import Decay
@@ -171,7 +172,14 @@ def plan_launch(
     """
     native = native_mode(states.cls, states.kwargs)
     groups = groups_of_run(
-        model, table, decays, native=native, rates=rates or (), processes=launch.processes
+        model,
+        table,
+        decays,
+        native=native,
+        rates=rates or (),
+        # GammaTrainer and DTensors tell all processes the same values, but FSDP1 keeps its parts.
+        processes=launch.processes if launch.engine == "FSDP1" else 1,
+        dtype=torch.float32 if launch.engine == "DeepSpeed" else None,
     )
     cut = cut_dimensions(model) if launch.tensor > 1 else {}
     needs = needs_of(

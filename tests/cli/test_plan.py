@@ -92,11 +92,18 @@ def test_text_says_groups_memory_doses_and_what_the_engine_does(
 
 
 def test_a_refusal_exits_with_1_and_says_the_line_to_change(gemma: str, capsys: Capture) -> None:
-    assert main(["plan", gemma, *launch_file("zero2")]) == 1
-    text = " ".join(capsys.readouterr().out.split())
-    assert "zero2.yaml:" in text and "give the policy `target: stored`" in text
-    assert text.endswith("this run would be refused")
+    for file in ("zero2", "zero3"):
+        assert main(["plan", gemma, *launch_file(file)]) == 0
+        assert "refused" not in capsys.readouterr().out
     config = Path(gemma).with_name("ds.json")
+    config.write_text(
+        '{"zero_optimization": {"stage": 2,\n"offload_optimizer": {"device": "cpu"}}}',
+        encoding="utf-8",
+    )
+    assert main(["plan", gemma, "--config", str(config), "--processes", "2"]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "ds.json:2: GammaTrainer refuses" in text and "give the policy `target: stored`" in text
+    assert text.endswith("this run would be refused")
     config.write_text('{"zero_optimization": {"stage": 2},\n"optimizer": {}}', encoding="utf-8")
     words = ["--config", str(config), "--processes", "2", "--policy", "none"]
     assert main(["plan", gemma, *words]) == 1

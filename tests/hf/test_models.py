@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 from pathlib import Path
@@ -13,16 +14,17 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import Seq2SeqTrainingArguments
 
-from gamma_nlp import GammaSeq2SeqTrainer
+from gamma_nlp import GammaSeq2SeqTrainer, categorize
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.models import (
     keep_positions,
     load_model,
     load_with_weights,
+    whole_model,
     with_random_weights,
 )
 from gamma_nlp.tasks.translation.checkpoints import load_saved
-from tests.support.tiny_models import config_folder, tiny_marian
+from tests.support.tiny_models import config_folder, tiny_gpt2, tiny_marian
 
 TABLE = "model.encoder.embed_positions.weight"
 
@@ -259,3 +261,30 @@ def test_nothing_random_is_drawn_in_the_middle_of_a_run() -> None:
     before = torch.get_rng_state()
     keep_positions(model)
     assert torch.get_rng_state().equal(before)
+
+
+def cut_up(model: nn.Module) -> nn.Module:
+    """As zero.Init of DeepSpeed 0.19.8 leaves parameters: empty, with a shard beside it."""
+    for parameter in model.parameters():
+        parameter.ds_tensor = parameter.data.flatten()
+        parameter.data = torch.empty(0, dtype=parameter.dtype)
+    return model
+
+
+def test_model_that_zero_3_has_cut_up_is_built_anew_for_its_table() -> None:
+    model = tiny_gpt2()
+    assert whole_model(model) is model
+    table = categorize(model)
+    cut = cut_up(copy.deepcopy(model).to(torch.bfloat16))
+    made = whole_model(cut)
+    assert {p.device.type for p in made.parameters()} == {"meta"}
+    again = categorize(made)
+    assert [(g.name, g.category, g.numel) for g in again] == [
+        (g.name, g.category, g.numel) for g in table
+    ]
+    assert again.roles == table.roles and {g.dtype for g in again} == {"bfloat16"}
+    with pytest.raises(GammaError, match=r"cut the parameters of Linear into parts.* use stage 1"):
+        whole_model(cut_up(nn.Linear(2, 2)))
+    cut.transformer.extra = nn.Parameter(torch.ones(2))
+    with pytest.raises(GammaError, match="its parameters are not those of its config"):
+        whole_model(cut)

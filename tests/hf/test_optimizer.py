@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,8 +12,15 @@ from gamma_nlp import GammaError, make_optimizer
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import decay_groups
 from gamma_nlp.gains.table import GainTable
-from gamma_nlp.hf.optimizer import fit_groups, group_names, made_here, refuse_deepspeed, refuse_name
-from gamma_nlp.hf.resume import decays, fitted_loading, reapply, with_names
+from gamma_nlp.hf.optimizer import (
+    fit_groups,
+    group_names,
+    made_here,
+    refuse_deepspeed,
+    refuse_hook,
+    refuse_name,
+)
+from gamma_nlp.hf.resume import check_partitions, decays, fitted_loading, reapply, with_names
 
 
 def two_layers() -> tuple[nn.Module, GainTable]:
@@ -49,18 +57,36 @@ def test_parameters_missing_in_the_given_groups_are_not_trained() -> None:
     assert group_names(given, model) == [["1.weight", "1.bias"]]
 
 
-def deepspeed(config: dict[str, Any], stage: int) -> Any:
-    parsed = SimpleNamespace(config=config, is_zero3=lambda: stage == 3)
+def deepspeed(config: dict[str, Any]) -> Any:
+    parsed = SimpleNamespace(config=config)
     state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(hf_ds_config=parsed))
     return SimpleNamespace(is_deepspeed_enabled=True, accelerator=SimpleNamespace(state=state))
 
 
-def test_deepspeed_may_not_make_the_optimizer_or_hide_shapes() -> None:
-    refuse_deepspeed(deepspeed({}, stage=2))
-    with pytest.raises(GammaError, match="'optimizer' section"):
-        refuse_deepspeed(deepspeed({"optimizer": {"type": "AdamW"}}, stage=2))
-    with pytest.raises(GammaError, match="stage 3"):
-        refuse_deepspeed(deepspeed({}, stage=3))
+def test_deepspeed_may_not_make_the_optimizer_or_hide_the_hook() -> None:
+    for stage in (1, 2, 3):
+        trainer = deepspeed({"zero_optimization": {"stage": stage}})
+        refuse_deepspeed(trainer)
+        refuse_hook(trainer, "all", "AdamW")
+    with pytest.raises(GammaError, match=r'remove "optimizer": \{...\} from it'):
+        refuse_deepspeed(deepspeed({"optimizer": {"type": "AdamW"}}))
+    offloaded = deepspeed({"zero_optimization": {"offload_optimizer": {"device": "cpu"}}})
+    refuse_deepspeed(offloaded)
+    with pytest.raises(GammaError, match=r'policy \'all\' .*"offload_optimizer": .*"none"'):
+        refuse_hook(offloaded, "all", "AdamW")
+
+
+def test_deepspeed_checkpoint_of_other_processes_is_refused_before_it_is_loaded(
+    tmp_path: Path,
+) -> None:
+    check_partitions(str(tmp_path), 4)
+    folder = tmp_path / "global_step6"
+    folder.mkdir()
+    for rank in range(2):  # bf16_ before it in half precision
+        (folder / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt").touch()
+    check_partitions(str(tmp_path), 2)
+    with pytest.raises(GammaError, match=r"saved by 2 processes .* has 4.* Start 2 processes, or"):
+        check_partitions(str(tmp_path), 4)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def deepspeed(stage: int, *features: str, **changes: Any) -> Launch:
 @pytest.mark.parametrize("section", [False, True])
 def test_deepspeed_is_refused_where_the_trainer_refuses_it(stage: int, section: bool) -> None:
     config: dict[str, Any] = {"optimizer": {"type": "AdamW"}} if section else {}
-    parsed = SimpleNamespace(config=config, is_zero3=lambda: stage == 3)
+    parsed = SimpleNamespace(config=config)
     state = SimpleNamespace(deepspeed_plugin=SimpleNamespace(hf_ds_config=parsed))
     trainer = SimpleNamespace(is_deepspeed_enabled=True, accelerator=SimpleNamespace(state=state))
     try:
@@ -48,11 +48,12 @@ def test_deepspeed_is_refused_where_the_trainer_refuses_it(stage: int, section: 
     assert bool(refusals(deepspeed(stage, *features))) == refused
 
 
-def test_a_hook_is_refused_under_deepspeed_and_nowhere_else() -> None:
-    (line,) = refusals(deepspeed(2), hook=HOOK)
-    assert line.startswith("refused: ds.json:3: GammaTrainer refuses the step hook")
+def test_a_hook_is_refused_where_deepspeed_brings_an_optimizer_and_nowhere_else() -> None:
+    (line,) = refusals(deepspeed(2, "replaced optimizer"), hook=HOOK, optimizer="AdamW")
+    assert line.startswith("refused: ds.json:7: GammaTrainer refuses the step hook")
     assert "decay of 1 + w toward gain 0 (3 tensors)" in line
-    assert "; give `target: stored`; or use FSDP2" in line
+    assert "; give `target: stored`; or keep the optimizer's state on the GPU; or use FSDP2" in line
+    assert not any(refusals(deepspeed(stage), hook=HOOK) for stage in range(4))
     for engine in ("one process", "DDP", "FSDP1", "FSDP2"):
         assert refusals(Launch(engine=engine), hook=HOOK) == []  # type: ignore[arg-type]
 

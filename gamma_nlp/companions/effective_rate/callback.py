@@ -23,7 +23,7 @@ from gamma_nlp.companions.effective_rate.rate import EffectiveRate, effective_lr
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
 from gamma_nlp.errors import GammaError
 from gamma_nlp.names import renamed_arguments
-from gamma_nlp.wrappers import unwrap_optimizer
+from gamma_nlp.wrappers import unwrap_optimizer, whole
 
 
 class EffectiveRateCallback(TrainerCallback):
@@ -147,8 +147,8 @@ def angles(before: list[Tensor], after: list[Tensor]) -> list[float]:
     units = []
     for tensors in (before, after):
         values = [t.detach().to(wide(t)) for t in tensors]
-        units.append(torch._foreach_div(values, torch._foreach_norm(values)))
-    gaps = torch._foreach_norm(torch._foreach_sub(*units))
+        units.append([value / whole(value.norm()) for value in values])
+    gaps = [whole((new - old).norm()) for old, new in zip(*units, strict=True)]
     home = gaps[0].device
     half = torch.stack([(gap / 2).to(home, torch.float32) for gap in gaps]).clamp(max=1)
     return [float(one) for one in (2 * half.asin()).tolist()]

@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gamma_nlp.check.probe.model_copy import cast, duplicate, is_silent
-from gamma_nlp.companions.arguments import in_own_words
+from gamma_nlp.companions.arguments import in_own_words, refuse_parts
 from gamma_nlp.companions.effective_rate.no_epsilons import Exact
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.graph.inputs import arguments
@@ -51,6 +51,7 @@ class Reaction:
             raise GammaError("pass inputs or loss_fn, not both: loss_fn calls the model itself")
         if any(p.is_meta for p in model.parameters()):
             raise GammaError(f"{type(model).__name__} is on the meta device; load its values first")
+        refuse_parts(dict(model.named_parameters()), "scale_invariant", takes=None)
         call = None if run is not None else cast(_arguments(model, inputs), torch.float64)
         self._copy, named = duplicate(model, torch.float64)
         if run is not None:  # the user's own inputs are of the user's precision

@@ -41,11 +41,13 @@ from gamma_nlp.companions.arguments import (
     check_known,
     first_names,
     named_parameters,
+    refuse_parts,
     wide,
 )
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.errors import GammaError
+from gamma_nlp.wrappers import whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +84,10 @@ def effective_lr(
     """Return the effective learning rate of each tensor, and its equilibrium.
 
     The figures mean something for scale-invariant tensors only; :func:`.invariance.scale_invariant`
-    finds these. The device is read once. Call it before ``.grad`` is cleared and, with a grad
-    scaler, after ``unscale_``: SGD needs gradients for the equilibrium; Adam takes their size from
-    its second moments.
+    finds these. The device is read once. Of DTensors (``fully_shard``, ``parallelize_module``)
+    the figures are those of the whole tensors, and each process has to call it. Call it before
+    ``.grad`` is cleared and, with a grad scaler, after ``unscale_``: SGD needs gradients for the
+    equilibrium; Adam takes their size from its second moments.
 
     Args:
         optimizer: ``torch.optim`` SGD, Adam, AdamW or RMSprop, with or without this library's
@@ -95,7 +98,7 @@ def effective_lr(
 
     Raises:
         GammaError: The optimizer is of another kind, lacks a name, has a momentum of 1
-            or ``amsgrad``, or a tensor has complex numbers.
+            or ``amsgrad``, or a tensor has complex numbers or is cut up by FSDP1 or DeepSpeed.
 
     Example:
         >>> from torch import nn
@@ -110,7 +113,9 @@ def effective_lr(
     chosen = list(known) if names is None else first_names(names, model)
     check_known(chosen, known)
     kind = _kind(optimizer)
-    measured = _measure(optimizer, kind, [known[name][1] for name in chosen])
+    tensors = {name: known[name][1] for name in chosen}
+    refuse_parts(tensors, "effective_lr")
+    measured = _measure(optimizer, kind, list(tensors.values()))
     return [
         _rate(name, optimizer, kind, *known[name], norm, slope)
         for name, (norm, slope) in zip(chosen, measured, strict=True)
@@ -144,7 +149,7 @@ def _measure(optimizer: Optimizer, kind: str, tensors: list[Tensor]) -> list[tup
         state = optimizer.state.get(w, {})
         moment = state.get("exp_avg_sq", state.get("square_avg"))
         if kind == "adam" and moment is not None:
-            mean = moment.sum(dtype=wide(moment)) / _debias(optimizer, w, state)
+            mean = whole(moment.sum(dtype=wide(moment))) / _debias(optimizer, w, state)
             slope = mean.sqrt()
         else:
             slope = nothing if w.grad is None else _norm(w.grad)
@@ -158,14 +163,14 @@ def _measure(optimizer: Optimizer, kind: str, tensors: list[Tensor]) -> list[tup
 
 
 def _norm(tensor: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(tensor.detach(), dtype=wide(tensor))
+    return whole(torch.linalg.vector_norm(tensor.detach(), dtype=wide(tensor)))
 
 
 def _debias(optimizer: Optimizer, w: Tensor, state: Mapping[str, Any]) -> Any:
     """Return the weight of all gradients so far in the second moments, which begin at 0."""
     group = next(g for g in optimizer.param_groups if any(p is w for p in g["params"]))
     memory = float(group["betas"][1] if "betas" in group else group["alpha"])
-    return began_at_zero(memory, state["step"])
+    return began_at_zero(memory, whole(torch.as_tensor(state["step"])))
 
 
 def _rate(

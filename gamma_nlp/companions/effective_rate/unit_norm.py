@@ -9,7 +9,7 @@ schedule alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +21,18 @@ from gamma_nlp.companions.arguments import (
     bare,
     first_names,
     free_key,
+    held_now,
     is_number,
     named_parameters,
     positions,
+    refuse_parts,
     whole_number,
     wide,
 )
 from gamma_nlp.companions.effective_rate.report import ScaleInvariance
 from gamma_nlp.errors import GammaError
 from gamma_nlp.names import renamed_arguments
+from gamma_nlp.wrappers import mesh_of, whole
 
 KEY = "unit_norm"
 """The key of the norms in the optimizer's ``state_dict``."""
@@ -41,12 +44,13 @@ WITHIN = 5e-5
 
 @dataclass(frozen=True, kw_only=True)
 class _Held:
-    """One tensor: its position in the optimizer, and ``count`` units along ``dim``."""
+    """One tensor: its position in the optimizer, its shape, and ``count`` units along ``dim``."""
 
     group: int
     index: int
     dim: int
     count: int
+    shape: torch.Size
 
 
 class UnitNorm:
@@ -54,9 +58,10 @@ class UnitNorm:
 
     Norms are held to within :data:`WITHIN` on a CPU, elsewhere to rounding; in half precision to
     the rounding of the elements, which is 0.4 % at most in bfloat16 and 0.05 % in float16. Tensors
-    with units (rows before a batch norm, heads before a q/k norm) are held unit by unit. The norms
-    are saved with the optimizer's ``state_dict`` and loaded with it. A copied or pickled optimizer
-    loses the hook: make a new ``UnitNorm`` for it.
+    with units (rows before a batch norm, heads before a q/k norm) are held unit by unit, and
+    DTensors (``fully_shard``, ``parallelize_module``) as the whole tensors that they are parts of.
+    The norms are saved with the optimizer's ``state_dict`` and loaded with it. A copied or pickled
+    optimizer loses the hook: make a new ``UnitNorm`` for it.
 
     Decay of a held tensor has no lasting effect; leave it out of the decayed groups.
 
@@ -76,7 +81,8 @@ class UnitNorm:
 
     Raises:
         GammaError: ``names`` is empty; the optimizer lacks one; a tensor is not scale invariant,
-            has units of unequal size or a norm of 0; or a setting is out of range.
+            has units of unequal size or a norm of 0, or is cut up by FSDP1 or DeepSpeed; or a
+            setting is out of range.
 
     Example:
         >>> from torch import nn
@@ -155,32 +161,30 @@ class UnitNorm:
         if self._since == 0:
             self.apply()
 
-    def _views(self) -> list[Tensor]:
-        """Return each tensor as it is in the groups now, its units along the first dimension."""
-        groups = self.optimizer.param_groups
-        found = []
-        for one in self._held.values():
-            w = groups[one.group]["params"][one.index].detach()
-            found.append(
-                w.movedim(one.dim, 0).unflatten(0, (one.count, -1)) if one.count > 1 else w
-            )
-        return found
+    def _tensors(self) -> list[Tensor]:
+        """Return each tensor as it is in the groups now."""
+        places = {name: (one.group, one.index) for name, one in self._held.items()}
+        shapes = {name: one.shape for name, one in self._held.items()}
+        now = held_now(self.optimizer, places, shapes)
+        refuse_parts(now, "UnitNorm")
+        return [w.detach() for w in now.values()]
 
     @torch.no_grad()
     def _norms(self) -> list[Tensor]:
-        views, found = self._views(), dict[int, Tensor]()
-        whole = [i for i, one in enumerate(self._held.values()) if one.count == 1]
-        for dtype in {views[i].dtype for i in whole}:
-            alike = [i for i in whole if views[i].dtype == dtype]
-            norms = torch._foreach_norm([views[i] for i in alike], 2, dtype=wide(views[alike[0]]))
+        tensors, held, found = self._tensors(), list(self._held.values()), dict[int, Tensor]()
+        plain = [i for i, one in enumerate(held) if one.count == 1 and mesh_of(tensors[i]) is None]
+        for dtype in {tensors[i].dtype for i in plain}:
+            alike = [i for i in plain if tensors[i].dtype == dtype]
+            norms = torch._foreach_norm(
+                [tensors[i] for i in alike], 2, dtype=wide(tensors[alike[0]])
+            )
             found |= dict(zip(alike, norms, strict=True))
-        for i, view in enumerate(views):
+        for i, (w, one) in enumerate(zip(tensors, held, strict=True)):
             if i not in found:
-                around = tuple(range(1, view.dim()))
-                found[i] = torch.linalg.vector_norm(
-                    view, dim=around, keepdim=True, dtype=wide(view)
+                found[i] = (
+                    _norms_of_parts(w, one) if mesh_of(w) is not None else _unit_norms(w, one)
                 )
-        return [found[i] for i in range(len(views))]
+        return [found[i] for i in range(len(tensors))]
 
     @torch.no_grad()
     def apply(self) -> None:
@@ -192,10 +196,10 @@ class UnitNorm:
         factors = torch._foreach_div(list(self.norms.values()), self._norms())
         for factor in factors:  # a unit that has become 0 stays 0
             factor.clamp_(max=torch.finfo(factor.dtype).max)
-        due = [(f, v) for f, v in zip(factors, self._views(), strict=True) if _is_off(f)]
-        plain = [(f, v) for f, v in due if f.dtype == v.dtype]
-        if plain:
-            torch._foreach_mul_([v for _, v in plain], [f for f, _ in plain])
+        rows = zip(factors, self._tensors(), self._held.values(), strict=True)
+        due = [_factor_and_view(f, w, one) for f, w, one in rows if _is_off(f)]
+        for some in _together([(f, v) for f, v in due if f.dtype == v.dtype]):
+            torch._foreach_mul_([v for _, v in some], [f for f, _ in some])
         for f, v in due:
             if f.dtype != v.dtype:  # a factor near 1 would be rounded to 1 in half precision
                 v.copy_(v.to(f.dtype).mul_(f))
@@ -231,6 +235,52 @@ class UnitNorm:
         self._since = int(state_dict.get(self.key + COUNT, 0)) % self.every
         own = (self.key, self.key + COUNT)
         return {key: value for key, value in state_dict.items() if key not in own}
+
+
+def _unit_norms(w: Tensor, held: _Held) -> Tensor:
+    view = _view(w, held)
+    around = tuple(range(1, view.dim()))
+    return torch.linalg.vector_norm(view, dim=around, keepdim=True, dtype=wide(view))
+
+
+def _norms_of_parts(w: Tensor, held: _Held) -> Tensor:
+    """Return the same of a DTensor, as a plain tensor that is equal in every process."""
+    if held.count == 1:
+        return whole(torch.linalg.vector_norm(w, dtype=wide(w)))
+    around = tuple(dim for dim in range(w.dim()) if dim != held.dim)
+    rows = (
+        w.abs().to(wide(w)) if not around else torch.linalg.vector_norm(w, 2, around, dtype=wide(w))
+    )
+    norms = torch.linalg.vector_norm(whole(rows).unflatten(0, (held.count, -1)), dim=1)
+    return norms.reshape(held.count, *[1] * w.dim())
+
+
+def _view(w: Tensor, held: _Held) -> Tensor:
+    """Return a tensor with its units along the first dimension."""
+    return w.movedim(held.dim, 0).unflatten(0, (held.count, -1)) if held.count > 1 else w
+
+
+def _factor_and_view(factor: Tensor, w: Tensor, held: _Held) -> tuple[Tensor, Tensor]:
+    """Return what to multiply, and a factor that fits it: a DTensor takes another one."""
+    mesh = mesh_of(w)
+    if mesh is None:
+        return factor, _view(w, held)
+    from torch.distributed.tensor import DTensor, Replicate
+
+    size = w.shape[held.dim] // held.count if held.count > 1 else 1
+    rows = factor.reshape(-1).repeat_interleave(size)
+    shape = [len(rows) if dim == held.dim else 1 for dim in range(w.dim())]
+    copies = [Replicate()] * mesh.ndim
+    full = DTensor.from_local(rows.reshape(shape).expand(w.shape), mesh, copies, run_check=False)
+    return full.redistribute(placements=w.placements), w  # type: ignore[attr-defined]
+
+
+def _together(due: list[tuple[Tensor, Tensor]]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Split into what one multi-tensor call can take."""
+    found: dict[Any, list[tuple[Tensor, Tensor]]] = {}
+    for one in due:
+        found.setdefault(mesh_of(one[1]), []).append(one)
+    yield from found.values()
 
 
 def _is_off(factors: Tensor) -> bool:
@@ -277,4 +327,5 @@ def _hold(name: str, at: tuple[int, int], w: Tensor, units: tuple[int, int, int]
             f"the units of {name!r} end at {stop}, the tensor at {w.shape[dim]}; pass per='tensor'"
         )
     group, index = at
-    return _Held(group=group, index=index, dim=dim, count=stop // size if size else 1)
+    count = stop // size if size else 1
+    return _Held(group=group, index=index, dim=dim, count=count, shape=w.shape)

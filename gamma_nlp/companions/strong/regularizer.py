@@ -36,13 +36,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import bare, first_names, free_key, named_parameters
+from gamma_nlp.companions.arguments import (
+    bare,
+    first_names,
+    free_key,
+    held_now,
+    named_parameters,
+    refuse_parts,
+)
 from gamma_nlp.companions.strong.history import Record, Span, StrongReport, StrongRow
 from gamma_nlp.companions.strong.metric import check_metric, reaches
 from gamma_nlp.companions.strong.rules import Metric, Rule, Scope, StrongSettings, decide
 from gamma_nlp.companions.strong.shrink import shrink, shrink_scaled
 from gamma_nlp.companions.strong.steps import compare
 from gamma_nlp.companions.strong.targets import (
+    NAME,
     check,
     check_gradients,
     places_of,
@@ -158,6 +166,7 @@ class StrongRegularizer:
             names = weights_of(known, model, table, inputs)
         self._places = places_of(optimizer, known, first_names(names, model))
         check(optimizer, self._places, self.settings)
+        self._shapes = {name: w.shape for name, (_, w) in known.items() if name in self._places}
         if metric == "preconditioner":
             check_metric(optimizer)
         self._record = Record(list(self._places), every)
@@ -212,12 +221,10 @@ class StrongRegularizer:
     def _dose_groups(self) -> set[int]:
         return {group for group, _ in self._places.values()}
 
-    def _group(self, name: str) -> dict[str, Any]:
-        return self.optimizer.param_groups[self._places[name][0]]
-
     def _parameters(self) -> list[Tensor]:
-        """Return the parameters that are in the groups now: sharded data parallel replaces them."""
-        return [self._group(name)["params"][self._places[name][1]] for name in self._places]
+        now = held_now(self.optimizer, self._places, self._shapes)
+        refuse_parts(now, NAME, takes=())
+        return list(now.values())
 
     def _tensors(self) -> list[Tensor]:
         return [w.detach() for w in self._parameters()]
@@ -225,6 +232,7 @@ class StrongRegularizer:
     @torch.no_grad()
     def before_step(self) -> None:
         """Count the step and, where there will be a decision, keep the weights; a hook calls it."""
+        self._parameters()  # says so where an engine has put others in their place
         found_inf = getattr(self.optimizer, "found_inf", None)
         self._keep = None if found_inf is None else (found_inf == 0).to(torch.float32).reshape(())
         counts: Any = 1 if self._keep is None else self._keep  # 0: a grad scaler skips this step

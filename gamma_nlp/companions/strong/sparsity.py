@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from gamma_nlp.companions.arguments import refuse_parts
 from gamma_nlp.companions.strong.sparse_forms import STORABLE, Form, census, sizes, smallest
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import dtype_name
@@ -125,7 +126,7 @@ def sparsity_report(model: nn.Module) -> SparsityReport:
         model: Any module; tied tensors count once.
 
     Raises:
-        GammaError: Its state holds something other than plain tensors.
+        GammaError: Its state holds something other than plain tensors, or it is sharded.
 
     Example:
         >>> from torch import nn
@@ -163,6 +164,7 @@ def tensors(model: nn.Module) -> Mapping[tuple[str, ...], Tensor]:
     """
     names: dict[tuple[object, ...], list[str]] = {}
     found: dict[tuple[object, ...], Tensor] = {}
+    refuse_parts(dict(model.named_parameters()), "the count of zeros", takes=None)
     for name, tensor in model.state_dict().items():
         if not isinstance(tensor, Tensor):
             raise GammaError(

@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from gamma_nlp.companions.arguments import NamedParameters, in_own_words, positions
+from gamma_nlp.companions.arguments import (
+    NamedParameters,
+    in_own_words,
+    positions,
+    refuse_parts,
+)
 from gamma_nlp.companions.strong.rules import StrongSettings
 from gamma_nlp.decay.assign import table_for
 from gamma_nlp.errors import GammaError, listed
@@ -17,6 +22,7 @@ from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import GainTable
 from gamma_nlp.wrappers import plain_names
 
+NAME = "StrongRegularizer"
 Places = Mapping[str, tuple[int, int]]
 """Group and index of each tensor, by name: sharded data parallel replaces the tensors."""
 
@@ -85,6 +91,7 @@ def check(optimizer: Optimizer, places: Places, settings: StrongSettings) -> Non
             numbers or is sharded.
     """
     tensors = [optimizer.param_groups[number]["params"][i] for number, i in places.values()]
+    refuse_parts(dict(zip(places, tensors, strict=True)), NAME, takes=())
     if not any(w.requires_grad for w in tensors):
         raise GammaError(
             f"all tensors to regularise are frozen ({listed(list(places))}), so nothing would "
@@ -104,11 +111,6 @@ def check(optimizer: Optimizer, places: Places, settings: StrongSettings) -> Non
         if group["params"][index].is_complex():
             raise GammaError(
                 f"{name!r} has complex numbers, which have no sign; leave it out of names"
-            )
-        if hasattr(group["params"][index], "to_local"):
-            raise GammaError(
-                f"{name!r} is sharded (a DTensor), which StrongRegularizer does not support; use "
-                "plain data parallel"
             )
 
 
