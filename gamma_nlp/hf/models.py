@@ -6,6 +6,8 @@ A gain table needs a model's code and config, never its weights.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +16,7 @@ import torch
 from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.hf.config import cannot, model_class, read_config
 from gamma_nlp.hf.hub import HUB_TIMEOUT, local_path, offline_variable
+from gamma_nlp.hf.limits import check_memory, limited_modules
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,12 +61,16 @@ def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta")
         GammaError: No model can be built from the config.
     """
     cls = model_class(config, name)
-    factory: Any = cls.from_config if hasattr(cls, "from_config") else cls._from_config
+    auto = hasattr(cls, "from_config")
+    factory: Any = cls.from_config if auto else cls._from_config
     brings_code = bool(getattr(config, "auto_map", None))
-    options = {"trust_remote_code": True} if brings_code and trust_remote_code else {}
+    # Said in either case: where nothing is said, transformers asks on standard input.
+    options = {"trust_remote_code": brings_code and trust_remote_code} if auto else {}
     try:
-        with torch.device(device):
+        with limited_modules(name), torch.device(device):
             model: nn.Module = factory(config, **options)
+    except GammaError:
+        raise
     except Exception as error:
         raise cannot(
             "build", name, config.model_type, error, brings_code, trust_remote_code
@@ -136,6 +143,12 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
         raise GammaError(
             f"the weights of {name!r} lack {listed(missing)}, which would be random; {_OR_RANDOM}"
         )
+    surplus = more_layers(model, found["unexpected_keys"])
+    if surplus and not path.is_file():  # a config by itself may ask for the first layers
+        raise GammaError(
+            f"the weights of {name!r} are of a model with more layers than its config says: it "
+            f"has no place for {listed(surplus)}; {_OR_RANDOM}"
+        )
     broken = [
         key
         for key, value in model.named_parameters()
@@ -147,6 +160,16 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
             f"can be measured; {_OR_RANDOM}"
         )
     return cast("nn.Module", model.eval())
+
+
+def more_layers(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
+    """Return those names of weights left out that differ from the model's by a number alone."""
+    own = {_of_any_layer(key) for key in model.state_dict()}
+    return sorted(key for key in unexpected if _of_any_layer(key) in own)
+
+
+def _of_any_layer(key: str) -> str:
+    return re.sub(r"(?<=\.)\d+(?=\.)", "N", key)
 
 
 def _no_weights(name: str, path: Path, error: Exception) -> str:
@@ -175,5 +198,6 @@ def with_random_weights(name: str, *, trust_remote_code: bool = False) -> nn.Mod
     """
     config = read_config(name, trust_remote_code=trust_remote_code)
     with torch.random.fork_rng(devices=[]):
+        check_memory(build(config, name, trust_remote_code), name)
         torch.manual_seed(0)
         return build(config, name, trust_remote_code, device="cpu").eval()

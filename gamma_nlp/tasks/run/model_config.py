@@ -106,7 +106,7 @@ def build_model(auto_class: Any, config: Any, *, what: str, instead: str) -> Any
     if type(config) not in auto_class._model_mapping:
         raise GammaError(f"model_config: cannot build {kind!r}: it is no {what}; take {instead}")
     try:
-        return auto_class.from_config(config)
+        return auto_class.from_config(config, trust_remote_code=False)
     except Exception as error:  # shapes that do not fit, in whatever way they fail
         raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
 
