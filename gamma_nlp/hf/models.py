@@ -163,13 +163,16 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
 
 
 def more_layers(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
-    """Return those names of weights left out that differ from the model's by a number alone."""
-    own = {_of_any_layer(key) for key in model.state_dict()}
-    return sorted(key for key in unexpected if _of_any_layer(key) in own)
+    """Return those names of weights left out that belong into one of the model's own lists."""
+    from torch import nn
 
+    lists = {f".{key}" for key, module in model.named_modules() if isinstance(module, nn.ModuleList)}
 
-def _of_any_layer(key: str) -> str:
-    return re.sub(r"(?<=\.)\d+(?=\.)", "N", key)
+    def in_a_list(key: str) -> bool:
+        found = re.finditer(r"\.\d+\.", key)  # the file may have a prefix that the model has not
+        return any(f".{key[: at.start()]}".endswith(tuple(lists)) for at in found)
+
+    return sorted(key for key in unexpected if in_a_list(key))
 
 
 def _no_weights(name: str, path: Path, error: Exception) -> str:
