@@ -31,8 +31,8 @@ MOST_RATIO = 10
 SPARE = 32 * 2**20
 """Bytes that every packed file may grow to: small texts repeat themselves."""
 
-_MOST_YAML = 256 * 2**10
-"""Bytes of a file of settings; YAML takes a second and 100 MB for so many."""
+_MOST_YAML = 64 * 2**10
+"""Bytes of a file of settings; YAML takes seconds and 100 MB for so many."""
 
 _MOST_REPEATED = 10_000
 """Values that the aliases of a YAML file may add."""

@@ -133,7 +133,7 @@ def cannot(
     import transformers
 
     version = transformers.__version__
-    text = f"cannot {what} {name!r} (model type {kind!r}) with transformers {version}"
+    text = f"cannot {what} {name!r} (model type {shown(kind)}) with transformers {version}"
     if brings_code and not trusted:
         remedy = "it comes with its own Python files; to run them, add --trust-remote-code"
     else:

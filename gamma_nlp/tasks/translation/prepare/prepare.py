@@ -154,20 +154,17 @@ def _write_tokens(
     """Write ``tokens/`` and ``raw/``, sentence by sentence."""
     with contextlib.ExitStack() as files:
 
-        def opened(*names: str) -> list[BinaryIO]:
-            found = []
-            for language, name in itertools.product(corpus.languages, names):
-                path = folder / name.format(language)
-                path.parent.mkdir(exist_ok=True)
-                found.append(files.enter_context(path.open("wb")))
-            return found
+        def opened(place: str, split: str) -> list[BinaryIO]:
+            (folder / place).mkdir(exist_ok=True)
+            paths = [folder / place / f"{split}.{language}" for language in corpus.languages]
+            return [files.enter_context(path.open("wb")) for path in paths]
 
         tokens: dict[str, list[BinaryIO]] = {}
         raw: dict[str, list[BinaryIO]] = {}
         for name, sentence in clean_corpus(corpus, preparation, report):
             if name not in tokens:
-                tokens[name] = opened(f"tokens/{name}.{{}}")
-                raw[name] = [] if preparation.tokenized else opened(f"raw/{name}.{{}}")
+                tokens[name] = opened("tokens", name)
+                raw[name] = [] if preparation.tokenized else opened("raw", name)
             for file, line in zip(tokens[name], sentence.tokens, strict=True):
                 file.write(f"{line}\n".encode())
             for file, line in zip(raw[name], sentence.raw, strict=False):
