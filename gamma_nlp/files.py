@@ -399,7 +399,9 @@ def yaml_loader(yaml: Any) -> Any:
         yaml: PyYAML.
     """
 
-    class Loader(yaml.SafeLoader):  # type: ignore[misc, name-defined]
+    safe: Any = yaml.SafeLoader
+
+    class Loader(safe):
         def get_single_node(self) -> Any:
             node = super().get_single_node()
             problem = _repeated(node)

@@ -224,7 +224,6 @@ def in_parts(translator: Translator, lines: Sequence[str], where: str) -> Iterat
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-
     def parts() -> Iterator[tuple[Sequence[str], Sequence[str]]]:
         for at in range(0, len(lines), PART):
             part = lines[at : at + PART]

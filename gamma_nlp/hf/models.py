@@ -166,7 +166,9 @@ def more_layers(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
     """Return those names of weights left out that belong into one of the model's own lists."""
     from torch import nn
 
-    lists = {f".{key}" for key, module in model.named_modules() if isinstance(module, nn.ModuleList)}
+    lists = {
+        f".{key}" for key, module in model.named_modules() if isinstance(module, nn.ModuleList)
+    }
 
     def in_a_list(key: str) -> bool:
         found = re.finditer(r"\.\d+\.", key)  # the file may have a prefix that the model has not

@@ -120,7 +120,9 @@ def main() -> int:
             numbers = "".join(f"{tally.counts[name]:10,}" for name in columns)
             print(f"{kind:20}{numbers}   {time.monotonic() - start:.0f} s", flush=True)
             for key, (bytes_, number, detail) in sorted(tally.worst.items()):
-                print(f"    {key.partition(' ')[0]}, {bytes_} bytes, {number}: {detail}", flush=True)
+                print(
+                    f"    {key.partition(' ')[0]}, {bytes_} bytes, {number}: {detail}", flush=True
+                )
                 if words.keep is not None:
                     _keep(number, words.keep)
     print(f"{'all':20}{''.join(f'{totals[name]:10,}' for name in columns)}")

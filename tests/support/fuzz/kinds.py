@@ -221,12 +221,14 @@ def _study_config_files() -> tuple[dict[str, bytes], ...]:
     content = {
         "name": "x", "about": "y", "command": command, "set": {"seconds": 0.01}, "seeds": 3,
         "arms": {"none": {"policy": "none"}, "all": {"set": {"seconds": 0.02}}},
-        "baseline": "none", "metric": {"score": "a.b", "higher_is_better": True}, "smallest_difference": 0.5,
+        "baseline": "none", "metric": {"score": "a.b", "higher_is_better": True},
+        "smallest_difference": 0.5,
         "output": "out", "threads": 1,
     }  # fmt: skip
     recipe = {
         "recipe": {"engine": "glue", "file": "recipe.yaml"}, "set": {"num_train_epochs": 1},
-        "arms": {"none": {"policy": "none"}, "all": {"policy": "all"}}, "baseline": "none", "doses": [0.1, 0.2], "seeds": [1, 2],
+        "arms": {"none": {"policy": "none"}, "all": {"policy": "all"}}, "baseline": "none",
+        "doses": [0.1, 0.2], "seeds": [1, 2],
         "metric": "accuracy", "smallest_difference": 0.5, "output": "out",
     }  # fmt: skip
     return (
@@ -275,7 +277,9 @@ def _diagnose(folder: Path) -> None:
 def _diagnose_files() -> tuple[dict[str, bytes], ...]:
     from tests.support.checkpoints import run_of_bert
 
-    state = _dump({"global_step": 5, "best_model_checkpoint": "run/checkpoint-5", "log_history": []})
+    state = _dump(
+        {"global_step": 5, "best_model_checkpoint": "run/checkpoint-5", "log_history": []}
+    )
     whole = _made(lambda folder: run_of_bert(folder / "run", {5: 1.0, 9: 2.0}, layers=1))
     whole["run/checkpoint-5/trainer_state.json"] = state
     first = {k: v for k, v in whole.items() if "checkpoint-5" in k}
@@ -397,7 +401,7 @@ def _answers(folder: Path) -> None:
 
 
 def _answer_files() -> tuple[dict[str, bytes], ...]:
-    rows = [{"check": "f"}] + [{"call": [k], "answer": {"value": {"a": 1}}} for k in "ab"]
+    rows = [{"check": "f"}] + [{"call": ["bert", k], "answer": {"value": {"a": 1}}} for k in "ab"]
     return ({"answers.jsonl": b"".join(json.dumps(row).encode() + b"\n" for row in rows)},)
 
 
@@ -482,7 +486,8 @@ def _launch(folder: Path) -> None:
 
 def _launch_files() -> tuple[dict[str, bytes], ...]:
     lines = (
-        "table no/model --method graph --dtype float32 --json", "audit x --json", "probe x --text a",
+        "table no/model --method graph --dtype float32 --json", "audit x --json",
+        "probe x --text a",
         "score a b --tokenize 13a", "score --fairseq-log x --detokenize en", "diagnose x --json",
         "translate x y -o z --beams 3 --length-penalty 1.0 --max-tokens 5 --threads 1",
         "prepare x y --languages de en --merges 10 --max-ratio 1.5 --valid-every 5",
@@ -504,7 +509,7 @@ def _fairseq(folder: Path) -> None:
 def _fairseq_files() -> tuple[dict[str, bytes], ...]:
     from gamma_nlp.fairseq.convert.files import _fairseq
 
-    words = "".join(f"{word} 1\n" for word in "Der Hund sieht den Mann The dog sees .".split())
+    words = "".join(f"{word} 1\n" for word in ("Der", "Hund", "sieht", "The", "dog", "sees", "."))
     data = {f"data/dict.{language}.txt": words.encode() for language in ("de", "en")}
 
     def make(folder: Path) -> None:
@@ -560,9 +565,7 @@ KINDS: Mapping[str, Kind] = {
     "gain tables": Kind(good=lambda: (_gain_table_files(),), read=_gain_table, share=3),
     "results": Kind(good=_study_files, read=_study, share=0.6),
     "loose runs": Kind(good=_loose_files, read=_loose, share=1),
-    "checkpoints": Kind(
-        good=_diagnose_files, read=_diagnose, share=0.8, hostile=_diagnose_hostile
-    ),
+    "checkpoints": Kind(good=_diagnose_files, read=_diagnose, share=0.8, hostile=_diagnose_hostile),
     "translation runs": Kind(good=_translation_run_files, read=_translation_run, share=0.5),
     "model configs": Kind(good=_config_files, read=_config, share=1.2),
     "archives": Kind(good=_archive_files, read=_archive, share=2),
