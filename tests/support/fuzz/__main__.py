@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import logging
 import multiprocessing
 import os
 import shutil
@@ -58,6 +59,7 @@ def _bases(kind: str) -> tuple[Sequence[Mapping[str, bytes]], Sequence[Files]]:
 
 
 def _work(kind: str, seed: int, start: int, count: int, folder: Path, answers: Connection) -> None:
+    logging.disable(logging.CRITICAL)
     watch = Watch()
     limit_memory()
     for number, files in inputs(kind, seed, start, count):

@@ -49,9 +49,9 @@ class Watch:
         places: tuple[Any, ...] = ()
         if event == "open" and isinstance(arguments[2], int) and arguments[2] & _WRITES:
             places = arguments[:1]
-        elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"):
+        if event in ("os.mkdir", "os.remove", "os.rmdir", "os.truncate", "os.chmod"):
             places = arguments[:1]
-        elif event in ("os.rename", "os.link", "os.symlink"):
+        if event in ("os.rename", "os.link", "os.symlink"):
             places = arguments[:2]
         for place in places:
             if isinstance(place, int) or place is None:
@@ -160,10 +160,10 @@ def _clock() -> Iterator[None]:
 def _quiet() -> Iterator[None]:
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
     err = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+    caught = warnings.catch_warnings()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), caught:
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _of_process(key: str) -> int:

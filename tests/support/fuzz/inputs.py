@@ -114,7 +114,8 @@ def _huge() -> list[Any]:
         deep = [deep]
     numbers = [10**k for k in (3, 4, 5, 6, 8, 9, 12, 18)] + [2**31, 2**63, -(2**63), 1e308, -1e9]
     return [*numbers, deep, [0] * 10_000, {str(i): i for i in range(2_000)}, "9" * 400, "../../x",
-            "/etc/passwd", "~root/x", "%s%n{0}", "\r\n\x1b[31m", "a\u0301\u202e\U0001f600"]  # fmt: skip
+            "/etc/passwd", "~root/x", "%s%n{0}", "\r\n\x1b[31m",
+            "a\u0301\u202e\U0001f600"]  # fmt: skip
 
 
 def _json(data: bytes, draw: random.Random) -> bytes:
