@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.errors import GammaError, listed, need, shown
+from gamma_nlp.errors import GammaError, need, shown
 from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.hf.hub import load_hub_dataset
 from gamma_nlp.tasks.glue.opinions import write_sst2
@@ -213,7 +213,7 @@ def _position(path: Path, columns: Sequence[str], column: str, task: GlueTask) -
     if column not in columns:
         raise GammaError(
             f"{path}:1: no column {column!r} for {task.name}; the header has "
-            f"{listed((name[:80] for name in columns), most=20)}"
+            f"{', '.join(name[:80] for name in columns[:20])}"
         )
     return columns.index(column)
 
