@@ -390,7 +390,7 @@ def check_yaml_size(text: str, name: str | os.PathLike[str]) -> None:
 
 
 def yaml_loader(yaml: Any) -> Any:
-    """Return a safe loader whose aliases cannot make a small file large, or endless.
+    """Return a safe loader whose aliases cannot make a small file large.
 
     An alias costs nothing until someone copies, merges or prints what it stands for: nine lines of
     nine aliases each are a billion values.
@@ -415,17 +415,15 @@ def yaml_loader(yaml: Any) -> Any:
 
 def _repeated(top: Any) -> str | None:
     """Return what is wrong with the aliases below a node of YAML, if something is."""
-    sizes: dict[int, int] = {}  # with aliases written out; 0 while a node is open
+    sizes: dict[int, int] = {}  # with aliases written out; 1 while open: it may hold itself
     stack = [] if top is None else [(top, iter(_below(top)))]
     while stack:
         node, rest = stack[-1]
-        sizes.setdefault(id(node), 0)
+        sizes.setdefault(id(node), 1)
         for child in rest:
             if id(child) not in sizes:
                 stack.append((child, iter(_below(child))))
                 break
-            if not sizes[id(child)]:
-                return "a value that holds itself, by an alias"
         else:
             sizes[id(node)] = 1 + sum(sizes[id(child)] for child in _below(node))
             stack.pop()

@@ -70,7 +70,7 @@ def read_settings(
     if unknown:
         word = unknown[0]
         name = word.split("=")[0].replace("-", "_").replace("__", "--", 1)
-        hint = close_to(name, [f"--{key}" for key in known]) if word[0] == "-" else ""
+        hint = close_to(name, [f"--{key}" for key in known]) if word[:1] == "-" else ""
         raise GammaError(f"unknown option {word}{hint}")
     try:
         values = vars(namespace)
