@@ -15,8 +15,18 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """What a device says that takes no more."""
 
 
+MOST_CHARACTERS = 2_000
+"""Of a message; a value of the user's in it may have any length."""
+
+
 class GammaError(ValueError):
     """Something the user can fix: says what is wrong, what was expected, and what to type next."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if len(text) <= MOST_CHARACTERS:
+            return text
+        return f"{text[: MOST_CHARACTERS - 400]} ... {text[-400:]}"  # the end says what to type
 
 
 class MissingExtra(GammaError, ImportError):

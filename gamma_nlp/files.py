@@ -1,7 +1,8 @@
 """Files and folders that are written whole or not at all, and text that is read line by line.
 
 In this order: text, JSON and lines into one file; a whole output folder, which replaces an older
-one at the end; bytes, UTF-8 text and lines, JSON and YAML out of a file.
+one at the end; bytes, packed bytes, UTF-8 text and lines, JSON and YAML out of a file. What is
+packed, or repeats itself by aliases, is counted while it is read: a small file cannot fill memory.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -16,12 +18,24 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gamma_nlp.errors import GammaError, need, one_line, shown
 
 MANIFEST = "manifest.json"
 """The file that marks an output folder as written by this package."""
+
+MOST_RATIO = 10
+"""How many times its own size a packed file may grow to, beyond :data:`SPARE`."""
+
+SPARE = 32 * 2**20
+"""Bytes that every packed file may grow to: small texts repeat themselves."""
+
+_MOST_YAML = 64 * 2**10
+"""Bytes of a file of settings; YAML takes seconds and 100 MB for so many."""
+
+_MOST_REPEATED = 10_000
+"""Values that the aliases of a YAML file may add."""
 
 _BOM = b"\xef\xbb\xbf"
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
@@ -115,6 +129,25 @@ def check_target(target: Path, source: Path | None, *, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a draft to write into bit by bit; at the end it takes the place of ``path``.
+
+    An error inside leaves ``path`` as it was and no draft behind.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with draft.open("wb") as file:
+            yield file
+        os.replace(draft, path)
+    except OSError as error:
+        if error.filename in (None, os.fspath(draft)):  # a full device names none
+            error.filename = os.fspath(path)
+        raise
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a draft folder next to ``target``; at the end it takes the place of ``target``.
 
@@ -170,10 +203,42 @@ def read_lines(path: Path) -> list[str]:
     data = read_bytes(path)
     if path.suffix == ".gz":
         try:
-            data = gzip.decompress(data)
+            with gzip.open(io.BytesIO(data)) as packed:
+                data = unpacked(packed, len(data), path)
         except (OSError, EOFError, zlib.error) as error:
             raise GammaError(f"cannot read {path}: {one_line(error)}") from error
     return text_lines(data, path)
+
+
+def most_unpacked(size: int) -> int:
+    """Return how many bytes a packed file of ``size`` bytes may grow to."""
+    return SPARE + MOST_RATIO * size
+
+
+def too_large(name: str | os.PathLike[str], size: int, most: int) -> GammaError:
+    """Return the error for a packed file that grows beyond its limit."""
+    return GammaError(
+        f"{name}: its {size:,} bytes unpack to more than {most:,}, which no real data does; if it "
+        "is what you mean, unpack it and give the unpacked file"
+    )
+
+
+def unpacked(stream: Any, size: int, name: str | os.PathLike[str]) -> bytes:
+    """Return what a stream unpacks, counted while it is read.
+
+    Args:
+        stream: An open file of ``gzip`` or the like.
+        size: Bytes of the packed file.
+        name: What to call the file in an error.
+
+    Raises:
+        GammaError: It is larger than data of this size can be.
+    """
+    most = most_unpacked(size)
+    data: bytes = stream.read(most + 1)
+    if len(data) > most:
+        raise too_large(name, size, most)
+    return data
 
 
 def text_lines(data: bytes, name: str | os.PathLike[str]) -> list[str]:
@@ -187,10 +252,12 @@ def text_lines(data: bytes, name: str | os.PathLike[str]) -> list[str]:
         GammaError: A byte is not UTF-8; the message names the file, the line and the byte.
     """
     # Not str.splitlines: sentences may hold other characters that it takes for line ends.
-    lines = _decoded(data, name).split("\n")
+    text = _decoded(data, name)
+    returns = "\r" in text
+    lines = text.split("\n")
     if lines[-1] == "":
         lines.pop()
-    return [line.removesuffix("\r") for line in lines]
+    return [line.removesuffix("\r") for line in lines] if returns else lines
 
 
 def _decoded(data: bytes, name: str | os.PathLike[str]) -> str:
@@ -267,7 +334,7 @@ def read_yaml(path: Path, purpose: str = "reading YAML files needs") -> Any:
             mapping; or PyYAML is missing.
     """
     yaml = need("yaml", "recipes", purpose)
-    loader: Any = yaml.SafeLoader
+    loader: Any = yaml_loader(yaml)
 
     class Loader(loader):
         """Refuses a key that is there twice, and places values that do not fit their tag."""
@@ -296,8 +363,10 @@ def read_yaml(path: Path, purpose: str = "reading YAML files needs") -> Any:
                     None, None, problem, node.start_mark
                 ) from error
 
+    text = read_text(path)
+    check_yaml_size(text, path)
     try:
-        return yaml.load(read_text(path), Loader)
+        return yaml.load(text, Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -305,3 +374,65 @@ def read_yaml(path: Path, purpose: str = "reading YAML files needs") -> Any:
         raise GammaError(f"{path}{line}: not valid YAML: {problem}") from None
     except RecursionError:
         raise GammaError(f"{path}: not valid YAML: nested too deeply") from None
+
+
+def check_yaml_size(text: str, name: str | os.PathLike[str]) -> None:
+    """Refuse what is no file of settings before it is parsed.
+
+    Raises:
+        GammaError: It is too long.
+    """
+    if len(text) > _MOST_YAML:
+        raise GammaError(
+            f"{name}: {len(text):,} characters, and a file of settings has at most "
+            f"{_MOST_YAML:,}; is it the right file?"
+        )
+
+
+def yaml_loader(yaml: Any) -> Any:
+    """Return a safe loader whose aliases cannot make a small file large.
+
+    An alias costs nothing until someone copies, merges or prints what it stands for: nine lines of
+    nine aliases each are a billion values.
+
+    Args:
+        yaml: PyYAML.
+    """
+
+    safe: Any = yaml.SafeLoader
+
+    class Loader(safe):
+        def get_single_node(self) -> Any:
+            node = super().get_single_node()
+            problem = _repeated(node)
+            if problem:
+                mark = node.start_mark
+                raise yaml.constructor.ConstructorError(None, None, problem, mark)
+            return node
+
+    return Loader
+
+
+def _repeated(top: Any) -> str | None:
+    """Return what is wrong with the aliases below a node of YAML, if something is."""
+    sizes: dict[int, int] = {}  # with aliases written out; 1 while open: it may hold itself
+    stack = [] if top is None else [(top, iter(_below(top)))]
+    while stack:
+        node, rest = stack[-1]
+        sizes.setdefault(id(node), 1)
+        for child in rest:
+            if id(child) not in sizes:
+                stack.append((child, iter(_below(child))))
+                break
+        else:
+            sizes[id(node)] = 1 + sum(sizes[id(child)] for child in _below(node))
+            stack.pop()
+    if top is not None and sizes[id(top)] > len(sizes) + _MOST_REPEATED:
+        return f"its aliases stand for {sizes[id(top)]:,} values; write them out, or use fewer"
+    return None
+
+
+def _below(node: Any) -> list[Any]:
+    if isinstance(node.value, str):
+        return []
+    return [one for pair in node.value for one in (pair if isinstance(pair, tuple) else (pair,))]

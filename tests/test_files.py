@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from gamma_nlp.files import (
     MANIFEST,
     check_target,
     checksums,
+    new_file,
     new_folder,
     read_lines,
+    read_yaml,
     text_lines,
     write_json,
     write_lines,
 )
+from gamma_nlp.tasks.run.yaml_file import read_yaml as read_settings
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -97,3 +102,72 @@ def test_a_damaged_packed_file_is_named(tmp_path: Path, keep: int) -> None:
     path.write_bytes(gzip.compress(b"some text\n")[:keep] if keep else b"plain text")
     with pytest.raises(GammaError, match=r"cannot read .*text\.gz: "):
         read_lines(path)
+
+
+def test_a_file_written_bit_by_bit_is_whole_or_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with new_file(path) as file:
+        file.write(b"one\n")
+        assert not path.exists()
+        file.write(b"two\n")
+    assert path.read_bytes() == b"one\ntwo\n"
+    with pytest.raises(KeyError), new_file(path) as file:
+        file.write(b"three\n")
+        raise KeyError
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("line", [b"a dog\n", b"\n"])
+def test_a_packed_file_cannot_fill_memory(line: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "hyp.gz"
+    path.write_bytes(gzip.compress(line * (40_000_000 // len(line)), 1))
+    tracemalloc.start()
+    with pytest.raises(GammaError, match=r"hyp\.gz: its [\d,]+ bytes unpack to more than .*unpack"):
+        read_lines(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 150e6
+
+
+NINES = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]" for i in range(9))
+MERGES = "\n".join(
+    ["m0: &m0 {a: 0, b: 0, c: 0}"]
+    + [f"m{i}: &m{i} {{<<: [{', '.join([f'*m{i - 1}'] * 9)}], z: 1}}" for i in range(1, 9)]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (NINES, "its aliases stand for [0-9,]+ values"),
+        (MERGES, "its aliases stand for [0-9,]+ values"),
+        ("a: [" + "1, " * 40_000 + "]", "120,005 characters, and a file of settings has at most"),
+        ("a: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
+    ],
+)
+@pytest.mark.parametrize("read", [read_yaml, read_settings])
+def test_yaml_that_would_fill_memory_or_run_code_is_refused(
+    read: Any, text: str, told: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(GammaError, match=rf"x\.yaml.*{told}"):
+        read(path)
+
+
+@pytest.mark.parametrize("read", [read_yaml, read_settings])
+def test_yaml_with_a_few_aliases_is_read(read: Any, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("base: &base {lr: 1, seeds: [1, 2]}\none: {<<: *base, lr: 2}\ntwo: *base\n")
+    base = {"lr": 1, "seeds": [1, 2]}
+    assert read(path) == {"base": base, "one": base | {"lr": 2}, "two": base}
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {b: {c: *a}}", "a: &a {<<: *a, b: 1}"])
+def test_yaml_that_holds_itself_ends(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    assert list(read_yaml(path)) == ["a"]
+    with contextlib.suppress(GammaError):  # a run writes its settings down, which it cannot do here
+        assert read_settings(path) == {"a": {"b": 1}}

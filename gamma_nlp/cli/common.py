@@ -90,10 +90,10 @@ def add_model_arguments(parser: argparse.ArgumentParser, nargs: str | None = Non
     add_trust(parser)
 
 
-def add_trust(parser: argparse.ArgumentParser) -> None:
+def add_trust(parser: argparse.ArgumentParser, what: str = "MODEL") -> None:
     """Add the option that lets a model's own Python files run."""
     parser.add_argument(
-        "--trust-remote-code", action="store_true", help="run the Python files that MODEL brings"
+        "--trust-remote-code", action="store_true", help=f"run the Python files that {what} brings"
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.cli.common import add_command, need_transformers, note
+from gamma_nlp.cli.common import add_command, add_trust, need_transformers, note
 from gamma_nlp.errors import GammaError, need_installed, one_line
-from gamma_nlp.files import read_bytes, text_lines, write_text
+from gamma_nlp.files import new_file, read_bytes, text_lines
 
 if TYPE_CHECKING:
     from gamma_nlp.tasks.translation.decode import Search
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 STDIN = "standard input"
 
-Translate = Callable[[Sequence[str], Sequence[str]], list[str]]
-"""Translates lines; takes the name of each line too, for error messages."""
+PART = 10_000
+"""Lines that are prepared, translated and written at a time, so that memory is that of so many."""
 
 EXAMPLES = """\
   gamma-nlp translate RUN input.de -o output.en
@@ -34,7 +35,7 @@ def add_parser(commands: Any) -> None:
         commands, "translate", run=run, examples=EXAMPLES,
         description="Translates FILE, one sentence a line, with a model that\n"
         "recipes/translation.py trained. Write plain text: it is prepared as the training\n"
-        "text was.",
+        "text was. Lines are written as they come; OUT takes its name when it is whole.",
     )  # fmt: skip
     parser.add_argument("run_folder", metavar="RUN", help="the run's output_dir")
     parser.add_argument(
@@ -58,6 +59,7 @@ def add_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--tokens", action="store_true", help="print tokenised text")
     parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (torch's choice)")
+    add_trust(parser, "RUN")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -80,19 +82,21 @@ def run(arguments: argparse.Namespace) -> int:
     lines = [] if interactive else read_input(arguments.file)
     if arguments.checkpoint is None and folder.name.startswith("checkpoint-"):
         note(f"{arguments.run_folder} is not finished; translating with {folder.name}")
-    model = load_saved(folder).to("cuda" if torch.cuda.is_available() else "cpu")
-    translate = translator(text, model, search, tokens=arguments.tokens)
+    model = load_saved(folder, trust_remote_code=arguments.trust_remote_code)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    translator = Translator(text=text, model=model, search=search, tokens=arguments.tokens)
     if interactive:
-        converse(translate)
+        converse(translator)
         return 0
-    where = arguments.file or STDIN
-    found = translate(lines, [f"{where}:{number}" for number in range(1, len(lines) + 1)])
+    found = in_parts(translator, lines, arguments.file or STDIN)
     if arguments.output is None:
-        show(found)
+        for part in found:
+            show(part)
         return 0
     try:
-        content = "".join(f"{line}\n" for line in found)
-        write_text(Path(os.path.realpath(arguments.output)), content)
+        with new_file(Path(os.path.realpath(arguments.output))) as file:
+            for part in found:
+                file.write(_bytes(part))
     except OSError as error:
         raise GammaError(
             f"cannot write {arguments.output}: {one_line(error)}; give another --output"
@@ -155,54 +159,93 @@ def read_input(file: str | None) -> list[str]:
     return text_lines(read_bytes(Path(file)), file)
 
 
-def translator(text: TranslationText, model: Any, search: Search, *, tokens: bool) -> Translate:
-    """Make the function that translates lines; a line without words stays an empty line.
+@dataclass(frozen=True, kw_only=True)
+class Translator:
+    """Translates lines; a line without words stays an empty line.
 
-    Args:
+    Attributes:
         text: Turns text into ids and back.
         model: Translates ids.
         search: How to search.
         tokens: Leave the translation tokenised.
     """
-    from gamma_nlp.tasks.translation.decode import check_sources
 
-    def translate(lines: Sequence[str], names: Sequence[str]) -> list[str]:
-        pieces = text.subwords(lines)
-        filled = [index for index, line in enumerate(pieces) if line.strip()]
-        sources = text.encode_source([pieces[index] for index in filled])
-        check_sources(model, sources, [names[index] for index in filled])
-        found = text.decode(_with_bar(model, sources, search))
+    text: TranslationText
+    model: Any
+    search: Search
+    tokens: bool
+
+    def check(self, lines: Sequence[str], names: Sequence[str]) -> None:
+        """Raise if the model cannot take one of the lines; its name is in the error."""
+        self._sources(lines, names)
+
+    def translate(
+        self, lines: Sequence[str], names: Sequence[str], progress: Callable[[int], Any]
+    ) -> list[str]:
+        """Return the translations; the names of the lines are for errors."""
+        import torch
+
+        from gamma_nlp.tasks.translation.decode import decode
+
+        filled, sources = self._sources(lines, names)
+        try:
+            found = self.text.decode(decode(self.model, sources, self.search, progress=progress))
+        except torch.OutOfMemoryError as error:
+            raise GammaError(
+                f"the GPU has too little memory for batches of {self.search.max_tokens} tokens; "
+                "give a smaller --max-tokens"
+            ) from error
         results = [""] * len(lines)
-        for index, line in zip(filled, found if tokens else text.plain(found), strict=True):
+        for index, line in zip(
+            filled, found if self.tokens else self.text.plain(found), strict=True
+        ):
             results[index] = line
         return results
 
-    return translate
+    def _sources(
+        self, lines: Sequence[str], names: Sequence[str]
+    ) -> tuple[list[int], list[list[int]]]:
+        from gamma_nlp.tasks.translation.decode import check_sources
+
+        pieces = self.text.subwords(lines)
+        filled = [index for index, line in enumerate(pieces) if line.strip()]
+        sources = self.text.encode_source([pieces[index] for index in filled])
+        check_sources(self.model, sources, [names[index] for index in filled])
+        return filled, sources
 
 
-def _with_bar(model: Any, sources: Sequence[Sequence[int]], search: Search) -> list[list[int]]:
-    import torch
+def in_parts(translator: Translator, lines: Sequence[str], where: str) -> Iterator[list[str]]:
+    """Yield the translations of lines, so many at a time; all are checked before the first.
+
+    Args:
+        translator: What translates them.
+        lines: The lines.
+        where: What to call their file in an error.
+    """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
-    from gamma_nlp.tasks.translation.decode import decode
+    def parts() -> Iterator[tuple[Sequence[str], Sequence[str]]]:
+        for at in range(0, len(lines), PART):
+            part = lines[at : at + PART]
+            yield part, [f"{where}:{number}" for number in range(at + 1, at + 1 + len(part))]
 
-    off = len(sources) < 2 or not sys.stderr.isatty()
-    try:
-        with tqdm(total=len(sources), unit=" sentences", disable=off) as bar:
-            return decode(model, sources, search, progress=bar.update)
-    except torch.OutOfMemoryError as error:
-        raise GammaError(
-            f"the GPU has too little memory for batches of {search.max_tokens} tokens; give a "
-            "smaller --max-tokens"
-        ) from error
+    if len(lines) > PART:  # else the part is checked before it is translated
+        for part, names in parts():
+            translator.check(part, names)
+    filled = sum(bool(line.strip()) for line in lines)
+    off = filled < 2 or not sys.stderr.isatty()
+    with tqdm(total=filled, unit=" sentences", disable=off) as bar:
+        for part, names in parts():
+            yield translator.translate(part, names, bar.update)
 
 
-def converse(translate: Translate) -> None:
+def converse(translator: Translator) -> None:
     """Translate each line of the terminal as it comes; an error ends the line, not the session."""
     note("type a sentence, then Enter; end with Ctrl-D")
     for line in iter(sys.stdin.buffer.readline, b""):
         try:
-            show(translate([line.decode("utf-8", errors="replace").rstrip("\r\n")], ["this line"]))
+            typed = line.decode("utf-8", errors="replace").rstrip("\r\n")
+            show(translator.translate([typed], ["this line"], lambda _: None))
         except GammaError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
 
@@ -210,5 +253,9 @@ def converse(translate: Translate) -> None:
 def show(lines: Sequence[str]) -> None:
     """Print lines in UTF-8, whatever the locale says."""
     sys.stdout.flush()
-    sys.stdout.buffer.write("".join(f"{line}\n" for line in lines).encode("utf-8"))
+    sys.stdout.buffer.write(_bytes(lines))
     sys.stdout.buffer.flush()
+
+
+def _bytes(lines: Sequence[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode("utf-8")

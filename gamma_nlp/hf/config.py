@@ -8,11 +8,7 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to, listed, need, one_line, shown
 from gamma_nlp.hf.hub import HUB_TIMEOUT, find_config, read_settings
-
-_COUNT = re.compile(r"(n|num)_\w*(layer|label|expert|block)s?|\w*layers")
-_LAYERS = re.compile(r"(n|num)_\w*layers?|(en|de)coder_layers")
-_MOST = 1_000_000
-"""Layers, labels or experts beyond which building a model never ends."""
+from gamma_nlp.hf.limits import check_counts
 
 
 def read_config(name: str, *, trust_remote_code: bool, timeout: float = HUB_TIMEOUT) -> Any:
@@ -73,11 +69,7 @@ def _check_settings(where: Path, content: dict[str, Any]) -> None:
         )
     if not isinstance(code or {}, dict):
         raise GammaError(f"{where}: auto_map must map auto classes to names, got {shown(code)}")
-    for key, value in content.items():
-        if _COUNT.fullmatch(key) and isinstance(value, int) and value > _MOST:
-            raise GammaError(f"{where}: {key} is {shown(value)}, more than any model has")
-        if _LAYERS.fullmatch(key) and isinstance(value, int) and value < 0:
-            raise GammaError(f"{where}: {key} must be at least 0, got {value}")
+    check_counts(where, content)
 
 
 def model_class(config: Any, name: str) -> Any:
@@ -141,7 +133,7 @@ def cannot(
     import transformers
 
     version = transformers.__version__
-    text = f"cannot {what} {name!r} (model type {kind!r}) with transformers {version}"
+    text = f"cannot {what} {name!r} (model type {shown(kind)}) with transformers {version}"
     if brings_code and not trusted:
         remedy = "it comes with its own Python files; to run them, add --trust-remote-code"
     else:

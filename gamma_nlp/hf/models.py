@@ -6,6 +6,8 @@ A gain table needs a model's code and config, never its weights.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +16,7 @@ import torch
 from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.hf.config import cannot, model_class, read_config
 from gamma_nlp.hf.hub import HUB_TIMEOUT, local_path, offline_variable
+from gamma_nlp.hf.limits import check_memory, limited_modules
 from gamma_nlp.wrappers import ZERO_3, sharded
 
 if TYPE_CHECKING:
@@ -59,12 +62,16 @@ def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta")
         GammaError: No model can be built from the config.
     """
     cls = model_class(config, name)
-    factory: Any = cls.from_config if hasattr(cls, "from_config") else cls._from_config
+    auto = hasattr(cls, "from_config")
+    factory: Any = cls.from_config if auto else cls._from_config
     brings_code = bool(getattr(config, "auto_map", None))
-    options = {"trust_remote_code": True} if brings_code and trust_remote_code else {}
+    # Said in either case: where nothing is said, transformers asks on standard input.
+    options = {"trust_remote_code": brings_code and trust_remote_code} if auto else {}
     try:
-        with torch.device(device):
+        with limited_modules(name), torch.device(device):
             model: nn.Module = factory(config, **options)
+    except GammaError:
+        raise
     except Exception as error:
         raise cannot(
             "build", name, config.model_type, error, brings_code, trust_remote_code
@@ -164,6 +171,12 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
         raise GammaError(
             f"the weights of {name!r} lack {listed(missing)}, which would be random; {_OR_RANDOM}"
         )
+    surplus = more_layers(model, found["unexpected_keys"])
+    if surplus and not path.is_file():  # a config by itself may ask for the first layers
+        raise GammaError(
+            f"the weights of {name!r} are of a model with more layers than its config says: it "
+            f"has no place for {listed(surplus)}; {_OR_RANDOM}"
+        )
     broken = [
         key
         for key, value in model.named_parameters()
@@ -175,6 +188,21 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
             f"can be measured; {_OR_RANDOM}"
         )
     return cast("nn.Module", model.eval())
+
+
+def more_layers(model: nn.Module, unexpected: Iterable[str]) -> list[str]:
+    """Return those names of weights left out that belong into one of the model's own lists."""
+    from torch import nn
+
+    lists = {
+        f".{key}" for key, module in model.named_modules() if isinstance(module, nn.ModuleList)
+    }
+
+    def in_a_list(key: str) -> bool:
+        found = re.finditer(r"\.\d+\.", key)  # the file may have a prefix that the model has not
+        return any(f".{key[: at.start()]}".endswith(tuple(lists)) for at in found)
+
+    return sorted(key for key in unexpected if in_a_list(key))
 
 
 def _no_weights(name: str, path: Path, error: Exception) -> str:
@@ -203,5 +231,6 @@ def with_random_weights(name: str, *, trust_remote_code: bool = False) -> nn.Mod
     """
     config = read_config(name, trust_remote_code=trust_remote_code)
     with torch.random.fork_rng(devices=[]):
+        check_memory(build(config, name, trust_remote_code), name)
         torch.manual_seed(0)
         return build(config, name, trust_remote_code, device="cpu").eval()

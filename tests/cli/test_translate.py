@@ -353,3 +353,48 @@ def test_bad_options_are_named_before_anything_is_loaded(tmp_path: Path, capsys:
     assert message in error(capsys, "no-run", "no-file", "-o", tmp_path / "no/out")
     message = f"--output {tmp_path} is not a file"
     assert message in error(capsys, "no-run", "no-file", "-o", tmp_path)
+
+
+def test_a_long_file_is_translated_in_parts_and_checked_before_the_first(
+    run: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line of a file that cannot be translated to its end comes out."""
+    many = tmp_path / "many.de"
+    many.write_text("".join(f"{line}\n" for line in LINES * 3), encoding="utf-8")
+    assert translate(run, many) == 0
+    whole = capsys.readouterr().out
+    monkeypatch.setattr("gamma_nlp.cli.translate.PART", 2)
+    assert translate(run, many) == 0
+    assert capsys.readouterr().out == whole
+    assert translate(run, many, "-o", tmp_path / "out.en") == 0
+    assert (tmp_path / "out.en").read_text(encoding="utf-8") == whole
+    many.write_text("Ein Hund.\n" * 6 + "5 " * POSITIONS)
+    assert f"{many}:7 has 41 tokens" in error(capsys, run, many)
+
+
+def test_a_folder_of_another_number_of_layers_is_refused(
+    run: Path, file: Path, capsys: Capture
+) -> None:
+    config = run / "averaged" / "config.json"
+    settings = json.loads(config.read_text())
+    for change, told in ((1, "would be random"), (-1, "more layers than its config says")):
+        layers = settings["encoder_layers"] + change
+        config.write_text(json.dumps(settings | {"encoder_layers": layers}))
+        assert told in error(capsys, run, file)
+    config.write_text(json.dumps(settings | {"encoder_layers": 10**7}))
+    assert "encoder_layers is 10000000, more than any model has" in error(capsys, run, file)
+
+
+def test_code_in_a_folder_is_never_run_unasked(
+    run: Path, file: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, ran = run / "averaged", tmp_path / "ran"
+    (folder / "theirs.py").write_text(f"open({str(ran)!r}, 'w').close()\n")
+    settings = json.loads((folder / "config.json").read_text())
+    settings |= {"model_type": "theirs", "auto_map": {"AutoConfig": "theirs.Config"}}
+    (folder / "config.json").write_text(json.dumps(settings))
+    monkeypatch.setattr(sys, "stdin", Input(b"yes\n" * 9))
+    monkeypatch.setattr("builtins.input", lambda _: "yes")
+    message = error(capsys, run, file)
+    assert "auto_map), which are not run; " in message and "--trust-remote-code" in message
+    assert not ran.exists()

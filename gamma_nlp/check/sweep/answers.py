@@ -82,13 +82,27 @@ def _read(path: Path, header: dict[str, str]) -> dict[Call, Answer]:
         raise GammaError(f"--resume {path} is no file of answers, and is not written over")
     if not rows or rows[0] != header:
         return {}
-    return {tuple(row["call"]): Answer(**row["answer"]) for row in rows[1:]}
+    return dict(found for found in map(_answer, rows[1:]) if found is not None)
+
+
+def _answer(row: dict[str, Any]) -> tuple[Call, Answer] | None:
+    """Return a call and its answer; ``None`` for a damaged row, whose call is made again."""
+    call, answer = row.get("call"), row.get("answer")
+    match call:
+        case [str(kind), str(name)]:
+            pass
+        case _:
+            return None
+    try:
+        return (kind, name), Answer(**(answer or {}))
+    except TypeError:  # fields of another release, or none
+        return None
 
 
 def _row(line: str) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
 

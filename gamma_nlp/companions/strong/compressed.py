@@ -8,6 +8,7 @@ tensor.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -84,8 +85,8 @@ def load_compressed(path: str | os.PathLike[str], model: nn.Module) -> None:
             safetensors is not installed.
     """
     path = Path(path)
-    read = _read(path)
     own = model.state_dict()
+    read = _read(path, own)
     missing, extra = own.keys() - read.keys(), read.keys() - own.keys()
     if missing or extra:
         problems = [f"it lacks {listed(sorted(missing))}"] if missing else []
@@ -158,7 +159,8 @@ def _key(name: str, part: str) -> str:
     return name if part == "dense" else f"{name}#{part}"
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def _read(path: Path, own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the file's tensors by name; what is much larger than the model is never unpacked."""
     safetensors = _safetensors()
     if not path.is_file():
         raise GammaError(f"there is no file {str(path)!r}; save_compressed(model, path) writes one")
@@ -170,23 +172,42 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise GammaError(f"{path} is not a whole safetensors file ({one_line(error)})") from error
     if header.get("format") not in READABLE:
         raise GammaError(
-            f"{path} was not written by save_compressed (its format is {header.get('format')!r}, "
-            f"expected {FORMAT!r})"
+            f"{path} was not written by save_compressed (its format is "
+            f"{shown(header.get('format'))}, expected {FORMAT!r})"
         )
     read: dict[str, Tensor] = {}
     name = "its index"
     try:
-        for entry in json.loads(header["tensors"]):
+        index = json.loads(header["tensors"])
+        _check_size(path, index, own)
+        for entry in index:
             name, form = entry["names"][0], entry["form"]
             parts = {part: content[_key(name, part)] for part in PARTS[form]}
             dtype = getattr(torch, entry["dtype"])
             tensor = unpack(Packed(form=form, parts=parts), _shape(entry["shape"]), dtype)
             read |= dict.fromkeys(entry["names"], tensor)
+    except _TooLarge:
+        raise
     except GammaError as error:
         raise GammaError(f"{path} is damaged at {shown(name)}: {error}") from None
     except Exception as error:  # an index that was tampered with fails in many ways
         raise GammaError(f"{path} is damaged: {type(error).__name__} {one_line(error)}") from None
     return read
+
+
+class _TooLarge(GammaError):
+    """The file is of a larger model, whose memory is not ours to take."""
+
+
+def _check_size(path: Path, index: Any, own: Mapping[str, Tensor]) -> None:
+    """Refuse a file that says it is far larger than the model, before any memory is taken."""
+    declared = sum(math.prod(_shape(entry["shape"])) for entry in index)
+    room = sum(tensor.numel() for tensor in own.values())
+    if declared > 2 * room:  # up to there the tensor that does not fit is named
+        raise _TooLarge(
+            f"{path} is of another model: it says that it holds {declared:,} values, and the model "
+            f"has room for {room:,}"
+        )
 
 
 def _shape(sizes: Any) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,6 @@ def number_of(value: Any, error: Any, *, share: bool = False) -> float:
             raise error(f"expected a number, got {shown(value)}{hint}") from None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise error(f"expected a number, got {shown(value)}")
-    if not abs(value) < math.inf:
+    if not abs(value) <= sys.float_info.max:  # nan, or beyond what a float can be
         raise error(f"expected a finite number, got {shown(value)}")
     return value

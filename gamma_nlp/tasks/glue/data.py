@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gamma_nlp.errors import GammaError, need
+from gamma_nlp.errors import GammaError, need, shown
 from gamma_nlp.files import read_bytes, text_lines
 from gamma_nlp.hf.hub import load_hub_dataset
 from gamma_nlp.tasks.glue.opinions import write_sst2
@@ -197,8 +197,8 @@ def read_tsv(path: Path, task: GlueTask, *, labelled: bool = True) -> dict[str, 
     if not labels:
         raise GammaError(f"{path} holds no examples" + ("" if bare else ", only a header row"))
     if ragged:
-        shown = ", ".join(map(str, ragged[:5])) + (", ..." if len(ragged) > 5 else "")
-        log.warning("%s: left out %d cut row(s): line %s", path, len(ragged), shown)
+        lines = ", ".join(map(str, ragged[:5])) + (", ..." if len(ragged) > 5 else "")
+        log.warning("%s: left out %d cut row(s): line %s", path, len(ragged), lines)
     return found | {"label": labels, "idx": list(range(len(labels)))}
 
 
@@ -212,7 +212,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 def _position(path: Path, columns: Sequence[str], column: str, task: GlueTask) -> int:
     if column not in columns:
         raise GammaError(
-            f"{path}:1: no column {column!r} for {task.name}; the header has {', '.join(columns)}"
+            f"{path}:1: no column {column!r} for {task.name}; the header has "
+            f"{', '.join(name[:80] for name in columns[:20])}"
         )
     return columns.index(column)
 
@@ -224,7 +225,7 @@ def _label(
         if text in classes:
             return classes[text]
         raise GammaError(
-            f"{path}:{number}: label {text!r}, expected {' or '.join(map(repr, classes))}"
+            f"{path}:{number}: label {shown(text)}, expected {' or '.join(map(repr, classes))}"
         )
     try:
         score = float(text)
@@ -232,7 +233,7 @@ def _label(
         score = math.nan
     if 0.0 <= score <= 5.0:
         return score
-    raise GammaError(f"{path}:{number}: score {text!r}, expected a number from 0 to 5")
+    raise GammaError(f"{path}:{number}: score {shown(text)}, expected a number from 0 to 5")
 
 
 def _from_hub(task: GlueTask, splits: Sequence[str]) -> datasets.DatasetDict:

@@ -35,13 +35,14 @@ def load_classifier(source: str, task: GlueTask, tokenizer: Any) -> Any:
     where = locate(source)
     name = f"model {source!r}"
     try:
-        config = transformers.AutoConfig.from_pretrained(where)
+        config = transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
         check_architecture(config, name)
         model, found = transformers.AutoModelForSequenceClassification.from_pretrained(
             where,
             dtype="float32",
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # refused below, by name
+            trust_remote_code=False,
             **_head(task),
         )
     except GammaError:
@@ -72,9 +73,13 @@ def check_decays(source: str, task: GlueTask, policy: DecayPolicy) -> None:
 
     where = locate(source)
     try:
-        config = transformers.AutoConfig.from_pretrained(where, **_head(task))
+        config = transformers.AutoConfig.from_pretrained(
+            where, trust_remote_code=False, **_head(task)
+        )
         with torch.device("meta"):
-            model = transformers.AutoModelForSequenceClassification.from_config(config)
+            model = transformers.AutoModelForSequenceClassification.from_config(
+                config, trust_remote_code=False
+            )
     except Exception:  # loading it will say what is wrong
         return
     decays_for(model, weight_decay=0.0, policy=policy, table=table_for(model, None, None, policy))

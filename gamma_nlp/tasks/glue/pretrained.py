@@ -8,6 +8,7 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to
 from gamma_nlp.hf import hub
+from gamma_nlp.hf.models import more_layers
 from gamma_nlp.tasks.glue.labels import last_linear
 from gamma_nlp.tasks.glue.tasks import GlueTask
 
@@ -62,6 +63,11 @@ def check_weights(model: Any, found: Any, config: Any, name: str, task: GlueTask
             f"{name}: {len(missing)} of {len(weights)} weights are not in its file "
             f"({(lost or sorted(missing))[0]} first), so it is of another size or architecture "
             "than its config; give a folder that save_pretrained wrote"
+        )
+    if surplus := more_layers(model, found["unexpected_keys"]):
+        raise GammaError(
+            f"{name}: its file has more layers than its config says ({surplus[0]} first); give a "
+            "folder that save_pretrained wrote"
         )
 
 

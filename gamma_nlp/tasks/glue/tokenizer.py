@@ -40,7 +40,7 @@ def load_tokenizer(source: str) -> Any:
         raise GammaError(_without_tokenizer(source))
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(path) if path.exists() else source
+            str(path) if path.exists() else source, trust_remote_code=False
         )
     except Exception as error:
         reason = one_line(error, file=True)

@@ -7,7 +7,6 @@ columns, and which statistic of them.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files import read_bytes, write_bytes
+from gamma_nlp.files import most_unpacked, read_bytes, too_large, write_bytes
 
 FOLDER = "items"
 IDS = "id"
@@ -87,14 +86,18 @@ def read_items(path: Path) -> Items:
     Raises:
         GammaError: The file is missing or cut short, or holds no items. Code in it is never run.
     """
+    data = read_bytes(path)
     try:
-        archive = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
+        archive = np.load(io.BytesIO(data), allow_pickle=False)
         if isinstance(archive, np.ndarray):
             raise GammaError(f"{path} holds one array, not the items of a set: use savez")
+        most = most_unpacked(len(data))
+        if sum(member.file_size for member in archive.zip.infolist()) > most:
+            raise too_large(path, len(data), most)
         columns = {name: archive[name] for name in archive.files}
     except GammaError:
         raise
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile, NotImplementedError) as e:
+    except Exception as e:  # a damaged archive fails in many ways: zlib.error, MemoryError ...
         raise GammaError(f"{path} cannot be read as items (cut short?): {one_line(e)}") from e
     if IDS not in columns:
         raise GammaError(f"{path} has no array {IDS!r}, which names the items")

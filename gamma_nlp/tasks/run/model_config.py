@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, close_to, one_line
+from gamma_nlp.hf.limits import check_counts, limited_modules
 from gamma_nlp.tasks.run.yaml_file import parse_yaml, read_yaml
 
 _OF_ANY = ("attn_implementation", "dtype", "torch_dtype")
@@ -84,6 +85,7 @@ def build_config(
             what = "the task" if name == "architectures" else why
             raise GammaError(f"model_config: {name} follows from {what}; leave it out")
     _check_names(kind, given)
+    check_counts("model_config", given)
     try:
         return transformers.AutoConfig.for_model(kind, **{**(defaults or {}), **given, **fixed})
     except Exception as error:  # each config checks its fields in its own way
@@ -106,7 +108,10 @@ def build_model(auto_class: Any, config: Any, *, what: str, instead: str) -> Any
     if type(config) not in auto_class._model_mapping:
         raise GammaError(f"model_config: cannot build {kind!r}: it is no {what}; take {instead}")
     try:
-        return auto_class.from_config(config)
+        with limited_modules("model_config"):
+            return auto_class.from_config(config, trust_remote_code=False)
+    except GammaError:
+        raise
     except Exception as error:  # shapes that do not fit, in whatever way they fail
         raise GammaError(f"model_config: cannot build {kind!r}: {one_line(error)}") from error
 

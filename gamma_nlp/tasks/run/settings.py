@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from gamma_nlp.errors import GammaError, close_to, need, one_line
+from gamma_nlp.errors import GammaError, close_to, need, one_line, shown
 from gamma_nlp.tasks.run.parser import Parser
 from gamma_nlp.tasks.run.yaml_file import read_yaml
 
@@ -50,7 +50,7 @@ def read_settings(
     known = {f.name for kind in kinds for f in dataclasses.fields(kind) if f.init}
     for key in given:
         if key not in known:
-            raise GammaError(f"{file}: unknown key {key!r}{close_to(key, known)}")
+            raise GammaError(f"{file}: unknown key {shown(key)}{close_to(key, known)}")
     typed = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
     for one, other in rivals:
         set_here = {key for key, value in given.items() if value is not None}
@@ -70,7 +70,7 @@ def read_settings(
     if unknown:
         word = unknown[0]
         name = word.split("=")[0].replace("-", "_").replace("__", "--", 1)
-        hint = close_to(name, [f"--{key}" for key in known]) if word[0] == "-" else ""
+        hint = close_to(name, [f"--{key}" for key in known]) if word[:1] == "-" else ""
         raise GammaError(f"unknown option {word}{hint}")
     try:
         values = vars(namespace)
@@ -97,7 +97,7 @@ def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) ->
     if isinstance(value, (dict, list)):
         if type(value) not in kinds:
             what = "keys and values" if isinstance(value, dict) else "a list"
-            raise GammaError(f"{file}: {key}: expected one value, got {what}: {value!r}"[:300])
+            raise GammaError(f"{file}: {key}: expected one value, got {what}: {shown(value)}")
         if isinstance(value, dict):
             return value
     try:
@@ -107,11 +107,11 @@ def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) ->
             value = "yes" if value else "no"
         new = value if action.type is None or action.type is dict else action.type(str(value))
     except (ValueError, TypeError, ArgumentTypeError) as error:
-        raise GammaError(f"{file}: {key}: cannot use {value!r} ({one_line(error)})") from error
+        raise GammaError(f"{file}: {key}: cannot use {shown(value)} ({one_line(error)})") from error
     if action.choices is not None and new not in action.choices:
         choices = [str(choice) for choice in action.choices]
         hint = close_to(str(new), choices) or f"; it is one of {', '.join(choices)}"
-        raise GammaError(f"{file}: {key}: {value!r} is none of its values{hint}")
+        raise GammaError(f"{file}: {key}: {shown(value)} is none of its values{hint}")
     return new
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, need, one_line
+from gamma_nlp.files import check_yaml_size, yaml_loader
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -35,8 +36,10 @@ def parse_yaml(text: str, origin: str) -> dict[str, Any]:
         GammaError: It is not YAML, holds something else, or a key twice.
     """
     yaml = need("yaml", "recipes", "reading YAML files needs")
+    check_yaml_size(text, origin)
+    loader: Any = yaml_loader(yaml)
 
-    class Loader(yaml.SafeLoader):  # type: ignore[name-defined]
+    class Loader(loader):
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen: dict[Any, int] = {}
             for key, _ in node.value:

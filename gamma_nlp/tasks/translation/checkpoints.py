@@ -8,7 +8,9 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.files import read_json
-from gamma_nlp.hf.models import keep_positions
+from gamma_nlp.hf.hub import read_settings
+from gamma_nlp.hf.limits import check_counts
+from gamma_nlp.hf.models import keep_positions, more_layers
 from gamma_nlp.tasks.run.checkpoints import checkpoints
 
 AVERAGED = "averaged"
@@ -45,18 +47,26 @@ def find_model(run: str | os.PathLike[str], name: str | None = None) -> Path:
     return saved[name]
 
 
-def load_saved(folder: Path) -> Any:
+def load_saved(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """Load the encoder-decoder model in a folder from :func:`find_model`, on the CPU.
 
+    Args:
+        folder: The folder.
+        trust_remote_code: Run the Python files that it brings. No recipe writes any.
+
     Raises:
-        GammaError: It cannot be loaded.
+        GammaError: It cannot be loaded, or its weights are of another model than its config.
     """
     from transformers import AutoModelForSeq2SeqLM
 
+    _check_config(folder, trust_remote_code)
     try:
         # local_files_only: transformers would ask the hub for a folder that does not exist.
         model, found = AutoModelForSeq2SeqLM.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True
+            folder,
+            local_files_only=True,
+            output_loading_info=True,
+            trust_remote_code=trust_remote_code,
         )
     except Exception as error:  # a damaged file fails in many ways
         reason = one_line(error, file=True)
@@ -66,8 +76,24 @@ def load_saved(folder: Path) -> Any:
             f"the weights in {folder} lack {listed(missing)}, which would be random; is the "
             "file of another model?"
         )
+    if surplus := more_layers(model, found["unexpected_keys"]):
+        raise GammaError(
+            f"the weights in {folder} are of a model with more layers than its config says: it has "
+            f"no place for {listed(surplus)}; give back the config.json that they were saved with"
+        )
     keep_positions(model)
     return model
+
+
+def _check_config(folder: Path, trust_remote_code: bool) -> None:
+    """Refuse a config that would never be built, or that brings code of its own."""
+    settings = read_settings(folder / "config.json")
+    check_counts(folder / "config.json", settings)
+    if settings.get("auto_map") and not trust_remote_code:
+        raise GammaError(
+            f"{folder / 'config.json'} brings its own Python files (auto_map), which are not run; "
+            "if you trust who made them, add --trust-remote-code"
+        )
 
 
 def _best(last: Path) -> str:

@@ -119,8 +119,10 @@ class TranslationText:
                 for side in ("source", "target")
             )
             codes = (folder / "codes").read_text(encoding="utf-8")
-            subwords.segmenter(codes)
-            return cls(**facts, codes=codes, source=source, target=target)
+            found = cls(**facts, codes=codes, source=source, target=target)
+            found.encode_source(found.subwords(["a"]))  # settings that do not fit fail here
+            found.plain(found.decode(found.encode_target(["a"])))
+            return found
         except Exception as error:  # tokenizers raises errors of no kind of its own
             raise GammaError(
                 f"{run} is not the folder of a translation run: {folder} cannot be read "

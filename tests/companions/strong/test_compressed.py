@@ -384,3 +384,16 @@ def test_state_that_is_not_a_tensor_is_refused(tmp_path: Path) -> None:
     save_compressed(nn.Linear(2, 2), tmp_path / "file")
     with pytest.raises(GammaError, match="meta device"):
         load_compressed(tmp_path / "file", ghost)
+
+
+@pytest.mark.parametrize("shape", [[30, 2**31 - 1], [2**31 - 1, 2**31 - 1], [1, 10**9]])
+def test_a_file_that_declares_more_than_the_model_holds_takes_no_memory(
+    shape: list[int], tmp_path: Path
+) -> None:
+    model = nn.Sequential(nn.Linear(1000, 30))
+    nn.init.zeros_(model[0].weight)
+    path = tmp_path / "file"
+    save_compressed(model, path)
+    edited(path, lambda index: index[0].update({"shape": shape}))
+    with pytest.raises(GammaError, match=r"it holds [\d,]+ values, and the model has room for 30,"):
+        load_compressed(path, model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.translation.text import SPECIAL, TranslationText, read_prepared, word_tokenizer
 from tests.support.parallel_corpora import lines
-from tests.support.tiny_run import prepared
+from tests.support.tiny_run import prepared, tiny_run
 
 PAD_ID, END_ID, UNKNOWN_ID = range(3)
 
@@ -139,3 +140,12 @@ def test_a_damaged_run_is_named(content: str, folder: Path, tmp_path: Path) -> N
     (tmp_path / "run/text/text.json").write_text(content)
     with pytest.raises(GammaError, match="is not the folder of a translation run"):
         TranslationText.load(tmp_path / "run")
+
+
+def test_settings_of_a_tokenizer_that_do_not_fit_are_named(tmp_path: Path) -> None:
+    run = tiny_run(tmp_path, averaged=False)
+    path = run / "text" / "source" / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(settings | {"model_max_length": "long"}), encoding="utf-8")
+    with pytest.raises(GammaError, match="text cannot be read"):
+        TranslationText.load(run)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -103,68 +103,72 @@ def default_preparation(corpus: Corpus) -> str:
 
 
 def clean_corpus(
-    corpus: Corpus, preparation: Preparation
-) -> tuple[dict[str, list[Sentence]], dict[str, dict[str, Any]]]:
+    corpus: Corpus, preparation: Preparation, report: dict[str, dict[str, Any]]
+) -> Iterator[tuple[str, Sentence]]:
     """Tokenise and clean every split; without a validation file, take lines of the training text.
 
-    Returns:
-        The sentences of each split, ``train`` and ``valid`` first; and for each split how many
-        pairs were read, dropped for which reason, moved, and are left (``written``).
+    One sentence is held at a time, so a corpus of any size takes the memory of its text.
+
+    Args:
+        corpus: The pairs.
+        preparation: What to do with them.
+        report: Filled with what became of each split, ``train`` and ``valid`` first: how many
+            pairs were read, dropped for which reason, moved, and are left (``written``).
+
+    Yields:
+        Each sentence that stays, after the name of the split that it goes to.
 
     Raises:
         GammaError: There is no validation file and ``valid_every`` is ``None``, or no pair is left
             in a split.
     """
-    if "valid" not in corpus.names and preparation.valid_every is None:
+    every = None if "valid" in corpus.names else preparation.valid_every
+    if "valid" not in corpus.names and every is None:
         raise GammaError(
             "the input has no valid.* (or val.*, dev.*); add it, or take lines of the training "
             "text: --valid-every 23"
         )
-    splits: dict[str, list[Sentence]] = {}
-    report: dict[str, dict[str, Any]] = {}
     for split in corpus.splits:
-        # A pair dropped from a test set would change what is measured: only empty ones go.
-        cleaning = preparation.cleaning if split.name == "train" else Cleaning()
-        splits[split.name], dropped = _clean(split, cleaning, corpus.languages, preparation)
-        report[split.name] = {
-            "markup_lines": split.markup,
-            "read": len(split.pairs),
-            "dropped": dict(sorted(dropped.items())),
-        }
-    every = preparation.valid_every
-    if "valid" not in splits and every is not None:
-        train = splits.pop("train")
-        moved = train[every - 1 :: every]
-        kept = [pair for number, pair in enumerate(train, start=1) if number % every]
-        splits = {"train": kept, "valid": moved, **splits}
-        report = {
-            "train": report.pop("train") | {"moved_to_valid": len(moved)},
-            "valid": {"taken_from_train": len(moved)},
-            **report,
-        }
-    for name, sentences in splits.items():
-        if not sentences:
+        report[split.name] = {"markup_lines": split.markup, "read": len(split.pairs), "dropped": {}}
+        if split.name == "train" and every is not None:
+            report["train"]["moved_to_valid"] = 0
+            report["valid"] = {"taken_from_train": 0}
+    written = dict.fromkeys(report, 0)
+    for split in corpus.splits:
+        dropped: Counter[str] = Counter()
+        for number, sentence in enumerate(_cleaned(split, corpus, preparation, dropped), start=1):
+            moved = split.name == "train" and every is not None and number % every == 0
+            name = "valid" if moved else split.name
+            written[name] += 1
+            yield name, sentence
+        report[split.name]["dropped"] = dict(sorted(dropped.items()))
+    if every is not None:
+        report["train"]["moved_to_valid"] = written["valid"]
+        report["valid"]["taken_from_train"] = written["valid"]
+    for name, count in written.items():
+        if not count:
             raise GammaError(
                 f"no pair of {name} is left; the input is empty, or cleaning dropped all"
             )
-        report[name]["written"] = len(sentences)
-    return splits, report
+        report[name]["written"] = count
 
 
-def _clean(
-    split: Split, cleaning: Cleaning, languages: tuple[str, str], preparation: Preparation
-) -> tuple[list[Sentence], Counter[str]]:
-    one, two = (_tokenizer(language, preparation, split.straighten) for language in languages)
-    kept: list[Sentence] = []
-    dropped: Counter[str] = Counter()
+def _cleaned(
+    split: Split, corpus: Corpus, preparation: Preparation, dropped: Counter[str]
+) -> Iterator[Sentence]:
+    """Yield the sentences of a split that stay; count the others by the reason."""
+    # A pair dropped from a test set would change what is measured: only empty ones go.
+    cleaning = preparation.cleaning if split.name == "train" else Cleaning()
+    one, two = (
+        _tokenizer(language, preparation, split.straighten) for language in corpus.languages
+    )
     for raw in split.pairs:
         tokens = one(raw[0]), two(raw[1])
         reason = cleaning.reason_to_drop(tokens)
         if reason is None:
-            kept.append(Sentence(raw=raw, tokens=tokens))
+            yield Sentence(raw=raw, tokens=tokens)
         else:
             dropped[reason] += 1
-    return kept, dropped
 
 
 def _tokenizer(language: str, preparation: Preparation, straighten: bool) -> Callable[[str], str]:

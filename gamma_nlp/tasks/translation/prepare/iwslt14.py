@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
 import re
 import tarfile
 import urllib.error
@@ -14,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.files import read_bytes, text_lines
+from gamma_nlp.files import most_unpacked, read_bytes, text_lines, too_large, unpacked
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, Pair, Split, pair_up
 from gamma_nlp.workers import within
 
@@ -62,20 +65,41 @@ def unpack(data: bytes, name: str) -> dict[str, bytes]:
     """
     wanted = set(_members())
     found: dict[str, bytes] = {}
+    left = most = most_unpacked(len(data))
     try:
-        with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        # Packed archives are unpacked first: tarfile counts nothing, and looks behind each end.
+        plain = _unpacked(data, name)
+        with tarfile.open(fileobj=io.BytesIO(plain), mode="r:") as archive:
             for member in archive:
                 base = PurePosixPath(member.name).name
                 # Only plain files: a link may lead to itself, or to nowhere.
-                content = archive.extractfile(member) if base in wanted and member.isreg() else None
+                if base not in wanted or not member.isreg():
+                    continue
+                left -= member.size  # a sparse file may say any size
+                if left < 0:
+                    raise too_large(name, len(data), most)
+                content = archive.extractfile(member)
                 if content is not None:
                     found[base] = content.read()
+    except GammaError:
+        raise
     except Exception as error:  # a damaged archive makes tarfile raise almost anything
-        reason = one_line(error).partition(": - method")[0]  # of every way to unpack it
         raise GammaError(
-            f"{name} is not a complete .tgz archive ({reason}); get de-en.tgz again: {URL}"
+            f"{name} is not a complete .tgz archive ({one_line(error)}); get de-en.tgz again: {URL}"
         ) from error
     return found
+
+
+def _unpacked(data: bytes, name: str) -> bytes:
+    """Return a tar archive without gzip, bzip2 or xz around it."""
+    stream = io.BytesIO(data)
+    if data.startswith(b"\x1f\x8b"):
+        return unpacked(gzip.GzipFile(fileobj=stream), len(data), name)
+    if data.startswith(b"BZh"):
+        return unpacked(bz2.BZ2File(stream), len(data), name)
+    if data.startswith(b"\xfd7zXZ"):
+        return unpacked(lzma.LZMAFile(stream), len(data), name)
+    return data
 
 
 def is_unpacked(folder: Path) -> bool:

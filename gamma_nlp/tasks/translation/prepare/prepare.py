@@ -7,14 +7,16 @@ same input gives the same bytes on every machine.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
+import itertools
 import logging
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files import (
@@ -29,7 +31,7 @@ from gamma_nlp.files import (
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import single_spaces
 from gamma_nlp.tasks.translation.prepare import iwslt14
-from gamma_nlp.tasks.translation.prepare.cleaning import Preparation, Sentence, clean_corpus
+from gamma_nlp.tasks.translation.prepare.cleaning import Preparation, clean_corpus
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, read_folder
 from gamma_nlp.tasks.translation.prepare.hub import read_hub_corpus
 
@@ -109,26 +111,27 @@ def prepare(
     # Not resolved: a symbolic link is refused, not followed. Absolute, so that "." has a name.
     target = Path(os.path.abspath(Path(output).expanduser()))
     check_target(target, source, overwrite=overwrite)
-    splits, report = clean_corpus(corpus, preparation)
-    found = {name: len(sentences) for name, sentences in splits.items()}
-    if counts is not None and found != dict(counts):
-        differing = ", ".join(
-            f"{name} has {found.get(name, 0):,} pairs and must have {count:,}"
-            for name, count in counts.items()
-            if found.get(name, 0) != count
-        )
-        raise GammaError(
-            f"not the counts of the official corpus: {differing}. The archive or a version of "
-            "sacremoses differs; to write it all the same add --any-counts"
-        )
-    train = [[sentence.tokens[side] for sentence in splits["train"]] for side in (0, 1)]
-    codes = subwords.learn_codes(train[0] + train[1], preparation.merges)
-    learned = subwords.count_merges(codes)
-    if learned < preparation.merges:
-        log.warning("only %d of %d merges could be learned", learned, preparation.merges)
+    report: dict[str, dict[str, Any]] = {}
     with new_folder(target) as draft:
+        _write_tokens(draft, corpus, preparation, report)
+        found = {name: split["written"] for name, split in report.items()}
+        if counts is not None and found != dict(counts):
+            differing = ", ".join(
+                f"{name} has {found.get(name, 0):,} pairs and must have {count:,}"
+                for name, count in counts.items()
+                if found.get(name, 0) != count
+            )
+            raise GammaError(
+                f"not the counts of the official corpus: {differing}. The archive or a version of "
+                "sacremoses differs; to write it all the same add --any-counts"
+            )
+        train = [draft / "tokens" / f"train.{language}" for language in corpus.languages]
+        codes = subwords.learn_codes(_lines(*train), preparation.merges)
+        learned = subwords.count_merges(codes)
+        if learned < preparation.merges:
+            log.warning("only %d of %d merges could be learned", learned, preparation.merges)
         (draft / "codes").write_bytes(codes.encode("utf-8"))
-        sizes = _write_splits(draft, corpus.languages, splits, codes, raw=not preparation.tokenized)
+        sizes = _write_pieces(draft, corpus.languages, report, codes)
         manifest = {
             "languages": list(corpus.languages),
             "recipe": asdict(preparation),
@@ -145,39 +148,59 @@ def prepare(
     return manifest
 
 
-def _write_splits(
-    folder: Path,
-    languages: tuple[str, str],
-    splits: Mapping[str, Sequence[Sentence]],
-    codes: str,
-    *,
-    raw: bool,
+def _write_tokens(
+    folder: Path, corpus: Corpus, preparation: Preparation, report: dict[str, dict[str, Any]]
+) -> None:
+    """Write ``tokens/`` and ``raw/``, sentence by sentence."""
+    with contextlib.ExitStack() as files:
+
+        def opened(place: str, split: str) -> list[BinaryIO]:
+            (folder / place).mkdir(exist_ok=True)
+            paths = [folder / place / f"{split}.{language}" for language in corpus.languages]
+            return [files.enter_context(path.open("wb")) for path in paths]
+
+        tokens: dict[str, list[BinaryIO]] = {}
+        raw: dict[str, list[BinaryIO]] = {}
+        for name, sentence in clean_corpus(corpus, preparation, report):
+            if name not in tokens:
+                tokens[name] = opened("tokens", name)
+                raw[name] = [] if preparation.tokenized else opened("raw", name)
+            for file, line in zip(tokens[name], sentence.tokens, strict=True):
+                file.write(f"{line}\n".encode())
+            for file, line in zip(raw[name], sentence.raw, strict=False):
+                file.write(f"{single_spaces(line)}\n".encode())
+
+
+def _write_pieces(
+    folder: Path, languages: tuple[str, str], splits: Iterable[str], codes: str
 ) -> dict[str, int]:
+    """Write every split in subwords, and the vocabularies; return the sizes of these."""
     segment = subwords.segmenter(codes)
-    train: list[list[str]] = []
-    for name, sentences in splits.items():
-        for side, language in enumerate(languages):
-            file = f"{name}.{language}"
-            tokens = [sentence.tokens[side] for sentence in sentences]
-            pieces = [segment(line) for line in tokens]
-            write_lines(folder / file, pieces)
-            write_lines(folder / "tokens" / file, tokens)
-            if raw:
-                lines = [single_spaces(sentence.raw[side]) for sentence in sentences]
-                write_lines(folder / "raw" / file, lines)
-            if name == "train":
-                train.append(pieces)
+    for name, language in itertools.product(splits, languages):
+        file = f"{name}.{language}"
+        with (folder / file).open("wb") as pieces:
+            for line in _lines(folder / "tokens" / file):
+                pieces.write(f"{segment(line)}\n".encode())
+    train = [folder / f"train.{language}" for language in languages]
     texts = {
-        f"vocab.{languages[0]}": train[0],
-        f"vocab.{languages[1]}": train[1],
-        "vocab": train[0] + train[1],
+        f"vocab.{languages[0]}": train[:1],
+        f"vocab.{languages[1]}": train[1:],
+        "vocab": train,
     }
     sizes = {}
-    for file, lines in texts.items():
-        entries = subwords.vocabulary(lines)
+    for file, paths in texts.items():
+        entries = subwords.vocabulary(_lines(*paths))
         write_lines(folder / file, [f"{token} {count}" for token, count in entries])
         sizes[file] = len(entries)
     return sizes
+
+
+def _lines(*paths: Path) -> Iterator[str]:
+    """Yield the lines of files that this module wrote, one at a time."""
+    for path in paths:
+        with path.open("rb") as file:
+            for line in file:
+                yield line.decode("utf-8").removesuffix("\n")
 
 
 def _versions() -> dict[str, str]:

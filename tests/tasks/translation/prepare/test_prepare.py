@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -294,3 +296,48 @@ def test_a_folder_that_cannot_be_written_is_an_error(folder: Path, tmp_path: Pat
     (tmp_path / "file").touch()
     with pytest.raises(GammaError, match="cannot write"):
         run(folder, tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz", ""])
+def test_an_archive_is_read_in_any_packing(mode: str) -> None:
+    assert iwslt14.unpack(packed(archive_files(), mode), "x") == archive_files()
+
+
+@pytest.mark.parametrize("mode", ["gz", "bz2", "xz"])
+def test_an_archive_that_would_fill_memory_is_refused(
+    mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gamma_nlp.files.SPARE", 10_000)
+    files = archive_files() | {"train.tags.de-en.de": b"\n" * 5_000_000}
+    with pytest.raises(GammaError, match=r"x: its [\d,]+ bytes unpack to more than"):
+        iwslt14.unpack(packed(files, mode), "x")
+
+
+def test_a_member_may_not_say_that_it_is_of_any_size() -> None:
+    data = bytearray(packed(archive_files(), ""))
+    data[124:136] = b"77777777777\0"  # 8 GB; the checksum of the header is mended
+    data[148:156] = b"        "
+    data[148:156] = f"{sum(data[:512]):06o}\0 ".encode()
+    with pytest.raises(GammaError, match=r"unpack to more than|not a complete \.tgz archive"):
+        iwslt14.unpack(bytes(data), "x")
+
+
+def test_links_in_an_archive_are_never_followed() -> None:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, target in (("a", "a"), ("b", "/etc/passwd"), ("c", "nowhere")):
+            for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+                member = tarfile.TarInfo(f"{name}/train.tags.de-en.de")
+                member.type, member.linkname = kind, target
+                archive.addfile(member)
+    assert iwslt14.unpack(out.getvalue(), "x") == {}
+
+
+def packed(files: dict[str, bytes], mode: str) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode=f"w:{mode}") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"de-en/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
