@@ -21,6 +21,7 @@ from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
 from gamma_nlp.tasks.run.main import run
+from tests.support.checkpoints import whole_checkpoint
 from tests.support.glue_runs import BERT, experiment
 from tests.support.paths import RECIPES
 
@@ -95,8 +96,7 @@ def test_resume_continues_where_the_run_stopped(tmp_path: Path, data: Path) -> N
 
 def test_a_folder_with_another_run_is_refused_before_training(tmp_path: Path, data: Path) -> None:
     argv = experiment(tmp_path, data)
-    checkpoint = tmp_path / "run" / "checkpoint-4"
-    checkpoint.mkdir(parents=True)
+    checkpoint = whole_checkpoint(tmp_path / "run", 4)
     (checkpoint / "model.safetensors").write_bytes(b"precious")
     with pytest.raises(GammaError, match="add --resume, to start over give another --output_dir"):
         train(argv)

@@ -11,8 +11,8 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.folder import claimed
-from gamma_nlp.tasks.run.manifest import seal
 from gamma_nlp.tasks.run.signals import Terminated
+from tests.support.checkpoints import whole_checkpoint
 
 
 def begin(folder: Path, *, resume: bool = False, **identity: Any) -> None:
@@ -20,15 +20,6 @@ def begin(folder: Path, *, resume: bool = False, **identity: Any) -> None:
     with claimed(folder, resume=resume) as claim:
         claim.agree(**identity)
         claim.write([{"from_step": claim.step}])
-
-
-def checkpoint(folder: Path, step: int) -> None:
-    path = folder / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    for name in ("model.bin", "optimizer.pt.bin", "scheduler.pt.bin", "rng_state.bin"):
-        (path / name).write_bytes(b"1")
-    seal(path)
 
 
 def files(folder: Path) -> list[str]:
@@ -57,7 +48,7 @@ def test_resume_with_nothing_to_resume_does_not_start_anew(tmp_path: Path) -> No
 def test_each_setting_that_differs_is_named_with_what_the_run_had(tmp_path: Path) -> None:
     was: dict[str, Any] = {"learning_rate": 1e-3, "policy": {"head": 0.0, "name": "none"}}
     begin(tmp_path, **was, seed=1)
-    checkpoint(tmp_path, 3)
+    whole_checkpoint(tmp_path, 3)
     record = (tmp_path / "run.json").read_bytes()
     with pytest.raises(GammaError) as caught:
         begin(tmp_path, resume=True, learning_rate=2e-3, policy={"head": 1.0, "name": "x"}, seed=1)
@@ -77,7 +68,7 @@ def test_a_start_that_fails_leaves_no_folder(tmp_path: Path) -> None:
 
 def test_a_start_that_fails_leaves_a_folder_as_it_was(tmp_path: Path) -> None:
     begin(tmp_path, task="sst2")
-    checkpoint(tmp_path, 3)
+    whole_checkpoint(tmp_path, 3)
     before, record = files(tmp_path), (tmp_path / "run.json").read_bytes()
     with pytest.raises(ValueError, match="late"), claimed(tmp_path, resume=True) as claim:
         claim.agree(task="sst2")
@@ -104,7 +95,7 @@ def test_an_interrupted_run_says_how_to_go_on(kind: type[BaseException], tmp_pat
             if step:
                 claim.trainer = SimpleNamespace(state=SimpleNamespace(global_step=step))
             if step == 7:
-                checkpoint(tmp_path / "run", 5)
+                whole_checkpoint(tmp_path / "run", 5)
             raise kind
         return str(caught.value)
 
@@ -141,7 +132,7 @@ def test_a_file_that_a_run_would_write_over_is_kept(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("parts", [3, [1], [{"to_step": 3}], {"from_step": 0}])
 def test_a_record_that_is_none_is_not_resumed(parts: Any, tmp_path: Path) -> None:
     begin(tmp_path, task="sst2")
-    checkpoint(tmp_path, 3)
+    whole_checkpoint(tmp_path, 3)
     (tmp_path / "run.json").write_text(json.dumps({"task": "sst2", "parts": parts}))
     with pytest.raises(GammaError, match=r"no readable run\.json"):
         begin(tmp_path, task="sst2", resume=True)

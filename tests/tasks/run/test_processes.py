@@ -10,18 +10,9 @@ import pytest
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.folder import claimed
-from gamma_nlp.tasks.run.manifest import seal
 from gamma_nlp.tasks.run.processes import all_or_none, decided
+from tests.support.checkpoints import whole_checkpoint
 from tests.support.torchrun import two_processes
-
-
-def checkpoint(folder: Path, step: int) -> None:
-    path = folder / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    for name in ("model.bin", "optimizer.pt.bin", "scheduler.pt.bin", "rng_state.bin"):
-        (path / name).write_bytes(b"1")
-    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
-    seal(path)
 
 
 def test_alone_a_process_decides_for_itself() -> None:
@@ -33,12 +24,12 @@ def test_alone_a_process_decides_for_itself() -> None:
 
 def test_both_processes_do_as_the_main_one_says(tmp_path: Path) -> None:
     for rank in (0, 1):
-        checkpoint(tmp_path / f"both-{rank}", 3)
+        whole_checkpoint(tmp_path / f"both-{rank}", 3)
         (tmp_path / f"both-{rank}" / "run.json").write_text('{"parts": []}')
-    checkpoint(tmp_path / "both-1", 6)  # a leftover that the main process does not have
-    checkpoint(tmp_path / "one-0", 3)
+    whole_checkpoint(tmp_path / "both-1", 6)  # a leftover that the main process does not have
+    whole_checkpoint(tmp_path / "one-0", 3)
     (tmp_path / "one-0" / "run.json").write_text('{"parts": []}')
-    checkpoint(tmp_path / "other-1", 3)
+    whole_checkpoint(tmp_path / "other-1", 3)
     two_processes(__file__, str(tmp_path))
     answers = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1)]
     for both in zip(*(one.values() for one in answers), strict=True):
