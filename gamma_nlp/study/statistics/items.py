@@ -59,7 +59,8 @@ def p_by_items(pair: Paired, resamples: int = 1_000, seed: int = 0) -> np.ndarra
     """Return sacrebleu's paired bootstrap p of each set and seed: items alone, (sets, seeds).
 
     The arithmetic is that of ``sacrebleu.significance``: the share of resamples whose absolute
-    difference lies further above its mean than the difference found, plus one.
+    difference lies further above its mean than the difference found, plus one. Where arm and
+    baseline do the same with every item it is 1, though, not the least.
     """
     contrast, rows = Contrast.of_pair(pair), []
     for number, one in enumerate(contrast.sets):
@@ -67,5 +68,6 @@ def p_by_items(pair: Paired, resamples: int = 1_000, seed: int = 0) -> np.ndarra
         found = np.abs(_of_seeds(contrast, one, resamples, rng))
         real = np.abs(contrast.of_sums(one, one.sums.sum(axis=2)))
         above = (found - found.mean(axis=1, keepdims=True) > real[:, None]).sum(axis=1)
-        rows.append((above + 1) / (resamples + 1))
+        equal = ~found.any(axis=1)  # none would lie above 0, so that p would be next to nothing
+        rows.append(np.where(equal, 1.0, (above + 1) / (resamples + 1)))
     return np.array(rows)

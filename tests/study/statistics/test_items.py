@@ -57,6 +57,11 @@ def test_p_of_a_seed_is_that_of_sacrebleu(good: float) -> None:
     assert found[0, 0] == pytest.approx(expected, abs=0.05)
 
 
+def test_arms_that_are_equal_item_by_item_do_not_differ() -> None:
+    base, references = translations(1, 0.8)
+    assert p_by_items(bleu_pair(base, base, references), resamples=50)[0, 0] == 1
+
+
 @pytest.mark.parametrize("chunk", [2**20, 500])
 def test_resampling_gives_the_variance_of_the_items(
     chunk: int, monkeypatch: pytest.MonkeyPatch
