@@ -21,9 +21,9 @@ from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
 from gamma_nlp.tasks.run.main import run
-from tests.support.checkpoints import whole_checkpoint
 from tests.support.glue_runs import BERT, experiment
 from tests.support.paths import RECIPES
+from tests.support.whole_checkpoint import whole_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.folder import claimed
 from gamma_nlp.tasks.run.signals import Terminated
-from tests.support.checkpoints import whole_checkpoint
+from tests.support.whole_checkpoint import whole_checkpoint
 
 
 def begin(folder: Path, *, resume: bool = False, **identity: Any) -> None:

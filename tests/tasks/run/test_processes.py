@@ -11,8 +11,8 @@ import pytest
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.folder import claimed
 from gamma_nlp.tasks.run.processes import all_or_none, decided
-from tests.support.checkpoints import whole_checkpoint
 from tests.support.torchrun import two_processes
+from tests.support.whole_checkpoint import whole_checkpoint
 
 
 def test_alone_a_process_decides_for_itself() -> None:
