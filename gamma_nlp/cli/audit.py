@@ -25,8 +25,7 @@ ONE_MODEL_ONLY = {"method": "auto", "dtype": "auto", "trust_remote_code": False,
 
 EXAMPLES = """\
   gamma-nlp audit gpt2
-  gamma-nlp audit path/to/config.json --rule llama_factory --fail-on accident
-  gamma-nlp audit path/to/config.json --json
+  gamma-nlp audit path/to/config.json --rule llama_factory --fail-on accident --json
   gamma-nlp audit --all --types gemma2,t5"""
 
 

@@ -114,7 +114,7 @@ ROUNDING = Edits(
             "decoupled = True",
         ),
         M("keep is not heard", ' and decay.rounding == "defer"', ""),
-        M("every process looks", "if own_values else spread(dtype)", "if True else spread(dtype)"),
+        M("every process looks", "_several_processes() and not copied", "False"),
     ),
 )
 
@@ -229,8 +229,8 @@ ANNOUNCE = Edits(
     (
         M(
             "norms of the parameter",
-            "(whole.float() + gain.offset).square()",
-            "whole.float().square()",
+            "(weight.float() + gain.offset).square()",
+            "weight.float().square()",
         ),
         M("a mean of means", "sizes.get(gain.category, 0) + gain.numel", "gain.numel"),
         M(

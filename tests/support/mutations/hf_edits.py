@@ -100,8 +100,8 @@ TRAINER = Edits(
         ),
         M(
             "inputs are not used",
-            "table_for(self.model, self._inputs, None, self.policy)",
-            "table_for(self.model, None, None, self.policy)",
+            "self.gain_table = table_for(model, self._inputs, None, self.policy)",
+            "self.gain_table = table_for(model, None, None, self.policy)",
         ),
     ),
 )
@@ -123,11 +123,10 @@ CHOICE = Edits(
             "not in inside and parameter.requires_grad",
             "not in inside",
         ),
-        M("stage 3 passes", "if config.is_zero3():", "if False:"),
         M(
             "one mesh",
-            'fitted, lambda parameter: getattr(parameter, "device_mesh", None)',
-            "fitted, lambda parameter: None",
+            "split_by(fitted, mesh_of)",
+            "split_by(fitted, lambda parameter: None)",
         ),
         M(
             "rates are lost",

@@ -69,8 +69,8 @@ GROUPS = Edits(
         ),
         M(
             "one group for each parameter",
-            "groups.setdefault(tuple(keys.items()),",
-            "groups.setdefault((name,),",
+            "alike.setdefault(tuple(keys.items()),",
+            "alike.setdefault((name,),",
         ),
         M("coupled mode passes", 'if d.mode == "coupled"]', "if False]"),
     ),

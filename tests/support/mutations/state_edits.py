@@ -117,7 +117,7 @@ LOADING = Edits(
             'if all(known[name].rounding == "defer" for name in names if name in known):',
             "if True:",
         ),
-        M("changes are not told", "if before != now:", "if False:"),
+        M("changes are not told", "if known and before != now:", "if False:"),
         M(
             "old states had no decay",
             'group.get("gamma_decay", group.get("weight_decay", 0.0))',
