@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gamma_nlp.tasks.glue.__main__ import main as recipe
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
@@ -114,3 +115,14 @@ def test_a_run_that_saves_nothing_saves_nothing_then(
     assert run(main, argv) == 143
     assert not checkpoints(tmp_path / "run")
     assert "at step 3, before the first checkpoint" in capsys.readouterr().err
+
+
+def test_a_run_stopped_after_its_last_step_says_that_none_was_left(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = experiment(tmp_path, data, **FIXED)
+    assert run(recipe, argv) == 0
+    (tmp_path / "run" / "results.json").unlink()
+    capsys.readouterr()
+    assert run(recipe, [*argv, "--resume"]) == 0
+    assert "no step was left to train" in capsys.readouterr().out
