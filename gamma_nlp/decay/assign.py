@@ -165,13 +165,7 @@ def decays_for(
     Raises:
         GammaError: A trainable parameter is not in the table; whatever :func:`assign` refuses.
     """
-    listed_as = names_in(table, model)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad and name not in listed_as:
-            raise GammaError(
-                f"parameter {name!r} is not in the gain table, which is of another model; make "
-                "it from this one: table=categorize(model)"
-            )
+    listed_as = all_names_in(table, model)
     policy = DecayPolicy.load(policy)
     trained, spared = trained_in(table, model), spared_in(policy, table, model)
     assigned = assign(table, policy, weight_decay, trained=trained, spared=spared)
@@ -196,6 +190,22 @@ def spared_in(policy: DecayPolicy, table: GainTable, model: nn.Module) -> frozen
         return None
     names = names_in(table, model)
     return frozenset(names[name] for name in spared_by(policy.rule, model) if name in names)
+
+
+def all_names_in(table: GainTable, model: nn.Module) -> dict[str, str]:
+    """Return what :func:`names_in` returns, for a table that knows all that trains.
+
+    Raises:
+        GammaError: A trainable parameter is not in the table.
+    """
+    found = names_in(table, model)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and name not in found:
+            raise GammaError(
+                f"parameter {name!r} is not in the gain table, which is of another model; make "
+                "it from this one: table=categorize(model)"
+            )
+    return found
 
 
 def names_in(table: GainTable, model: nn.Module) -> dict[str, str]:

@@ -10,8 +10,7 @@ from torch import nn
 
 from gamma_nlp.check.audit.report import Accident, Part
 from gamma_nlp.check.judge import Heading, Judge, Rule
-from gamma_nlp.decay.assign import names_in
-from gamma_nlp.errors import GammaError
+from gamma_nlp.decay.assign import all_names_in
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import PLACES, Gain, GainTable
 
@@ -56,13 +55,7 @@ def parameters_of(model: nn.Module, table: GainTable) -> Parameters:
         GammaError: A trainable parameter is not in the table.
     """
     named = dict(model.named_parameters())
-    listed = names_in(table, model)
-    for name, p in named.items():
-        if p.requires_grad and name not in listed:
-            raise GammaError(
-                f"parameter {name!r} is not in the gain table, which is of another model; make "
-                "it from this one: table=categorize(model)"
-            )
+    listed = all_names_in(table, model)
     entries: dict[str, Gain | Role] = {**{gain.name: gain for gain in table}, **table.roles}
     modules = dict(model.named_modules(remove_duplicate=False))
     return Parameters(

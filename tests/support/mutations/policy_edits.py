@@ -27,7 +27,7 @@ ASSIGN = Edits(
         ),
         M(
             "unknown parameters pass",
-            "if parameter.requires_grad and name not in listed_as:",
+            "if parameter.requires_grad and name not in found:",
             "if False:",
         ),
         M("no decay is refused", "or weight_decay < 0:", "or weight_decay <= 0:"),
