@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files import most_unpacked, read_bytes, text_lines, too_large, unpacked
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, Pair, Split, pair_up
-from gamma_nlp.workers import within
+from gamma_nlp.workers import NoAnswer, within
 
 URL = "https://dl.fbaipublicfiles.com/fairseq/data/iwslt14/de-en.tgz"
 LANGUAGES = ("de", "en")
@@ -38,19 +38,23 @@ def fetch_archive(url: str = URL, *, seconds: float = 300.0) -> bytes:
     Raises:
         GammaError: It failed; the message says how to get the file by hand.
     """
+    silence = min(20.0, seconds)
 
     def ask() -> bytes:
-        with urllib.request.urlopen(url, timeout=min(20.0, seconds)) as reply:
+        with urllib.request.urlopen(url, timeout=silence) as reply:
             return bytes(reply.read())
 
     try:
         return within(seconds, ask)
     except Exception as error:
-        reason = one_line(error)
+        cause = getattr(error, "reason", error)
+        reason = one_line(cause if isinstance(cause, OSError) else error)
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        elif isinstance(error, urllib.error.URLError):
-            reason = one_line(OSError(error.reason))
+        elif isinstance(cause, NoAnswer):  # its text says the limit
+            reason = str(cause)
+        elif isinstance(cause, TimeoutError):  # the socket's: nothing came for so long
+            reason = f"no answer within {silence:g} s"
     raise GammaError(
         f"cannot fetch {url}: {reason}. Where there is a network, get the file by hand "
         f"(curl -LO {url}; about 20 MB) and give its path in place of the address"
