@@ -68,13 +68,14 @@ def as_latex(results: Findings) -> str:
         r"\begin{table}",
         r"  \centering\footnotesize\setlength{\tabcolsep}{3pt}",
         f"  \\caption{{{latex(caption)}.}}",
-        f"  \\begin{{tabular}}{{{columns}}}",
+        # Centred also where it is wider than the text, as in article's narrow column.
+        f"  \\makebox[\\linewidth][c]{{\\begin{{tabular}}{{{columns}}}",
         r"    \hline",
         f"    {rows[0]}",
         r"    \hline",
         *(f"    {row}" for row in rows[1:]),
         r"    \hline",
-        r"  \end{tabular}",
+        r"  \end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
