@@ -101,7 +101,7 @@ def _check(target: Path, arguments: argparse.Namespace) -> None:
             command has not written.
     """
     from gamma_nlp.draw.drawing import MARKS, format_of
-    from gamma_nlp.files import check_file
+    from gamma_nlp.files.output import check_file
 
     kind = format_of(target)
     if kind == ".html" and len(arguments.models) > 1:

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     from gamma_nlp.decay import assign
     from gamma_nlp.export import export
     from gamma_nlp.export.exported import check_target
-    from gamma_nlp.files import write_text
+    from gamma_nlp.files.write import write_text
 
     check_target(arguments.to)
     policy = chosen_policy(arguments)
@@ -97,7 +97,7 @@ def _check_output(target: Path) -> None:
         GammaError: Its folder is not there, or it is a file that this command has not written.
     """
     from gamma_nlp.export.text import MADE_BY
-    from gamma_nlp.files import check_file
+    from gamma_nlp.files.output import check_file
 
     if not target.parent.is_dir():
         raise GammaError(f"-o {target}: there is no folder {target.parent}; make it first")

@@ -13,7 +13,8 @@ from gamma_nlp.diagnose.diagnosis import UNUSED, Diagnosis, category_of
 from gamma_nlp.diagnose.outliers import place_of
 from gamma_nlp.draw.colours import COLOURS
 from gamma_nlp.errors import GammaError, need
-from gamma_nlp.files import check_file, write_bytes
+from gamma_nlp.files.output import check_file
+from gamma_nlp.files.write import write_bytes
 from gamma_nlp.gains.table import Gain
 
 FORMATS = (".png", ".svg")

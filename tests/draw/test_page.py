@@ -14,7 +14,7 @@ from torch import nn
 
 from gamma_nlp.draw.drawing import MARKS, Drawing, draw, save, svg_of
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import check_file
+from gamma_nlp.files.output import check_file
 from tests.support.families import FAMILIES
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
