@@ -34,8 +34,6 @@ def check_picture(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise GammaError(f"-o {path}: give a name that ends in {' or '.join(FORMATS)}")
-    if path.is_dir():
-        raise GammaError(f"-o {path} is a folder; give the name of a file")
     if path.parent.exists() and not path.parent.is_dir():
         raise GammaError(f"-o {path}: {path.parent} is no folder; give another name")
     check_file(path, (_SOFTWARE.encode(),), _SOFTWARE)

@@ -21,8 +21,10 @@ def check_file(path: Path, marks: Iterable[bytes], writer: str) -> None:
         writer: The command that writes them.
 
     Raises:
-        GammaError: It has none of the marks.
+        GammaError: It has none of the marks, or is a folder.
     """
+    if path.is_dir():
+        raise GammaError(f"-o {path} is a folder; give the name of a file")
     if not path.exists():
         return
     with path.open("rb") as file:
