@@ -6,16 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gamma_nlp.cli import planned
 from gamma_nlp.cli.common import DTYPES, add_command, add_trust, need_transformers, note
-from gamma_nlp.cli.planned import (
-    LINEAR,
-    add_plan_arguments,
-    add_policy_arguments,
-    chosen_policy,
-    learning_rates,
-    planned_doses,
-    settings_for,
-)
 from gamma_nlp.errors import GammaError, need_installed
 
 if TYPE_CHECKING:
@@ -52,8 +44,8 @@ def add_parser(commands: Any) -> None:
         help="dtype of the parameters in training (auto: what the config says)",
     )  # fmt: skip
     add_trust(parser)
-    add_policy_arguments(parser)
-    add_plan_arguments(parser)
+    planned.add_policy_arguments(parser)
+    planned.add_plan_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -64,15 +56,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     target = arguments.output or Path(f"{_short(arguments.models[0])}.html")
     _check(target, arguments)
-    policy = chosen_policy(arguments)
-    rates = learning_rates(arguments)
+    policy = planned.chosen_policy(arguments)
+    rates = planned.learning_rates(arguments)
     hush()
     drawn = []
     for name in arguments.models:
         model = _load(name, arguments)
         one = drawing.draw(model)
-        settings = settings_for(arguments, model, policy, one.table)
-        doses = planned_doses(one.table, settings, rates)[0] if rates else None
+        settings = planned.settings_for(arguments, model, policy, one.table)
+        doses = planned.doses(one.table, settings, rates)[0] if rates else None
         coefficients = {gain.name: settings[gain.name].coefficient for gain in one.table}
         drawn.append(one.with_decay(coefficients, doses, _about(arguments, policy.name)))
     drawing.save(drawn, target)
@@ -101,7 +93,7 @@ def _check(target: Path, arguments: argparse.Namespace) -> None:
             command has not written.
     """
     from gamma_nlp.draw.drawing import MARKS, format_of
-    from gamma_nlp.files import check_file
+    from gamma_nlp.files.output import check_file
 
     kind = format_of(target)
     if kind == ".html" and len(arguments.models) > 1:
@@ -110,8 +102,6 @@ def _check(target: Path, arguments: argparse.Namespace) -> None:
         need_installed(("matplotlib",), "plot", "gamma-nlp draw -o FILE.png needs")
     if not target.parent.is_dir():
         raise GammaError(f"-o {target}: there is no folder {target.parent}; make it first")
-    if target.is_dir():
-        raise GammaError(f"-o {target} is a folder; give a file's name")
     check_file(target, MARKS, "gamma-nlp draw")
 
 
@@ -134,11 +124,7 @@ def _load(name: str, arguments: argparse.Namespace) -> nn.Module:
 def _about(arguments: argparse.Namespace, policy: str) -> str:
     text = f"Coefficients: policy {policy}, weight decay {arguments.weight_decay:g}."
     if arguments.steps is not None:
-        text += (
-            f" Doses: pull of decay alone over {arguments.steps} steps of AdamW, from a gain of 1; "
-            f"peak learning rate {arguments.lr:g}, {arguments.schedule or LINEAR} schedule, "
-            f"{arguments.warmup or 0} warm-up steps."
-        )
+        text += f" Doses: {planned.told(arguments)}."
     return text
 
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from gamma_nlp.cli import planned
 from gamma_nlp.cli.common import add_command, add_trust, load_table, need_transformers
-from gamma_nlp.cli.planned import add_policy_arguments, chosen_policy, settings_for
 from gamma_nlp.errors import GammaError
 
 EXAMPLES = """\
@@ -31,7 +31,7 @@ def add_parser(commands: Any) -> None:
         "model", metavar="MODEL", help="hub name, local folder, or config.json (no weights needed)"
     )
     parser.add_argument("--to", metavar="ENGINE", required=True, help=ENGINES)
-    add_policy_arguments(parser)
+    planned.add_policy_arguments(parser)
     parser.add_argument(
         "--names", choices=("engine", "model"), default="engine",
         help="parameters as the engine's own model code calls them, or as MODEL does (%(default)s)",
@@ -53,15 +53,15 @@ def run(arguments: argparse.Namespace) -> int:
     from gamma_nlp.decay import assign
     from gamma_nlp.export import export
     from gamma_nlp.export.exported import check_target
-    from gamma_nlp.files import write_text
+    from gamma_nlp.files.write import write_text
 
     check_target(arguments.to)
-    policy = chosen_policy(arguments)
+    policy = planned.chosen_policy(arguments)
     if arguments.output is not None:
         _check_output(arguments.output)
     model, table = load_table(arguments)
     table = assign.table_for(model, None, table, policy)
-    settings_for(arguments, model, policy, table)  # notes what the policy does not reach
+    planned.settings_for(arguments, model, policy, table)  # notes what the policy does not reach
     try:
         done = export(
             model,
@@ -97,10 +97,8 @@ def _check_output(target: Path) -> None:
         GammaError: Its folder is not there, or it is a file that this command has not written.
     """
     from gamma_nlp.export.text import MADE_BY
-    from gamma_nlp.files import check_file
+    from gamma_nlp.files.output import check_file
 
     if not target.parent.is_dir():
         raise GammaError(f"-o {target}: there is no folder {target.parent}; make it first")
-    if target.is_dir():
-        raise GammaError(f"-o {target} is a folder; give a file's name")
     check_file(target, (MADE_BY.encode(),), MADE_BY)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gamma_nlp.cli import planned
 from gamma_nlp.cli.common import (
     CONTRADICTED,
     add_command,
@@ -13,14 +14,6 @@ from gamma_nlp.cli.common import (
     load_table,
     need_transformers,
     print_json,
-)
-from gamma_nlp.cli.planned import (
-    add_plan_arguments,
-    add_policy_arguments,
-    chosen_policy,
-    learning_rates,
-    planned_doses,
-    settings_for,
 )
 from gamma_nlp.errors import GammaError
 
@@ -57,12 +50,12 @@ def add_parser(commands: Any) -> None:
         "--optim", choices=OPTIMS, default=OPTIMS[0], help="as in TrainingArguments (%(default)s)"
     )
     parser.add_argument("--momentum", metavar="M", type=float, default=0.0, help="of sgd (0)")
-    add_policy_arguments(parser)
+    planned.add_policy_arguments(parser)
     parser.add_argument(
         "--dose", metavar="D", type=float,
         help="in place of --weight-decay: the pull of decay alone over the planned run, as 0.1",
     )  # fmt: skip
-    add_plan_arguments(parser)
+    planned.add_plan_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -73,8 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     from gamma_nlp.launch.launch_plan import plan_launch
     from gamma_nlp.launch.states import states_of
 
-    policy = chosen_policy(arguments)
-    rates = learning_rates(arguments)
+    policy = planned.chosen_policy(arguments)
+    rates = planned.learning_rates(arguments)
     _set_decay(arguments, rates)
     launch = _launch(arguments)
     if arguments.momentum and arguments.optim != "sgd":
@@ -82,13 +75,13 @@ def run(arguments: argparse.Namespace) -> int:
     states = states_of(arguments.optim, arguments.momentum)
     model, table = load_table(arguments)
     table = assign.table_for(model, None, table, policy)
-    decays = settings_for(arguments, model, policy, table)
+    decays = planned.settings_for(arguments, model, policy, table)
     doses = None
     if rates is not None:
         momentum = arguments.momentum if arguments.optim == "sgd" else None
         native = native_mode(states.cls, states.kwargs)
         dtype = "float32" if launch.mixed else None
-        doses, _ = planned_doses(
+        doses, _ = planned.doses(
             table, decays, rates, native=native, momentum=momentum, dtype=dtype
         )
     plan = plan_launch(model, table, decays, launch, states, rates=rates, doses=doses)

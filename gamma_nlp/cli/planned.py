@@ -113,7 +113,16 @@ def learning_rates(arguments: argparse.Namespace) -> list[float] | None:
         raise GammaError(f"--schedule {error}".replace(" with lr ", " --lr ")) from error
 
 
-def planned_doses(
+def told(arguments: argparse.Namespace) -> str:
+    """Return what a dose of the planned run is."""
+    return (
+        f"pull of decay alone over {arguments.steps} steps of AdamW, from a gain of 1; "
+        f"peak lr {arguments.lr:g}, {arguments.schedule or LINEAR} schedule, "
+        f"{arguments.warmup or 0} warm-up steps"
+    )
+
+
+def doses(
     table: GainTable,
     settings: dict[str, Decay],
     rates: Sequence[float],
@@ -142,7 +151,7 @@ def planned_doses(
     from gamma_nlp.gains.table import Action
 
     known: dict[tuple[Any, ...], Dose] = {}
-    doses: dict[str, float | None] = {}
+    pulls: dict[str, float | None] = {}
     actions: dict[str, Action] = {}
     lrs = torch.tensor(rates, dtype=torch.float64)
     through = None if momentum is None else Momentum(values=momentum)
@@ -153,7 +162,7 @@ def planned_doses(
             value = torch.tensor([1.0 - gain.offset], dtype=getattr(torch, dtype or gain.dtype))
             known[key] = planned_dose(value, decay, lrs, native=native, momentum=through)
         dose = known[key]
-        doses[gain.name] = dose.told
+        pulls[gain.name] = dose.told
         if decay.coefficient:
             actions[gain.name] = Action(
                 target=target_of(decay.center, gain.offset),
@@ -161,4 +170,4 @@ def planned_doses(
                 coupled=decay.mode_in(native) == "coupled",
                 exact=dose.exact,
             )
-    return doses, actions
+    return pulls, actions

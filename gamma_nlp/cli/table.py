@@ -5,21 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from gamma_nlp.cli import planned
 from gamma_nlp.cli.common import (
     add_command,
     add_model_arguments,
     load_table,
     need_transformers,
     print_json,
-)
-from gamma_nlp.cli.planned import (
-    LINEAR,
-    add_plan_arguments,
-    add_policy_arguments,
-    chosen_policy,
-    learning_rates,
-    planned_doses,
-    settings_for,
 )
 
 EXAMPLES = """\
@@ -32,9 +24,9 @@ def add_parser(commands: Any) -> None:
     """Add the command to the subparsers of ``gamma-nlp``."""
     parser = add_command(commands, "table", run=run, examples=EXAMPLES)
     add_model_arguments(parser)
-    add_policy_arguments(parser)
+    planned.add_policy_arguments(parser)
     parser.add_argument("--full", action="store_true", help="one row per gain")
-    add_plan_arguments(parser)
+    planned.add_plan_arguments(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,15 +35,15 @@ def run(arguments: argparse.Namespace) -> int:
     from gamma_nlp.decay import assign
     from gamma_nlp.gains.table import gain_table, gain_table_json
 
-    chosen = chosen_policy(arguments)
-    rates = learning_rates(arguments)
+    chosen = planned.chosen_policy(arguments)
+    rates = planned.learning_rates(arguments)
     model, table = load_table(arguments)
     table = assign.table_for(model, None, table, chosen)
-    settings = settings_for(arguments, model, chosen, table)
+    settings = planned.settings_for(arguments, model, chosen, table)
     coefficients = {gain.name: settings[gain.name].coefficient for gain in table}
     doses, actions = None, None
     if rates is not None:
-        doses, actions = planned_doses(table, settings, rates)
+        doses, actions = planned.doses(table, settings, rates)
     if arguments.json:
         plan = {"policy": chosen.name, "weight_decay": arguments.weight_decay}
         print_json({**gain_table_json(table, coefficients, doses, actions), **plan})
@@ -61,9 +53,5 @@ def run(arguments: argparse.Namespace) -> int:
     if rates is None:
         print("dose: add --lr and --steps to see how far decay alone would pull each gain")
     else:
-        print(
-            f"dose: pull of decay alone over {arguments.steps} steps of AdamW, from a "
-            f"gain of 1; peak lr {arguments.lr:g}, {arguments.schedule or LINEAR} schedule, "
-            f"{arguments.warmup or 0} warm-up steps"
-        )
+        print(f"dose: {planned.told(arguments)}")
     return 0

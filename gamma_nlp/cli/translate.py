@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from gamma_nlp.cli.common import add_command, add_trust, need_transformers, note
 from gamma_nlp.errors import GammaError, need_installed, one_line
-from gamma_nlp.files import new_file, read_bytes, text_lines
+from gamma_nlp.files.read import read_bytes, text_lines
+from gamma_nlp.files.write import new_file
 
 if TYPE_CHECKING:
     from gamma_nlp.tasks.translation.decode import Search

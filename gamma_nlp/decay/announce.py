@@ -13,7 +13,7 @@ from torch import nn
 from gamma_nlp.decay.plan import Plan
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.precision import rounded_away, rounding_warning
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.table import GainTable, gain_table, gain_table_json
 from gamma_nlp.wrappers import plain_names, whole

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gamma_nlp.diagnose.weights import INDEX, WHOLE, Weights
 from gamma_nlp.errors import GammaError, listed
-from gamma_nlp.files import read_json
+from gamma_nlp.files.read import read_json
 from gamma_nlp.hf.hub import find_config, local_path
 
 STATE = "trainer_state.json"

@@ -12,7 +12,7 @@ from torch import nn
 from gamma_nlp.diagnose.checkpoints import Checkpoint
 from gamma_nlp.diagnose.names import Sources, by_model, by_name
 from gamma_nlp.errors import GammaError, listed, one_line, shown
-from gamma_nlp.files import read_json
+from gamma_nlp.files.read import read_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.placement import categorize
 from gamma_nlp.gains.table import Gain, GainTable

@@ -13,7 +13,8 @@ from gamma_nlp.diagnose.diagnosis import UNUSED, Diagnosis, category_of
 from gamma_nlp.diagnose.outliers import place_of
 from gamma_nlp.draw.colours import COLOURS
 from gamma_nlp.errors import GammaError, need
-from gamma_nlp.files import check_file, write_bytes
+from gamma_nlp.files.output import check_file
+from gamma_nlp.files.write import write_bytes
 from gamma_nlp.gains.table import Gain
 
 FORMATS = (".png", ".svg")
@@ -33,8 +34,6 @@ def check_picture(path: Path) -> None:
     """
     if path.suffix.lower() not in FORMATS:
         raise GammaError(f"-o {path}: give a name that ends in {' or '.join(FORMATS)}")
-    if path.is_dir():
-        raise GammaError(f"-o {path} is a folder; give the name of a file")
     if path.parent.exists() and not path.parent.is_dir():
         raise GammaError(f"-o {path}: {path.parent} is no folder; give another name")
     check_file(path, (_SOFTWARE.encode(),), _SOFTWARE)

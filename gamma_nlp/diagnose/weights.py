@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from gamma_nlp.errors import GammaError, listed, need, one_line, shown
-from gamma_nlp.files import read_json
+from gamma_nlp.files.read import read_json
 
 SINGLE = ("model.safetensors", "pytorch_model.bin")
 INDEX = ".index.json"

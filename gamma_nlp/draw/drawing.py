@@ -18,7 +18,7 @@ from gamma_nlp.draw.sheet import Sheet, lay_out
 from gamma_nlp.draw.stream import Dot, Picture, dots, has_tangle
 from gamma_nlp.draw.svg import MARK, SOFTWARE, to_svg
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_bytes, write_text
+from gamma_nlp.files.write import write_bytes, write_text
 from gamma_nlp.gains.by_graph import from_graph
 from gamma_nlp.gains.category import Category
 from gamma_nlp.gains.marks import with_marks

@@ -14,8 +14,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp import files
 from gamma_nlp.errors import GammaError, need, one_line
+from gamma_nlp.files.read import read_json
 from gamma_nlp.workers import NoAnswer, within
 
 HUB_TIMEOUT = 5.0
@@ -152,7 +152,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     Raises:
         GammaError: It cannot be read, or holds no JSON object.
     """
-    content = files.read_json(path)
+    content = read_json(path)
     if not isinstance(content, dict):
         raise GammaError(f"{path} holds a {type(content).__name__}, not the settings of a model")
     return content

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp import files
 from gamma_nlp.errors import GammaError, close_to, need, shown
+from gamma_nlp.files.read import read_json, read_text
+from gamma_nlp.files.yaml_file import read_yaml
 
 AUTO = "auto"
 """What DeepSpeed's users write for a value that the Trainer or accelerate fills in."""
@@ -111,7 +112,7 @@ def read_document(path: Path) -> Document:
     Raises:
         GammaError: It cannot be read, is malformed, is empty, or holds something else.
     """
-    reads = files.read_json if path.suffix.lower() == ".json" else files.read_yaml
+    reads = read_json if path.suffix.lower() == ".json" else read_yaml
     data = reads(path)
     if data is None:
         raise GammaError(f"{path} is empty; give a config of accelerate or DeepSpeed")
@@ -120,7 +121,7 @@ def read_document(path: Path) -> Document:
             f"{path} holds {shown(data)}; expected `key: value` lines, as in a config of "
             "accelerate or DeepSpeed"
         )
-    return Document(path=path, data=data, lines=_lines(files.read_text(path)))
+    return Document(path=path, data=data, lines=_lines(read_text(path)))
 
 
 def _lines(text: str) -> dict[tuple[str, ...], int]:

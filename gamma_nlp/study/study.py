@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_text
+from gamma_nlp.files.write import write_text
 from gamma_nlp.study.design import announce
 from gamma_nlp.study.design.cells import cells_of
 from gamma_nlp.study.design.config import Study

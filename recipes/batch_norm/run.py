@@ -35,7 +35,7 @@ if not __package__:  # started as a file: find the package `recipes`, not the mo
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from recipes.batch_norm import grid, plots
 from recipes.common.command import machine, make_parser, run_experiment
 from recipes.common.grid_runner import run_cells

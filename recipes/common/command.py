@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from gamma_nlp.errors import need
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.tasks.run.machine import hardware
 from gamma_nlp.tasks.run.main import run as run_main
 from gamma_nlp.tasks.run.parser import Parser

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gamma_nlp.errors import GammaError, need
-from gamma_nlp.files import read_bytes
+from gamma_nlp.files.read import read_bytes
 from gamma_nlp.tasks.run.versions import versions
 from recipes.studies.kept import kept
 

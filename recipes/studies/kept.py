@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.files import read_bytes, write_bytes
+from gamma_nlp.files.read import read_bytes
+from gamma_nlp.files.write import write_bytes
 
 
 def kept(path: Path, make: Callable[[], Mapping[str, np.ndarray]]) -> Mapping[str, np.ndarray]:

@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.run.arguments import RunArguments, complete

@@ -38,7 +38,8 @@ from table import Row, new_parser
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.fairseq import shims
-from gamma_nlp.files import read_bytes, text_lines, write_json
+from gamma_nlp.files.read import read_bytes, text_lines
+from gamma_nlp.files.write import write_json
 from gamma_nlp.tasks.run.machine import hardware
 from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.run.versions import versions

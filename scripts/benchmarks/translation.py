@@ -32,7 +32,7 @@ from table import Bench, Row, now, report, seconds, set_device, table_parser
 from torch.utils.flop_counter import FlopCounterMode
 
 from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.files import read_bytes
+from gamma_nlp.files.read import read_bytes
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
 from gamma_nlp.tasks.run.main import run

@@ -14,21 +14,12 @@ from torch import nn
 
 from gamma_nlp.draw.drawing import MARKS, Drawing, draw, save, svg_of
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import check_file
+from gamma_nlp.files.output import check_file
 from tests.support.families import FAMILIES
+from tests.support.pre_norm import Block
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 LAYER = "{0-1}.norm.weight x2"
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.up, self.down = nn.LayerNorm(4), nn.Linear(4, 8), nn.Linear(8, 4)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = x + self.down(self.up(self.norm(x)).relu())
-        return out
 
 
 @pytest.fixture

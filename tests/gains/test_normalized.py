@@ -4,15 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gamma_nlp.gains.placement import categorize
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.up, self.down = nn.LayerNorm(4), nn.Linear(4, 8), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(self.up(self.norm(x)).relu())
+from tests.support.pre_norm import Block
 
 
 class Net(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig, TrainingArguments
 
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.run.checkpoints import choose
 from gamma_nlp.tasks.run.main import run

@@ -48,26 +48,30 @@ def of_values(content: dict[str, Any], seed: int) -> Iterator[dict[str, Any]]:
     while True:
         changed = copy.deepcopy(content)
         for _ in range(draw.randint(1, 2)):
-            place: Any = changed
-            while True:
-                keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-                if not keys:
-                    break
-                key = draw.choice(keys)
-                if isinstance(place[key], (dict, list)) and place[key] and draw.random() < 0.7:
-                    place = place[key]
-                    continue
-                kind = draw.random()
-                if kind < 0.1:
-                    del place[key]
-                elif kind < 0.3 and isinstance(place, dict):
-                    place[draw.choice(("a", "", "\u00fc", "model_type "))] = place.pop(key)
-                elif kind < 0.4:
-                    place[key] = copy.deepcopy(draw.choice(list(content.values())))
-                else:
-                    place[key] = copy.deepcopy(draw.choice(ODD_VALUES))
-                break
+            place, key = place_within(changed, draw)
+            if key is None:
+                continue
+            kind = draw.random()
+            if kind < 0.1:
+                del place[key]
+            elif kind < 0.3 and isinstance(place, dict):
+                place[draw.choice(("a", "", "\u00fc", "model_type "))] = place.pop(key)
+            elif kind < 0.4:
+                place[key] = copy.deepcopy(draw.choice(list(content.values())))
+            else:
+                place[key] = copy.deepcopy(draw.choice(ODD_VALUES))
         yield changed
+
+
+def place_within(content: Any, draw: random.Random) -> tuple[Any, Any]:
+    """Return a mapping or list within, at any depth, and a key of it; None if nothing is there."""
+    keys = list(content) if isinstance(content, dict) else list(range(len(content)))
+    if not keys:
+        return content, None
+    key = draw.choice(keys)
+    if isinstance(content[key], (dict, list)) and content[key] and draw.random() < 0.7:
+        return place_within(content[key], draw)
+    return content, key
 
 
 def _at(draw: random.Random, data: bytes) -> int:

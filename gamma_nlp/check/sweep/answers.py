@@ -17,7 +17,7 @@ from typing import Any
 
 from gamma_nlp import workers
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import read_lines
+from gamma_nlp.files.read import read_lines
 from gamma_nlp.workers import Answer
 
 Call = tuple[str, str]

@@ -9,7 +9,8 @@ from typing import Any
 from gamma_nlp.decay.policies.keys import CATEGORY_KEYS, suggestion
 from gamma_nlp.decay.policies.presets import PRESET_FIELDS
 from gamma_nlp.errors import GammaError, shown
-from gamma_nlp.files import read_json, read_yaml
+from gamma_nlp.files.read import read_json
+from gamma_nlp.files.yaml_file import read_yaml
 
 SUFFIXES = (".json", ".yaml", ".yml")
 _MAPPINGS = ("kinds", "patterns", "targets", "schedules")

@@ -24,7 +24,7 @@ from gamma_nlp.fairseq.convert.models import (
     check_convertible,
     matching_options,
 )
-from gamma_nlp.files import new_folder, write_json
+from gamma_nlp.files.write import new_folder, write_json
 from gamma_nlp.hf.models import keep_positions
 from gamma_nlp.tasks.translation.average import ORIGIN
 from gamma_nlp.tasks.translation.checkpoints import AVERAGED, find_model, load_saved

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from transformers.trainer_utils import seed_worker
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.hf.batches.budget import TokenBudget, pair_lengths
 from gamma_nlp.hf.batches.by_tokens import TokenBatches
 

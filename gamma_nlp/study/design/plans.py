@@ -18,7 +18,7 @@ from typing import Any
 
 from gamma_nlp import workers
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.study.design.cells import Cell
 from gamma_nlp.study.design.command import Command
 from gamma_nlp.study.design.config import Study

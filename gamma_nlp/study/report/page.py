@@ -10,7 +10,7 @@ from typing import Any
 
 import gamma_nlp
 from gamma_nlp.errors import GammaError, need
-from gamma_nlp.files import read_text
+from gamma_nlp.files.read import read_text
 from gamma_nlp.study.report import details, figures, tables, text
 from gamma_nlp.study.report.figures import Picture
 from gamma_nlp.study.report.findings import Findings

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, shown
-from gamma_nlp.files import read_json
+from gamma_nlp.files.read import read_json
 
 _MISSING = object()
 

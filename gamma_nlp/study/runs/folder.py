@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import read_json, write_json
+from gamma_nlp.files.read import read_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.study.design.metric import Metric
 from gamma_nlp.study.results.study_file import FAILED, RESULTS
 from gamma_nlp.tasks.run.checkpoints import last_checkpoint

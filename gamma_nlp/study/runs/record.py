@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed
-from gamma_nlp.files import read_json, write_json
+from gamma_nlp.files.read import read_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.study.design.arms import Arm
 from gamma_nlp.study.design.cells import folder_name
 from gamma_nlp.study.design.command import Command

@@ -26,22 +26,18 @@ def main(argv: Sequence[str]) -> None:
 
 
 def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
+    from gamma_nlp.tasks.run.counts import speed_line
+
     scores = ", ".join(
         f"{key.removeprefix('eval_')} {value:.4f}"
         for key, value in results["final"].items()
         if key.startswith("eval_")
     )
     print(f"\nfinal epoch: {scores}", *gains, sep="\n")
-    if results["padding_share"] is None:  # it was stopped after its last step
-        speed = "no step was left to train"
-    else:
-        speed = (
-            f"{results['sentences_per_second']:.0f} sentences/s, "
-            f"{results['tokens_per_second']:.0f} tokens/s, padding "
-            f"{results['padding_share']:.1%}, {results['train_seconds']:.0f} s of training on "
-            f"{results['world_size']} process(es)"
-        )
-    print(speed, f"written: {output_dir}/results.json and training.png", sep="\n")
+    speed = {"sentences_per_second": "sentences/s", "tokens_per_second": "tokens/s"}
+    print(
+        speed_line(results, speed), f"written: {output_dir}/results.json and training.png", sep="\n"
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gamma_nlp.errors import GammaError, need, shown
-from gamma_nlp.files import read_bytes, text_lines
+from gamma_nlp.files.read import read_bytes, text_lines
 from gamma_nlp.hf.hub import load_hub_dataset
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task

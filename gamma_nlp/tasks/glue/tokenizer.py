@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.files import read_lines
+from gamma_nlp.files.read import read_lines
 from gamma_nlp.tasks.glue.pretrained import locate
 
 _SPECIAL = {

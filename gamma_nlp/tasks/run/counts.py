@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -53,3 +54,19 @@ class RunCounts(_Base):
         finally:
             self._evaluating = False
             self.evaluation_seconds += time.perf_counter() - start
+
+
+def speed_line(results: Mapping[str, Any], units: Mapping[str, str]) -> str:
+    """Return how fast a run was, in one line.
+
+    Args:
+        results: What its ``results.json`` holds.
+        units: The rates among the results to show, and the unit of each.
+    """
+    if results["padding_share"] is None:  # it was stopped after its last step
+        return "no step was left to train"
+    rates = ", ".join(f"{results[key]:.0f} {unit}" for key, unit in units.items())
+    return (
+        f"{rates}, padding {results['padding_share']:.1%}, {results['train_seconds']:.0f} s of "
+        f"training on {results['world_size']} process(es)"
+    )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.tasks.run.checkpoints import (
     checkpoint_folders,
     checkpoints,

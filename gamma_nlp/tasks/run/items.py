@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files import most_unpacked, read_bytes, too_large, write_bytes
+from gamma_nlp.files.packed import most_unpacked, too_large
+from gamma_nlp.files.read import read_bytes
+from gamma_nlp.files.write import write_bytes
 
 FOLDER = "items"
 IDS = "id"

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import read_json, write_json
+from gamma_nlp.files.read import read_json
+from gamma_nlp.files.write import write_json
 
 MANIFEST = "manifest.json"
 

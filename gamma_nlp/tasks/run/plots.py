@@ -11,7 +11,7 @@ from typing import Any
 from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.draw.colours import COLOURS
 from gamma_nlp.errors import need
-from gamma_nlp.files import write_bytes
+from gamma_nlp.files.write import write_bytes
 from gamma_nlp.gains.category import Category
 
 Log = Sequence[Mapping[str, Any]]

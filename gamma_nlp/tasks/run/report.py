@@ -10,7 +10,7 @@ from typing import Any
 
 from gamma_nlp.decay.announce import GAIN_NORM
 from gamma_nlp.decay.policy import DecayPolicy
-from gamma_nlp.files import write_json
+from gamma_nlp.files.write import write_json
 from gamma_nlp.gains.category import Category
 from gamma_nlp.tasks.run.checkpoints import last_checkpoint
 from gamma_nlp.tasks.run.checks import acting_mode

@@ -14,7 +14,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerState
 
 from gamma_nlp.decay.announce import GAIN_NORM, gain_norms
 from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.files import read_json
+from gamma_nlp.files.read import read_json
 from gamma_nlp.hf.schedule import decay_for_dose
 from gamma_nlp.tasks.run.checkpoints import STATE, step_of
 from gamma_nlp.tasks.run.folder import RESULTS, Claim, check_unfinished

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, need, one_line
-from gamma_nlp.files import check_yaml_size, yaml_loader
+from gamma_nlp.files.yaml_file import check_yaml_size, yaml_loader
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -26,18 +26,14 @@ def main(argv: Sequence[str]) -> None:
 
 
 def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
+    from gamma_nlp.tasks.run.counts import speed_line
+
     print(f"\n{'':20} {'BLEU, tokens':>13} {'sacreBLEU':>10} {'chrF2':>6}")
     for name, score in results["scores"].items():
         print(f"{name:20} {score['bleu']:13.2f} {score['sacrebleu']:10.2f} {score['chrf']:6.2f}")
     signature = next(iter(results["scores"].values()))["sacrebleu_signature"]
     print(f"sacreBLEU {signature}", *gains, sep="\n")
-    speed = "no step was left to train"
-    if results["padding_share"] is not None:
-        speed = (
-            f"{results['tokens_per_second']:.0f} target tokens/s, padding "
-            f"{results['padding_share']:.1%}, {results['train_seconds']:.0f} s of training on "
-            f"{results['world_size']} process(es)"
-        )
+    speed = speed_line(results, {"tokens_per_second": "target tokens/s"})
     print(
         f"{speed}; decoding "
         f"{results['decoded_sentences_per_second']:.0f} sentences/s\n"

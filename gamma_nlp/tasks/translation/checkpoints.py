@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files import read_json
+from gamma_nlp.files.read import read_json
 from gamma_nlp.hf.hub import read_settings
 from gamma_nlp.hf.limits import check_counts
 from gamma_nlp.hf.models import keep_positions, more_layers

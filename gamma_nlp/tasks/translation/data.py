@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import read_bytes, text_lines
+from gamma_nlp.files.read import read_bytes, text_lines
 from gamma_nlp.tasks.translation.text import TranslationText
 
 

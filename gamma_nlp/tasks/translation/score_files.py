@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError, listed, shown
-from gamma_nlp.files import read_lines
+from gamma_nlp.files.read import read_lines
 
 LOG_LINE = re.compile(r"([A-Z])-([0-9]+)(?:\t|$)")
 MOST_DIGITS = 18

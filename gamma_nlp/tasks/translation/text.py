@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files import read_bytes, read_text, text_lines, write_json, write_text
+from gamma_nlp.files.read import read_bytes, read_text, text_lines
+from gamma_nlp.files.write import write_json, write_text
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import detokenize, single_spaces
 

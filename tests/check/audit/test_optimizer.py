@@ -16,17 +16,9 @@ from gamma_nlp.check.audit.optimizer_report import Act, OptimizerAudit
 from gamma_nlp.check.audit.report import Accident
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import GainTable
+from tests.support.pre_norm import Block
 
 AdamW = torch.optim.AdamW
-
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm, self.up, self.down = nn.LayerNorm(4), nn.Linear(4, 8), nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(self.up(self.norm(x)).relu())
 
 
 class Network(nn.Module):

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.mutants import of_bytes, of_values
+from tests.support.mutants import of_bytes, of_values, place_within
 
 
 @dataclass(frozen=True)
@@ -94,17 +94,9 @@ def _values(content: Any, draw: random.Random) -> Any:
         return content
     changed = next(of_values(content, draw.randrange(2**32)))
     if draw.random() < 0.3:
-        place: Any = changed
-        while True:  # a huge, deep or long value somewhere
-            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-            if not keys:
-                break
-            key = draw.choice(keys)
-            if isinstance(place[key], (dict, list)) and place[key] and draw.random() < 0.7:
-                place = place[key]
-                continue
+        place, key = place_within(changed, draw)
+        if key is not None:  # a huge, deep or long value somewhere
             place[key] = copy.deepcopy(draw.choice(_huge()))
-            break
     return changed
 
 

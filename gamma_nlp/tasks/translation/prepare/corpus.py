@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files import read_bytes, text_lines
+from gamma_nlp.files.read import read_bytes, text_lines
 
 Pair = tuple[str, str]
 

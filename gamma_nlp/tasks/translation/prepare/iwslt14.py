@@ -17,7 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.files import most_unpacked, read_bytes, text_lines, too_large, unpacked
+from gamma_nlp.files.packed import most_unpacked, too_large, unpacked
+from gamma_nlp.files.read import read_bytes, text_lines
 from gamma_nlp.tasks.translation.prepare.corpus import Corpus, Pair, Split, pair_up
 from gamma_nlp.workers import NoAnswer, within
 

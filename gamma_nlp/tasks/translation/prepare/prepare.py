@@ -19,15 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import (
-    MANIFEST,
-    check_target,
-    checksums,
-    new_folder,
-    read_bytes,
-    write_json,
-    write_lines,
-)
+from gamma_nlp.files.output import MANIFEST, check_target, checksums
+from gamma_nlp.files.read import read_bytes
+from gamma_nlp.files.write import new_folder, write_json, write_lines
 from gamma_nlp.tasks.translation import moses, subwords
 from gamma_nlp.tasks.translation.moses import single_spaces
 from gamma_nlp.tasks.translation.prepare import iwslt14

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.files import text_lines
+from gamma_nlp.files.read import text_lines
 from gamma_nlp.tasks.translation.prepare.cleaning import Cleaning
 from gamma_nlp.tasks.translation.prepare.corpus import pair_up, read_folder
 

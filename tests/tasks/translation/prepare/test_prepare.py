@@ -307,7 +307,7 @@ def test_an_archive_is_read_in_any_packing(mode: str) -> None:
 def test_an_archive_that_would_fill_memory_is_refused(
     mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gamma_nlp.files.SPARE", 10_000)
+    monkeypatch.setattr("gamma_nlp.files.packed.SPARE", 10_000)
     files = archive_files() | {"train.tags.de-en.de": b"\n" * 5_000_000}
     with pytest.raises(GammaError, match=r"x: its [\d,]+ bytes unpack to more than"):
         iwslt14.unpack(packed(files, mode), "x")
