@@ -275,7 +275,7 @@ def main(steps: int, names: list[str]) -> None:
 
 
 def test_sharded_run_equals_the_one_in_a_single_process() -> None:
-    two_processes(__file__, "6")
+    two_processes(__file__, "4")
 
 
 def test_table_of_the_whole_model_fits_a_pipeline_stage_by_name() -> None:
