@@ -19,7 +19,7 @@ from tests.support.paths import ROOT
 
 
 def two_processes(script: str, *words: str, processes: int = 2) -> None:
-    """Run ``script`` in processes that gloo connects on the CPU; a failure shows what it printed."""
+    """Run ``script`` in processes with gloo on the CPU; a failure shows what it printed."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = {
         **os.environ,
