@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from gamma_nlp.errors import MOST_CHARACTERS, GammaError
-from tests.support.fuzz.__main__ import GOOD, fuzz
+from tests.support.fuzz.__main__ import GOOD, fuzz, main
 from tests.support.fuzz.guard import Watch, try_one
 from tests.support.fuzz.inputs import damaged
 from tests.support.fuzz.kinds import KINDS
-from tests.support.paths import ROOT
 
 QUICK = {
     "policies": 40, "studies": 20, "glue": 40, "parallel text": 8, "gain tables": 20,
@@ -86,13 +84,15 @@ def test_each_forbidden_thing_is_seen(tmp_path: Path) -> None:
     assert found == {name: name for name in found} and len(found) == 6
 
 
-def test_the_program_prints_a_table(tmp_path: Path) -> None:
+def test_the_program_prints_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["--count", "20", "--kinds", "answers", "--keep", str(tmp_path)]
-    command = [sys.executable, "-m", "tests.support.fuzz", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["read", "answers", "all"]
-    assert set(GOOD) <= set(done.stdout.splitlines()[0].split())
+    monkeypatch.setattr(sys, "argv", ["fuzz", *words])
+    assert main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["read", "answers", "all"]
+    assert set(GOOD) <= set(lines[0].split())
 
 
 def test_a_message_stays_short_and_keeps_its_end() -> None:

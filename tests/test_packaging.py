@@ -19,6 +19,7 @@ from tests.support.paths import ROOT
 if not (ROOT / "pyproject.toml").is_file():
     pytest.skip("packages are built from a checkout only", allow_module_level=True)
 
+from tests.support.command_line import BERT
 from tests.support.fake_studies import config as study_config
 from tests.support.installed import PROJECT, Installation, build_wheel, copy_project, install
 from tests.support.parallel_corpora import make_folder
@@ -27,16 +28,6 @@ from tests.support.tiny_run import tiny_run
 
 HF, TRANSLATION, RECIPES, STUDY = "hf", "translation", "recipes", "study"
 VARIANTS = {"torch alone": (), HF: (HF,), RECIPES: (RECIPES,), TRANSLATION: (TRANSLATION,)}
-BERT = {
-    "model_type": "bert",
-    "architectures": ["BertForMaskedLM"],
-    "hidden_size": 8,
-    "intermediate_size": 16,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 3,
-    "vocab_size": 16,
-}
-
 COMMANDS = {
     "table": ("table CONFIG --lr 1e-3 --steps 10 --schedule cosine", {HF}),
     "plan": ("plan CONFIG --lr 1e-3 --steps 10", {HF}),

@@ -18,6 +18,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/steps.sh"
 prepared=$1 output=$2
 shift 2
 binarise "$prepared" "$output/data"
+find_device
 
 # 50,000 updates, the length for which the stock score is quoted.
 gamma-fairseq-train "$output/data" --source-lang de --target-lang en "${device[@]}" \

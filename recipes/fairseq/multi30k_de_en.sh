@@ -31,6 +31,7 @@ if [ -n "${START:-}" ]; then # its embedding tables fit its own dictionaries onl
         cmp -s "$START/dict.en.txt" "$output/data/dict.en.txt" ||
         fail "$output/data has other dictionaries than START=$START; give a new output folder"
 fi
+find_device
 
 # A weight decay of 0.03 pulls gains by 10 % over these 6 epochs, the dose of the other recipe.
 gamma-fairseq-train "$output/data" --source-lang de --target-lang en "${device[@]}" \

@@ -10,8 +10,11 @@ home=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 command -v gamma-fairseq-train >/dev/null ||
     fail "gamma-fairseq-train is not installed; type: bash scripts/install_fairseq"
 
-device=() # fairseq must be told if there is no GPU
-python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || device=(--cpu)
+device=()
+# find_device: fairseq must be told if there is no GPU. It takes seconds, so after all checks.
+find_device() {
+    python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || device=(--cpu)
+}
 
 # binarise PREPARED BINARY [OPTION...]: turn a folder of prepare_iwslt14 into fairseq's binary form.
 binarise() {

@@ -66,7 +66,7 @@ ACCUMULATION = Edits(
 
 TRAINER = Edits(
     "hf/trainer.py",
-    ("tests/hf/test_trainer.py",),
+    ("tests/hf/test_trainer.py", "tests/hf/test_trainer_optimizers.py"),
     (
         M("any order of bases", "order.index(Trainer) < order.index(GammaTrainerMixin)", "False"),
         M("any scheduler", "_check_scheduler(self.lr_scheduler, self.optimizer)", "pass"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 from . import Mutation as M
 from .files import Edits
 
+STEP_HOOK = tuple(f"tests/decay/test_step_hook{part}.py" for part in ("", "_skips", "_gradients"))
+
 HOOK = Edits(
     "decay/step_hook.py",
-    ("tests/decay/test_step_hook.py",),
+    STEP_HOOK,
     (
         M(
             "maximize is ignored",
@@ -73,7 +75,7 @@ HOOK = Edits(
 
 FOREACH = Edits(
     "decay/foreach.py",
-    ("tests/decay/test_step_hook.py",),
+    STEP_HOOK,
     (
         M(
             "toward weight 0",
@@ -91,13 +93,13 @@ FOREACH = Edits(
 
 NESTED = Edits(
     "decay/nested_steps.py",
-    ("tests/decay/test_step_hook.py",),
+    STEP_HOOK,
     (M("a step inside a step decays", "return found > 1", "return False"),),
 )
 
 DEFERRED = Edits(
     "decay/deferred.py",
-    ("tests/decay/test_step_hook.py",),
+    STEP_HOOK,
     (
         M("always the same share", "0.75 + 0.5 * ((taken * _GOLDEN) % 1.0)", "1.0"),
         M("shares add up", "total -= math.log1p(-group", "total += (group"),
@@ -112,7 +114,7 @@ DEFERRED = Edits(
 
 SCHEDULES = Edits(
     "decay/schedule.py",
-    ("tests/decay/test_step_hook.py",),
+    STEP_HOOK,
     (
         M("squared is cubed", "return lr / peak if peak else 0.0", "return (lr / peak) ** 2"),
         M("no rate divides", "return peak / lr if lr else 0.0", "return peak / lr"),
