@@ -32,14 +32,15 @@ def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
         if key.startswith("eval_")
     )
     print(f"\nfinal epoch: {scores}", *gains, sep="\n")
-    if results["padding_share"] is None:  # it was stopped after its last step
+    share = results["padding_share"]
+    padded = "" if share is None else f", padding {share:.1%}"
+    if not results["tokens_per_second"]:  # it was stopped after its last step
         speed = "no step was left to train"
     else:
         speed = (
             f"{results['sentences_per_second']:.0f} sentences/s, "
-            f"{results['tokens_per_second']:.0f} tokens/s, padding "
-            f"{results['padding_share']:.1%}, {results['train_seconds']:.0f} s of training on "
-            f"{results['world_size']} process(es)"
+            f"{results['tokens_per_second']:.0f} tokens/s{padded}, "
+            f"{results['train_seconds']:.0f} s of training on {results['world_size']} process(es)"
         )
     print(speed, f"written: {output_dir}/results.json and training.png", sep="\n")
 

@@ -1,28 +1,71 @@
-"""What a run's speed is made of: tokens, padding, sentences, and the time that is not training."""
+"""What a run's speed is made of: tokens, padding, sentences, and the time that is not training.
+
+Each checkpoint keeps the counts, so that those of a resumed run are of all its parts.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.files import read_json, write_json
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
 else:
     _Base = object
 
+COUNTS = "counts.json"
+"""In a checkpoint: the counts of its run up to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What all processes have trained on."""
+
+    tokens: int = 0
+    padded_tokens: int = 0
+    sentences: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            tokens=self.tokens + other.tokens,
+            padded_tokens=self.padded_tokens + other.padded_tokens,
+            sentences=self.sentences + other.sentences,
+        )
+
+    @property
+    def padding_share(self) -> float | None:
+        """The share of padding; ``None`` where nothing was trained on."""
+        return round(1 - self.tokens / self.padded_tokens, 4) if self.padded_tokens else None
+
+
+def saved_counts(checkpoint: Path) -> Counts | None:
+    """Return the counts that a checkpoint keeps; ``None`` for one of an older version."""
+    try:
+        return Counts(**read_json(checkpoint / COUNTS))
+    except (GammaError, OSError, TypeError):
+        return None
+
 
 class RunCounts(_Base):
     """Counts what a Trainer trains on, on this process; put it before the Trainer.
 
     Attributes:
+        before: The counts of the parts before this one, of all processes; ``None`` if not known.
         tokens: Tokens of training batches, without padding.
         padded_tokens: With padding.
         sentences: Rows of training batches.
         evaluation_seconds: Time spent in ``evaluate``.
     """
 
+    before: Counts | None = Counts()
     tokens: Any = 0
     padded_tokens = 0
     sentences = 0
@@ -43,6 +86,20 @@ class RunCounts(_Base):
         self.padded_tokens += mask.numel()
         self.sentences += len(mask)
         return super().training_step(model, inputs, *args, **kwargs)
+
+    def here(self) -> Counts:
+        """Return the counts of this part of the run, of all processes; each must call it."""
+        counted = (self.tokens, self.padded_tokens, self.sentences)
+        mine = torch.stack([torch.as_tensor(n, device=self.args.device) for n in counted])
+        tokens, padded, sentences = self.accelerator.gather(mine[None]).sum(dim=0).tolist()
+        return Counts(tokens=tokens, padded_tokens=padded, sentences=sentences)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        here = self.here()
+        if self.args.should_save and self.before is not None:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_json(folder / COUNTS, dataclasses.asdict(self.before + here))
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         if self._evaluating:  # several evaluation sets: the Trainer calls this once more for each

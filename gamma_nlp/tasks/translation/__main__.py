@@ -32,11 +32,12 @@ def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
     signature = next(iter(results["scores"].values()))["sacrebleu_signature"]
     print(f"sacreBLEU {signature}", *gains, sep="\n")
     speed = "no step was left to train"
-    if results["padding_share"] is not None:
+    share = results["padding_share"]
+    padded = "" if share is None else f", padding {share:.1%}"
+    if results["tokens_per_second"]:
         speed = (
-            f"{results['tokens_per_second']:.0f} target tokens/s, padding "
-            f"{results['padding_share']:.1%}, {results['train_seconds']:.0f} s of training on "
-            f"{results['world_size']} process(es)"
+            f"{results['tokens_per_second']:.0f} target tokens/s{padded}, "
+            f"{results['train_seconds']:.0f} s of training on {results['world_size']} process(es)"
         )
     print(
         f"{speed}; decoding "
