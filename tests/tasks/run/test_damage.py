@@ -187,7 +187,7 @@ def test_without_any_manifest_the_checksums_of_the_files_themselves_count(
         (run / f"checkpoint-{step}" / MANIFEST).unlink()
     assert (chosen(run), named(run)) == (9, [])
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin"):
-        for damage in ("cut in half", "tail zeroed", "emptied", "in a tensor"):
+        for damage in ("cut in half", "end lost", "emptied", "in a tensor"):
             with damaged(run / "checkpoint-9" / name, DAMAGES.get(damage) or in_a_tensor):
                 (line,) = named(run, 9)
                 assert name in line
