@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from gamma_nlp.tasks.run.manifest import is_sealed, lost
 STATE = "trainer_state.json"
 """The Trainer writes it last; of ours, the manifest comes after it."""
 
+_NAME = re.compile(r"checkpoint-([0-9]+)")
 _NEEDED = {"weights": ("model.", "pytorch_model"), "optimizer.pt": ("optimizer.pt",)}
 _NEEDED |= {"scheduler.pt": ("scheduler.pt",), "rng_state.pth": ("rng_state",)}
 """What a run continues from, and how the names of its files start."""
@@ -49,10 +52,9 @@ def last_checkpoint(folder: str | os.PathLike[str]) -> Path | None:
 
 
 def checkpoint_folders(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the folders of checkpoints in a run's folder, whole or not, by step."""
-    named = [path for path in Path(folder).glob("checkpoint-*") if path.is_dir()]
-    numbered = [path for path in named if path.name.split("-")[1].isdecimal()]
-    return sorted(numbered, key=step_of)
+    """Return the checkpoints in a run's folder by step, whole or not, damaged folders too."""
+    named = [path for path in Path(folder).glob("checkpoint-*") if _NAME.fullmatch(path.name)]
+    return sorted(named, key=step_of)
 
 
 def step_of(checkpoint: Path) -> int:
@@ -90,9 +92,11 @@ def _unfinished(checkpoint: Path, *, sealed: bool) -> str | None:
         checkpoint: Its folder.
         sealed: Whether it or an earlier one of its run has a manifest, so that it must have one.
     """
+    if not checkpoint.is_dir():
+        return f"it is no folder but {'a link to nothing' if checkpoint.is_symlink() else 'a file'}"
     try:
         json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return f"it was not finished ({STATE} is missing or cut off)"
     if is_sealed(checkpoint):
         return lost(checkpoint, thorough=False)
@@ -125,7 +129,10 @@ def _damage(checkpoint: Path, *, sharded: bool) -> str | None:
 
 
 def _broken_frame(file: Path) -> str | None:
-    """Return what is wrong with a file of tensors that has no checksum, by its frame alone."""
+    """Return what is wrong with a file of tensors that no manifest tells of.
+
+    What torch saves has checksums of its own; of safetensors the frame alone can be judged.
+    """
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
@@ -134,9 +141,16 @@ def _broken_frame(file: Path) -> str | None:
                 return None
         except (OSError, SafetensorError) as error:
             return one_line(error)
-    if file.suffix in (".pt", ".pth") and not zipfile.is_zipfile(file):
+    if file.suffix not in (".pt", ".pth", ".bin"):
+        return None
+    try:
+        with zipfile.ZipFile(file) as parts:
+            empty, bad = not parts.namelist(), parts.testzip()
+    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, zlib.error):
         return "it was cut off"
-    return None
+    if empty:
+        return "it was cut off"
+    return None if bad is None else "a checksum in it is not the one it was written with"
 
 
 def need_checkpoint(folder: Path, choice: Choice) -> Path:

@@ -1,29 +1,73 @@
-"""What a run's speed is made of: tokens, padding, sentences, and the time that is not training."""
+"""What a run's speed is made of: tokens, padding, sentences, and the time that is not training.
+
+Each checkpoint keeps the counts, so that those of a resumed run are of all its parts.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from gamma_nlp.errors import GammaError
+from gamma_nlp.files.read import read_json
+from gamma_nlp.files.write import write_json
 
 if TYPE_CHECKING:
     from transformers import Trainer as _Base
 else:
     _Base = object
 
+COUNTS = "counts.json"
+"""In a checkpoint: the counts of its run up to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What all processes have trained on."""
+
+    tokens: int = 0
+    padded_tokens: int = 0
+    sentences: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            tokens=self.tokens + other.tokens,
+            padded_tokens=self.padded_tokens + other.padded_tokens,
+            sentences=self.sentences + other.sentences,
+        )
+
+    @property
+    def padding_share(self) -> float | None:
+        """The share of padding; ``None`` where nothing was trained on."""
+        return round(1 - self.tokens / self.padded_tokens, 4) if self.padded_tokens else None
+
+
+def saved_counts(checkpoint: Path) -> Counts | None:
+    """Return the counts that a checkpoint keeps; ``None`` for one of an older version."""
+    try:
+        return Counts(**read_json(checkpoint / COUNTS))
+    except (GammaError, OSError, TypeError):
+        return None
+
 
 class RunCounts(_Base):
     """Counts what a Trainer trains on, on this process; put it before the Trainer.
 
     Attributes:
+        before: The counts of the parts before this one, of all processes; ``None`` if not known.
         tokens: Tokens of training batches, without padding.
         padded_tokens: With padding.
         sentences: Rows of training batches.
         evaluation_seconds: Time spent in ``evaluate``.
     """
 
+    before: Counts | None = Counts()
     tokens: Any = 0
     padded_tokens = 0
     sentences = 0
@@ -45,6 +89,20 @@ class RunCounts(_Base):
         self.sentences += len(mask)
         return super().training_step(model, inputs, *args, **kwargs)
 
+    def here(self) -> Counts:
+        """Return the counts of this part of the run, of all processes; each must call it."""
+        counted = (self.tokens, self.padded_tokens, self.sentences)
+        mine = torch.stack([torch.as_tensor(n, device=self.args.device) for n in counted])
+        tokens, padded, sentences = self.accelerator.gather(mine[None]).sum(dim=0).tolist()
+        return Counts(tokens=tokens, padded_tokens=padded, sentences=sentences)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        here = self.here()
+        if self.args.should_save and self.before is not None:
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            write_json(folder / COUNTS, dataclasses.asdict(self.before + here))
+
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         if self._evaluating:  # several evaluation sets: the Trainer calls this once more for each
             return super().evaluate(*args, **kwargs)
@@ -63,10 +121,12 @@ def speed_line(results: Mapping[str, Any], units: Mapping[str, str]) -> str:
         results: What its ``results.json`` holds.
         units: The rates among the results to show, and the unit of each.
     """
-    if results["padding_share"] is None:  # it was stopped after its last step
+    if not results["tokens_per_second"]:  # it was stopped after its last step
         return "no step was left to train"
     rates = ", ".join(f"{results[key]:.0f} {unit}" for key, unit in units.items())
+    share = results["padding_share"]
+    padding = "" if share is None else f", padding {share:.1%}"
     return (
-        f"{rates}, padding {results['padding_share']:.1%}, {results['train_seconds']:.0f} s of "
-        f"training on {results['world_size']} process(es)"
+        f"{rates}{padding}, {results['train_seconds']:.0f} s of training on "
+        f"{results['world_size']} process(es)"
     )

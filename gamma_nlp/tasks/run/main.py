@@ -61,5 +61,6 @@ def run(
 
 def _say(text: str, code: int) -> int:
     with contextlib.suppress(OSError):  # standard error may be full or closed as well
-        print(f"error: {text}", file=sys.stderr, flush=True)
+        line = " ".join(part.strip() for part in text.splitlines())
+        print(f"error: {line}", file=sys.stderr, flush=True)
     return code

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files.read import read_json
 from gamma_nlp.files.write import write_json
 
 MANIFEST = "manifest.json"
 
 _CHUNK = 2**22
+_DAMAGED = f"{MANIFEST} is damaged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What a manifest says."""
+
+    planned: bool
+    files: tuple[tuple[str, int, str], ...]
+    """Name, size and checksum of each."""
 
 
 def seal(checkpoint: Path, *, planned: bool = True) -> None:
     """Write the size and the checksum of every file of a checkpoint into it, after all of them.
 
-    A CRC of 32 bits: it is there to find damage, not forgery, and reads faster than disks do.
+    A CRC of 32 bits: it is there to find damage, not forgery, and reads faster than disks do. The
+    manifest has one of its own.
 
     Args:
         checkpoint: Its folder.
@@ -29,7 +42,8 @@ def seal(checkpoint: Path, *, planned: bool = True) -> None:
         path.relative_to(checkpoint).as_posix(): {"bytes": path.stat().st_size, "crc32": _sum(path)}
         for path in sorted(_files(checkpoint))
     }
-    write_json(checkpoint / MANIFEST, {"planned": planned, "files": files})
+    told = {"planned": planned, "files": files}
+    write_json(checkpoint / MANIFEST, {**told, "crc32": _own_sum(told)})
 
 
 def is_sealed(checkpoint: Path) -> bool:
@@ -39,10 +53,8 @@ def is_sealed(checkpoint: Path) -> bool:
 
 def is_planned(checkpoint: Path) -> bool:
     """Return whether a run that nobody stopped would have this checkpoint too."""
-    try:
-        return bool(read_json(checkpoint / MANIFEST).get("planned", True))
-    except (GammaError, OSError, AttributeError):
-        return True
+    told = _read(checkpoint)
+    return told is None or told.planned
 
 
 def lost(checkpoint: Path, *, thorough: bool) -> str | None:
@@ -52,27 +64,58 @@ def lost(checkpoint: Path, *, thorough: bool) -> str | None:
         checkpoint: Its folder.
         thorough: Read every byte; else sizes alone, which is quick.
     """
-    try:
-        told = read_json(checkpoint / MANIFEST)
-        files: Mapping[str, Mapping[str, Any]] = told["files"]
-        wanted = [(name, int(one["bytes"]), str(one["crc32"])) for name, one in files.items()]
-    except (GammaError, OSError, KeyError, TypeError, ValueError, AttributeError):
-        return f"{MANIFEST} is damaged"
-    if not wanted:
-        return f"{MANIFEST} is damaged"
-    for name, size, checksum in wanted:
+    told = _read(checkpoint)
+    if told is None:
+        return _DAMAGED
+    for name, size, checksum in told.files:
         path = checkpoint / name
         try:
-            found = path.stat().st_size if path.is_file() else None
-            if found is None:
-                return f"{name} is missing"
-            if found != size:
+            if not path.is_file():
+                return f"{name} {_instead(path)}"
+            if (found := path.stat().st_size) != size:
                 return f"{name} has {found:,} bytes of {size:,}"
             if thorough and _sum(path) != checksum:
                 return f"{name} is damaged: its checksum is not the one it was written with"
         except OSError as error:
-            return f"{name} cannot be read ({error.strerror})"
+            return f"{name} cannot be read ({one_line(error)})"
     return None
+
+
+def need_whole(checkpoint: Path, purpose: str, instead: str) -> None:
+    """Check every byte of a checkpoint, if it is sealed.
+
+    Args:
+        checkpoint: Its folder.
+        purpose: What it is for, after ``cannot``.
+        instead: What to do without it.
+
+    Raises:
+        GammaError: A file is not what was written.
+    """
+    if is_sealed(checkpoint) and (why := lost(checkpoint, thorough=True)):
+        raise GammaError(f"cannot {purpose} {checkpoint}: {why}; {instead}")
+
+
+def _read(checkpoint: Path) -> _Told | None:
+    """Return what a checkpoint's manifest says; ``None`` where it is damaged."""
+    try:
+        told = read_json(checkpoint / MANIFEST)
+        own = told.pop("crc32", None)
+        # Without a checksum of its own it is of an older version; then all else must be as it was.
+        if told.keys() != {"planned", "files"} or own not in (None, _own_sum(told)):
+            return None
+        files: Mapping[str, Mapping[str, Any]] = told["files"]
+        found = tuple((name, int(one["bytes"]), str(one["crc32"])) for name, one in files.items())
+        return _Told(planned=bool(told["planned"]), files=found) if found else None
+    except (GammaError, OSError, KeyError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def _instead(path: Path) -> str:
+    """Return what stands where a file should."""
+    if path.is_dir():
+        return "is a folder"
+    return "is a link to nothing" if path.is_symlink() else "is missing"
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -88,3 +131,7 @@ def _sum(path: Path) -> str:
         while part := file.read(_CHUNK):
             found = zlib.crc32(part, found)
     return f"{found:08x}"
+
+
+def _own_sum(told: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"

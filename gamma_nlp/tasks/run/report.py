@@ -85,7 +85,9 @@ def write_report(
 
     The score of the final epoch is ``final``; ``best`` is what an early stop on the validation
     set would have reported, which is optimistic. Speed counts training without evaluation, and no
-    padding; after a resume it is that of the last part. The doses are those of the steps taken.
+    padding; after a resume it is that of the last part. The share of padding is the whole run's, or
+    ``None`` where a checkpoint of an older version left it out. The doses are those of the steps
+    taken.
     """
     args = trainer.args
     log = trainer.state.log_history
@@ -96,10 +98,8 @@ def write_report(
     key = f"eval_{args.metric_for_best_model.removeprefix('eval_')}"
     ranked = [entry for entry in history if key in entry]
     pick = max if args.greater_is_better else min
-    tokens, padded, sentences = (
-        _total(trainer, count)
-        for count in (trainer.tokens, trainer.padded_tokens, trainer.sentences)
-    )
+    here = trainer.here()
+    whole = None if trainer.before is None else trainer.before + here
     last = last_checkpoint(args.output_dir)
     training = max(seconds - trainer.evaluation_seconds, 1e-9)
     results = {
@@ -127,9 +127,9 @@ def write_report(
         "wall_seconds": round(seconds, 2),
         "train_seconds": round(training, 2),
         "evaluation_seconds": round(trainer.evaluation_seconds, 2),
-        "sentences_per_second": round(sentences / training, 2),
-        "tokens_per_second": round(tokens / training, 1),
-        "padding_share": round(1 - tokens / padded, 4) if padded else None,
+        "sentences_per_second": round(here.sentences / training, 2),
+        "tokens_per_second": round(here.tokens / training, 1),
+        "padding_share": None if whole is None else whole.padding_share,
         "parameters": trainer.model.num_parameters(),
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "torch_compile": bool(args.torch_compile),
@@ -198,10 +198,3 @@ def settings(recipe: Any, args: Any) -> dict[str, Any]:
     default = type(args)(output_dir=args.output_dir, use_cpu=args.use_cpu).to_dict()
     changed = {key: value for key, value in args.to_dict().items() if default.get(key) != value}
     return dataclasses.asdict(recipe) | {"training_arguments": changed}
-
-
-def _total(trainer: Any, count: Any) -> int:
-    import torch
-
-    value = torch.as_tensor(count, device=trainer.args.device).reshape(1)
-    return int(trainer.accelerator.gather(value).sum())

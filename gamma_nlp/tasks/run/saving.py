@@ -9,8 +9,13 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer_utils import rotate_checkpoints
 
 from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.tasks.run.checkpoints import checkpoints, last_checkpoint
-from gamma_nlp.tasks.run.manifest import is_planned, seal
+from gamma_nlp.tasks.run.checkpoints import (
+    checkpoint_folders,
+    checkpoints,
+    last_checkpoint,
+    step_of,
+)
+from gamma_nlp.tasks.run.manifest import is_planned, need_whole, seal
 from gamma_nlp.tasks.run.stopping import StopAndSave
 
 if TYPE_CHECKING:
@@ -28,8 +33,8 @@ class WholeCheckpoints(_Base):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        if self.args.should_save and folder.exists():  # damaged, or of a run that was killed
-            shutil.rmtree(folder, ignore_errors=True)
+        if self.args.should_save:
+            _remove(folder)  # damaged, or of a run that was killed
         self.accelerator.wait_for_everyone()
         limit, self.args.save_total_limit = self.args.save_total_limit, None
         try:
@@ -45,8 +50,17 @@ class WholeCheckpoints(_Base):
             self.args.save_total_limit = limit
         if self.args.should_save:
             self._drop_unplanned(folder)
+            if limit:
+                self._drop_later()
             best = self.state.best_model_checkpoint
             rotate_checkpoints(self.args.output_dir, limit, best_model_checkpoint=best)
+
+    def _load_best_model(self) -> None:
+        best = self.state.best_model_checkpoint
+        if best is not None:
+            instead = "without --load_best_model_at_end the final model is kept"
+            need_whole(Path(best), "load the best model", instead)
+        super()._load_best_model()
 
     def _is_planned(self) -> bool:
         stops = [one for one in self.callback_handler.callbacks if isinstance(one, StopAndSave)]
@@ -58,6 +72,12 @@ class WholeCheckpoints(_Base):
             if path != newest and not is_planned(path):
                 shutil.rmtree(path, ignore_errors=True)
 
+    def _drop_later(self) -> None:
+        """Remove what this run passed over as damaged: rotation keeps the latest of all."""
+        for path in checkpoint_folders(self.args.output_dir):
+            if step_of(path) > self.state.global_step:
+                _remove(path)
+
     def _not_written(self, folder: Path, error: Exception) -> GammaError:
         free = shutil.disk_usage(self.args.output_dir).free / 2**20
         if self.args.should_save and folder not in checkpoints(self.args.output_dir):
@@ -68,3 +88,11 @@ class WholeCheckpoints(_Base):
             f"cannot write {folder}: {one_line(error)} ({free:.1f} MiB are free there); free "
             f"some space, or write elsewhere{go_on}"
         )
+
+
+def _remove(folder: Path) -> None:
+    """Remove what stands where a checkpoint is to be written; never what a link leads to."""
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files.read import read_json
 from gamma_nlp.hf.schedule import decay_for_dose
 from gamma_nlp.tasks.run.checkpoints import STATE, step_of
+from gamma_nlp.tasks.run.counts import saved_counts
 from gamma_nlp.tasks.run.folder import RESULTS, Claim, check_unfinished
 from gamma_nlp.tasks.run.identity import Parts, joined, part
 from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines
@@ -121,6 +122,8 @@ def train(trainer: Any, last: Path | None, *, trained: bool = False) -> float:
         GammaError: It cannot continue from ``last``.
     """
     start = time.perf_counter()
+    if last is not None:
+        trainer.before = saved_counts(last)
     try:
         if trained and last is not None:
             _restore(trainer, last)

@@ -12,6 +12,7 @@ from gamma_nlp.hf.hub import read_settings
 from gamma_nlp.hf.limits import check_counts
 from gamma_nlp.hf.models import keep_positions, more_layers
 from gamma_nlp.tasks.run.checkpoints import checkpoints
+from gamma_nlp.tasks.run.manifest import need_whole
 
 AVERAGED = "averaged"
 """Where a run's folder keeps the final model."""
@@ -59,6 +60,7 @@ def load_saved(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """
     from transformers import AutoModelForSeq2SeqLM
 
+    need_whole(folder, "load", "give another --checkpoint")
     _check_config(folder, trust_remote_code)
     try:
         # local_files_only: transformers would ask the hub for a folder that does not exist.

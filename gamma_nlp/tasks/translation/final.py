@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files.write import new_folder, write_json, write_lines
 from gamma_nlp.tasks.run.items import Items
+from gamma_nlp.tasks.run.manifest import need_whole
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.average import ORIGIN, average_checkpoints, last_checkpoints
 from gamma_nlp.tasks.translation.checkpoints import AVERAGED
@@ -21,12 +22,19 @@ from gamma_nlp.tasks.translation.outcomes import sentence_items
 from gamma_nlp.tasks.translation.text import TranslationText
 from gamma_nlp.tasks.translation.trainer import TranslationTrainer
 
+_AVERAGE_WITHOUT = (
+    "delete {name} and add --resume to average the others (another score follows), or delete the "
+    "later checkpoints as well to train them again"
+)
+
 
 def final_model(trainer: TranslationTrainer, output: Path, count: int) -> Any:
     """Write and load the mean of the last checkpoints, or the current model if there are none."""
     folder = output / AVERAGED
     if trainer.args.process_index == 0:
         if last := last_checkpoints(output, count):
+            for path in last:
+                need_whole(path, "average", _AVERAGE_WITHOUT.format(name=path.name))
             average_checkpoints(last, folder)
         else:
             with new_folder(folder) as draft:

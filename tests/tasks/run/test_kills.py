@@ -107,7 +107,7 @@ def test_kills_change_nothing(make: Any, tmp_path: Path) -> None:
         json.loads((tmp_path / name / "run" / "results.json").read_text())
         for name in ("whole", "killed")
     )
-    for key in ("final", "history", "gain_norm", "dose", "scores", "steps"):
+    for key in ("final", "history", "gain_norm", "dose", "scores", "steps", "padding_share"):
         assert one.get(key) == other.get(key), key
     last = [checkpoints(tmp_path / name / "run") for name in ("whole", "killed")]
     assert [path.name for path in last[0]] == [path.name for path in last[1]]

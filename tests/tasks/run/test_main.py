@@ -37,6 +37,7 @@ def test_the_words_are_those_of_the_process_unless_given(monkeypatch: pytest.Mon
     ("error", "code", "line"),
     [
         (GammaError("no such file"), 2, "error: no such file"),
+        (GammaError("two  lines:\n  a\r\n  b\n"), 2, "error: two  lines: a b"),
         (
             ModuleNotFoundError("No module named 'accelerate.x'", name="accelerate.x"),
             2,
