@@ -39,7 +39,8 @@ def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
             f"{results['sentences_per_second']:.0f} sentences/s, "
             f"{results['tokens_per_second']:.0f} tokens/s, padding "
             f"{results['padding_share']:.1%}, {results['train_seconds']:.0f} s of training on "
-            f"{results['world_size']} process(es)"
+            f"{results['world_size']} process(es)\nbatches of {results['shapes']} shapes "
+            f"(batch_shapes {results['batch_shapes']})"
         )
     print(speed, f"written: {output_dir}/results.json and training.png", sep="\n")
 

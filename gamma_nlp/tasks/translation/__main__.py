@@ -36,10 +36,12 @@ def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
         speed = (
             f"{results['tokens_per_second']:.0f} target tokens/s, padding "
             f"{results['padding_share']:.1%}, {results['train_seconds']:.0f} s of training on "
-            f"{results['world_size']} process(es)"
+            f"{results['world_size']} process(es)\nbatches of {results['shapes']} shapes "
+            f"(batch_shapes {results['batch_shapes']}); padding in an epoch: "
+            + ", ".join(f"{side} {share:.1%}" for side, share in results["padding"].items())
         )
     print(
-        f"{speed}; decoding "
+        f"{speed}\ndecoding "
         f"{results['decoded_sentences_per_second']:.0f} sentences/s\n"
         f"written: {output_dir}/averaged, translations, results.json and training.png"
     )
