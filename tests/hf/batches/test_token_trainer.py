@@ -275,9 +275,7 @@ def test_a_collator_that_pads_further_is_refused(tmp_path: Path) -> None:
 
 def test_a_collator_that_knows_no_shapes_is_refused(tmp_path: Path) -> None:
     args = Seq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True, weight_decay=0.1)
-    with pytest.raises(
-        GammaError, match=r"max_shapes needs .* method does not; use Pai"
-    ):
+    with pytest.raises(GammaError, match=r"max_shapes needs .* method does not; use Pai"):
         Translation(
             model=tiny_marian(),
             args=args,
