@@ -3,14 +3,15 @@
     python scripts/benchmarks/translation.py [train|decode|all] --data FOLDER [--threads N]
 
 train   our trainer against transformers' Seq2SeqTrainer on random batches padded to the longest:
-        target tokens, without padding, per second of training steps
+        target tokens, without padding, per second of training steps, once that is steady: when
+        three windows of --steps steps in a row agree within 5 %; and the seconds until step
+        --first, with all that a user waits for from making the trainer on
 decode  beam search in batches sorted by length, against one sentence at a time
 
 FOLDER is one that scripts/prepare_iwslt14 wrote. Both sides have the same model, data, loss,
-optimizer and threads, and take turns. Figures mean something on a quiet machine only. On a GPU give
-at least 200 steps: until every shape of a batch has occurred once, steps are several times slower.
-``--quick`` runs everything on tiny sizes and judges nothing. The exit code is 1 if a goal is
-missed.
+optimizer and threads, and take turns. Figures mean something on a quiet machine only. A speed that
+never gets steady is printed and not judged. ``--quick`` runs everything on tiny sizes and judges
+nothing. The exit code is 1 if a goal is missed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
+from steady import ALIKE, IN_A_ROW, SteadyClock
 from table import Bench, Row, now, report, seconds, set_device, table_parser
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -35,6 +37,7 @@ from gamma_nlp.errors import GammaError, one_line
 from gamma_nlp.files.read import read_bytes
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
+from gamma_nlp.hf.batches.shapes import MOST_SHAPES, Shape
 from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.translation.architecture import build_translator
 from gamma_nlp.tasks.translation.checkpoints import find_model, load_saved
@@ -46,12 +49,12 @@ from gamma_nlp.tasks.translation.trainer import TranslationTrainer
 # Width, width of the feed-forward parts, layers of encoder and of decoder; base is fairseq's
 # transformer_iwslt_de_en.
 SIZES = {"tiny": (128, 256, 4), "base": (512, 1024, 6), "quick": (16, 32, 1)}
-HEADS, WARM_UP = 4, 5
+HEADS = 4
 SMOOTHING = 0.1
 
 
 class Batch(NamedTuple):
-    """What a batch holds: pairs, widths, and tokens without padding."""
+    """What a batch holds: rows, widths, and tokens without padding."""
 
     pairs: int
     source_width: int
@@ -68,29 +71,33 @@ class Batch(NamedTuple):
 class Recorder:
     """A collator that records what its batches hold."""
 
-    def __init__(self, collate: Callable[..., Any]) -> None:
+    def __init__(self, collate: Any) -> None:
         self.collate, self.batches = collate, []
 
     def __call__(self, pairs: Sequence[dict[str, list[int]]]) -> Any:
-        source = [len(pair["input_ids"]) for pair in pairs]
-        target = [len(pair["labels"]) for pair in pairs]
-        batch = Batch(len(pairs), max(source), max(target), sum(source), sum(target))
-        self.batches.append(batch)
-        return self.collate(pairs)
+        made = self.collate(pairs)
+        source, target = (sum(len(one[name]) for one in pairs) for name in ("input_ids", "labels"))
+        widths = (made[name].shape[1] for name in ("input_ids", "labels"))
+        self.batches.append(Batch(len(made["labels"]), *widths, source, target))
+        return made
+
+    def shaped(self, shapes: Sequence[Shape]) -> Recorder:
+        self.collate = self.collate.shaped(shapes)
+        return self
+
+    def target_tokens(self, start: int, stop: int) -> int:
+        """Return the target tokens of these steps."""
+        # The loader reads ahead; without workers it makes batches in the order of the steps.
+        return sum(batch.target for batch in self.batches[start:stop])
 
 
-class Clock(transformers.TrainerCallback):
-    """Seconds from the first step after the warm-up to the end of the last step."""
+class Timed(NamedTuple):
+    """A timed run: seconds and batches of the steps that count, and how it got there."""
 
-    start = elapsed = 0.0
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == WARM_UP:
-            self.start = now()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == state.max_steps:
-            self.elapsed = now() - self.start
+    seconds: float
+    batches: list[Batch]
+    clock: SteadyClock
+    first_tokens: int
 
 
 def read_text(folder: Path) -> TranslationText:
@@ -163,65 +170,91 @@ def train_once(
     data: PairData,
     sentences: int | None,
     seed: int,
-) -> tuple[float, list[Batch]]:
-    """Return the seconds of the timed steps and their batches; our trainer if no ``sentences``."""
+    *,
+    first: int = 0,
+) -> Timed:
+    """Train until the speed is steady, and to step ``first``; our trainer if no ``sentences``."""
     model = build(options.size, text)
-    clock = Clock()
+    stock = transformers.DataCollatorForSeq2Seq(text.source, model=model)
+    recorder = Recorder(stock if sentences else PairCollator(text.source.pad_token_id))
+    clock = SteadyClock(options.steps, options.windows, recorder.target_tokens, first=first)
     with tempfile.TemporaryDirectory() as folder:
-        args = transformers.Seq2SeqTrainingArguments(
-            output_dir=folder,
-            max_steps=WARM_UP + options.steps,
-            per_device_train_batch_size=sentences or 1,
-            label_smoothing_factor=SMOOTHING,
-            learning_rate=5e-4,
-            weight_decay=1e-4,
-            adam_beta2=0.98,
-            seed=seed,
-            bf16=options.cuda and torch.cuda.is_bf16_supported(),
-            use_cpu=not options.cuda,
-            dataloader_pin_memory=options.cuda,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        )
+        limits = {"max_steps": clock.most_steps(), "seed": seed}
         if sentences is None:
-            recorder = Recorder(PairCollator(text.source.pad_token_id))
-            trainer: Any = TranslationTrainer(
-                model,
-                args,
-                recorder,
-                data,
-                callbacks=[clock],
-                token_budget=TokenBudget(max_tokens=options.max_tokens, skip_long=True),
-                pair_lengths=data.lengths,
-                text=text,
-                search=Search(),
-            )
+            trainer: Any = our_trainer(options, model, text, data, folder, recorder, **limits)
         else:
-            recorder = Recorder(transformers.DataCollatorForSeq2Seq(text.source, model=model))
+            args = settings(options, folder, per_device_train_batch_size=sentences, **limits)
             lists = [{name: ids.tolist() for name, ids in pair.items()} for pair in data]
-            trainer = transformers.Seq2SeqTrainer(model, args, recorder, lists, callbacks=[clock])
+            trainer = transformers.Seq2SeqTrainer(model, args, recorder, lists)
+        trainer.add_callback(clock)
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
-    # The loader reads ahead; without workers it makes batches in the order of the steps.
-    return clock.elapsed, recorder.batches[WARM_UP : args.max_steps]
+    return Timed(
+        clock.counted,
+        recorder.batches[slice(*clock.steps)],
+        clock,
+        recorder.target_tokens(0, first),
+    )
+
+
+def our_trainer(
+    options: argparse.Namespace,
+    model: Any,
+    text: TranslationText,
+    data: PairData,
+    folder: str,
+    collate: Any,
+    **changes: Any,
+) -> TranslationTrainer:
+    return TranslationTrainer(
+        model,
+        settings(options, folder, **changes),
+        collate,
+        data,
+        token_budget=token_budget(options),
+        pair_lengths=data.lengths,
+        text=text,
+        search=Search(),
+    )
+
+
+def settings(options: argparse.Namespace, folder: str, **changes: Any) -> Any:
+    return transformers.Seq2SeqTrainingArguments(
+        output_dir=folder,
+        label_smoothing_factor=SMOOTHING,
+        learning_rate=5e-4,
+        weight_decay=1e-4,
+        adam_beta2=0.98,
+        bf16=options.cuda and torch.cuda.is_bf16_supported(),
+        use_cpu=not options.cuda,
+        dataloader_pin_memory=options.cuda,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        **changes,
+    )
+
+
+def token_budget(options: argparse.Namespace) -> TokenBudget:
+    few = MOST_SHAPES if options.batch_shapes == "few" else None
+    return TokenBudget(max_tokens=options.max_tokens, skip_long=True, max_shapes=few)
 
 
 def bench_train(options: argparse.Namespace) -> Iterator[Row]:
     text = read_text(options.data)
     data = load_splits(options.data, text)["train"]
     lengths = np.array(data.lengths).T
-    budget = TokenBudget(max_tokens=options.max_tokens, skip_long=True)
-    whole = [lengths[batch] for batch in TokenBatches(*lengths.T, budget).order()]
-    tokens = float(np.mean([len(batch) * batch.max() for batch in whole]))
+    whole = TokenBatches(*lengths.T, token_budget(options)).order()
+    tokens = float(np.mean([len(batch) * lengths[batch].max() for batch in whole]))
     ways = (None, sentences_like(lengths, tokens))
-    times = np.empty((options.rounds, 2))
-    batches: tuple[list[list[Batch]], ...] = ([], [])
+    runs: tuple[list[Timed], list[Timed]] = ([], [])
     for index in range(options.rounds):
         for which in (0, 1) if index % 2 == 0 else (1, 0):
-            times[index, which], done = train_once(options, text, data, ways[which], index)
-            batches[which].append(done)
+            first = options.first if index == 0 else 0
+            runs[which].append(train_once(options, text, data, ways[which], index, first=first))
+    times = np.array([[run.seconds for run in side] for side in runs]).T
+    batches = [[run.batches for run in side] for side in runs]
     real = np.array([[sum(b.target for b in done) for done in side] for side in batches]).T
     speed = real / times
     each, (ours, stock) = speed[:, 0] / speed[:, 1], np.median(speed, axis=0)
@@ -229,14 +262,17 @@ def bench_train(options: argparse.Namespace) -> Iterator[Row]:
     flat = [list(chain.from_iterable(side)) for side in batches]
     sizes = [np.mean([batch.tokens for batch in side]) for side in flat]
     detail = (
-        f"{each.min():.2f}..{each.max():.2f} in {options.rounds} rounds of {options.steps} steps, "
-        f"{stock:.0f} -> {ours:.0f} target tokens/s, {sizes[1]:.0f} and {sizes[0]:.0f} tokens a "
-        f"step with padding, stock batch {ways[1]} sentences"
+        f"{each.min():.2f}..{each.max():.2f} in {options.rounds} rounds, {stock:.0f} -> {ours:.0f} "
+        f"target tokens/s, {steadiness(runs)}, {sizes[1]:.0f} and {sizes[0]:.0f} tokens a step "
+        f"with padding, stock batch {ways[1]} sentences"
     )
     figures: dict[str, Any] = {"seconds": times.tolist(), "target_tokens": real.tolist()}
     figures |= {"stock_batch": ways[1], "batch_tokens": [float(size) for size in sizes]}
+    figures |= {"windows": [[run.clock.speeds for run in side] for side in runs]}
+    steady = all(run.clock.steady for run in chain(*runs))
     what = f"train {options.size}, ours to stock"
-    yield Row(what, f"{ratio:.2f} x", ">= 1.5 x", ratio >= 1.5, detail, figures)
+    yield Row(what, f"{ratio:.2f} x", ">= 1.5 x", ratio >= 1.5 if steady else None, detail, figures)
+    yield first_steps(options, [side[0] for side in runs], (ours, stock))
     shares = [padding(side) for side in flat]
     for name, mine, theirs in zip(("source", "target"), *shares, strict=True):
         figures = {"ours": mine, "stock": theirs}
@@ -246,8 +282,38 @@ def bench_train(options: argparse.Namespace) -> Iterator[Row]:
         yield matrix_rate(options, text, times, batches)
 
 
+def steadiness(runs: tuple[list[Timed], list[Timed]]) -> str:
+    """Say after how many steps the speed of both sides was steady, or how far it was from that."""
+    said = []
+    for name, side in zip(("ours", "stock"), runs, strict=True):
+        clocks = [run.clock for run in side]
+        restless = [clock for clock in clocks if not clock.steady]
+        if restless:
+            apart = max(max(one) / min(one) for one in (c.speeds[-IN_A_ROW:] for c in restless)) - 1
+            windows = max(len(clock.speeds) for clock in restless)
+            said.append(f"{name} NOT steady: {apart:.0%} apart after {windows} windows")
+        else:
+            said.append(f"{name} steady at step {max(clock.steps[1] for clock in clocks)}")
+    return f"{', '.join(said)} ({IN_A_ROW} windows within {ALIKE - 1:.0%})"
+
+
+def first_steps(
+    options: argparse.Namespace, runs: Sequence[Timed], steady: tuple[float, float]
+) -> Row:
+    """Tell how long a user waits for the first steps, the making of the trainer included."""
+    waits = [run.clock.first_seconds for run in runs]
+    speeds = [run.first_tokens / wait for run, wait in zip(runs, waits, strict=True)]
+    detail = (
+        f"stock {waits[1]:.1f} s; from making the trainer on, {speeds[0]:.0f} target tokens/s "
+        f"(stock {speeds[1]:.0f}), {speeds[0] / steady[0]:.0%} of the steady speed (stock "
+        f"{speeds[1] / steady[1]:.0%})"
+    )
+    figures = {"seconds": waits, "target_tokens": [run.first_tokens for run in runs]}
+    return Row(f"ours to step {options.first}", f"{waits[0]:.1f} s", "", None, detail, figures)
+
+
 def matrix_rate(
-    options: argparse.Namespace, text: TranslationText, times: np.ndarray, batches: tuple[Any, ...]
+    options: argparse.Namespace, text: TranslationText, times: np.ndarray, batches: Sequence[Any]
 ) -> Row:
     """Compare the operations per second of our training with those of a large matrix product."""
     model = build(options.size, text).to(options.device)
@@ -342,17 +408,24 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     add("--data", type=Path, required=True, help="folder that scripts/prepare_iwslt14 wrote")
     add("--size", choices=("tiny", "base"), default="tiny", help="of the model")
     add("--rounds", type=int, default=3, help="how often each side runs")
-    add("--steps", type=int, default=50, help=f"train: timed steps, after {WARM_UP} to warm up")
+    add("--steps", type=int, default=50, help="train: steps of a window")
+    add("--windows", type=int, default=20, help="train: most windows until three agree")
+    add("--first", type=int, default=500, help="train: time the way to this step as well")
     add("--max-tokens", type=int, default=4096, help="train: size of a batch, with padding")
+    shapes = ("auto", "few", "any")
+    add("--batch-shapes", choices=shapes, default="auto", help="train: auto: few on CUDA")
     add("--sentences", type=int, default=100, help="decode: how many")
     add("--run", type=Path, help="decode: folder of a run with a model; default: random weights")
     options = parser.parse_args(argv)
-    for name in ("rounds", "steps", "sentences"):
+    for name in ("rounds", "steps", "windows", "first", "sentences"):
         if getattr(options, name) < 1:
             raise GammaError(f"--{name} must be at least 1, not {getattr(options, name)}")
     set_device(options)
+    if options.batch_shapes == "auto":
+        options.batch_shapes = "few" if options.cuda else "any"
     if options.quick:
-        options.size, options.rounds = "quick", 1
+        options.size, options.rounds, options.windows = "quick", 1, IN_A_ROW
+        options.first = min(options.first, 4)
         options.steps, options.sentences = min(options.steps, 3), min(options.sentences, 4)
     return options
 

@@ -10,6 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from gamma_nlp.hf.batches.budget import TokenBudget
+from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.tasks.translation.data import load_splits
 from gamma_nlp.tasks.translation.text import read_prepared
 
@@ -31,6 +33,7 @@ def test_quick_run_measures_both_parts_and_judges_none(
     assert [line.split("  ")[0] for line in printed[1:]] == list(rows)
     assert list(rows) == [
         "train quick, ours to stock",
+        "ours to step 4",
         "padding of the source",
         "padding of the target",
         "decode, batches to one by one",
@@ -41,25 +44,39 @@ def test_quick_run_measures_both_parts_and_judges_none(
     assert all(second > 0 for pair in train["seconds"] for second in pair)
     speed = np.array(train["target_tokens"]) / np.array(train["seconds"])
     assert rows["train quick, ours to stock"]["measured"] == f"{speed[0, 0] / speed[0, 1]:.2f} x"
+    waits = rows["ours to step 4"]["figures"]["seconds"]
+    assert len(waits) == 2 and min(waits) > 0
+    assert rows["ours to step 4"]["measured"] == f"{waits[0]:.1f} s"
 
 
 def test_goals_are_judged_by_plain_bools(benchmark: ModuleType, prepared: Path) -> None:
     chosen = options(benchmark, prepared, "--steps", "1")
     rows = [*benchmark.bench_train(chosen), *benchmark.bench_decode(chosen)]
-    assert {type(row.passed) for row in rows} == {bool}  # numpy's is neither JSON nor False
+    kinds = {row.what: type(row.passed) for row in rows}
+    assert kinds.pop("ours to step 4") is type(None)
+    speed = kinds.pop("train quick, ours to stock")
+    detail = rows[0].detail
+    assert speed is (type(None) if "NOT steady" in detail else bool)
+    assert set(kinds.values()) == {bool}  # numpy's is neither JSON nor False
 
 
 @pytest.mark.parametrize("sentences", [None, 3])
-def test_timed_batches_are_those_after_the_warm_up(
+def test_timed_batches_are_those_of_the_last_three_windows(
     benchmark: ModuleType, prepared: Path, sentences: int | None
 ) -> None:
-    chosen = options(benchmark, prepared, "--steps", "2")
+    chosen = options(benchmark, prepared, "--steps", "2", "--batch-shapes", "few")
     text = read_prepared(prepared, "de", "en", joint=True)
     data = load_splits(prepared, text)["train"]
-    elapsed, batches = benchmark.train_once(chosen, text, data, sentences, 0)
-    assert elapsed > 0 and len(batches) == 2
+    elapsed, batches, clock, tokens = benchmark.train_once(
+        chosen, text, data, sentences, 0, first=7
+    )
+    assert len(clock.speeds) == 3 and len(batches) == 6 and tokens > 0
+    assert elapsed == sum(clock.seconds) < clock.first_seconds  # which takes one step more
     if sentences is None:
         assert all(batch.tokens <= chosen.max_tokens for batch in batches)
+        shapes = {batch[:3] for batch in batches}
+        budget = TokenBudget(max_tokens=chosen.max_tokens, max_shapes=32)
+        assert shapes <= set(TokenBatches(*data.lengths, budget).shapes)
     else:
         assert all(batch.pairs <= sentences for batch in batches)
 

@@ -26,6 +26,8 @@ class TokenBudget:
             batches with fewer pairs than this.
         width_multiple: Pad widths to a multiple of this; give the collator the same.
         skip_long: Leave out pairs that are wider than the budget instead of refusing them.
+        max_shapes: The most shapes that batches may have, chosen for little padding; rows that
+            are left over are filled with what counts nothing. None for as many as come.
 
     Raises:
         GammaError: A number below one, or an unknown ``sides``.
@@ -37,9 +39,12 @@ class TokenBudget:
     multiple_of: int = 1
     width_multiple: int = 1
     skip_long: bool = False
+    max_shapes: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_tokens", "max_sentences", "multiple_of", "width_multiple"):
+        for name in (
+            *("max_tokens", "max_sentences", "multiple_of", "width_multiple", "max_shapes"),
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise GammaError(f"{name} must be at least 1, not {value}")
@@ -119,6 +124,23 @@ def fitting(
     if len(long) == len(lengths):
         raise GammaError(f"no pair is left within max_tokens={budget.max_tokens}")
     return np.flatnonzero(counted <= budget.max_tokens), long
+
+
+def cut(widths: np.ndarray, budget: TokenBudget) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut pairs into batches, of as many shapes as come.
+
+    Args:
+        widths: Of shape (pairs, 2), each within the budget.
+        budget: Says what counts.
+
+    Returns:
+        Each pair's sort key; where batches begin and end among sorted pairs; the shape of each
+        batch, (batches, 3).
+    """
+    keys = places(widths)
+    ordered = widths[np.argsort(keys, kind="stable")]
+    ends = cuts(ordered.tolist(), budget)
+    return keys, ends, np.c_[np.diff(ends), np.maximum.reduceat(ordered, ends[:-1])]
 
 
 def places(widths: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from gamma_nlp.hf.batches.shapes import Shape, fitting_shape, narrowest, padded
+
 
 class Encoded(Dataset[dict[str, Any]]):
     """Tokenised examples in flat arrays: a few bytes per token, so whole corpora fit in memory.
@@ -54,16 +56,28 @@ class BucketSampler(Sampler[int]):
     batches are shuffled. The order follows from seed and epoch alone, so all processes agree, and
     a resumed run sees what the interrupted one would have seen.
 
+    With ``shapes`` a batch holds examples of one width of theirs instead, drawn from all that have
+    it; a few batches hold two widths, so no example is left over. All micro-batches of a step then
+    have the same shape, but in those few.
+
     Args:
         lengths: Tokens of each example.
         batch_size: Examples per optimizer step, over all processes.
         seed: Decides the order, together with the epoch.
+        shapes: From :func:`~gamma_nlp.hf.batches.shapes.length_shapes`; give the collator the same.
     """
 
-    def __init__(self, lengths: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        batch_size: int,
+        seed: int,
+        shapes: Sequence[Shape] | None = None,
+    ) -> None:
         self.lengths = np.asarray(lengths)
         self.batch_size = batch_size
         self.seed = seed
+        self.shapes = shapes
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -74,13 +88,7 @@ class BucketSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = rng.permutation(len(self.lengths))
-        window = self.batch_size * max(1, min(50, len(order) // (4 * self.batch_size)))
-        batches = []
-        for start in range(0, len(order), window):
-            part = order[start : start + window]
-            part = part[np.argsort(-self.lengths[part], kind="stable")]
-            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        batches = self._like_lengths(rng) if self.shapes is None else self._alike(rng, self.shapes)
         # A batch that is not full must come last, or every later one would straddle two.
         full = [batch for batch in batches if len(batch) == self.batch_size]
         rest = [batch for batch in batches if len(batch) < self.batch_size]
@@ -88,6 +96,26 @@ class BucketSampler(Sampler[int]):
             yield from full[i].tolist()
         for batch in rest:
             yield from batch.tolist()
+
+    def _like_lengths(self, rng: np.random.Generator) -> list[np.ndarray]:
+        order = rng.permutation(len(self.lengths))
+        window = self.batch_size * max(1, min(50, len(order) // (4 * self.batch_size)))
+        batches = []
+        for start in range(0, len(order), window):
+            part = order[start : start + window]
+            part = part[np.argsort(-self.lengths[part], kind="stable")]
+            batches += [part[i : i + self.batch_size] for i in range(0, len(part), self.batch_size)]
+        return batches
+
+    def _alike(self, rng: np.random.Generator, shapes: Sequence[Shape]) -> list[np.ndarray]:
+        widths = np.array([shape[1:] for shape in shapes])
+        order = rng.permutation(len(self.lengths))
+        order = order[np.argsort(narrowest(widths, self.lengths[order, None]), kind="stable")]
+        short = len(order) % self.batch_size
+        # What fills no batch is taken from anywhere, or it would always be the longest ones.
+        start = self.batch_size * int(rng.integers(len(order) // self.batch_size + 1))
+        there = slice(start, start + short)
+        return [*np.delete(order, there).reshape(-1, self.batch_size), order[there]]
 
 
 class SortedSampler(Sampler[int]):
@@ -112,27 +140,45 @@ class Padder:
         fill: The padding value of each model input.
         length: Pad to this fixed length instead of the batch's longest.
         multiple: Round the length up to a multiple of this (8 suits tensor cores).
+        shapes: Pad each batch to the first of these that holds it. A row without an example has
+            the label -100, which no loss counts, and one token, so that its attention is a number.
     """
 
     def __init__(
-        self, fill: Mapping[str, int], *, length: int | None = None, multiple: int = 1
+        self,
+        fill: Mapping[str, int],
+        *,
+        length: int | None = None,
+        multiple: int = 1,
+        shapes: Sequence[Shape] | None = None,
     ) -> None:
         self.fill = dict(fill)
         self.length = length
         self.multiple = multiple
+        self.shapes = shapes
+
+    def shaped(self, shapes: Sequence[Shape]) -> Padder:
+        """Return a collator of examples with classes that pads to ``shapes``."""
+        return Padder(self.fill, shapes=shapes)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        longest = max(len(example["input_ids"]) for example in examples)
-        width = self.length or -(-longest // self.multiple) * self.multiple
-        batch = {}
-        for name, value in self.fill.items():
-            padded = np.full((len(examples), width), value, dtype=np.int64)
-            for row, example in zip(padded, examples, strict=True):
-                row[: len(example[name])] = example[name]
-            batch[name] = torch.from_numpy(padded)
-        mask = np.zeros((len(examples), width), dtype=np.int64)
-        for row, example in zip(mask, examples, strict=True):
-            row[: len(example["input_ids"])] = 1
-        batch["attention_mask"] = torch.from_numpy(mask)
-        batch["labels"] = torch.tensor([example["labels"] for example in examples])
+        rows, width = self._shape(examples)
+        batch = {
+            name: padded([example[name] for example in examples], (rows, width), value)
+            for name, value in self.fill.items()
+        }
+        mask = [np.ones(len(example["input_ids"]), np.int64) for example in examples]
+        batch["attention_mask"] = padded(mask, (rows, width), 0)
+        empty = rows - len(examples)
+        batch["labels"] = torch.tensor([*(one["labels"] for one in examples), *[-100] * empty])
+        if empty:
+            batch["attention_mask"][-empty:, 0] = 1
+            batch["input_ids"][-empty:, 0] = batch["input_ids"][0, 0]
         return batch
+
+    def _shape(self, examples: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+        longest = max(len(example["input_ids"]) for example in examples)
+        if self.shapes is not None:
+            rows, width = fitting_shape(self.shapes, len(examples), longest)
+            return rows, width
+        return len(examples), self.length or -(-longest // self.multiple) * self.multiple

@@ -1,9 +1,9 @@
 """Batch sequence pairs by a budget of tokens: short pairs in large batches, long ones in small.
 
 Pairs are sorted by the widths they are padded to and cut into batches within the budget. Each
-epoch swaps pairs of equal widths at random and shuffles the batches. The cuts depend on the widths
-alone, so every epoch has the same number of batches of the same shapes: a scheduler can be
-planned, and a run can be resumed by counting.
+epoch swaps pairs of equal widths at random (or of the same shape, where shapes are few) and
+shuffles the batches. The cuts depend on the widths alone, so every epoch has the same number of
+batches of the same shapes: a scheduler can be planned, and a run can be resumed by counting.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ import torch
 from torch.utils.data import Sampler
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.hf.batches.budget import Lengths, TokenBudget, checked_pairs, cuts, fitting, places
+from gamma_nlp.hf.batches.budget import Lengths, TokenBudget, checked_pairs, cut, fitting
+from gamma_nlp.hf.batches.shapes import (
+    Padding,
+    Shape,
+    alike_by_step,
+    cut_to_few,
+    fitting_shape,
+    padded,
+)
 
 
 class TokenBatches(Sampler[list[int]]):
@@ -26,6 +34,10 @@ class TokenBatches(Sampler[list[int]]):
     The order follows from seed and epoch alone. Process ``rank`` of ``world_size`` takes batch
     ``k * world_size + rank`` at step ``k``, so the batches of all processes together are those of
     a single one. Give it to ``DataLoader(batch_sampler=...)``; nothing else may shard it again.
+
+    With ``budget.max_shapes`` give the collator the shapes: ``collator.shaped(batches.shapes)``.
+    The order then follows from the number of processes too: at a step all of them have a batch of
+    the same shape, but for the few steps that take what is left of several shapes.
 
     To resume, call ``load_state_dict(state)``, then ``set_epoch(sampler.epoch)`` or nothing. The
     next iteration, and only that one, begins after the batches that were done.
@@ -43,6 +55,9 @@ class TokenBatches(Sampler[list[int]]):
     Attributes:
         epoch: From :meth:`set_epoch` or :meth:`load_state_dict`.
         skipped: Indices of the pairs that ``skip_long`` left out.
+        shapes: Every shape that a batch has: pairs, and the widths of source and target; from
+            narrow to wide.
+        padding: The share of padding in an epoch.
 
     Raises:
         GammaError: Lengths that do not pair up, a pair above the budget, nothing to train on.
@@ -72,11 +87,20 @@ class TokenBatches(Sampler[list[int]]):
         lengths = checked_pairs(source, target)
         widths = -(-lengths // budget.width_multiple) * budget.width_multiple
         self._indices, self.skipped = fitting(lengths, widths, budget)
-        self._places = places(widths[self._indices])
-        ordered = widths[self._indices][np.argsort(self._places, kind="stable")]
-        self._cuts = cuts(ordered.tolist(), budget)
-        what = np.concatenate((self._indices, self._places, self._cuts))
-        self._identity = zlib.crc32(what.tobytes())
+        few = budget.max_shapes is not None
+        made = (cut_to_few if few else cut)(widths[self._indices], budget)
+        self._places, self._cuts, self._shapes = made
+        what = [self._indices, self._places, self._cuts]
+        if few:
+            what += [self._shapes.ravel(), np.array([world_size])]
+        self._identity = zlib.crc32(np.concatenate(what).tobytes())
+        real = lengths[self._indices].sum(axis=0)
+        filled = (self._shapes[:, :1] * self._shapes[:, 1:]).sum(axis=0)
+        sides = 1 - real / filled
+        together = 1 - real.sum() / filled.sum()
+        self.padding = Padding(float(sides[0]), float(sides[1]), float(together))
+        distinct = sorted(set(map(tuple, self._shapes.tolist())), key=_width)
+        self.shapes: tuple[Shape, ...] = tuple(distinct)
         self._start = self._began = self._position = 0
         if len(self) == 0:
             raise GammaError(
@@ -105,12 +129,15 @@ class TokenBatches(Sampler[list[int]]):
             self._start = self._began = self._position = 0
 
     def order(self) -> list[list[int]]:
-        """Return all batches of the epoch, in the order of a single process."""
+        """Return all batches of the epoch; the first step takes as many as there are processes."""
         rng = np.random.default_rng((self.seed, self.epoch))
         chance = rng.random(len(self._places))
         pairs = self._indices[np.lexsort((chance, self._places))]
         parts = np.split(pairs, self._cuts[1:-1])
-        return [parts[i].tolist() for i in rng.permutation(len(parts))]
+        turns = rng.permutation(len(parts))
+        if self.budget.max_shapes is not None and self.world_size > 1:
+            turns = alike_by_step(turns, self._shapes, self.world_size, rng)
+        return [parts[i].tolist() for i in turns]
 
     def __iter__(self) -> Iterator[list[int]]:
         start, self._start = self._start, 0
@@ -164,8 +191,13 @@ class TokenBatches(Sampler[list[int]]):
             raise GammaError(
                 "the saved batches were cut from other lengths or with another token budget; "
                 "resume with the same data and the same max_tokens, sides, max_sentences, "
-                "multiple_of, width_multiple and skip_long"
+                "multiple_of, width_multiple, skip_long and max_shapes (and, with max_shapes, the "
+                "same number of processes)"
             )
+
+
+def _width(shape: Shape) -> tuple[int, ...]:
+    return sum(shape[1:]), *shape[1:], shape[0]
 
 
 class PairCollator:
@@ -177,23 +209,34 @@ class PairCollator:
     Args:
         pad_id: Token that pads ``input_ids``.
         width_multiple: Round widths up to a multiple of this (8 suits tensor cores).
+        shapes: Pad each batch to the first of these that holds it. A row without a pair has no
+            label that counts, and one source token, so that its attention is a number.
     """
 
-    def __init__(self, pad_id: int, *, width_multiple: int = 1) -> None:
+    def __init__(
+        self, pad_id: int, *, width_multiple: int = 1, shapes: Sequence[Shape] | None = None
+    ) -> None:
         self.pad_id = pad_id
         self.width_multiple = width_multiple
+        self.shapes = shapes
+
+    def shaped(self, shapes: Sequence[Shape]) -> PairCollator:
+        """Return a collator that pads to ``shapes``."""
+        return PairCollator(self.pad_id, width_multiple=self.width_multiple, shapes=shapes)
 
     def __call__(self, pairs: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        source = [pair["input_ids"] for pair in pairs]
-        return {
-            "input_ids": self._padded(source, self.pad_id),
-            "attention_mask": self._padded([np.ones(len(ids), np.int64) for ids in source], 0),
-            "labels": self._padded([pair["labels"] for pair in pairs], -100),
-        }
+        source, target = ([pair[name] for pair in pairs] for name in ("input_ids", "labels"))
+        rows, wide, long = self._shape(source, target)
+        ids = padded(source, (rows, wide), self.pad_id)
+        mask = padded([np.ones(len(row), np.int64) for row in source], (rows, wide), 0)
+        labels = padded(target, (rows, long), -100)
+        ids[len(pairs) :, 0] = ids[0, 0]
+        mask[len(pairs) :, 0] = 1
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
-    def _padded(self, rows: Sequence[Any], fill: int) -> torch.Tensor:
-        width = -(-max(map(len, rows)) // self.width_multiple) * self.width_multiple
-        padded = np.full((len(rows), width), fill, dtype=np.int64)
-        for line, row in zip(padded, rows, strict=True):
-            line[: len(row)] = row
-        return torch.from_numpy(padded)
+    def _shape(self, source: Sequence[Any], target: Sequence[Any]) -> Shape:
+        longest = [max(map(len, side)) for side in (source, target)]
+        if self.shapes is not None:
+            return fitting_shape(self.shapes, len(source), *longest)
+        multiple = self.width_multiple
+        return len(source), *(-(-one // multiple) * multiple for one in longest)

@@ -106,10 +106,13 @@ class TokenBudgetMixin(_Base):
             world_size=args.world_size,
             remainder="drop" if args.dataloader_drop_last else "fill",
         )
+        collate: Any = self.data_collator
+        if self.token_budget.max_shapes is not None:
+            collate = collate.shaped(self.token_batches.shapes)
         loader = DataLoader(
             data,
             batch_sampler=self.token_batches,
-            collate_fn=self._get_collator_with_removed_columns(self.data_collator, "Training"),
+            collate_fn=self._get_collator_with_removed_columns(collate, "Training"),
             num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory,
             persistent_workers=args.dataloader_persistent_workers,
@@ -235,6 +238,11 @@ def _check_settings(trainer: Any) -> None:
             "a token budget works with data parallelism only, not with a model split over processes"
         )
     collator = trainer.data_collator
+    if trainer.token_budget.max_shapes is not None and not hasattr(collator, "shaped"):
+        raise GammaError(
+            f"max_shapes needs a collator that pads to given shapes, and {type(collator).__name__} "
+            "does not; use PairCollator, or leave max_shapes out"
+        )
     width = getattr(collator, "width_multiple", getattr(collator, "pad_to_multiple_of", None)) or 1
     if trainer.token_budget.width_multiple % width:
         raise GammaError(

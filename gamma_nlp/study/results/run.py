@@ -19,6 +19,7 @@ _NO_SCORES = {
     *("seed", "items", "history", "curves", "dose", "gain_norm", "settings", "versions"),
     *("hardware", "data", "parts", "policy", "steps", "planned_steps", "world_size", "parameters"),
     *("weight_decay", "sum_of_learning_rates", "padding_share", "best", "step", "epoch"),
+    *("padding", "shapes"),
 }
 _NO_SCORE_ENDS = ("_seconds", "_per_second")
 

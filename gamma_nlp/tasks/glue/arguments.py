@@ -10,12 +10,12 @@ from transformers import TrainingArguments
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
-from gamma_nlp.tasks.run.arguments import RunArguments, complete, complete_best
+from gamma_nlp.tasks.run.arguments import BatchArguments, complete, complete_best
 from gamma_nlp.tasks.run.settings import read_settings
 
 
 @dataclass(kw_only=True)
-class FinetuneArguments(RunArguments):
+class FinetuneArguments(BatchArguments):
     """What a fine-tuning run needs besides the Trainer's own arguments."""
 
     task: str = field(default="sst2", metadata={"help": "GLUE task: sst2, cola, mrpc, rte, ..."})
@@ -64,6 +64,13 @@ def read_arguments(argv: Sequence[str]) -> tuple[FinetuneArguments, TrainingArgu
 
 def _complete(values: dict[str, Any]) -> None:
     task = glue_task(values["task"])
+    if task.regression:
+        if values["batch_shapes"] == "few":
+            raise GammaError(
+                "batch_shapes few fills rows with a label that no loss of classes counts; "
+                f"{task.name} is scored in numbers: give any"
+            )
+        values["batch_shapes"] = "any"
     complete(values, output_dir="runs/{task}/{decay_policy}-seed{seed}", names={"task": task.name})
     if task.regression and values["label_smoothing_factor"]:
         raise GammaError(f"label_smoothing_factor needs classes; {task.name} is scored in numbers")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from transformers import TrainingArguments
 
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import need_installed
 from gamma_nlp.hf.batches.by_length import Padder
+from gamma_nlp.hf.batches.shapes import Shape, length_shapes
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
 from gamma_nlp.tasks.glue.arguments import FinetuneArguments
 from gamma_nlp.tasks.glue.ready import Ready, fields_of, make_ready
@@ -67,6 +69,8 @@ def finetune(
         settle_decay(claim, recipe, args, rates, ready.digests["train"])
         trainer = _trainer(recipe, args, task, policy, ready)
         what = f"{task.name}: {len(ready.encoded['train'])} training examples"
+        if trainer.shapes is not None:
+            what += f" in batches of {len(trainer.shapes)} shapes"
         parts = begin(claim, trainer, what, rates, quiet=quiet)
         seconds = train(trainer, claim.last, trained=trained)
         found = {"task": task.name, "model": recipe.model or ready.model.config.model_type}
@@ -140,7 +144,18 @@ def _trainer(
             ),
             compute_metrics=scorer(task),
             decay_policy=policy,
+            shapes=_shapes(recipe, args, encoded["train"].lengths),
         )
         trainer.on_nan = recipe.on_nan
         check_start(trainer)
     return trainer
+
+
+def _shapes(
+    recipe: FinetuneArguments, args: TrainingArguments, lengths: np.ndarray
+) -> tuple[Shape, ...] | None:
+    if recipe.batch_shapes == "any":
+        return None
+    if recipe.padding == "max_length":
+        return ((args.train_batch_size, recipe.max_length),)
+    return length_shapes(lengths, args.train_batch_size)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.by_length import BucketSampler, SortedSampler
+from gamma_nlp.hf.batches.shapes import Shape
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.metrics import GlueMetric
 from gamma_nlp.tasks.glue.tasks import GlueTask
@@ -31,13 +33,35 @@ STATISTICS = {
 class FinetuneTrainer(FiniteRun, WholeCheckpoints, RunCounts, GammaTrainer):
     """GammaTrainer with length buckets, that stops where its numbers are none.
 
+    Args:
+        shapes: Of training batches on one process, sentences and width; None for as many as come.
+
     Attributes:
         answers: Of the last evaluation, by the prefix of its scores: logits and labels.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    data_collator: Any
+
+    def __init__(self, *args: Any, shapes: Sequence[Shape] | None = None, **kwargs: Any) -> None:
         self.answers: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.shapes = shapes
         super().__init__(*args, **kwargs)
+
+    def counted(self, inputs: Any) -> torch.Tensor:
+        mask = super().counted(inputs)
+        if self.shapes is None:
+            return mask
+        return mask * inputs["labels"].ne(-100).unsqueeze(1)  # not of rows without a sentence
+
+    def get_train_dataloader(self) -> Any:
+        if self.shapes is None:
+            return super().get_train_dataloader()
+        plain = self.data_collator  # evaluation pads to its own widths
+        self.data_collator = plain.shaped(self.shapes)
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = plain
 
     def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         found = super().evaluation_loop(dataloader, *args, **kwargs)
@@ -52,7 +76,7 @@ class FinetuneTrainer(FiniteRun, WholeCheckpoints, RunCounts, GammaTrainer):
             return super()._get_train_sampler(train_dataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return BucketSampler(data.lengths, batch * self.args.world_size, seed)
+        return BucketSampler(data.lengths, batch * self.args.world_size, seed, self.shapes)
 
     def _get_eval_sampler(self, eval_dataset: Any) -> Any:
         if self.args.train_sampling_strategy != BY_LENGTH:

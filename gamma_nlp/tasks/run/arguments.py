@@ -71,6 +71,19 @@ class RunArguments:
         return policy
 
 
+@dataclass(kw_only=True)
+class BatchArguments(RunArguments):
+    """What a recipe needs besides, whose batches may have few shapes."""
+
+    batch_shapes: Literal["auto", "few", "any"] = field(
+        default="auto",
+        metadata={
+            "help": "few: at most 32 shapes of batches, for a little more padding; auto: few on "
+            "CUDA, any elsewhere"
+        },
+    )
+
+
 def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str]) -> None:
     """Check all settings of a run, and fill in those that follow from others.
 
@@ -96,6 +109,8 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
     values["logging_nan_inf_filter"] = False
     cuda = torch.cuda.is_available() and not values["use_cpu"]
     values["dataloader_pin_memory"] = values["dataloader_pin_memory"] and cuda
+    if values.get("batch_shapes") == "auto":
+        values["batch_shapes"] = "few" if cuda else "any"
     if values["precision"] == "bf16" or (
         values["precision"] == "auto" and cuda and torch.cuda.is_bf16_supported()
     ):

@@ -63,14 +63,16 @@ class RunCounts(_Base):
         before: The counts of the parts before this one, of all processes; ``None`` if not known.
         tokens: Tokens of training batches, without padding.
         padded_tokens: With padding.
-        sentences: Rows of training batches.
+        sentences: Rows of training batches that hold something that counts.
+        seen_shapes: The shapes of the tensors of a training batch, as many as there were.
         evaluation_seconds: Time spent in ``evaluate``.
     """
 
     before: Counts | None = Counts()
     tokens: Any = 0
     padded_tokens = 0
-    sentences = 0
+    sentences: Any = 0
+    seen_shapes: frozenset[tuple[torch.Size, ...]] = frozenset()
     evaluation_seconds = 0.0
     _evaluating = False
 
@@ -86,7 +88,9 @@ class RunCounts(_Base):
         mask = self.counted(inputs)
         self.tokens += mask.sum()  # stays on the device: reading it here would wait for the GPU
         self.padded_tokens += mask.numel()
-        self.sentences += len(mask)
+        self.sentences += mask.any(dim=1).sum()
+        tensors = (value for value in inputs.values() if isinstance(value, torch.Tensor))
+        self.seen_shapes |= {tuple(tensor.shape for tensor in tensors)}
         return super().training_step(model, inputs, *args, **kwargs)
 
     def here(self) -> Counts:
@@ -128,5 +132,6 @@ def speed_line(results: Mapping[str, Any], units: Mapping[str, str]) -> str:
     padding = "" if share is None else f", padding {share:.1%}"
     return (
         f"{rates}{padding}, {results['train_seconds']:.0f} s of training on "
-        f"{results['world_size']} process(es)"
+        f"{results['world_size']} process(es)\nbatches of {results['shapes']} shapes "
+        f"(batch_shapes {results['batch_shapes']})"
     )

@@ -85,9 +85,9 @@ def write_report(
 
     The score of the final epoch is ``final``; ``best`` is what an early stop on the validation
     set would have reported, which is optimistic. Speed counts training without evaluation, and no
-    padding; after a resume it is that of the last part. The share of padding is the whole run's, or
-    ``None`` where a checkpoint of an older version left it out. The doses are those of the steps
-    taken.
+    padding; after a resume it is that of the last part, as are shapes. The share of padding is the
+    whole run's, or ``None`` where a checkpoint of an older version left it out. The doses are those
+    of the steps taken.
     """
     args = trainer.args
     log = trainer.state.log_history
@@ -130,6 +130,8 @@ def write_report(
         "sentences_per_second": round(here.sentences / training, 2),
         "tokens_per_second": round(here.tokens / training, 1),
         "padding_share": None if whole is None else whole.padding_share,
+        "batch_shapes": recipe.batch_shapes,
+        "shapes": len(trainer.seen_shapes) or None,
         "parameters": trainer.model.num_parameters(),
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "torch_compile": bool(args.torch_compile),

@@ -34,8 +34,11 @@ def print_summary(results: dict, output_dir: str, gains: Sequence[str]) -> None:
     signature = next(iter(results["scores"].values()))["sacrebleu_signature"]
     print(f"sacreBLEU {signature}", *gains, sep="\n")
     speed = speed_line(results, {"tokens_per_second": "target tokens/s"})
+    if results["padding"]:
+        shares = ", ".join(f"{side} {share:.1%}" for side, share in results["padding"].items())
+        speed += f"; padding in an epoch: {shares}"
     print(
-        f"{speed}; decoding "
+        f"{speed}\ndecoding "
         f"{results['decoded_sentences_per_second']:.0f} sentences/s\n"
         f"written: {output_dir}/averaged, translations, results.json and training.png"
     )

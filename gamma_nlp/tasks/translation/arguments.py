@@ -9,14 +9,14 @@ from typing import Any
 from transformers import Seq2SeqTrainingArguments
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.run.arguments import RunArguments, complete, complete_best
+from gamma_nlp.tasks.run.arguments import BatchArguments, complete, complete_best
 from gamma_nlp.tasks.run.settings import read_settings
 
 _METRICS = ("bleu", "loss")
 
 
 @dataclass(kw_only=True)
-class TranslationArguments(RunArguments):
+class TranslationArguments(BatchArguments):
     """What a translation run needs besides the Trainer's own arguments."""
 
     data: str | None = field(

@@ -18,6 +18,7 @@ from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError, need_installed
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
+from gamma_nlp.hf.batches.shapes import MOST_SHAPES
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
 from gamma_nlp.tasks.run.doses import planned
 from gamma_nlp.tasks.run.folder import claimed
@@ -74,10 +75,10 @@ def train_translation(
             processes=args.world_size,
         )
         text, splits, model = _ready(recipe, args, fields)
-        batches = len(_batches(splits["train"], recipe, args))
+        batches = _batches(splits["train"], recipe, args)
 
         def plan(planned: Seq2SeqTrainingArguments) -> list[float]:
-            return rates_of_arguments(planned, batches)
+            return rates_of_arguments(planned, len(batches))
 
         rates = plan(args)
         if claim.last is not None:
@@ -92,19 +93,23 @@ def train_translation(
         settle_decay(claim, recipe, args, rates, digests["train"])
         trainer = _trainer(recipe, args, policy, model, text, splits, patience)
         task = f"{text.source_language}-{text.target_language}"
-        what = f"{task}: {len(splits['train'])} pairs"
+        what = (
+            f"{task}: {len(splits['train'])} pairs in {batches.batches} batches of "
+            f"{len(batches.shapes)} shapes"
+        )
         parts = begin(claim, trainer, what, rates, quiet=quiet)
         if args.process_index == 0:
             text.save(claim.folder)
         seconds = train(trainer, claim.last, trained=trained)
         final = final_model(trainer, claim.folder, recipe.average_last)
         scores, items = translate_splits(trainer, final, splits, search, claim.folder)
+        padding = {side: round(share, 4) for side, share in batches.padding._asdict().items()}
         return write_report(
             trainer,
             recipe,
             rates_of_parts(parts, args, plan),
             seconds,
-            found={"task": task, "model": model.config.model_type, **scores},
+            found={"task": task, "model": model.config.model_type, "padding": padding, **scores},
             parts=parts,
             data=digests,
             items=items,
@@ -162,15 +167,18 @@ def _trainer(
     splits: Mapping[str, PairData],
     patience: Patience | None,
 ) -> TranslationTrainer:
+    budget = _budget(recipe, args)
     with usable_settings():
         trainer = TranslationTrainer(
             model=model,
             args=args,
             train_dataset=splits["train"],
             eval_dataset=splits["valid"],
-            data_collator=PairCollator(text.source.pad_token_id, width_multiple=_width(args)),
+            data_collator=PairCollator(
+                text.source.pad_token_id, width_multiple=budget.width_multiple
+            ),
             decay_policy=policy,
-            token_budget=_budget(recipe, args),
+            token_budget=budget,
             pair_lengths=splits["train"].lengths,
             text=text,
             search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
@@ -211,13 +219,16 @@ def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, Pair
     return text, splits
 
 
-def _width(args: Seq2SeqTrainingArguments) -> int:
-    return 8 if args.device.type == "cuda" else 1  # tensor cores want multiples of 8
-
-
 def _budget(recipe: TranslationArguments, args: Seq2SeqTrainingArguments) -> TokenBudget:
+    few = recipe.batch_shapes == "few"
+    eights = args.device.type == "cuda"  # which tensor cores like
     return TokenBudget(
-        max_tokens=recipe.max_tokens, width_multiple=_width(args), skip_long=recipe.skip_long
+        max_tokens=recipe.max_tokens,
+        # Of small batches, and of any width, eights would be mostly padding where shapes are few.
+        multiple_of=8 if few and eights and recipe.max_tokens >= 8192 else 1,
+        width_multiple=8 if eights and not few else 1,
+        skip_long=recipe.skip_long,
+        max_shapes=MOST_SHAPES if few else None,
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from transformers import BertConfig, BertForSequenceClassification
 
 from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder, SortedSampler
+from gamma_nlp.hf.batches.shapes import length_shapes
 
 
 def lengths(count: int) -> np.ndarray:
@@ -56,3 +58,60 @@ def test_widths_can_be_fixed_or_rounded_up() -> None:
     batch = Padder({"input_ids": 0}, multiple=8)([data[0]])
     assert batch["input_ids"].shape == (1, 8)
     assert batch["labels"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 63, 1000])
+def test_few_shapes_hold_every_example_once_an_epoch(count: int) -> None:
+    sizes = lengths(count)
+    shapes = length_shapes(sizes, 8, most=5)
+    sampler = BucketSampler(sizes, 8, 0, shapes)
+    assert sampler.shapes == shapes and len(shapes) <= 5
+    seen = set()
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        order = list(sampler)
+        assert sorted(order) == list(range(count))
+        assert order == list(sampler), "the order follows from seed and epoch alone"
+        seen.add(tuple(order))
+    assert len(seen) == (1 if count == 1 else 2)
+
+
+def test_but_for_a_few_batches_all_examples_have_the_width_of_their_shape() -> None:
+    sizes = lengths(2005)
+    shapes = length_shapes(sizes, 16, most=10)
+    order = list(BucketSampler(sizes, 32, 3, shapes))
+    widths = np.array([width for _, width in shapes])
+    kinds = [set(np.searchsorted(widths, sizes[order[i : i + 32]])) for i in range(0, 2005, 32)]
+    assert sum(len(kind) > 1 for kind in kinds) <= len(shapes)
+    assert len(kinds[-1]) <= 2, "what is left over is of like length, too"
+    lefts = {min(sizes[list(BucketSampler(sizes, 32, seed, shapes))[-21:]]) for seed in range(9)}
+    assert len(lefts) > 3, "and not always of the same length"
+
+
+def padder() -> Padder:
+    return Padder({"input_ids": 9, "token_type_ids": 0}).shaped([(4, 2), (4, 5)])
+
+
+def test_batches_are_filled_up_to_their_shape() -> None:
+    data = Encoded({"input_ids": [[5, 6, 7], [8]], "token_type_ids": [[0, 0, 1], [0]]}, [1, 0])
+    batch = padder()([data[0], data[1]])
+    empty = [5, 9, 9, 9, 9]
+    assert batch["input_ids"].tolist() == [[5, 6, 7, 9, 9], [8, 9, 9, 9, 9], empty, empty]
+    assert batch["attention_mask"].sum(dim=1).tolist() == [3, 1, 1, 1]
+    assert batch["labels"].tolist() == [1, 0, -100, -100]
+    assert padder()([data[1]])["input_ids"].shape == (4, 2)
+
+
+def test_rows_without_an_example_change_neither_loss_nor_gradient() -> None:
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(
+        BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=2, num_attention_heads=2)
+    ).eval()
+    data = Encoded({"input_ids": [[5, 6, 7], [8]], "token_type_ids": [[0, 0, 1], [0]]}, [1, 0])
+    found = []
+    for collate in (Padder({"input_ids": 9, "token_type_ids": 0}), padder()):
+        model.zero_grad()
+        loss = model(**collate([data[0], data[1]])).loss
+        loss.backward()
+        found.append([loss.detach(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    torch.testing.assert_close(found[0], found[1])

@@ -22,6 +22,7 @@ from tests.support.torchrun import two_processes
 
 VOCAB, PAD = 64, 1
 BUDGET = TokenBudget(max_tokens=40)
+FEW = TokenBudget(max_tokens=40, max_shapes=3)
 
 
 class Translation(TokenBudgetMixin, GammaSeq2SeqTrainer):
@@ -32,7 +33,8 @@ class Translation(TokenBudgetMixin, GammaSeq2SeqTrainer):
         self.seen: list[list[int]] = []
 
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        self.seen.append(sorted(inputs["labels"][:, 0].tolist()))
+        first = inputs["labels"][:, 0]
+        self.seen.append(sorted(first[first != -100].tolist()))  # not of rows without a pair
         return super().training_step(model, inputs, *args, **kwargs)
 
 
@@ -151,10 +153,33 @@ def test_a_stopped_run_ends_with_the_same_weights(
     assert any(not torch.equal(before[name], found[name]) for name in found)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_accumulated_batches_count_by_their_tokens(tmp_path: Path, smoothing: float) -> None:
+def test_a_stopped_run_on_few_shapes_ends_with_the_same_weights(tmp_path: Path) -> None:
+    torch.set_num_threads(1)
+    whole = trainer(tmp_path / "whole", budget=FEW, max_steps=20)
+    whole.train()
+    shapes = whole.token_batches.shapes
+    assert len(shapes) == 3 and len(whole.token_batches) + 2 < 20
+    first = trainer(tmp_path / "run", budget=FEW, max_steps=20)
+    stop = len(whole.token_batches) + 2
+    first.add_callback(StopAt(stop))
+    first.train()
+    checkpoint = str(tmp_path / "run" / f"checkpoint-{stop}")
+    with pytest.raises(GammaError, match="max_shapes"):
+        trainer(tmp_path / "other", max_steps=20).train(checkpoint)
+    second = trainer(tmp_path / "run", budget=FEW, max_steps=20)
+    second.train(resume_from_checkpoint=checkpoint)
+    assert first.seen + second.seen == whole.seen
+    expected, found = whole.model.state_dict(), second.model.state_dict()
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
+
+
+@pytest.mark.parametrize(("smoothing", "budget"), [(0.0, BUDGET), (0.1, BUDGET), (0.1, FEW)])
+def test_accumulated_batches_count_by_their_tokens(
+    tmp_path: Path, smoothing: float, budget: TokenBudget
+) -> None:
     split = trainer(
         tmp_path,
+        budget=budget,
         dropout=0.0,
         gradient_accumulation_steps=3,
         max_grad_norm=0.0,
@@ -245,6 +270,19 @@ def test_a_collator_that_pads_further_is_refused(tmp_path: Path) -> None:
             data_collator=PairCollator(PAD, width_multiple=8),
             decay_policy="all",
             token_budget=BUDGET,
+        )
+
+
+def test_a_collator_that_knows_no_shapes_is_refused(tmp_path: Path) -> None:
+    args = Seq2SeqTrainingArguments(output_dir=str(tmp_path), use_cpu=True, weight_decay=0.1)
+    with pytest.raises(GammaError, match=r"max_shapes needs .* method does not; use Pai"):
+        Translation(
+            model=tiny_marian(),
+            args=args,
+            train_dataset=pairs(),
+            data_collator=PairCollator(PAD).__call__,
+            decay_policy="all",
+            token_budget=FEW,
         )
 
 

@@ -14,13 +14,17 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+from transformers import TrainingArguments
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments, sentence_batches
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
+from gamma_nlp.tasks.run.arguments import BatchArguments, complete
 from gamma_nlp.tasks.run.main import run
+from gamma_nlp.tasks.run.settings import read_settings
 from tests.support.glue_runs import BERT, experiment
 from tests.support.paths import RECIPES
 from tests.support.whole_checkpoint import whole_checkpoint
@@ -92,6 +96,44 @@ def test_resume_continues_where_the_run_stopped(tmp_path: Path, data: Path) -> N
     assert resumed["resumed"] and not whole["resumed"]
     assert resumed["final"] == pytest.approx(whole["final"], rel=1e-4)
     assert resumed["gain_norm"]["head"] == pytest.approx(whole["gain_norm"]["head"], rel=1e-5)
+
+
+def test_few_shapes_take_the_same_steps_and_count_no_empty_rows(tmp_path: Path, data: Path) -> None:
+    argv = experiment(tmp_path, data, num_train_epochs=1, max_train_examples=70, batch_shapes="few")
+    found = train(argv)
+    assert found["batch_shapes"] == "few" and found["shapes"] <= 9 == found["steps"]
+    sentences = found["sentences_per_second"] * found["train_seconds"]
+    assert sentences == pytest.approx(70, abs=1)  # of 72 rows
+    assert 0 < found["padding_share"] < 0.3
+    with pytest.raises(GammaError, match="batch_shapes was 'few' and is 'any'"):
+        train([*argv, "--resume", "--batch_shapes", "auto"])
+
+
+def test_few_shapes_need_classes(tmp_path: Path, data: Path) -> None:
+    argv = ["--task", "stsb", "--use_cpu", "true", "--output_dir", str(tmp_path)]
+    assert read_arguments(argv)[0].batch_shapes == "any"
+    with pytest.raises(GammaError, match="stsb is scored in numbers: give any"):
+        read_arguments([*argv, "--batch_shapes", "few"])
+
+
+def test_shapes_are_few_on_a_gpu_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {}
+
+    def note(values: dict[str, Any]) -> None:
+        complete(values, output_dir="run", names={})
+        chosen[values["use_cpu"], cuda] = values["batch_shapes"]
+        raise GammaError("enough: no run is made")
+
+    for cuda in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)  # noqa: B023
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+        for word in ("true", "false"):
+            with pytest.raises(GammaError, match="enough"):
+                read_settings(
+                    (BatchArguments, TrainingArguments), ["--use_cpu", word], complete=note
+                )
+    assert [key for key, value in chosen.items() if value == "few"] == [(False, True)]
+    assert len(chosen) == 4
 
 
 def test_a_folder_with_another_run_is_refused_before_training(tmp_path: Path, data: Path) -> None:

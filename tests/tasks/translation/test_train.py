@@ -17,6 +17,8 @@ import torch
 from transformers import MarianMTModel
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.hf.batches.budget import TokenBudget
+from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.tasks.run.folder import checkpoints
 from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.translation.arguments import read_arguments
@@ -26,6 +28,7 @@ from gamma_nlp.tasks.translation.decode import Search, decode
 from gamma_nlp.tasks.translation.final import score_translations
 from gamma_nlp.tasks.translation.scores import token_bleu
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
+from gamma_nlp.tasks.translation.train import train_translation
 from gamma_nlp.tasks.translation.trainer import Patience, TranslationTrainer
 from tests.support.torchrun import two_processes
 from tests.support.translation_runs import (
@@ -76,6 +79,26 @@ def test_a_run_leaves_model_translations_scores_and_plot(whole: Path, data: Path
         model = MarianMTModel.from_pretrained(whole / "averaged")
         ids = [source.tolist() for source in splits[name].source]
         assert text.decode(decode(model, ids, Search(beams=2))) == tokens
+
+
+def test_batches_of_few_shapes_train_every_pair(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = experiment(tmp_path, data, num_train_epochs=1, batch_shapes="few", max_tokens=64)
+    found = train_translation(*read_arguments(argv))
+    text = read_prepared(data, "de", "en", joint=True)
+    pairs = load_splits(data, text)["train"]
+    tokens = found["tokens_per_second"] * found["train_seconds"]
+    assert tokens == pytest.approx(sum(pairs.lengths[1]), rel=0.02)
+    batches = TokenBatches(*pairs.lengths, TokenBudget(max_tokens=64, max_shapes=32))
+    assert found["steps"] == len(batches)
+    assert found["batch_shapes"] == "few" and found["shapes"] == len(batches.shapes)
+    assert found["padding"]["target"] == pytest.approx(batches.padding.target, abs=1e-4)
+    assert found["padding_share"] == found["padding"]["target"]
+    said = f"75 pairs in {len(batches)} batches of {len(batches.shapes)} shapes"
+    assert said in capsys.readouterr().out
+    with pytest.raises(GammaError, match="batch_shapes was 'few' and is 'any'"):
+        train([*argv, "--resume", "--num_train_epochs", "2", "--batch_shapes", "any"])
 
 
 def test_the_final_model_is_the_mean_of_the_last_checkpoints(whole: Path, tmp_path: Path) -> None:

@@ -1,0 +1,56 @@
+"""A run is timed once three windows in a row have one speed, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+
+def train(clock: Any, steps: int) -> int:
+    """Take steps until the clock ends the run; return how many."""
+    control = SimpleNamespace(should_training_stop=False)
+    clock.on_train_begin(None, None, control)
+    for step in range(1, steps + 1):
+        clock.on_step_end(None, SimpleNamespace(global_step=step), control)
+        if control.should_training_stop:
+            return step
+    return steps
+
+
+def clocked(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, costs: list[float], **options: int
+) -> tuple[Any, int]:
+    """Return the clock of a run whose steps of 10 tokens take ``costs``, and where it ended."""
+    times: Iterator[float] = iter([0.0, 100.0, *(100 + sum(costs[:n]) for n in range(1, 99))])
+    monkeypatch.setattr(benchmark, "now", times.__next__)
+    clock = benchmark.SteadyClock(1, 8, lambda start, stop: 10 * (stop - start), **options)
+    return clock, train(clock, clock.most_steps())
+
+
+def test_slow_first_steps_are_left_out(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, end = clocked(benchmark, monkeypatch, [9, 5, 2, 1.04, 1, 1.02, 9, 9])
+    assert end == 6 and clock.steady and clock.steps == (3, 6)
+    assert clock.counted == pytest.approx(3.06)
+
+
+def test_a_speed_that_never_settles_is_told_from_one_that_does(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, end = clocked(benchmark, monkeypatch, [1, 2, 1, 2, 1, 2, 1, 2])
+    assert end == 8 and not clock.steady
+    assert clock.steps == (5, 8) and clock.counted == pytest.approx(5)
+
+
+def test_the_first_steps_are_timed_from_the_making_of_the_clock(
+    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benchmark, "now", iter(range(0, 1000, 10)).__next__)
+    clock = benchmark.SteadyClock(2, 3, lambda start, stop: 10, first=9)
+    assert train(clock, clock.most_steps()) == 9
+    assert clock.first_seconds == 50  # made, begun, three windows, and then step 9
+    assert clock.steps == (0, 6)
