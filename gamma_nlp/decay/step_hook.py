@@ -125,8 +125,7 @@ class StepHook:
                 self._check_parts(group)
             set_scheduled(optimizer, keep)
         groups = list(_hooked(optimizer))
-        for _, group in groups:
-            _check_size(group)
+        check_shares(optimizer)
         for number, group in groups:
             coefficient, part = group["weight_decay"], group["gamma_part"]
             if part != "center":
@@ -241,16 +240,22 @@ def _shrink(
         pull_(weights, centers, factor)
 
 
-def _check_size(group: dict[str, Any]) -> None:
-    coefficient, lr = group["weight_decay"], group["lr"]
-    if isinstance(coefficient, Tensor) or isinstance(lr, Tensor):
-        return  # looking at it would wait for the device
-    if group["gamma_mode"] == "decoupled" and coefficient * lr >= 1:
-        raise GammaError(
-            f"lr * weight_decay is {coefficient * lr:g} for {listed(group['param_names'])}: one "
-            "step would decay by the whole distance or more; lower the weight decay or the "
-            "learning rate"
-        )
+def check_shares(optimizer: Optimizer) -> None:
+    """Refuse a decoupled step of the hook that would decay by everything.
+
+    Raises:
+        GammaError: Names the parameters. What is a tensor is not looked at.
+    """
+    for _, group in _hooked(optimizer):
+        coefficient, lr = group["weight_decay"], group["lr"]
+        if isinstance(coefficient, Tensor) or isinstance(lr, Tensor):
+            continue  # looking at it would wait for the device
+        if group["gamma_mode"] == "decoupled" and coefficient * lr >= 1:
+            raise GammaError(
+                f"lr * weight_decay is {coefficient * lr:g} for {listed(group['param_names'])}: "
+                "one step would decay by the whole distance or more; lower the weight decay or "
+                "the learning rate"
+            )
 
 
 def _hooked(optimizer: Optimizer) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.by_length import BucketSampler, SortedSampler
+from gamma_nlp.hf.graphs.trainer import GraphedSteps
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.metrics import GlueMetric
 from gamma_nlp.tasks.glue.tasks import GlueTask
@@ -28,7 +29,7 @@ STATISTICS = {
 """How each score follows from the columns of the items; Spearman's follows from no sums."""
 
 
-class FinetuneTrainer(FiniteRun, WholeCheckpoints, RunCounts, GammaTrainer):
+class FinetuneTrainer(FiniteRun, WholeCheckpoints, RunCounts, GraphedSteps, GammaTrainer):
     """GammaTrainer with length buckets, that stops where its numbers are none.
 
     Attributes:

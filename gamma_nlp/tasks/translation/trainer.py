@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
+from gamma_nlp.hf.graphs.trainer import GraphedSteps
 from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
@@ -26,7 +27,7 @@ from gamma_nlp.tasks.translation.text import TranslationText
 
 
 class TranslationTrainer(
-    FiniteRun, WholeCheckpoints, RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer
+    FiniteRun, WholeCheckpoints, RunCounts, GraphedSteps, TokenBudgetMixin, GammaSeq2SeqTrainer
 ):
     """GammaSeq2SeqTrainer on batches by token budget, evaluated by what the model translates.
 

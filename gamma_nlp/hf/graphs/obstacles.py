@@ -1,0 +1,56 @@
+"""Why the steps of a run cannot be recorded: told before its first step, or found at it."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy
+import torch
+from torch import nn
+
+
+def obstacle(trainer: Any) -> str | None:
+    """Return why no step of this Trainer can be recorded, or ``None``.
+
+    Args:
+        trainer: Before training.
+    """
+    args = trainer.args
+    several = args.world_size > 1 or args.n_gpu > 1
+    found = (
+        (args.fp16, "the loss scaler of fp16 decides at each step whether it counts; use bf16"),
+        (trainer.is_deepspeed_enabled, "DeepSpeed runs its own step"),
+        (trainer.is_fsdp_enabled, "FSDP gathers and frees parameters within a step"),
+        (several, "gradients are exchanged between several devices"),
+        (args.gradient_accumulation_steps > 1, "gradient_accumulation_steps is above 1"),
+        (args.torch_compile, "torch.compile is on, which joins kernels in its own way"),
+        (
+            _checkpoints(args, trainer.model),
+            "gradient checkpointing reads the random generator's state",
+        ),
+        (args.torch_empty_cache_steps, "torch_empty_cache_steps frees memory within a step"),
+        (_layer_drop(trainer.model), "layer drop leaves out layers at random"),
+    )
+    return next((why for there, why in found if there), None)
+
+
+def _checkpoints(args: Any, model: nn.Module) -> bool:
+    return bool(args.gradient_checkpointing or getattr(model, "is_gradient_checkpointing", False))
+
+
+def _layer_drop(model: nn.Module) -> bool:
+    return any(float(getattr(module, "layerdrop", 0.0) or 0.0) > 0 for module in model.modules())
+
+
+def host_states(*, on_gpu: bool) -> tuple[Any, ...]:
+    """Return the states of the host's random generators.
+
+    A step that moves them decides in Python, and a recording would decide once and for all.
+
+    Args:
+        on_gpu: Whether tensors draw from another generator than the host's.
+    """
+    numbers: Any = numpy.random.get_state()
+    drawn = torch.get_rng_state().numpy().tobytes() if on_gpu else b""
+    return drawn, random.getstate(), numbers[1].tobytes(), numbers[2]
