@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from functools import lru_cache
+import weakref
 
 from torch.optim import Optimizer
 
@@ -13,7 +13,11 @@ def inside_a_step(optimizer: Optimizer) -> bool:
 
     No counter of ours can tell, since a step that fails runs no post hook.
     """
-    if not _may_hand_on(type(optimizer)):
+    if type(optimizer) in _handing_on_nothing:
+        return False
+    steps = {inspect.unwrap(vars(kind)["step"]) for kind in _written(type(optimizer))}
+    if len(steps) <= 2:  # its own and Optimizer's: there is nothing to hand on to
+        _handing_on_nothing.add(type(optimizer))
         return False
     found, frame = 0, inspect.currentframe()
     while frame is not None:
@@ -23,10 +27,12 @@ def inside_a_step(optimizer: Optimizer) -> bool:
     return found > 1
 
 
-@lru_cache(maxsize=64)  # asked at every step
-def _may_hand_on(kind: type) -> bool:
-    steps = {inspect.unwrap(vars(one)["step"]) for one in kind.__mro__ if "step" in vars(one)}
-    return len(steps) > 2  # else its own and Optimizer's
+_handing_on_nothing: weakref.WeakSet[type] = weakref.WeakSet()
+"""Kinds that were looked at; every step asks."""
+
+
+def _written(kind: type) -> list[type]:
+    return [one for one in kind.__mro__ if "step" in vars(one)]
 
 
 _HOOKS_IN = Optimizer.profile_hook_step.__code__.co_filename

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from gamma_nlp.decay import step_hook
 from gamma_nlp.decay.assign import Decay
+from gamma_nlp.decay.foreach import buckets
 from gamma_nlp.decay.optimizer import make_optimizer
 from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.policy import DecayPolicy
@@ -289,6 +291,31 @@ def test_parameter_without_gradient_is_left_alone() -> None:
         assert torch.equal(model.last, before["last"]) and torch.equal(model.w, before["w"])
         assert model.last not in optimizer.state or START not in optimizer.state[model.last]
         assert policy is START_POLICY or not torch.equal(model.inner, before["inner"])
+
+
+def test_tensors_are_sorted_anew_only_where_gradients_come_or_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sorted_here = []
+
+    def watched(weights: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+        sorted_here.append(weights)
+        return buckets(weights)
+
+    monkeypatch.setattr(step_hook, "buckets", watched)
+    model = Toy()
+    optimizer = build(model, policy=COUPLED)
+    groups = sum("gamma_part" in group for group in optimizer.param_groups)
+    for _ in range(3):
+        backward(model)
+        optimizer.step()
+    assert len(sorted_here) == groups
+    model.inner.requires_grad_(False)
+    for _ in range(2):
+        backward(model)
+        optimizer.step()
+    assert len(sorted_here) == groups + 1
+    assert all(model.inner is not w for w in sorted_here[-1])
 
 
 @pytest.mark.parametrize("cls", [torch.optim.SGD, torch.optim.AdamW])

@@ -1,18 +1,21 @@
 """A recorder for CPUs that keeps a CUDA graph's rules, so that tests on a CPU see them broken.
 
 Recording does nothing; replaying runs no Python, only the operations on the tensors they had; and
-a number may not be read from a tensor while recording.
+a number may not be read from a tensor while recording (transformers asks whether that goes on, and
+then makes its masks without looking at them).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from transformers.utils import import_utils
 
 T = TypeVar("T")
 
@@ -33,7 +36,7 @@ class Tape:
         generator = torch.get_rng_state()
         recorder = _Recorder()
         try:
-            with recorder:
+            with recorder, patch.object(import_utils, "is_cuda_stream_capturing", lambda: True):
                 result = work()
         finally:
             with torch.no_grad():

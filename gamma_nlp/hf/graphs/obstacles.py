@@ -10,27 +10,27 @@ import torch
 from torch import nn
 
 
-def obstacle(trainer: Any) -> str | None:
-    """Return why no step of this Trainer can be recorded, or ``None``.
+def obstacle(args: Any, model: nn.Module) -> str | None:
+    """Return why no step of such a Trainer can be recorded, or ``None``.
 
     Args:
-        trainer: Before training.
+        args: The Trainer's.
+        model: Its model.
     """
-    args = trainer.args
     several = args.world_size > 1 or args.n_gpu > 1
     found = (
         (args.fp16, "the loss scaler of fp16 decides at each step whether it counts; use bf16"),
-        (trainer.is_deepspeed_enabled, "DeepSpeed runs its own step"),
-        (trainer.is_fsdp_enabled, "FSDP gathers and frees parameters within a step"),
+        (args.deepspeed, "DeepSpeed runs its own step"),
+        (args.fsdp, "FSDP gathers and frees parameters within a step"),
         (several, "gradients are exchanged between several devices"),
         (args.gradient_accumulation_steps > 1, "gradient_accumulation_steps is above 1"),
         (args.torch_compile, "torch.compile is on, which joins kernels in its own way"),
         (
-            _checkpoints(args, trainer.model),
+            _checkpoints(args, model),
             "gradient checkpointing reads the random generator's state",
         ),
         (args.torch_empty_cache_steps, "torch_empty_cache_steps frees memory within a step"),
-        (_layer_drop(trainer.model), "layer drop leaves out layers at random"),
+        (_layer_drop(model), "layer drop leaves out layers at random"),
     )
     return next((why for there, why in found if there), None)
 

@@ -41,9 +41,7 @@ class RepeatedStep:
         key: What the step depends on besides the groups.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, capture: Capture, key: Callable[[], Hashable]
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, capture: Capture, key: Callable[[], Hashable]) -> None:
         self.optimizer, self.capture, self.key = optimizer, capture, key
         self.usual = optimizer.step
         self._repeated: Repeated[None] = Repeated(
@@ -89,7 +87,10 @@ class RepeatedStep:
     @contextmanager
     def _live(self, groups: list[dict[str, Any]]) -> Iterator[None]:
         """Put tensors in place of the learning rates; an optimizer on a GPU may be recorded."""
-        before = [{key: group[key] for key in ("lr", "capturable") if key in group} for group in groups]
+        replaced = ("lr", "capturable")
+        before: list[dict[str, Any]] = [
+            {key: group[key] for key in replaced if key in group} for group in groups
+        ]
         for number, group in enumerate(groups):
             group["lr"] = self._rate(number, group)
             if self.capture.on_gpu:
@@ -104,10 +105,11 @@ class RepeatedStep:
         device, rate = group["params"][0].device, group["lr"]
         if isinstance(rate, torch.Tensor) and rate.device == device:
             return rate
-        # A GPU's fused kernels read single precision; a CPU's take the number itself.
-        dtype = torch.float32 if self.capture.on_gpu else torch.float64
-        held = self._rates.setdefault((number, device), torch.empty((), dtype=dtype, device=device))
-        return held.fill_(float(rate))
+        if (number, device) not in self._rates:
+            # A GPU's fused kernels read single precision; a CPU's take the number itself.
+            dtype = torch.float32 if self.capture.on_gpu else torch.float64
+            self._rates[number, device] = torch.empty((), dtype=dtype, device=device)
+        return self._rates[number, device].fill_(float(rate))
 
 
 def _settings(group: dict[str, Any]) -> Hashable:

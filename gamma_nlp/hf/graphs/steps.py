@@ -53,7 +53,7 @@ class RecordedSteps:
         why = why_not_step(self._optimizer, on_gpu=capture.on_gpu)
         if why is None:
             step = RepeatedStep(self._optimizer, capture, key=lambda: self._made)
-            self._optimizer.step = step  # type: ignore[method-assign]
+            self._optimizer.step = step
         else:
             logger.warning("graphs: the optimizer's step runs as usual, since %s", why)
 
@@ -62,7 +62,7 @@ class RecordedSteps:
         vars(self.trainer).pop("_clip_grad_norm", None)
         vars(self._optimizer).pop("step", None)
         if self._usual_step is not None:  # a scheduler's
-            self._optimizer.step = self._usual_step  # type: ignore[method-assign]
+            self._optimizer.step = self._usual_step
 
     def passes(self, inputs: Any, count: Any) -> torch.Tensor:
         """Return the loss of a batch, and leave the gradients that it makes.

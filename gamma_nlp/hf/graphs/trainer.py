@@ -61,7 +61,9 @@ class GraphedSteps(_Base):
     def _why_not(self) -> str | None:
         if not self._has_device():
             return f"the device is {self.args.device.type}, not cuda"
-        return obstacle(self)
+        if self.is_deepspeed_enabled or self.is_fsdp_enabled:  # by accelerate's own config too
+            return "an engine that shards the model runs its own step"
+        return obstacle(self.args, self.model)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
         self._has_begun = False
@@ -100,7 +102,9 @@ class GraphedSteps(_Base):
         before = host_states(on_gpu=on_gpu)
         loss = self._recorded.passes(inputs, count)
         if host_states(on_gpu=on_gpu) != before:
-            self._give_up("a step draws random numbers in Python, which would be the same ever after")
+            self._give_up(
+                "a step draws random numbers in Python, which would be the same ever after"
+            )
         return loss
 
     def _give_up(self, why: str) -> None:

@@ -23,6 +23,7 @@ from gamma_nlp.tasks.run.folder import claimed
 from gamma_nlp.tasks.run.identity import identity, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.report import write_report
+from gamma_nlp.tasks.run.speed import load_ahead, settle_compile
 from gamma_nlp.tasks.run.start import check_start, usable_settings, writing_nothing
 from gamma_nlp.tasks.run.training import begin, is_trained, settle_decay, train
 
@@ -65,7 +66,10 @@ def finetune(
         rates = plan(args)
         trained = is_trained(claim, args, len(rates))
         settle_decay(claim, recipe, args, rates, ready.digests["train"])
+        shapes = 1 if recipe.padding == "max_length" else None
+        decision = settle_compile(recipe, args, ready.model, shapes=shapes, steps=len(rates))
         trainer = _trainer(recipe, args, task, policy, ready)
+        trainer.compile_decision = decision
         what = f"{task.name}: {len(ready.encoded['train'])} training examples"
         parts = begin(claim, trainer, what, rates, quiet=quiet)
         seconds = train(trainer, claim.last, trained=trained)
@@ -126,6 +130,7 @@ def _trainer(
     sets: Any = {split: encoded[split] for split in task.evaluation_splits}
     fill = {name: 0 for name in encoded["train"].columns}
     fill["input_ids"] = tokenizer.pad_token_id
+    load_ahead(args)
     with usable_settings():
         trainer = FinetuneTrainer(
             model=ready.model,
@@ -141,6 +146,6 @@ def _trainer(
             compute_metrics=scorer(task),
             decay_policy=policy,
         )
-        trainer.on_nan = recipe.on_nan
+        trainer.on_nan, trainer.graphs = recipe.on_nan, recipe.graphs
         check_start(trainer)
     return trainer

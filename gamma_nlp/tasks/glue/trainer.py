@@ -17,6 +17,7 @@ from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.items import Items, Source, items_file
 from gamma_nlp.tasks.run.saving import WholeCheckpoints
+from gamma_nlp.tasks.run.speed import CompileTime
 
 BY_LENGTH = "group_by_length"
 STATISTICS = {
@@ -29,7 +30,9 @@ STATISTICS = {
 """How each score follows from the columns of the items; Spearman's follows from no sums."""
 
 
-class FinetuneTrainer(FiniteRun, WholeCheckpoints, RunCounts, GraphedSteps, GammaTrainer):
+class FinetuneTrainer(
+    FiniteRun, WholeCheckpoints, RunCounts, CompileTime, GraphedSteps, GammaTrainer
+):
     """GammaTrainer with length buckets, that stops where its numbers are none.
 
     Attributes:
