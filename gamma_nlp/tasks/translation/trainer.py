@@ -23,7 +23,7 @@ from gamma_nlp.tasks.run.report import evaluations
 from gamma_nlp.tasks.run.saving import WholeCheckpoints
 from gamma_nlp.tasks.run.speed import CompileTime
 from gamma_nlp.tasks.translation.data import PairData
-from gamma_nlp.tasks.translation.decode import Search, decode
+from gamma_nlp.tasks.translation.decode import Search, decode, no_gradients
 from gamma_nlp.tasks.translation.scores import token_bleu
 from gamma_nlp.tasks.translation.text import TranslationText
 
@@ -103,10 +103,10 @@ class TranslationTrainer(
     def _weights_cast_once(self) -> Iterator[None]:
         """Keep the model's autocast from casting every weight again for every token.
 
-        The casts are kept until the outermost autocast ends. Each pass of the model has one of its
-        own; this one is around all of them.
+        Casts are kept until the outermost autocast ends. Each pass of the model has one of its own;
+        this one is around all of them.
         """
-        with torch.inference_mode(), self.accelerator.autocast():
+        with self.accelerator.autocast(), no_gradients(self.args.device.type):
             yield
 
     def _loss(self, data: PairData) -> float:
