@@ -26,21 +26,18 @@ def obstacle(args: Any, model: nn.Module) -> str | None:
         (args.gradient_accumulation_steps > 1, "gradient_accumulation_steps is above 1"),
         (args.torch_compile, "torch.compile is on, which joins kernels in its own way"),
         (
-            _checkpoints(args, model),
+            args.gradient_checkpointing or _has(model, "gradient_checkpointing"),
             "gradient checkpointing reads the random generator's state",
         ),
         (args.torch_empty_cache_steps, "torch_empty_cache_steps frees memory within a step"),
-        (_layer_drop(model), "layer drop leaves out layers at random"),
+        (_has(model, "layerdrop"), "layer drop leaves out layers at random"),
     )
     return next((why for there, why in found if there), None)
 
 
-def _checkpoints(args: Any, model: nn.Module) -> bool:
-    return bool(args.gradient_checkpointing or getattr(model, "is_gradient_checkpointing", False))
-
-
-def _layer_drop(model: nn.Module) -> bool:
-    return any(float(getattr(module, "layerdrop", 0.0) or 0.0) > 0 for module in model.modules())
+def _has(model: nn.Module, switch: str) -> bool:
+    """Return whether a module has such a switch, and it is on."""
+    return any(float(getattr(module, switch, 0) or 0) > 0 for module in model.modules())
 
 
 def host_states(*, on_gpu: bool) -> tuple[Any, ...]:

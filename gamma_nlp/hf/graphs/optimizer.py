@@ -44,6 +44,8 @@ class RepeatedStep:
     def __init__(self, optimizer: Optimizer, capture: Capture, key: Callable[[], Hashable]) -> None:
         self.optimizer, self.capture, self.key = optimizer, capture, key
         self.usual = optimizer.step
+        if hasattr(self.usual, "_wrapped_by_lr_sched"):  # else torch's schedulers warn
+            self._wrapped_by_lr_sched = True
         self._repeated: Repeated[None] = Repeated(
             self._step, capture, most=_MOST, on_full=self._say_full
         )
