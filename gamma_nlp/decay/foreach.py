@@ -52,7 +52,7 @@ def pull_(weights: list[Tensor], centers: Centers, factor: Factor) -> None:
 def add_(weights: list[Tensor], others: Centers, factor: Factor) -> None:
     """Add ``factor`` times tensors, or times one number, in place."""
     if not isinstance(others, list):
-        torch._foreach_add_(weights, others * factor)
+        torch._foreach_add_(weights, others * factor, **_unread(factor))
     elif isinstance(factor, Tensor):  # alpha has to be a number
         torch._foreach_add_(weights, torch._foreach_mul(others, factor))
     else:
@@ -62,7 +62,7 @@ def add_(weights: list[Tensor], others: Centers, factor: Factor) -> None:
 def plus(gradients: list[Tensor], others: Centers, factor: Factor) -> list[Tensor]:
     """Return the same as new tensors."""
     if not isinstance(others, list):
-        return list(torch._foreach_add(gradients, others * factor))
+        return list(torch._foreach_add(gradients, others * factor, **_unread(factor)))
     if isinstance(factor, Tensor):
         return list(torch._foreach_add(gradients, torch._foreach_mul(others, factor)))
     return list(torch._foreach_add(gradients, others, alpha=factor))  # as torch itself does it
@@ -73,3 +73,11 @@ def minus(weights: list[Tensor], centers: Centers) -> list[Tensor]:
     if isinstance(centers, list):
         return list(torch._foreach_sub(weights, centers))
     return list(torch._foreach_sub(weights, centers)) if centers else weights
+
+
+def _unread(factor: Factor) -> dict[str, Any]:
+    """Return what keeps torch from reading a tensor of one number, which waits for the device."""
+    # Without alpha it takes such a tensor for a number. On a CPU that is as well: there a tensor is
+    # rounded to the dtype of the others.
+    on_device = isinstance(factor, Tensor) and factor.device.type != "cpu"
+    return {"alpha": 1} if on_device else {}

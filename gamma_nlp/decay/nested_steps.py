@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import weakref
 
 from torch.optim import Optimizer
 
@@ -12,8 +13,11 @@ def inside_a_step(optimizer: Optimizer) -> bool:
 
     No counter of ours can tell, since a step that fails runs no post hook.
     """
+    if type(optimizer) in _handing_on_nothing:
+        return False
     steps = {inspect.unwrap(vars(kind)["step"]) for kind in _written(type(optimizer))}
     if len(steps) <= 2:  # its own and Optimizer's: there is nothing to hand on to
+        _handing_on_nothing.add(type(optimizer))
         return False
     found, frame = 0, inspect.currentframe()
     while frame is not None:
@@ -21,6 +25,10 @@ def inside_a_step(optimizer: Optimizer) -> bool:
         found += wrapper and frame.f_locals.get("self") is optimizer
         frame = frame.f_back
     return found > 1
+
+
+_handing_on_nothing: weakref.WeakSet[type] = weakref.WeakSet()
+"""Kinds that were looked at; every step asks."""
 
 
 def _written(kind: type) -> list[type]:

@@ -25,6 +25,7 @@ import weakref
 from collections.abc import Iterator
 from functools import partial
 from itertools import count
+from operator import is_
 from typing import Any, Literal
 
 import torch
@@ -64,6 +65,7 @@ class StepHook:
         self.gradients: list[tuple[Tensor, Tensor]] = []
         self.starts: dict[Tensor, Tensor] = {}
         self.parts: dict[tuple[str, ...], weakref.ref[Tensor]] = {}
+        self.sorted: dict[int, tuple[list[Tensor], list[list[Tensor]]]] = {}
 
     @torch._disable_dynamo  # a compiled step would be compiled anew whenever a number changes
     def before(
@@ -123,9 +125,8 @@ class StepHook:
                 self._check_parts(group)
             set_scheduled(optimizer, keep)
         groups = list(_hooked(optimizer))
-        for group in groups:
-            _check_size(group)
-        for group in groups:
+        check_shares(optimizer)
+        for number, group in groups:
             coefficient, part = group["weight_decay"], group["gamma_part"]
             if part != "center":
                 self.withheld.append((group, coefficient))
@@ -134,7 +135,7 @@ class StepHook:
             if not (first or coupled):
                 continue
             factor = deferred.due(group, coefficient, keep) if part == "deferred" else None
-            for own in buckets([p for p in group["params"] if p.grad is not None]):
+            for own in self._buckets(number, group["params"]):
                 centers = self._centers(optimizer, group, own)
                 if coupled:
                     self._into_gradients(optimizer, group, own, centers, coefficient)
@@ -142,6 +143,18 @@ class StepHook:
                     _shrink(group, own, centers, coefficient, keep)
                 elif factor is not None:
                     pull_(own, centers, product([factor], own[0].device))
+
+    def _buckets(self, number: int, parameters: list[Tensor]) -> list[list[Tensor]]:
+        """Return the buckets of those with a gradient, sorted anew only where these changed.
+
+        Sorting some hundred tensors takes the host longer than a GPU needs to decay them.
+        """
+        weights = [p for p in parameters if p.grad is not None]
+        known, found = self.sorted.get(number, ([], []))
+        if len(known) != len(weights) or not all(map(is_, known, weights)):
+            found = list(buckets(weights))
+            self.sorted[number] = weights, found
+        return found
 
     def _check_parts(self, group: dict[str, Any]) -> None:
         """Refuse to count the steps of a group that an engine steps in several parts."""
@@ -227,26 +240,33 @@ def _shrink(
         pull_(weights, centers, factor)
 
 
-def _check_size(group: dict[str, Any]) -> None:
-    coefficient, lr = group["weight_decay"], group["lr"]
-    if isinstance(coefficient, Tensor) or isinstance(lr, Tensor):
-        return  # looking at it would wait for the device
-    if group["gamma_mode"] == "decoupled" and coefficient * lr >= 1:
-        raise GammaError(
-            f"lr * weight_decay is {coefficient * lr:g} for {listed(group['param_names'])}: one "
-            "step would decay by the whole distance or more; lower the weight decay or the "
-            "learning rate"
-        )
+def check_shares(optimizer: Optimizer) -> None:
+    """Refuse a decoupled step of the hook that would decay by everything.
+
+    Raises:
+        GammaError: Names the parameters. What is a tensor is not looked at.
+    """
+    for _, group in _hooked(optimizer):
+        coefficient, lr = group["weight_decay"], group["lr"]
+        if isinstance(coefficient, Tensor) or isinstance(lr, Tensor):
+            continue  # looking at it would wait for the device
+        if group["gamma_mode"] == "decoupled" and coefficient * lr >= 1:
+            raise GammaError(
+                f"lr * weight_decay is {coefficient * lr:g} for {listed(group['param_names'])}: "
+                "one step would decay by the whole distance or more; lower the weight decay or "
+                "the learning rate"
+            )
 
 
-def _hooked(optimizer: Optimizer) -> Iterator[dict[str, Any]]:
-    for group in optimizer.param_groups:
+def _hooked(optimizer: Optimizer) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the groups that this step decays, with their numbers."""
+    for number, group in enumerate(optimizer.param_groups):
         coefficient = group.get("weight_decay")
         part = group.get("gamma_part")
         # A tensor is not looked at: that would wait for the device.
         now = part == "deferred" or isinstance(coefficient, Tensor) or coefficient
         if part and now and any(p.grad is not None for p in group["params"]):
-            yield group
+            yield number, group
 
 
 def _keep(optimizer: Optimizer) -> Tensor | None:

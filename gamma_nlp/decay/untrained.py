@@ -28,10 +28,10 @@ _watched: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 def watch(optimizer: Optimizer, model: nn.Module) -> None:
     """Warn after a step of parameters of ``model`` that no watched optimizer holds."""
     _watched.add(optimizer)
-    optimizer.register_step_post_hook(_Watch(model))
+    optimizer.register_step_post_hook(Watch(model))
 
 
-class _Watch:
+class Watch:
     """The hook that :func:`watch` registers; it does not keep the model alive."""
 
     def __init__(self, model: nn.Module) -> None:

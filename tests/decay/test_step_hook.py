@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from gamma_nlp.decay import step_hook
 from gamma_nlp.decay.assign import Decay
+from gamma_nlp.decay.foreach import buckets
 from gamma_nlp.decay.policies.keys import Native
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.decay.schedule import Schedule
@@ -17,10 +19,12 @@ from tests.support.decay_reference import Reference, hooked
 from tests.support.optim_models import Toy, assert_equal, train, values, zero_gradients
 from tests.support.step_hooks import (
     CLASSES,
+    COUPLED,
     DECOUPLED,
     DEFERRED,
     PARTS,
     START_POLICY,
+    backward,
     build,
     decays_of,
     hooks,
@@ -157,6 +161,31 @@ def test_plain_policy_needs_no_hook() -> None:
     optimizer = build(Toy(), policy="none")
     assert not hooks(optimizer)
     assert not any(key.startswith("gamma_") for group in optimizer.param_groups for key in group)
+
+
+def test_tensors_are_sorted_anew_only_where_gradients_come_or_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sorted_here = []
+
+    def watched(weights: list[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+        sorted_here.append(weights)
+        return buckets(weights)
+
+    monkeypatch.setattr(step_hook, "buckets", watched)
+    model = Toy()
+    optimizer = build(model, policy=COUPLED)
+    groups = sum("gamma_part" in group for group in optimizer.param_groups)
+    for _ in range(3):
+        backward(model)
+        optimizer.step()
+    assert len(sorted_here) == groups
+    model.inner.requires_grad_(False)
+    for _ in range(2):
+        backward(model)
+        optimizer.step()
+    assert len(sorted_here) == groups + 1
+    assert all(model.inner is not w for w in sorted_here[-1])
 
 
 def test_learning_rate_is_read_at_each_step_and_may_be_a_tensor() -> None:

@@ -58,6 +58,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[FinetuneArguments, TrainingArgu
         argv,
         rivals=(("dose", "weight_decay"), ("model", "model_config")),
         complete=_complete,
+        left_open=("dataloader_num_workers",),
     )
     return recipe, args
 

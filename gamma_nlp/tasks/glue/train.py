@@ -25,6 +25,7 @@ from gamma_nlp.tasks.run.folder import claimed
 from gamma_nlp.tasks.run.identity import identity, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.report import write_report
+from gamma_nlp.tasks.run.speed import load_ahead, settle_compile
 from gamma_nlp.tasks.run.start import check_start, usable_settings, writing_nothing
 from gamma_nlp.tasks.run.training import begin, is_trained, settle_decay, train
 
@@ -67,7 +68,11 @@ def finetune(
         rates = plan(args)
         trained = is_trained(claim, args, len(rates))
         settle_decay(claim, recipe, args, rates, ready.digests["train"])
+        few = _shapes(recipe, args, ready.encoded["train"].lengths)
+        shapes = None if few is None else len(few)
+        decision = settle_compile(recipe, args, ready.model, shapes=shapes, steps=len(rates))
         trainer = _trainer(recipe, args, task, policy, ready)
+        trainer.compile_decision = decision
         what = f"{task.name}: {len(ready.encoded['train'])} training examples"
         if trainer.shapes is not None:
             what += f" in batches of {len(trainer.shapes)} shapes"
@@ -130,6 +135,7 @@ def _trainer(
     sets: Any = {split: encoded[split] for split in task.evaluation_splits}
     fill = {name: 0 for name in encoded["train"].columns}
     fill["input_ids"] = tokenizer.pad_token_id
+    load_ahead(args)
     with usable_settings():
         trainer = FinetuneTrainer(
             model=ready.model,
@@ -146,7 +152,7 @@ def _trainer(
             decay_policy=policy,
             shapes=_shapes(recipe, args, encoded["train"].lengths),
         )
-        trainer.on_nan = recipe.on_nan
+        trainer.on_nan, trainer.graphs = recipe.on_nan, recipe.graphs
         check_start(trainer)
     return trainer
 

@@ -11,6 +11,7 @@ import torch
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.by_length import BucketSampler, SortedSampler
 from gamma_nlp.hf.batches.shapes import Shape
+from gamma_nlp.hf.graphs.trainer import GraphedSteps
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.metrics import GlueMetric
 from gamma_nlp.tasks.glue.tasks import GlueTask
@@ -18,6 +19,7 @@ from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.items import Items, Source, items_file
 from gamma_nlp.tasks.run.saving import WholeCheckpoints
+from gamma_nlp.tasks.run.speed import CompileTime
 
 BY_LENGTH = "group_by_length"
 STATISTICS = {
@@ -30,7 +32,9 @@ STATISTICS = {
 """How each score follows from the columns of the items; Spearman's follows from no sums."""
 
 
-class FinetuneTrainer(FiniteRun, WholeCheckpoints, RunCounts, GammaTrainer):
+class FinetuneTrainer(
+    FiniteRun, WholeCheckpoints, RunCounts, CompileTime, GraphedSteps, GammaTrainer
+):
     """GammaTrainer with length buckets, that stops where its numbers are none.
 
     Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any, Literal
 import torch
 
 from gamma_nlp.decay.policy import DecayPolicy
+from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.checks import check_metric, check_settings
+
+WORKERS = 2
+"""Processes that make batches ahead of the step, on CUDA, where nobody said how many."""
 
 
 @dataclass(kw_only=True)
@@ -36,7 +41,12 @@ class RunArguments:
         default="auto", metadata={"help": "auto: bf16 autocast on GPUs that have it"}
     )
     compile: Literal["auto", "on", "off"] = field(
-        default="auto", metadata={"help": "torch.compile; auto: on CUDA"}
+        default="auto",
+        metadata={"help": "torch.compile; auto: on CUDA, where a run is long enough to earn it"},
+    )
+    graphs: Literal["auto", "on", "off"] = field(
+        default="auto",
+        metadata={"help": "record steps as CUDA graphs and replay them; auto: where that works"},
     )
     resume: bool = field(
         default=False, metadata={"help": "resume from the last checkpoint in output_dir"}
@@ -97,7 +107,15 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
     Raises:
         GammaError: A setting cannot be used.
     """
+    cuda = torch.cuda.is_available() and not values["use_cpu"]
+    if values["dataloader_num_workers"] is None:
+        values["dataloader_num_workers"] = WORKERS if cuda else 0
     check_settings(values)
+    if values["graphs"] == "on" and not cuda:
+        raise GammaError(
+            "graphs on needs a CUDA device, and this run has none; leave it out: auto uses graphs "
+            "where there is one"
+        )
     folder = output_dir if values["output_dir"] is None else values["output_dir"]
     policy = Path(values["decay_policy"]).stem
     if values["decay_mode"] is not None:
@@ -107,7 +125,9 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
     values["output_dir"] = folder
     # The filter replaces a loss that is not a number by older ones; a recipe stops instead.
     values["logging_nan_inf_filter"] = False
-    cuda = torch.cuda.is_available() and not values["use_cpu"]
+    if cuda:
+        # Said for tokenizers, which else warns whenever a worker starts.
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     values["dataloader_pin_memory"] = values["dataloader_pin_memory"] and cuda
     if values.get("batch_shapes") == "auto":
         values["batch_shapes"] = "few" if cuda else "any"
@@ -115,7 +135,7 @@ def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str
         values["precision"] == "auto" and cuda and torch.cuda.is_bf16_supported()
     ):
         values["bf16"] = not values["fp16"]
-    if values["compile"] == "on" or (values["compile"] == "auto" and cuda):
+    if values["compile"] == "on":
         values["torch_compile"] = True
 
 

@@ -22,8 +22,9 @@ PLAN = ("num_train_epochs", "max_steps")
 # hardware, and how the finished model is used.
 _FREE = {
     *("output_dir", "resume", "resume_from_checkpoint", "data", "run_name", "project"),
-    *("cpu_threads", "precision", "compile", "use_cpu", "bf16", "fp16", "tf32", "local_rank"),
-    *("disable_tqdm", "report_to", "push_to_hub", "skip_memory_metrics", "debug", "use_cache"),
+    *("cpu_threads", "precision", "compile", "graphs", "use_cpu", "bf16", "fp16", "tf32"),
+    *("local_rank", "disable_tqdm", "report_to", "push_to_hub", "skip_memory_metrics", "debug"),
+    "use_cache",
     *("load_best_model_at_end", "metric_for_best_model", "greater_is_better"),
     *("prediction_loss_only", "per_device_eval_batch_size", "include_for_metrics"),
     *("beams", "length_penalty", "eval_beams", "average_last", "patience", "on_nan"),

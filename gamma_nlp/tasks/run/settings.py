@@ -24,6 +24,7 @@ def read_settings(
     *,
     rivals: Sequence[tuple[str, str]] = (),
     complete: Callable[[dict[str, Any]], None] | None = None,
+    left_open: Sequence[str] = (),
 ) -> tuple[Any, ...]:
     """Fill dataclasses from a YAML file and the command line.
 
@@ -34,6 +35,8 @@ def read_settings(
             error; one on the command line wins over the other in the file.
         complete: Called with all values before the dataclasses are made, to check them and to
             fill in those that follow from others.
+        left_open: Keys that are ``None`` for ``complete`` where nobody gave them, whatever their
+            default is.
 
     Returns:
         One instance per dataclass, in order.
@@ -65,7 +68,7 @@ def read_settings(
     hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
     for key, value in given.items():
         given[key] = _convert(actions[key], hints[key], key, value, file)
-    parser.set_defaults(**given)
+    parser.set_defaults(**{**dict.fromkeys(left_open), **given})
     namespace, unknown = parser.parse_known_args(rest)
     if unknown:
         word = unknown[0]

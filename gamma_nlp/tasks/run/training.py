@@ -105,7 +105,8 @@ def begin(claim: Claim, trainer: Any, what: str, rates: Sequence[float], *, quie
     if args.process_index == 0:
         if not quiet:
             plan = plan_line(what, args, trainer.policy, rates, torch.get_num_threads())
-            print(plan, *resume_lines(parts), sep="\n")
+            said = (trainer.graphs_line(), trainer.compile_decision)
+            print(plan, *resume_lines(parts), *(line for line in said if line), sep="\n")
         claim.write(parts)
     return parts
 
@@ -129,6 +130,8 @@ def train(trainer: Any, last: Path | None, *, trained: bool = False) -> float:
             _restore(trainer, last)
         else:
             trainer.train(resume_from_checkpoint=None if last is None else str(last))
+            if trainer.args.process_index == 0 and (line := trainer.compile_line()):
+                print(line)
     except (GammaError, OSError):
         raise
     except Exception as error:  # tensors that do not fit, a file that is damaged within

@@ -60,6 +60,7 @@ def read_arguments(argv: Sequence[str]) -> tuple[TranslationArguments, Seq2SeqTr
         argv,
         rivals=(("dose", "weight_decay"),),
         complete=_complete,
+        left_open=("dataloader_num_workers",),
     )
     return recipe, args
 

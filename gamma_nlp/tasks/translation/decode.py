@@ -233,9 +233,18 @@ def _inference(model: Any, config: Any) -> Iterator[Any]:
     own, model.generation_config = model.generation_config, config
     model.eval()
     try:
-        with torch.inference_mode():
+        with no_gradients(model.device.type):
             yield config
     finally:
         model.generation_config = own
         for module, training in modes:
             module.training = training
+
+
+def no_gradients(device: str) -> Any:
+    """Return a context without gradients: inference mode, but under an autocast ``no_grad``.
+
+    An autocast around several passes casts each weight once for all of them. In inference mode it
+    would keep none of these casts.
+    """
+    return torch.no_grad() if torch.is_autocast_enabled(device) else torch.inference_mode()

@@ -7,6 +7,7 @@ every test set are written and scored.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ from gamma_nlp.tasks.run.identity import digest, identity, rates_of_parts
 from gamma_nlp.tasks.run.machine import set_threads
 from gamma_nlp.tasks.run.model_config import model_fields
 from gamma_nlp.tasks.run.report import write_report
+from gamma_nlp.tasks.run.speed import load_ahead, settle_compile
 from gamma_nlp.tasks.run.start import check_start, move_start, usable_settings, writing_nothing
 from gamma_nlp.tasks.run.training import History, begin, is_trained, settle_decay, train
 from gamma_nlp.tasks.run.vocabulary import check_known
@@ -37,6 +39,10 @@ from gamma_nlp.tasks.translation.final import final_model, translate_splits
 from gamma_nlp.tasks.translation.outcomes import sources_of
 from gamma_nlp.tasks.translation.text import TranslationText, check_text, read_prepared
 from gamma_nlp.tasks.translation.trainer import Patience, TranslationTrainer
+
+GPU_SEARCH_TOKENS = 65_536
+"""Size of a batch in the search on a GPU: some hundred sentences with 5 beams. Its keys and values
+are 1.6 GB for 6 decoder layers of width 512, and as much for those of the source."""
 
 
 def train_translation(
@@ -61,7 +67,7 @@ def train_translation(
     need_installed(packages, "translation", "a translation run needs")
     set_threads(recipe.cpu_threads)
     policy = recipe.policy()
-    search = Search(beams=recipe.beams, length_penalty=recipe.length_penalty)
+    search = _search(recipe, args, recipe.beams)
     fields = _model_fields(recipe)
     with claimed(
         args.output_dir,
@@ -76,6 +82,7 @@ def train_translation(
         )
         text, splits, model = _ready(recipe, args, fields)
         batches = _batches(splits["train"], recipe, args)
+        shapes = len(batches.shapes) if recipe.batch_shapes == "few" else None
 
         def plan(planned: Seq2SeqTrainingArguments) -> list[float]:
             return rates_of_arguments(planned, len(batches))
@@ -91,7 +98,9 @@ def train_translation(
         trained = is_trained(claim, args, len(rates), spent)
         digests = {name: _digest(data) for name, data in splits.items()}
         settle_decay(claim, recipe, args, rates, digests["train"])
+        decision = settle_compile(recipe, args, model, shapes=shapes, steps=len(rates))
         trainer = _trainer(recipe, args, policy, model, text, splits, patience)
+        trainer.compile_decision = decision
         task = f"{text.source_language}-{text.target_language}"
         what = (
             f"{task}: {len(splits['train'])} pairs in {batches.batches} batches of "
@@ -167,6 +176,7 @@ def _trainer(
     splits: Mapping[str, PairData],
     patience: Patience | None,
 ) -> TranslationTrainer:
+    load_ahead(args)
     budget = _budget(recipe, args)
     with usable_settings():
         trainer = TranslationTrainer(
@@ -181,10 +191,10 @@ def _trainer(
             token_budget=budget,
             pair_lengths=splits["train"].lengths,
             text=text,
-            search=Search(beams=recipe.eval_beams, length_penalty=recipe.length_penalty),
+            search=_search(recipe, args, recipe.eval_beams),
             callbacks=None if patience is None else [patience],
         )
-        trainer.on_nan = recipe.on_nan
+        trainer.on_nan, trainer.graphs = recipe.on_nan, recipe.graphs
         check_start(trainer)
     return trainer
 
@@ -217,6 +227,13 @@ def _read(recipe: TranslationArguments) -> tuple[TranslationText, dict[str, Pair
             special=words.all_special_ids,
         )
     return text, splits
+
+
+def _search(recipe: TranslationArguments, args: Seq2SeqTrainingArguments, beams: int) -> Search:
+    search = Search(beams=beams, length_penalty=recipe.length_penalty)
+    if args.device.type != "cuda":
+        return search
+    return dataclasses.replace(search, max_tokens=GPU_SEARCH_TOKENS)
 
 
 def _budget(recipe: TranslationArguments, args: Seq2SeqTrainingArguments) -> TokenBudget:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,19 +15,30 @@ from transformers.trainer_utils import EvalLoopOutput
 from gamma_nlp.hf.batches.budget import TokenBudget
 from gamma_nlp.hf.batches.by_tokens import TokenBatches
 from gamma_nlp.hf.batches.token_trainer import TokenBudgetMixin
+from gamma_nlp.hf.graphs.trainer import GraphedSteps
 from gamma_nlp.hf.trainer import GammaSeq2SeqTrainer
 from gamma_nlp.tasks.run.counts import RunCounts
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.report import evaluations
 from gamma_nlp.tasks.run.saving import WholeCheckpoints
+from gamma_nlp.tasks.run.speed import CompileTime
 from gamma_nlp.tasks.translation.data import PairData
-from gamma_nlp.tasks.translation.decode import Search, decode
+from gamma_nlp.tasks.translation.decode import Search, decode, no_gradients
 from gamma_nlp.tasks.translation.scores import token_bleu
 from gamma_nlp.tasks.translation.text import TranslationText
 
+LOSS_TOKENS = 16_384
+"""Tokens of a batch whose loss is computed; each has a row as wide as the vocabulary."""
+
 
 class TranslationTrainer(
-    FiniteRun, WholeCheckpoints, RunCounts, TokenBudgetMixin, GammaSeq2SeqTrainer
+    FiniteRun,
+    WholeCheckpoints,
+    RunCounts,
+    CompileTime,
+    GraphedSteps,
+    TokenBudgetMixin,
+    GammaSeq2SeqTrainer,
 ):
     """GammaSeq2SeqTrainer on batches by token budget, evaluated by what the model translates.
 
@@ -80,22 +92,33 @@ class TranslationTrainer(
         """
         rank, world = self.args.process_index, self.args.world_size
         mine = [ids.tolist() for ids in data.source[rank::world]]
-        ids = decode(self._unwrapped() if model is None else model, mine, search)
+        with self._weights_cast_once() if model is None else contextlib.nullcontext():
+            ids = decode(self._unwrapped() if model is None else model, mine, search)
         together: list[str] = [""] * len(data)
         for number, part in enumerate(self._gathered(self.text.decode(ids))):
             together[number::world] = part
         return together
 
+    @contextlib.contextmanager
+    def _weights_cast_once(self) -> Iterator[None]:
+        """Keep the model's autocast from casting every weight again for every token.
+
+        Casts are kept until the outermost autocast ends. Each pass of the model has one of its own;
+        this one is around all of them.
+        """
+        with self.accelerator.autocast(), no_gradients(self.args.device.type):
+            yield
+
     def _loss(self, data: PairData) -> float:
         model = self._unwrapped()
         longest = max(map(max, data.lengths))
-        budget = TokenBudget(max_tokens=max(self.search.max_tokens, longest))
+        budget = TokenBudget(max_tokens=max(min(self.search.max_tokens, LOSS_TOKENS), longest))
         batches = TokenBatches(*data.lengths, budget).order()
         collate = self.data_collator
         total, tokens = 0.0, 0
         was_training = model.training
         model.eval()
-        with torch.inference_mode(), self.compute_loss_context_manager():
+        with self._weights_cast_once():
             for batch in batches[self.args.process_index :: self.args.world_size]:
                 inputs = collate([data[index] for index in batch])
                 inputs = {name: value.to(self.args.device) for name, value in inputs.items()}

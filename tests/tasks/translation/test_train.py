@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MarianMTModel
 
 from gamma_nlp.errors import GammaError
@@ -359,3 +360,44 @@ def _two_processes(data: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     _two_processes(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+def test_an_evaluation_casts_each_weight_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = {}
+    translate = TranslationTrainer.translate
+    found: dict[str, list[str]] = {}
+    way = "once"
+
+    def counted(self: Any, data: Any, search: Any, *, model: Any = None) -> list[str]:
+        with _Casts() as casts:
+            lines = translate(self, data, search, model=model)
+        if model is None:
+            counts[way], found[way] = casts.number, lines
+        return lines
+
+    monkeypatch.setattr(TranslationTrainer, "translate", counted)
+    changes = {"precision": "bf16", "num_train_epochs": 1}
+    train(experiment(tmp_path / "one", data, **changes))
+    way = "every token"
+    monkeypatch.setattr(
+        TranslationTrainer, "_weights_cast_once", lambda self: torch.inference_mode()
+    )
+    train(experiment(tmp_path / "other", data, **changes))
+    assert found["once"] == found["every token"]
+    # The search is one batch of several tokens; what is no weight is cast in both ways.
+    assert 0 < 2 * counts["once"] < counts["every token"], counts
+
+
+class _Casts(TorchDispatchMode):
+    """Counts casts of matrices to 16 bits."""
+
+    number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and args and isinstance(args[0], torch.Tensor):
+            cast = (args[0].dtype, made.dtype) == (torch.float32, torch.bfloat16)
+            self.number += cast and made.dim() == 2
+        return made

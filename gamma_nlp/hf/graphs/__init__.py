@@ -1,0 +1,1 @@
+"""Training steps that are recorded once as CUDA graphs and replayed."""
