@@ -1,0 +1,105 @@
+"""The stages, most important first, and how the time is shared among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import ratios
+from parts import Part, Stage
+
+TESTS = Path(__file__).resolve().parents[2] / "tests"
+_MARK = "mark.cuda"
+_SLOW = ("compile", "trainer", "graphs")
+"""Words in the names of test files that come last: they may take a minute."""
+
+
+def test_files() -> list[Path]:
+    """Return the files with tests marked ``cuda``, those that take long at the end."""
+    files = (path for path in TESTS.rglob("test_*.py") if _MARK in path.read_text("utf-8"))
+    return sorted(files, key=lambda path: (any(word in path.stem for word in _SLOW), path))
+
+
+def stages() -> tuple[Stage, ...]:
+    """Return all stages."""
+    checks = tuple(
+        Part(name=path.relative_to(TESTS).as_posix(), module="correctness", words=(str(path),))
+        for path in test_files()
+    )
+    sides = (
+        ("ours, graphs", ("ours", "graphs")),
+        ("ours, eager", ("ours", "eager")),
+        ("Seq2SeqTrainer", ("stock",)),
+        ("fairseq --fp16", ("fairseq",)),
+        ("ours, eager, any shapes", ("ours", "any")),
+    )
+    trained = tuple(
+        Part(name=name, module="translating", words=("4096", *words)) for name, words in sides
+    )
+    large = tuple(
+        Part(name=f"{name}, 32,000 tokens", module="translating", words=("32000", *words))
+        for name, words in sides[:2]
+    )
+    classified = tuple(
+        Part(name=name, module="classifying", words=(word,))
+        for name, word in (
+            ("ours, graphs", "graphs"),
+            ("ours, eager", "eager"),
+            ("Trainer, padding to 128", "stock"),
+        )
+    )
+    return (
+        Stage(
+            name="correctness",
+            about="the tests marked `cuda`",
+            seconds=140,
+            parts=checks,
+            tests=True,
+        ),
+        Stage(
+            name="optimizer",
+            about="our step against that of the stock two groups",
+            seconds=35,
+            parts=(Part(name="step", module="stepping"),),
+        ),
+        Stage(
+            name="translation",
+            about="training speed once it is steady, 4,096 tokens a step",
+            seconds=150,
+            parts=trained,
+            compare=ratios.translation,
+        ),
+        Stage(
+            name="sst2",
+            about="training speed, BERT-base, batches of 32",
+            seconds=50,
+            parts=classified,
+            compare=ratios.sst2,
+        ),
+        Stage(
+            name="rate",
+            about="share of the matrix rate and memory at 32,000 tokens a step; decoding",
+            seconds=50,
+            parts=(*large, Part(name="decoding", module="decoding")),
+        ),
+        Stage(
+            name="study",
+            about="a short study, as a user starts it",
+            seconds=40,
+            parts=(Part(name="study", module="studying"),),
+        ),
+    )
+
+
+def limit(left: float, stage: Stage, later: Sequence[Stage], parts_left: int) -> float:
+    """Return the seconds that the next part of a stage may take.
+
+    Args:
+        left: Seconds until the whole must have ended.
+        stage: The stage, of which its parts that are not run share alike what is its own.
+        later: The stages after it.
+        parts_left: Of this stage, with the one that is about to run.
+    """
+    share = stage.seconds * parts_left / len(stage.parts)
+    own = left * share / (share + sum(one.seconds for one in later))
+    return own / parts_left
