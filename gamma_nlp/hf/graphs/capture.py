@@ -64,15 +64,20 @@ class CudaGraphs:
 
     def record(self, work: Callable[[], T]) -> Callable[[], T]:
         graph, current = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        cause: Exception | None = None
         try:
             # The thread that pins batches allocates memory, which mode "global" forbids.
             with torch.cuda.graph(
                 graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"
             ):
-                result = work()
-        except BaseException:
+                try:
+                    result = work()
+                except Exception as error:
+                    cause = error  # ending the recording fails too, and says less
+                    raise
+        except BaseException as error:
             _recover(current)
-            raise
+            raise (cause or error) from None
 
         def again() -> T:
             graph.replay()

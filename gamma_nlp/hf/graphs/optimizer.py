@@ -28,7 +28,7 @@ from gamma_nlp.hf.graphs.repeated import CannotRecord, Inputs, Repeated
 
 logger = logging.getLogger("gamma_nlp")
 
-_KEYS_APART = frozenset({"params", "param_names", "lr", "initial_lr", *PROGRESS_KEYS})
+_KEYS_APART = frozenset({"params", "param_names", "initial_lr", *PROGRESS_KEYS})
 _MOST = 4
 
 
@@ -94,7 +94,8 @@ class RepeatedStep:
             {key: group[key] for key in replaced if key in group} for group in groups
         ]
         for number, group in enumerate(groups):
-            group["lr"] = self._rate(number, group)
+            if group["params"]:
+                group["lr"] = self._rate(number, group)
             if self.capture.on_gpu:
                 group["capturable"] = True
         try:

@@ -81,7 +81,8 @@ class Repeated(Generic[T]):
         try:
             again = self.capture.record(lambda: self.work(held))
         except Exception as error:  # whatever may not happen while recording has its own kind
-            raise CannotRecord(one_line(error)) from error
+            # CUDA's errors go on with advice on how to debug them.
+            raise CannotRecord(one_line(error).partition(" CUDA kernel errors")[0]) from error
         return _Recording(inputs=held, again=again)
 
 

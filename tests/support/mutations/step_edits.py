@@ -34,8 +34,8 @@ HOOK = Edits(
         ),
         M(
             "without gradients too",
-            'buckets([p for p in group["params"] if p.grad is not None])',
-            'buckets([p for p in group["params"]])',
+            "weights = [p for p in parameters if p.grad is not None]",
+            "weights = list(parameters)",
         ),
         M("twice with a closure", "first=next(calls) == 1", "first=True"),
         M("coupled decay once", "if not (first or coupled):", "if not first:"),
@@ -62,7 +62,7 @@ HOOK = Edits(
             'if group["gamma_mode"] == "decoupled" and coefficient * lr >= 1:',
             "if False:",
         ),
-        M("large steps are halfway", "            _check_size(group)\n", "            pass\n"),
+        M("large steps are halfway", "        check_shares(optimizer)\n", "        pass\n"),
         M(
             "deferred groups sleep at 0",
             'now = part == "deferred" or isinstance',

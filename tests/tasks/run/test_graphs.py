@@ -25,6 +25,7 @@ def close(one: Path, other: Path) -> None:
         torch.testing.assert_close(weight, second[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_translation_recipe_with_recorded_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
