@@ -69,8 +69,8 @@ def choose_widths(lengths: np.ndarray, most: int, *, least: float = 0.0) -> np.n
         held = tuple(slice(index + 1) for index in best)
         cost[held] = np.minimum(cost[held], total[best])
         chosen.append(best)
-    widths = np.array([[side[i] for side, i in zip(sides, one, strict=True)] for one in chosen])
-    return np.array(sorted(widths.tolist(), key=_from_narrow_to_wide))
+    widths = ([int(side[i]) for side, i in zip(sides, one, strict=True)] for one in chosen)
+    return np.array(sorted(widths, key=_from_narrow_to_wide))
 
 
 def _from_narrow_to_wide(widths: Sequence[int]) -> tuple[int, ...]:
