@@ -55,8 +55,8 @@ class TokenBatches(Sampler[list[int]]):
     Attributes:
         epoch: From :meth:`set_epoch` or :meth:`load_state_dict`.
         skipped: Indices of the pairs that ``skip_long`` left out.
-        shapes: Every shape that a batch has: pairs, and the widths of source and target; from
-            narrow to wide.
+        shapes: Every shape that a batch has: pairs, and the widths of source and target; those
+            of ``max_shapes`` from narrow to wide.
         padding: The share of padding in an epoch.
 
     Raises:
@@ -99,8 +99,7 @@ class TokenBatches(Sampler[list[int]]):
         sides = 1 - real / filled
         together = 1 - real.sum() / filled.sum()
         self.padding = Padding(float(sides[0]), float(sides[1]), float(together))
-        distinct = sorted(set(map(tuple, self._shapes.tolist())), key=_width)
-        self.shapes: tuple[Shape, ...] = tuple(distinct)
+        self.shapes: tuple[Shape, ...] = tuple(dict.fromkeys(map(tuple, self._shapes.tolist())))
         self._start = self._began = self._position = 0
         if len(self) == 0:
             raise GammaError(
@@ -194,10 +193,6 @@ class TokenBatches(Sampler[list[int]]):
                 "multiple_of, width_multiple, skip_long and max_shapes (and, with max_shapes, the "
                 "same number of processes)"
             )
-
-
-def _width(shape: Shape) -> tuple[int, ...]:
-    return sum(shape[1:]), *shape[1:], shape[0]
 
 
 class PairCollator:

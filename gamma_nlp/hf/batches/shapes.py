@@ -69,9 +69,12 @@ def choose_widths(lengths: np.ndarray, most: int, *, least: float = 0.0) -> np.n
         held = tuple(slice(index + 1) for index in best)
         cost[held] = np.minimum(cost[held], total[best])
         chosen.append(best)
-    widths = np.array([[side[i] for side, i in zip(sides, one, strict=True)] for one in chosen])
-    order = np.lexsort((*widths.T, widths.sum(axis=1)))
-    return widths[order]
+    widths = ([int(side[i]) for side, i in zip(sides, one, strict=True)] for one in chosen)
+    return np.array(sorted(widths, key=_from_narrow_to_wide))
+
+
+def _from_narrow_to_wide(widths: Sequence[int]) -> tuple[int, ...]:
+    return sum(widths), *widths
 
 
 def _candidates(column: np.ndarray, sides: int) -> np.ndarray:
@@ -140,7 +143,7 @@ def cut_to_few(widths: np.ndarray, budget: TokenBudget) -> tuple[np.ndarray, ...
 
     Returns:
         Each pair's sort key; where batches begin and end among sorted pairs; the shape of each
-        batch, (batches, 3). Pairs of equal key fit each other's batches.
+        batch, (batches, 3), from narrow to wide. Pairs of equal key fit each other's batches.
     """
     # The last batch of a shape is half empty on average, or all of them are a little smaller.
     chosen = choose_widths(widths, budget.max_shapes or 1, least=budget.max_tokens)

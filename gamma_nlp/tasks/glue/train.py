@@ -160,7 +160,7 @@ def _trainer(
 def _shapes(
     recipe: FinetuneArguments, args: TrainingArguments, lengths: np.ndarray
 ) -> tuple[Shape, ...] | None:
-    if recipe.batch_shapes == "any":
+    if recipe.batch_shapes != "few":
         return None
     if recipe.padding == "max_length":
         return ((args.train_batch_size, recipe.max_length),)

@@ -173,6 +173,19 @@ def test_every_pair_comes_once_in_a_batch_of_a_known_shape_within_the_budget() -
         assert batches.padding.together == pytest.approx(1 - rows.sum() / filled.sum())
 
 
+def test_pairs_that_two_shapes_of_one_size_hold_are_padded_to_what_they_were_cut_for() -> None:
+    rows = np.repeat([[8, 9], [9, 8], [8, 8], [9, 9]], [50, 51, 30, 3], axis=0)
+    batches = TokenBatches(*rows.T, TokenBudget(max_tokens=18, max_shapes=3))
+    assert batches.shapes == ((2, 8, 9), (2, 9, 8), (2, 9, 9))
+    collate = PairCollator(0).shaped(batches.shapes)
+    seen = []
+    for batch in batches:
+        made = collate([{"input_ids": [5] * s, "labels": [6] * t} for s, t in rows[batch]])
+        seen.append((made["input_ids"].shape[1], made["labels"].shape[1]))
+    # Both hold the thirty pairs; all of them were cut for the first.
+    assert [seen.count(one) for one in ((8, 9), (9, 8), (9, 9))] == [40, 26, 2]
+
+
 def test_without_a_limit_shapes_and_padding_are_those_of_the_batches() -> None:
     rows = lengths(300)
     batches = TokenBatches(*rows.T, TokenBudget(max_tokens=100))
