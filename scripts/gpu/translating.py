@@ -14,7 +14,7 @@ from corpus import write_corpus
 from parts import Note, Settings, Skip, need
 from products import operations
 from table import Row
-from windows import Windows, measure
+from windows import Windows, measure, windows_of
 
 SIDES = {
     "graphs": ("ours, graphs", {"graphs": "on"}, {"batch_shapes": "few"}),
@@ -49,12 +49,12 @@ class _Bench:
         self.settings, self.large = settings, tokens > 4096
         self.tokens = 200 if settings.quick else tokens
         self.size = "quick" if settings.quick else "base"
-        self.steps = 3 if settings.quick else 20 if self.large else 50
+        self.steps = 20 if self.large else 50
         self.work = Path(settings.work)
         self.data = prepared(settings)
 
     def windows(self) -> Windows:
-        return Windows(steps=self.steps, ends=self.settings.ends)
+        return windows_of(self.settings, self.steps)
 
     # The sides --------------------------------------------------------------------------------
 
