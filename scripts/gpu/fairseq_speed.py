@@ -100,7 +100,7 @@ def _start(words: Sequence[str], log: Path) -> int:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, 1)
         os.dup2(target, 2)
-        sys.stdout, sys.stderr = (open(fd, "w", buffering=1, closefd=False) for fd in (1, 2))
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, closefd=False) for fd in (1, 2))
         from gamma_nlp.fairseq import commands
 
         sys.argv = [f"gamma-fairseq-{words[0]}", *words[1:]]

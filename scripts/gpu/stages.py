@@ -60,7 +60,7 @@ def stages() -> tuple[Stage, ...]:
         Stage(
             name="optimizer",
             about="our step against that of the stock two groups",
-            seconds=35,
+            seconds=45,
             parts=(Part(name="step", module="stepping"),),
         ),
         Stage(
@@ -80,7 +80,7 @@ def stages() -> tuple[Stage, ...]:
         Stage(
             name="rate",
             about="share of the matrix rate and memory at 32,000 tokens a step; decoding",
-            seconds=50,
+            seconds=60,
             parts=(*large, Part(name="decoding", module="decoding")),
         ),
         Stage(

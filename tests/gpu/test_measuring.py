@@ -105,9 +105,7 @@ def test_options_that_a_recipe_lacks_are_said_or_left_out(load: Load) -> None:
 def test_windows_of_fairseq_are_read_from_its_log(load: Load, tmp_path: Path) -> None:
     log = tmp_path / "train.log"
     head = "INFO | fairseq.data.iterators | grouped total_num_itrs = 40\n"
-    line = (
-        '2026 | INFO | train_inner | {"epoch": 1, "wps": "%s", "wpb": "3000"}\n'
-    )
+    line = '2026 | INFO | train_inner | {"epoch": 1, "wps": "%s", "wpb": "3000"}\n'
     log.write_text(head + line % "0" + line % "6000" + line % "12000" + "2026 | INFO | train_inn")
     windows = load("windows").Windows(steps=50)
     load("fairseq_speed")._fill(windows, log)
