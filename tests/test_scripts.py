@@ -11,6 +11,7 @@ import gamma_nlp
 from tests.support.paths import ROOT
 
 SCRIPTS = [
+    "scripts/gpu_check",
     "scripts/install_fairseq",
     "scripts/quickstart",
     "scripts/test",

@@ -31,7 +31,7 @@ from processes import Ended, run_part
 from report import LOG, TABLE, Report
 from stages import limit, stages
 
-from gamma_nlp.errors import GammaError, about_file, close_to, is_installed
+from gamma_nlp.errors import GammaError, close_to, is_installed
 from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.run.parser import Parser
 from gamma_nlp.tasks.run.versions import versions
@@ -111,8 +111,8 @@ def arguments(argv: Sequence[str]) -> tuple[argparse.Namespace, tuple[Stage, ...
             raise GammaError(f"--only knows no stage {name!r}{hint}; there are {', '.join(names)}")
     if options.data is not None and not (Path(options.data) / "manifest.json").is_file():
         raise GammaError(
-            f"--data {options.data} is no prepared folder (it has no manifest.json); make one with: "
-            "bash scripts/prepare_iwslt14 INPUT OUTPUT"
+            f"--data {options.data} is no prepared folder (it has no manifest.json); make one "
+            "with: bash scripts/prepare_iwslt14 INPUT OUTPUT"
         )
     check_folder(options.out, names)
     return options, tuple(one for one in known if not options.only or one.name in options.only)
@@ -176,12 +176,18 @@ def find_device(settings: Settings) -> str:
 
 def preload(log: Path) -> None:
     """Import what parts share; a part that needs what fails here fails by itself."""
-    with log.open("a", encoding="utf-8") as file, contextlib.redirect_stderr(file):
-        for module in PRELOADED:
-            try:
-                importlib.import_module(module)
-            except Exception as error:
-                print(f"import of {module}: {type(error).__name__}: {error}", file=file)
+    before = os.dup(2)
+    with log.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            for module in PRELOADED:
+                try:
+                    importlib.import_module(module)
+                except Exception as error:
+                    print(f"import of {module}: {type(error).__name__}: {error}", file=file)
+        finally:
+            os.dup2(before, 2)
+            os.close(before)
 
 
 def commit() -> str:

@@ -10,7 +10,7 @@ import transformers
 from parts import Note, Settings, need
 from table import Row
 from translating import chosen, words
-from windows import Windows, measure
+from windows import measure, windows_of
 
 SIDES = {
     "graphs": ("ours, graphs", {"graphs": "on"}, {"batch_shapes": "few"}),
@@ -27,7 +27,7 @@ PACKAGES = ("accelerate", "datasets", "evaluate", "matplotlib", "yaml")
 def run(settings: Settings, note: Note, side: str) -> None:
     """Train one side until its speed is steady, and note a row."""
     need(*PACKAGES)
-    windows = Windows(steps=3 if settings.quick else 50, ends=settings.ends)
+    windows = windows_of(settings, 50)
     name = "Trainer, padding to 128" if side == "stock" else SIDES[side][0]
     measure(windows, _stock(settings) if side == "stock" else _ours(settings, side))
     per_second = BATCH / windows.step

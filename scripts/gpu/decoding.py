@@ -18,7 +18,7 @@ def run(settings: Settings, note: Note) -> None:
     folder = prepared(settings)
     text = read_text(folder)
     model = build("quick" if settings.quick else "base", text).to(settings.device)
-    count = 4 if settings.quick else 500
+    count = 4 if settings.quick else 200
     sources = [ids.tolist() for ids in load_splits(folder, text)["valid"].source[:count]]
     for beams in (1, 5):
         search = Search(beams=beams)

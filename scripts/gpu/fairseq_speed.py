@@ -43,7 +43,7 @@ def train(settings: Settings, data: Path, tokens: int, windows: Windows) -> Wind
             if ended and not windows.enough:
                 code = os.waitstatus_to_exitcode(status)
                 raise GammaError(f"fairseq-train ended with {code}: {_last_line(log)}")
-            if time.monotonic() > windows.ends and not windows.seconds:
+            if settings.seconds_left() < 0 and not windows.seconds:
                 raise GammaError(f"fairseq made no window of {windows.steps} steps in time")
     finally:
         _stop(pid)
@@ -100,6 +100,7 @@ def _start(words: Sequence[str], log: Path) -> int:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(target, 1)
         os.dup2(target, 2)
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, closefd=False) for fd in (1, 2))
         from gamma_nlp.fairseq import commands
 
         sys.argv = [f"gamma-fairseq-{words[0]}", *words[1:]]

@@ -14,7 +14,6 @@ from typing import Any
 
 from gamma_nlp.errors import GammaError, MissingExtra, is_installed, one_line
 
-
 Note = Callable[[Any], None]
 """Takes a row of the benchmarks' table."""
 

@@ -83,6 +83,7 @@ def _fork(part: Part, settings: Settings, path: Path, log: Path) -> int:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(target, 1)
         os.dup2(target, 2)
+        sys.stdout, sys.stderr = (os.fdopen(fd, "w", 1, closefd=False) for fd in (1, 2))
         print(f"\n== {part.name}", flush=True)
         if settings.cuda and _is_spoilt():
             words = fresh_words(part, settings, path)

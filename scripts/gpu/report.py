@@ -14,7 +14,7 @@ from gamma_nlp.files import write_json, write_text
 
 TABLE = "README.md"
 LOG = "log.txt"
-_VERDICTS = {True: "pass", False: "**FAIL**", None: "–"}
+_VERDICTS = {True: "pass", False: "**FAIL**", None: "-"}
 
 
 class Report:
@@ -110,7 +110,7 @@ class Report:
         for part, one in self.ended[stage.name]:
             lines += [_line(_shown(row)) for row in one.rows]
             if one.state != "done":
-                lines.append(_line((part.name, one.state, "", "–", one.why)))
+                lines.append(_line((part.name, one.state, "", "-", one.why)))
         return [*lines, *(_line(_shown(row)) for row in self.compared.get(stage.name, ()))]
 
 

@@ -11,6 +11,7 @@ from unittest import mock
 
 import torch
 import transformers
+from parts import Settings
 from table import now
 
 AGREE, TOGETHER = 0.05, 3
@@ -81,7 +82,7 @@ class Clock(transformers.TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.done += 1
-        late = time.monotonic() > self.windows.ends and not self.windows.seconds
+        late = time.monotonic() > self.windows.ends > 0 and not self.windows.seconds
         if late:  # better a first part of a window than nothing; it is told as not steady
             self.windows.steps = self.done
         if self.done % self.windows.steps:
@@ -101,6 +102,13 @@ def clocked(clock: Clock) -> Iterator[None]:
     known = [*transformers.trainer.DEFAULT_CALLBACKS, clock]
     with mock.patch.object(transformers.trainer, "DEFAULT_CALLBACKS", known):
         yield
+
+
+def windows_of(settings: Settings, steps: int) -> Windows:
+    """Return empty windows; with ``--quick`` the first one, of two steps, is enough."""
+    return (
+        Windows(steps=2, ends=0.0) if settings.quick else Windows(steps=steps, ends=settings.ends)
+    )
 
 
 def measure(windows: Windows, train: Callable[[], Any]) -> Windows:

@@ -105,7 +105,7 @@ def test_the_device_computes_what_the_cpu_computes(
     for model in (here, there):
         train(model, build(model, policy, **options), 10)
     for name, value in values(there).items():
-        torch.testing.assert_close(value.cpu(), here.get_parameter(name), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(value.cpu(), here.get_parameter(name), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "gemma3"])
