@@ -23,6 +23,13 @@ _PACKED = {
 }
 
 
+_MOST_SHORT_LINES = 2_000_000
+"""Lines of a text whose lines are hardly any: each takes some 60 bytes, whatever it holds."""
+
+_SHORT = 16
+"""Bytes of such a line, on average; a sentence has more."""
+
+
 def read_bytes(path: Path) -> bytes:
     """Return a file's content.
 
@@ -68,8 +75,17 @@ def text_lines(data: bytes, name: str | os.PathLike[str]) -> list[str]:
         name: What to call the file in an error.
 
     Raises:
-        GammaError: A byte is not UTF-8; the message names the file, the line and the byte.
+        GammaError: A byte is not UTF-8; the message names the file, the line and the byte. Or it
+            is almost nothing but line ends.
     """
+    if len(data) > _MOST_SHORT_LINES:
+        count = data.count(b"\n")
+        if count > _MOST_SHORT_LINES and len(data) < _SHORT * count:
+            raise GammaError(
+                f"{name}: {count:,} lines of {len(data) / count:.1f} bytes on average are no "
+                f"sentences; expected at least {_SHORT} bytes where there are more than "
+                f"{_MOST_SHORT_LINES:,} lines: is it the right file? If so, split it"
+            )
     # Not str.splitlines: sentences may hold other characters that it takes for line ends.
     text = _decoded(data, name)
     returns = "\r" in text

@@ -41,7 +41,8 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from gamma_nlp.gains.losses import Losses
-from gamma_nlp.gains.reach import Reach, has, latest
+from gamma_nlp.gains.reach import Reach
+from gamma_nlp.gains.shared_sets import EMPTY
 from gamma_nlp.graph.nodes import Graph, Op
 
 
@@ -100,13 +101,13 @@ def _alone(graph: Graph, reach: Reach) -> list[Addition]:
 def _inside(node: int, outer: Addition, reach: Reach) -> bool:
     return (
         outer.start < node
-        and has(reach.all[node], outer.start)
-        and has(reach.all[outer.branch], node)
+        and reach.sets.has(reach.all[node], outer.start)
+        and reach.sets.has(reach.all[outer.branch], node)
     )
 
 
 def _spans(inner: Addition, outer: Addition, reach: Reach) -> bool:
-    return has(reach.weightless[inner.skip], outer.start) and has(
+    return reach.sets.has(reach.weightless[inner.skip], outer.start) and reach.sets.has(
         reach.weightless[outer.branch], inner.node
     )
 
@@ -120,36 +121,37 @@ class _Trunks:
 
     def __init__(self, alone: list[Addition], reach: Reach) -> None:
         self.reach = reach
-        self.plain = [a for a in alone if has(reach.straight[a.skip], a.start)]
+        self.plain = [a for a in alone if reach.sets.has(reach.straight[a.skip], a.start)]
         self.nodes = [a.node for a in self.plain]
 
     def inside(self, outer: Addition) -> bool:
         first = bisect_right(self.nodes, outer.start)
         last = bisect_right(self.nodes, outer.node - 1)
         inner = [a for a in self.plain[first:last] if _inside(a.node, outer, self.reach)]
-        sums = 0
+        reach, sums = self.reach, EMPTY
         for addition in inner:
-            if sums & self.reach.ungated[addition.start] & self.reach.weightless[addition.start]:
+            before = (sums, reach.ungated[addition.start], reach.weightless[addition.start])
+            if reach.sets.latest(before) is not None:
                 return True
-            sums |= 1 << addition.node
+            sums = reach.sets.added(sums, addition.node)
         return False
 
 
 def _identity(index: int, operands: tuple[int, int], reach: Reach) -> Addition | None:
     best: Addition | None = None
     for skip, branch in (operands, operands[::-1]):
-        starts = reach.free[skip] & reach.all[branch] & ~reach.free[branch]
-        if starts and (best is None or latest(starts) > best.start):
-            best = Addition(node=index, skip=skip, branch=branch, start=latest(starts))
+        start = reach.sets.latest((reach.free[skip], reach.all[branch]), (reach.free[branch],))
+        if start is not None and (best is None or start > best.start):
+            best = Addition(node=index, skip=skip, branch=branch, start=start)
     return best
 
 
 def _norm_shortcut(index: int, operands: tuple[int, int], reach: Reach) -> Addition | None:
     for skip, branch in (operands, operands[::-1]):
-        starts = reach.weightless[skip] & reach.all[branch] & ~reach.weightless[branch]
-        both = reach.weightless[skip] & reach.weightless[branch]
-        if starts > both:  # the latest start lies behind all that both operands carry
-            start = latest(starts)
+        mine, theirs = reach.weightless[skip], reach.weightless[branch]
+        start = reach.sets.latest((mine, reach.all[branch]), (theirs,))
+        both = reach.sets.latest((mine, theirs))
+        if start is not None and (both is None or start > both):  # behind all that both carry
             return Addition(node=index, skip=skip, branch=branch, start=start, identity=False)
     return None
 
@@ -157,10 +159,11 @@ def _norm_shortcut(index: int, operands: tuple[int, int], reach: Reach) -> Addit
 def _projection(index: int, operands: tuple[int, int], reach: Reach) -> Addition | None:
     best: Addition | None = None
     for skip, branch in (operands, operands[::-1]):
-        starts = reach.one[skip] & ~reach.weightless[skip] & ~reach.many[skip]
-        starts &= reach.bent[branch] & ~reach.flat[branch]
-        if starts and (best is None or latest(starts) > best.start):
-            start = latest(starts)
+        start = reach.sets.latest(
+            (reach.one[skip], reach.bent[branch]),
+            (reach.weightless[skip], reach.many[skip], reach.flat[branch]),
+        )
+        if start is not None and (best is None or start > best.start):
             best = Addition(node=index, skip=skip, branch=branch, start=start, identity=False)
     return best
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from gamma_nlp.gains.reach import Reach, has
+from gamma_nlp.gains.reach import Reach
 from gamma_nlp.graph.nodes import Graph, Op
 
 _LEADS_ON = frozenset({Op.WEIGHT, Op.NORM, Op.CONTRACT})
@@ -56,7 +56,7 @@ class Losses:
 
     def made_by(self, addition: _Sum) -> bool:
         """Return whether a sum makes a loss from a skip that is no longer the signal."""
-        bent = not has(self._reach.straight[addition.skip], addition.start)
+        bent = not self._reach.sets.has(self._reach.straight[addition.skip], addition.start)
         return bent and self._to_total[addition.node] and not self._elsewhere[addition.node]
 
     def _look_ahead(self, index: int) -> None:

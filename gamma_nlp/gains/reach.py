@@ -1,30 +1,23 @@
-"""Which nodes of a graph reach which, and past what, as bit sets.
+"""Which nodes of a graph reach which, and past what.
 
-Sets of nodes are Python integers used as bit sets, so that a hundred layers take milliseconds.
+Every node has a set of its ancestors, several times over. They share their parts
+(:mod:`gamma_nlp.gains.shared_sets`), so that memory grows with the number of layers.
 """
 
 from __future__ import annotations
 
+from gamma_nlp.gains.shared_sets import EMPTY, Set, SharedSets
 from gamma_nlp.graph.nodes import Graph, Node, Op
 from gamma_nlp.graph.operations import REDUCTIONS
 
 _BENDS = frozenset({Op.NONLINEAR, Op.SOFTMAX, Op.CONTRACT})
 
 
-def has(bits: int, index: int) -> bool:
-    """Return whether a bit set holds a node."""
-    return bool(bits >> index & 1)
-
-
-def latest(bits: int) -> int:
-    """Return the last node of a bit set that is not empty."""
-    return bits.bit_length() - 1
-
-
 class Reach:
     """For every node, its ancestors, itself included, by what the paths from them cross.
 
     Attributes:
+        sets: What reads these sets.
         all: Those with any path.
         free: Those with a path that crosses neither weight nor norm.
         weightless: Those with a path that crosses no weight.
@@ -37,48 +30,59 @@ class Reach:
     """
 
     def __init__(self, graph: Graph) -> None:
-        self.all: list[int] = []
-        self.free: list[int] = []
-        self.weightless: list[int] = []
-        self.straight: list[int] = []
-        self.ungated: list[int] = []
-        self.one: list[int] = []
-        self.many: list[int] = []
-        self.flat: list[int] = []
-        self.bent: list[int] = []
+        self.sets = SharedSets(len(graph.nodes))
+        self.all: list[Set] = []
+        self.free: list[Set] = []
+        self.weightless: list[Set] = []
+        self.straight: list[Set] = []
+        self.ungated: list[Set] = []
+        self.one: list[Set] = []
+        self.many: list[Set] = []
+        self.flat: list[Set] = []
+        self.bent: list[Set] = []
         # Of the paths in `flat`: with a weight and nothing after it, and with a nonlinearity.
-        self._weighted: list[int] = []
-        self._open: list[int] = []
+        self._weighted: list[Set] = []
+        self._open: list[Set] = []
         for index, node in enumerate(graph.nodes):
-            self._add(1 << index, node, () if node.op is Op.CHOICE else node.parents)
+            self._add(index, node, () if node.op is Op.CHOICE else node.parents)
 
-    def _add(self, here: int, node: Node, parents: tuple[int, ...]) -> None:
-        def above(sets: list[int]) -> int:
-            found = 0
+    def _add(self, index: int, node: Node, parents: tuple[int, ...]) -> None:
+        def above(sets: list[Set]) -> Set:
+            found = EMPTY
             for parent in parents:
-                found |= sets[parent]
+                found = self.sets.union(found, sets[parent])
             return found
+
+        def here(*sets: Set) -> Set:
+            found = EMPTY
+            for one in sets:
+                found = self.sets.union(found, one)
+            return self.sets.added(found, index)
 
         weightless, weighted = above(self.weightless), above(self._weighted)
         opened, bent = above(self._open), above(self.bent)
         one, many = above(self.one), above(self.many)
         free = above(self.free)
         if node.op is Op.WEIGHT:
-            one, many = weightless, one | many
-            weighted, opened, bent = weightless | weighted, 0, bent | opened
-            weightless = free = 0
+            one, many = weightless, self.sets.union(many, one)
+            weighted, opened, bent = (
+                self.sets.union(weighted, weightless),
+                EMPTY,
+                self.sets.union(bent, opened),
+            )
+            weightless = free = EMPTY
         elif node.op in _BENDS:
-            weighted, opened = 0, opened | weighted
+            weighted, opened = EMPTY, self.sets.union(opened, weighted)
         elif node.op is Op.NORM:
-            free = 0
-        self.all.append(above(self.all) | here)
-        self.free.append(free | here)
-        self.weightless.append(weightless | here)
-        self.straight.append((above(self.straight) if _is_straight(node) else 0) | here)
-        self.ungated.append((0 if _is_gated(node) else above(self.ungated)) | here)
+            free = EMPTY
+        self.all.append(here(above(self.all)))
+        self.free.append(here(free))
+        self.weightless.append(here(weightless))
+        self.straight.append(here(above(self.straight)) if _is_straight(node) else here())
+        self.ungated.append(here() if _is_gated(node) else here(above(self.ungated)))
         self.one.append(one)
         self.many.append(many)
-        self.flat.append(weightless | weighted | opened | here)
+        self.flat.append(here(weighted, opened, weightless))
         self.bent.append(bent)
         self._weighted.append(weighted)
         self._open.append(opened)

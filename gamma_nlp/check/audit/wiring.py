@@ -43,6 +43,7 @@ class Wiring:
     foreign: tuple[tuple[Place, str, str], ...]
 
 
+@torch.no_grad()
 def wiring(named: Mapping[str, nn.Parameter], groups: Iterable[Group]) -> Wiring:
     """Find the parameters of a model in the groups of its optimizers."""
     by_id = {id(p): name for name, p in named.items()}
@@ -64,7 +65,8 @@ def wiring(named: Mapping[str, nn.Parameter], groups: Iterable[Group]) -> Wiring
             places.setdefault(name, []).append((group, slot))
             if slot.stepped is not None and _is_wider(slot.stepped, named[name]):
                 masters.add(name)
-    absent = _Absent({n: p for n, p in named.items() if n not in places})
+    marks = _Marks()
+    absent = _Absent({n: p for n, p in named.items() if n not in places}, marks)
     copies = absent.copies(outside)
     for name, place in copies.items():
         places[name] = [place]
@@ -72,7 +74,7 @@ def wiring(named: Mapping[str, nn.Parameter], groups: Iterable[Group]) -> Wiring
     paired = {id(slot) for _, slot in copies.values()}
     left = [place for place in outside if id(place[1]) not in paired]
     missing = _Absent(
-        {n: p for n, p in absent.named.items() if n not in copies and p.requires_grad}
+        {n: p for n, p in absent.named.items() if n not in copies and p.requires_grad}, marks
     )
     return Wiring(
         places={name: places[name] for name in named if name in places},
@@ -91,17 +93,45 @@ def _is_wider(stepped: Tensor, parameter: Tensor) -> bool:
 class _Absent:
     """Parameters that no group holds as they are, to be found by shape and values."""
 
-    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, named: Mapping[str, nn.Parameter], marks: _Marks) -> None:
         self.named = named
-        self._by_mark: dict[Any, list[str]] = {}
+        self._marks = marks
+        self._by_kind: dict[Any, list[str]] = {}
+        self._by_shape: dict[Any, list[str]] = {}
+        self._by_rest: dict[Any, list[str]] = {}
         for name, p in named.items():
-            self._by_mark.setdefault(_mark(p, p.dtype), []).append(name)
+            self._by_kind.setdefault((p.shape, p.dtype), []).append(name)
+            self._by_shape.setdefault(p.shape, []).append(name)
+            if p.ndim:
+                self._by_rest.setdefault(p.shape[1:], []).append(name)
+        self._alike: dict[Any, dict[Any, list[list[str]]]] = {}
 
     def equal(self, tensor: Tensor, dtype: torch.dtype) -> list[str]:
         """Return the parameters of a dtype that equal a tensor, rounded to it."""
-        mark = _mark(tensor, dtype)
-        names = [] if mark is None else self._by_mark.get(mark, [])
-        return [name for name in names if _equal(tensor, self.named[name])]
+        kind = tensor.shape, dtype
+        if kind not in self._by_kind or (mark := self._marks(tensor, dtype)) is None:
+            return []
+        if kind not in self._alike:
+            self._alike[kind] = self._sorted(self._by_kind[kind])
+        for names in self._alike[kind].get(mark, ()):
+            if _equal(tensor, self.named[names[0]]):
+                return names
+        return []
+
+    def _sorted(self, names: Sequence[str]) -> dict[Any, list[list[str]]]:
+        """Return parameters of one kind by their marks, those of equal values together."""
+        found: dict[Any, list[list[str]]] = {}
+        for name in names:
+            p = self.named[name]
+            classes = found.setdefault(self._marks(p, p.dtype), [])
+            for own in classes:
+                if _equal(p, self.named[own[0]]):
+                    own.append(name)
+                    break
+            else:
+                classes.append([name])
+        found.pop(None, None)
+        return found
 
     def mastered(self, copy: Tensor) -> list[str]:
         """Return the parameters in half precision that a tensor may be the master copy of."""
@@ -142,9 +172,9 @@ class _Absent:
                 f"{it_is}a master copy of one of {listed(names, most=2)}, whose values are the "
                 "same; groups with names would tell which"
             )
-        if names := [name for name, p in self.named.items() if p.shape == tensor.shape]:
+        if names := self._by_shape.get(tensor.shape, []):
             return f"{it_is}has the shape of {listed(names, most=2)}: {_AFTER}"
-        if names := [name for name, p in self.named.items() if _resized(p, tensor)]:
+        if names := self._by_rest.get(tensor.shape[1:], []) if tensor.ndim else []:
             return f"{it_is}has the shape, but for its length, of {listed(names, most=2)}: {_AFTER}"
         return (
             f"{it_is}of no module of this model; if it is a loss's or another model's, audit "
@@ -157,23 +187,26 @@ _AFTER = (
 )
 
 
-def _resized(parameter: Tensor, tensor: Tensor) -> bool:
-    return parameter.ndim == tensor.ndim > 0 and parameter.shape[1:] == tensor.shape[1:]
-
-
 def _name(place: Place) -> str:
     group, slot = place
     return slot.name or f"{group.label}, number {slot.index}"
 
 
-@torch.no_grad()
-def _mark(tensor: Tensor, dtype: torch.dtype) -> tuple[Any, ...] | None:
-    """Return what tensors of equal values have in common; most that differ do so at once."""
-    if tensor.is_meta:
-        return None  # there are no values to compare
-    return (tensor.shape, dtype, *tensor.detach().reshape(-1)[:8].to(dtype).tolist())
+class _Marks:
+    """What tensors of equal values have in common; most that differ do so at once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, torch.dtype], tuple[float, ...]] = {}
+
+    def __call__(self, tensor: Tensor, dtype: torch.dtype) -> tuple[float, ...] | None:
+        """Return the mark of a tensor that is rounded to a dtype."""
+        if tensor.is_meta:
+            return None  # there are no values to compare
+        key = id(tensor), dtype
+        if key not in self._known:
+            self._known[key] = tuple(tensor.detach().reshape(-1)[:8].to(dtype).tolist())
+        return self._known[key]
 
 
-@torch.no_grad()
 def _equal(one: Tensor, other: Tensor) -> bool:
     return bool(one.detach().to(other.device, other.dtype).equal(other.detach()))
