@@ -102,7 +102,9 @@ def _stock(settings: Settings) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
-    trainer = transformers.Trainer(
-        model=transformers.BertForSequenceClassification(config), args=args, train_dataset=data
-    )
-    return trainer.train
+    model = transformers.BertForSequenceClassification(config)
+
+    def train() -> None:  # makes the Trainer inside, where it is given the clock
+        transformers.Trainer(model=model, args=args, train_dataset=data).train()
+
+    return train

@@ -31,7 +31,7 @@ def stages() -> tuple[Stage, ...]:
         ("ours, graphs", ("ours", "graphs")),
         ("ours, eager", ("ours", "eager")),
         ("Seq2SeqTrainer", ("stock",)),
-        ("fairseq --fp16", ("fairseq",)),
+        ("fairseq", ("fairseq",)),
         ("ours, eager, any shapes", ("ours", "any")),
     )
     trained = tuple(
