@@ -29,7 +29,7 @@ from pathlib import Path
 from parts import Part, Settings, Stage, perform_words
 from processes import Ended, run_part
 from report import LOG, TABLE, Report
-from stages import limit, stages
+from stages import limit, share, stages
 
 from gamma_nlp.errors import GammaError, close_to, is_installed
 from gamma_nlp.tasks.run.main import run
@@ -131,9 +131,10 @@ def run_all(chosen: Sequence[Stage], settings: Settings, report: Report, ends: f
     """Run all parts of all stages in the time that is left, and print what comes out."""
     for index, stage in enumerate(chosen):
         print(f"\n{stage.name}: {stage.about}", flush=True)
+        now = time.monotonic()
+        stage_ends = now + share(ends - now, stage, chosen[index + 1 :])
         for number, part in enumerate(stage.parts):
-            open_parts = len(stage.parts) - number
-            left = limit(ends - time.monotonic(), stage, chosen[index + 1 :], open_parts)
+            left = limit(stage_ends - time.monotonic(), len(stage.parts) - number)
             if left < LEAST:
                 report.leave_out(stage, "not run: no time was left")
                 print(f"  {report.state(stage)}", flush=True)

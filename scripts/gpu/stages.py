@@ -92,15 +92,18 @@ def stages() -> tuple[Stage, ...]:
     )
 
 
-def limit(left: float, stage: Stage, later: Sequence[Stage], parts_left: int) -> float:
-    """Return the seconds that the next part of a stage may take.
+def share(left: float, stage: Stage, later: Sequence[Stage]) -> float:
+    """Return the seconds of a stage that is about to start, if ``left`` are left for all."""
+    return left * stage.seconds / (stage.seconds + sum(one.seconds for one in later))
+
+
+def limit(left: float, parts: int) -> float:
+    """Return the seconds that the next of a stage's parts may take: twice its even share.
+
+    Most parts end early, and one that hangs must not cost the others all.
 
     Args:
-        left: Seconds until the whole must have ended.
-        stage: The stage, of which its parts that are not run share alike what is its own.
-        later: The stages after it.
-        parts_left: Of this stage, with the one that is about to run.
+        left: Seconds until the stage must have ended.
+        parts: How many are to run, with the next one.
     """
-    share = stage.seconds * parts_left / len(stage.parts)
-    own = left * share / (share + sum(one.seconds for one in later))
-    return own / parts_left
+    return left / (1 + (parts - 1) / 2)

@@ -65,7 +65,9 @@ def run(settings: Settings, note: Note) -> None:
     seconds = time.monotonic() - start
     found = [json.loads(path.read_text("utf-8")) for path in output.rglob("results.json")]
     devices = {run["hardware"].get("gpu", run["hardware"]["device"]) for run in found}
-    scores = ", ".join(f"{run['policy']} {run['final']['eval_accuracy']:.3f}" for run in found)
+    scores = ", ".join(
+        f"{run['policy']['name']} {run['final']['eval_accuracy']:.3f}" for run in found
+    )
     planned = 2 * study["seeds"]
     fine = code == 0 and len(found) == planned
     detail = (

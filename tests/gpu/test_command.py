@@ -62,26 +62,26 @@ def test_stages_run_most_important_first_whatever_the_order_of_only(command: Mod
 def test_parts_that_use_their_limits_end_with_the_whole(load: Callable[[str], ModuleType]) -> None:
     module = load("stages")
     known, left = module.stages(), 475.0
-    given: dict[str, float] = {}
-    for index, stage in enumerate(known):
-        for number in range(len(stage.parts)):
-            limit = module.limit(left, stage, known[index + 1 :], len(stage.parts) - number)
-            given[stage.name] = given.get(stage.name, 0.0) + limit
-            left -= limit
-    assert left == pytest.approx(0.0, abs=1e-6)
-    assert sum(given.values()) == pytest.approx(475.0)
     total = sum(stage.seconds for stage in known)
-    for stage in known:
-        assert given[stage.name] == pytest.approx(475.0 * stage.seconds / total), stage.name
+    for index, stage in enumerate(known):
+        own = module.share(left, stage, known[index + 1 :])
+        assert own == pytest.approx(475.0 * stage.seconds / total), stage.name
+        left -= own
+        for number in range(len(stage.parts)):
+            limit = module.limit(own, len(stage.parts) - number)
+            assert 0 < limit <= own
+            own -= limit
+        assert own == pytest.approx(0.0, abs=1e-6)
+    assert left == pytest.approx(0.0, abs=1e-6)
 
 
 def test_what_a_stage_leaves_goes_to_later_ones(load: Callable[[str], ModuleType]) -> None:
     module = load("stages")
     first, *later = module.stages()
-    assert module.limit(100.0, later[-1], [], 1) == pytest.approx(100.0)
-    few, many = (module.limit(left, later[0], later[1:], 1) for left in (100.0, 200.0))
+    few, many = (module.share(left, later[0], later[1:]) for left in (100.0, 200.0))
     assert many == pytest.approx(2 * few)
-    assert len(first.parts) > 5
+    assert module.share(100.0, later[-1], []) == module.limit(100.0, 1) == 100.0
+    assert module.limit(100.0, len(first.parts)) < 40
 
 
 def test_every_test_marked_for_a_gpu_is_a_part(load: Callable[[str], ModuleType]) -> None:
