@@ -60,8 +60,8 @@ def sharded(name: str, how: str, function: str = "categorize") -> str:
     """Say that a parameter was cut into shards before its table was made."""
     return (
         f"{name!r} is sharded ({how}), and the forward pass of a shard shows no gain's place; make "
-        "the table first, then shard: table = categorize(model, inputs); shard the model; "
-        "make_optimizer(OPTIMIZER, model, table=table)"
+        "the table first, then shard: table = categorize(model, inputs); shard the model (tp_plan: "
+        "load it twice, first without); make_optimizer(OPTIMIZER, model, table=table)"
         + ("" if function == "categorize" else f". Call {function} before sharding too")
     )
 

@@ -17,7 +17,7 @@ from gamma_nlp.errors import GammaError, listed, one_line
 from gamma_nlp.hf.config import cannot, model_class, read_config
 from gamma_nlp.hf.hub import HUB_TIMEOUT, local_path, offline_variable
 from gamma_nlp.hf.limits import check_memory, limited_modules
-from gamma_nlp.wrappers import ZERO_3, sharded
+from gamma_nlp.wrappers import DTENSOR, ZERO_3, sharded
 
 if TYPE_CHECKING:
     from torch import nn
@@ -80,12 +80,16 @@ def build(config: Any, name: str, trust_remote_code: bool, device: str = "meta")
 
 
 def whole_model(model: nn.Module) -> nn.Module:
-    """Return a model that DeepSpeed ZeRO-3 has cut up anew on the meta device; others as they are.
+    """Return a model that was cut up while it was loaded anew, on the meta device; others as is.
+
+    DeepSpeed ZeRO-3 and ``tp_plan`` do so. What the latter cut and no config makes, as with
+    adapters, is returned as it is: a table by name may still fit it.
 
     Raises:
-        GammaError: Its class is not made from a config alone.
+        GammaError: ZeRO-3 has cut it, and its class is not made from a config alone.
     """
-    if not any(sharded(p) == ZERO_3 for p in model.parameters()):
+    cut = {sharded(p) for p in model.parameters()}
+    if not cut & {ZERO_3, DTENSOR}:
         return model
     kind, config = type(model), getattr(model, "config", None)
     why = "its class is not made from a config alone"
@@ -100,6 +104,8 @@ def whole_model(model: nn.Module) -> nn.Module:
             if own == {name for name, _ in made.named_parameters()}:
                 return made
             why = "its parameters are not those of its config, as with adapters"
+    if ZERO_3 not in cut:
+        return model
     raise GammaError(
         f"DeepSpeed ZeRO-3 has cut the parameters of {kind.__name__} into parts, and its gain "
         f"table cannot be made without them: {why}; use stage 1 or 2, or FSDP2"
