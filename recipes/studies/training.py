@@ -20,6 +20,7 @@ from transformers import TrainingArguments
 from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
 from gamma_nlp.files.write import write_json
+from gamma_nlp.hf.graphs.trainer import GraphedSteps
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.run.arguments import RunArguments, complete
@@ -31,6 +32,7 @@ from gamma_nlp.tasks.run.items import Items, Source, described, items_file, writ
 from gamma_nlp.tasks.run.machine import hardware, set_threads
 from gamma_nlp.tasks.run.report import curves, evaluations, logged_norms, settings
 from gamma_nlp.tasks.run.settings import read_settings
+from gamma_nlp.tasks.run.speed import CompileTime
 from gamma_nlp.tasks.run.start import check_start, move_start, usable_settings
 from gamma_nlp.tasks.run.training import begin, train
 from gamma_nlp.tasks.run.versions import versions
@@ -48,7 +50,7 @@ _ALWAYS = {
 }
 
 
-class StudyTrainer(FiniteRun, GammaTrainer):
+class StudyTrainer(FiniteRun, CompileTime, GraphedSteps, GammaTrainer):
     """GammaTrainer that stops where its numbers are none, and remembers its last evaluation.
 
     Attributes:

@@ -10,7 +10,7 @@ from typing import Any
 from parts import Part, Stage
 from processes import Ended
 
-from gamma_nlp.files import write_json, write_text
+from gamma_nlp.files.write import write_json, write_text
 
 TABLE = "README.md"
 LOG = "log.txt"
