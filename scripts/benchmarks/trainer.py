@@ -91,7 +91,7 @@ def new_model(name: str, options: argparse.Namespace) -> Any:
 
 
 def bench_speed(options: argparse.Namespace) -> Iterator[Row]:
-    for name in MODELS:
+    for name in options.models:
         model = new_model(name, options)
         times: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
         for turn in range(options.rounds):
@@ -109,7 +109,7 @@ def bench_speed(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def bench_memory(options: argparse.Namespace) -> Iterator[Row]:
-    for name in MODELS:
+    for name in options.models:
         peaks: dict[str, list[int]] = {kind: [] for kind in KINDS}
         for turn in range(options.rounds_of_memory):
             for kind in list(KINDS) if turn % 2 == 0 else list(KINDS)[::-1]:
@@ -146,6 +146,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = table_parser(__doc__, BENCHES)
     parser.add_argument("--rounds", type=int, default=10, help="trainings of each, for the speed")
     parser.add_argument("--steps", type=int, default=30, help="of one training")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="NAME")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "MODEL"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     set_device(options)

@@ -50,7 +50,7 @@ def _ours(settings: Settings, side: str) -> Any:
     from gamma_nlp.tasks.glue.train import finetune
 
     _, needed, welcome = SIDES[side]
-    options = chosen(FinetuneArguments, needed, welcome)
+    options = chosen(FinetuneArguments, needed, welcome, cuda=settings.cuda)
     content = {
         "task": "sst2",
         "data": "opinions",

@@ -63,7 +63,7 @@ class _Bench:
         from gamma_nlp.tasks.translation.arguments import TranslationArguments, read_arguments
 
         name, needed, welcome = SIDES[kind]
-        options = chosen(TranslationArguments, needed, welcome)
+        options = chosen(TranslationArguments, needed, welcome, cuda=self.settings.cuda)
         recipe, args = read_arguments([str(self._yaml()), *words(options)])
         windows = self.windows()
         # What it asks for scores and prepares text, neither of which happens before the clock ends.
@@ -215,12 +215,16 @@ def prepared(settings: Settings) -> Path:
     return folder if folder.exists() else write_corpus(folder, quick=settings.quick)
 
 
-def chosen(kind: type, needed: dict[str, str], welcome: dict[str, str]) -> dict[str, str]:
+def chosen(
+    kind: type, needed: dict[str, str], welcome: dict[str, str], *, cuda: bool = True
+) -> dict[str, str]:
     """Return the options of a side that the recipe has.
 
     Raises:
-        Skip: It lacks one that the side needs.
+        Skip: It lacks one that the side needs, or the device does.
     """
+    if needed.get("graphs") == "on" and not cuda:
+        raise Skip("only a GPU has CUDA graphs")
     known = {field.name for field in dataclasses.fields(kind)}
     for option in needed:
         if option not in known:

@@ -61,7 +61,7 @@ def gains_after(folder: Path, device: torch.device, **changes: Any) -> dict[str,
     trainer.train()
     assert trainer.state.global_step == STEPS
     model = trainer.accelerator.unwrap_model(trainer.model, keep_torch_compile=False)
-    return {gain.name: model.get_parameter(gain.name).cpu() for gain in trainer.gain_table}
+    return {gain.name: model.get_parameter(gain.name).detach().cpu() for gain in trainer.gain_table}
 
 
 def test_a_trainer_with_bf16_compiled_and_accumulating_decays_as_without(

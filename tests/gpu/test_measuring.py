@@ -97,6 +97,8 @@ def test_options_that_a_recipe_lacks_are_said_or_left_out(load: Load) -> None:
     module = load("translating")
     recipe = dataclasses.make_dataclass("Recipe", ["graphs"])
     assert module.chosen(recipe, {"graphs": "on"}, {"batch_shapes": "few"}) == {"graphs": "on"}
+    with pytest.raises(load("parts").Skip, match="only a GPU has CUDA graphs"):
+        module.chosen(recipe, {"graphs": "on"}, {}, cuda=False)
     with pytest.raises(load("parts").Skip, match="the recipe has no option batch_shapes"):
         module.chosen(recipe, {"batch_shapes": "few"}, {})
     assert list(module.words({"graphs": "on"})) == ["--graphs", "on"]

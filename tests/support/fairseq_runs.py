@@ -68,6 +68,9 @@ def call(command: str, *words: object) -> int:
     """Run a command as its entry point would."""
     before = sys.argv
     sys.argv = [f"gamma-fairseq-{command}", *map(str, words)]
+    # fairseq keeps a run's best score here: the run before must not be better than this one.
+    if saving := sys.modules.get("fairseq.checkpoint_utils"):
+        vars(saving.save_checkpoint).pop("best", None)
     try:
         with quiet():
             return commands.run(command)

@@ -7,9 +7,10 @@ from . import Mutation
 _COUNTS = "if node.op is not Op.ADD or scores[index] or losses.settled(index):"
 _AROUND = "around = [outer for outer in within if _inside(addition.node, outer, reach)]"
 _SPANS = "if all(_spans(addition, outer, reach) for outer in around):"
-_SKIP = "return has(reach.weightless[inner.skip], outer.start) and has("
+_SKIP = "return reach.sets.has(reach.weightless[inner.skip], outer.start) and reach.sets.has("
 _INSIDE = "inner = [a for a in self.plain[first:last] if _inside(a.node, outer, self.reach)]"
-_CHAIN = "if sums & self.reach.ungated[addition.start] & self.reach.weightless[addition.start]:"
+_CHAIN = "before = (sums, reach.ungated[addition.start], reach.weightless[addition.start])"
+_MEETS = "if reach.sets.latest(before) is not None:"
 
 ADDITIONS = (
     Mutation(
@@ -62,15 +63,15 @@ ADDITIONS = (
     ),
     Mutation(
         "a sum that the start does not reach is inside the branch",
-        "        and has(reach.all[node], outer.start)\n",
+        "        and reach.sets.has(reach.all[node], outer.start)\n",
         "",
     ),
     Mutation(
         "a sum that does not reach the end is inside the branch",
-        "        and has(reach.all[outer.branch], node)\n",
+        "        and reach.sets.has(reach.all[outer.branch], node)\n",
         "",
     ),
-    Mutation("an inner skip need not run from the start", _SKIP, "return has("),
+    Mutation("an inner skip need not run from the start", _SKIP, "return reach.sets.has("),
     Mutation(
         "an inner skip may cross a weight after the start",
         _SKIP,
@@ -84,7 +85,7 @@ ADDITIONS = (
     Mutation("an inner branch stands for its skip", _SKIP, _SKIP.replace("skip]", "branch]")),
     Mutation(
         "an inner sum need not run to the end",
-        "and has(\n        reach.weightless[outer.branch], inner.node\n    )",
+        "and reach.sets.has(\n        reach.weightless[outer.branch], inner.node\n    )",
         "",
     ),
     Mutation(
@@ -101,12 +102,12 @@ ADDITIONS = (
     Mutation("every skip is an outer skip", "if not trunks.inside(addition):", "if False:"),
     Mutation(
         "gated sums make a trunk",
-        "[a for a in alone if has(reach.straight[a.skip], a.start)]",
+        "[a for a in alone if reach.sets.has(reach.straight[a.skip], a.start)]",
         "list(alone)",
     ),
     Mutation("a trunk may lie outside the branch", _INSIDE, "inner = self.plain[first:last]"),
-    Mutation("one sum is a trunk", _CHAIN, "if True:"),
-    Mutation("two sums side by side are a trunk", _CHAIN, "if sums:"),
+    Mutation("one sum is a trunk", _MEETS, "if True:"),
+    Mutation("two sums side by side are a trunk", _MEETS, "if sums != EMPTY:"),
     Mutation("sums behind a gate are a trunk", _CHAIN, _CHAIN.replace("ungated", "all")),
     Mutation("sums behind a weight are a trunk", _CHAIN, _CHAIN.replace("weightless", "all")),
     Mutation("sums behind a norm are no trunk", _CHAIN, _CHAIN.replace("weightless", "free")),

@@ -6,8 +6,11 @@ from . import Mutation
 
 _WEIGHT = "        if node.op is Op.WEIGHT:\n            one, many"
 _BENDS = "_BENDS = frozenset({Op.NONLINEAR, Op.SOFTMAX, Op.CONTRACT})"
-_NORM = "        elif node.op is Op.NORM:\n            free = 0\n"
+_NORM = "        elif node.op is Op.NORM:\n            free = EMPTY\n"
 _STRAIGHT = "return node.op in (Op.ADD, Op.WEIGHT, Op.NORM)"
+_ONE = "one, many = weightless, self.sets.union(many, one)"
+_CLOSED = "self.sets.union(bent, opened)"
+_FLAT = "here(weighted, opened, weightless)"
 
 
 def _weights(*ops: str) -> str:
@@ -27,52 +30,40 @@ REACH = (
     Mutation("sums are weights between nodes", _WEIGHT, _weights("Op.ADD")),
     Mutation(
         "a node does not reach itself",
-        "self.all.append(above(self.all) | here)",
+        "self.all.append(here(above(self.all)))",
         "self.all.append(above(self.all))",
     ),
-    Mutation("free paths cross weights", "weightless = free = 0", "weightless = 0"),
+    Mutation("free paths cross weights", "weightless = free = EMPTY", "weightless = EMPTY"),
     Mutation("free paths cross norms", _NORM, ""),
-    Mutation("free paths start nowhere", "self.free.append(free | here)", "self.free.append(free)"),
-    Mutation("weightless paths cross weights", "weightless = free = 0", "free = 0"),
+    Mutation("free paths start nowhere", "self.free.append(here(free))", "self.free.append(free)"),
+    Mutation("weightless paths cross weights", "weightless = free = EMPTY", "free = EMPTY"),
     Mutation("weightless paths cross no norm", _NORM, _NORM.replace("free", "free = weightless")),
     Mutation(
         "weightless paths start nowhere",
-        "self.weightless.append(weightless | here)",
+        "self.weightless.append(here(weightless))",
         "self.weightless.append(weightless)",
     ),
-    Mutation("many weights are one", "one, many = weightless, one | many", "one |= weightless"),
-    Mutation("no weight is one", "one, many = weightless, one | many", "one, many = 0, one | many"),
-    Mutation(
-        "later weights forget the first",
-        "one, many = weightless, one | many",
-        "one, many = weightless, many",
-    ),
-    Mutation("no weight closes a bend", "0, bent | opened", "0, bent"),
-    Mutation("a weight forgets bends", "0, bent | opened", "0, opened"),
+    Mutation("many weights are one", _ONE, "one = self.sets.union(one, weightless)"),
+    Mutation("no weight is one", _ONE, _ONE.replace("weightless", "EMPTY")),
+    Mutation("later weights forget the first", _ONE, "one, many = weightless, many"),
+    Mutation("no weight closes a bend", _CLOSED, "bent"),
+    Mutation("a weight forgets bends", _CLOSED, "opened"),
     Mutation(
         "weights straighten nothing",
-        "weightless | weighted, 0, bent",
-        "weightless | weighted, opened, bent",
+        f"EMPTY,\n                {_CLOSED}",
+        f"opened,\n                {_CLOSED}",
     ),
     Mutation("nonlinear operations bend no path", _BENDS, _BENDS.replace("Op.NONLINEAR, ", "")),
     Mutation("softmaxes bend no path", _BENDS, _BENDS.replace("Op.SOFTMAX, ", "")),
     Mutation("contractions bend no path", _BENDS, _BENDS.replace(", Op.CONTRACT", "")),
     Mutation("norms bend a path", _BENDS, _BENDS.replace("})", ", Op.NORM})")),
-    Mutation("a second nonlinearity unbends", "opened | weighted\n", "weighted\n"),
-    Mutation(
-        "a bent path is not flat",
-        "weightless | weighted | opened | here",
-        "weightless | weighted | here",
-    ),
-    Mutation(
-        "a weighted path is not flat",
-        "weightless | weighted | opened | here",
-        "weightless | opened | here",
-    ),
+    Mutation("a second nonlinearity unbends", "self.sets.union(opened, weighted)", "weighted"),
+    Mutation("a bent path is not flat", _FLAT, "here(weighted, weightless)"),
+    Mutation("a weighted path is not flat", _FLAT, "here(opened, weightless)"),
     Mutation(
         "products of two signals are no gates",
-        "0 if _is_gated(node) else above",
-        "0 if False else above",
+        "here() if _is_gated(node) else",
+        "here() if False else",
     ),
     Mutation("any product is a gate", " and len(set(node.parents)) > 1\n", "\n"),
     Mutation("reductions are straight", "return node.name not in REDUCTIONS", "return True"),

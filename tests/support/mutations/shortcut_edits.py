@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from . import Mutation
 
-_IDENTITY = "starts = reach.free[skip] & reach.all[branch] & ~reach.free[branch]"
+_IDENTITY = (
+    "start = reach.sets.latest((reach.free[skip], reach.all[branch]), (reach.free[branch],))"
+)
 _LOOP = "    for skip, branch in (operands, operands[::-1]):\n"
+_LATER = "if start is not None and (best is None or start > best.start):"
+_FIRST = """next(
+                n
+                for n in range(index)
+                if reach.sets.latest((reach.sets.added(EMPTY, n), WITHIN), (WITHOUT)) is not None
+            )"""
+
+
+def _first(within: str, without: str) -> str:
+    return _FIRST.replace("WITHIN", within).replace("WITHOUT", without)
+
 
 IDENTITY = (
     Mutation(
@@ -23,104 +36,117 @@ IDENTITY = (
     Mutation(
         "a branch need not start where its skip does",
         _IDENTITY,
-        _IDENTITY.replace("reach.all[branch] & ", ""),
+        _IDENTITY.replace(" reach.all[branch]", ""),
     ),
     Mutation(
         "a branch may carry the skip freely",
         _IDENTITY,
-        _IDENTITY.replace(" & ~reach.free[branch]", ""),
+        _IDENTITY.replace(", (reach.free[branch],)", ""),
     ),
     Mutation(
         "a branch may carry the skip through norms",
         _IDENTITY,
-        _IDENTITY.replace("~reach.free", "~reach.weightless"),
+        _IDENTITY.replace("(reach.free[branch],)", "(reach.weightless[branch],)"),
     ),
     Mutation(
         "the operand order decides, not the latest start",
-        f"{_IDENTITY}\n        if starts and (best is None or latest(starts) > best.start)",
-        f"{_IDENTITY}\n        if starts and best is None",
+        f"{_IDENTITY}\n        {_LATER}",
+        f"{_IDENTITY}\n        if start is not None and best is None:",
     ),
     Mutation(
         "the last operand order decides, not the latest start",
-        f"{_IDENTITY}\n        if starts and (best is None or latest(starts) > best.start):",
-        f"{_IDENTITY}\n        if starts:",
+        f"{_IDENTITY}\n        {_LATER}",
+        f"{_IDENTITY}\n        if start is not None:",
     ),
     Mutation(
         "the operand with the earlier start is the skip",
-        f"{_IDENTITY}\n        if starts and (best is None or latest(starts) > best.start)",
-        f"{_IDENTITY}\n        if starts and (best is None or latest(starts) < best.start)",
+        f"{_IDENTITY}\n        {_LATER}",
+        f"{_IDENTITY}\n        {_LATER.replace('>', '<')}",
     ),
     Mutation(
         "a branch starts at its first start",
-        "best = Addition(node=index, skip=skip, branch=branch, start=latest(starts))",
-        "best = Addition(\n                node=index, skip=skip, branch=branch, "
-        "start=(starts & -starts).bit_length() - 1\n            )",
+        f"{_IDENTITY}\n        {_LATER}\n",
+        f"{_IDENTITY}\n        {_LATER}\n            start = "
+        + _first("reach.free[skip], reach.all[branch]", "reach.free[branch],")
+        + "\n",
     ),
 )
 
-_NORMS = "starts = reach.weightless[skip] & reach.all[branch] & ~reach.weightless[branch]"
+_NORMS = "start = reach.sets.latest((mine, reach.all[branch]), (theirs,))"
 
 NORM_SHORTCUT = (
-    Mutation("a norm shortcut may cross weights", _NORMS, _NORMS.replace("weightless", "all", 1)),
     Mutation(
-        "a norm shortcut's branch may cross none",
+        "a norm shortcut may cross weights",
         _NORMS,
-        _NORMS.replace(" & ~reach.weightless[branch]", ""),
+        _NORMS.replace("mine", "reach.all[skip]"),
     ),
+    Mutation("a norm shortcut's branch may cross none", _NORMS, _NORMS.replace(", (theirs,)", "")),
     Mutation(
         "a norm shortcut's branch need not start with it",
         _NORMS,
-        _NORMS.replace("reach.all[branch] & ", ""),
+        _NORMS.replace(" reach.all[branch]", ""),
     ),
-    Mutation("both operands may carry a norm shortcut", "if starts > both:", "if starts:"),
+    Mutation(
+        "both operands may carry a norm shortcut",
+        "if start is not None and (both is None or start > both):",
+        "if start is not None:",
+    ),
     Mutation(
         "a norm shortcut counts inside branches",
-        "start = latest(starts)\n            return Addition("
-        "node=index, skip=skip, branch=branch, start=start, identity=False)",
-        "start = latest(starts)\n            return Addition("
-        "node=index, skip=skip, branch=branch, start=start)",
+        "return Addition(node=index, skip=skip, branch=branch, start=start, identity=False)",
+        "return Addition(node=index, skip=skip, branch=branch, start=start)",
     ),
 )
 
-_ONE = "starts = reach.one[skip] & ~reach.weightless[skip] & ~reach.many[skip]"
-_BENT = "starts &= reach.bent[branch] & ~reach.flat[branch]"
-_PAIR = (
-    f"{_ONE}\n        {_BENT}\n        if starts and (best is None or latest(starts) > best.start)"
-)
+_ONE = "(reach.one[skip], reach.bent[branch]),"
+_NOT = "(reach.weightless[skip], reach.many[skip], reach.flat[branch]),"
+_PAIR = f"start = reach.sets.latest(\n            {_ONE}\n            {_NOT}\n        )"
 
 PROJECTION = (
     Mutation(
         "only the first operand is a projection",
-        f"{_LOOP}        {_ONE}",
-        f"    for skip, branch in (operands,):\n        {_ONE}",
+        f"{_LOOP}        {_PAIR}",
+        f"    for skip, branch in (operands,):\n        {_PAIR}",
     ),
     Mutation(
         "only the second operand is a projection",
-        f"{_LOOP}        {_ONE}",
-        f"    for skip, branch in (operands[::-1],):\n        {_ONE}",
+        f"{_LOOP}        {_PAIR}",
+        f"    for skip, branch in (operands[::-1],):\n        {_PAIR}",
     ),
     Mutation(
         "the operand order decides, not the latest start of a projection",
-        _PAIR,
-        _PAIR.replace("(best is None or latest(starts) > best.start)", "best is None"),
+        f"{_PAIR}\n        {_LATER}",
+        f"{_PAIR}\n        if start is not None and best is None:",
     ),
     Mutation(
         "the last operand order decides, not the latest start of a projection",
-        _PAIR,
-        _PAIR.replace(" and (best is None or latest(starts) > best.start)", ""),
+        f"{_PAIR}\n        {_LATER}",
+        f"{_PAIR}\n        if start is not None:",
     ),
     Mutation(
         "a projection starts at its first start",
-        f"{_PAIR}:\n            start = latest(starts)",
-        f"{_PAIR}:\n            start = latest(starts & -starts)",
+        f"{_PAIR}\n        {_LATER}\n",
+        f"{_PAIR}\n        {_LATER}\n            start = " + _first(_ONE[1:-2], _NOT[1:-2]) + "\n",
     ),
     Mutation(
-        "a projection may cross no weight", _ONE, _ONE.replace(" & ~reach.weightless[skip]", "")
+        "a projection may cross no weight", _NOT, _NOT.replace("reach.weightless[skip], ", "")
     ),
-    Mutation("a projection may cross many weights", _ONE, _ONE.replace(" & ~reach.many[skip]", "")),
-    Mutation("a projection may be anything", _ONE, "starts = reach.all[skip]"),
-    Mutation("some path of a projection's branch is bent", _BENT, "starts &= reach.bent[branch]"),
-    Mutation("a projection's branch may be anything", _BENT, "starts &= reach.all[branch]"),
+    Mutation("a projection may cross many weights", _NOT, _NOT.replace("reach.many[skip], ", "")),
+    Mutation(
+        "a projection may be anything",
+        f"{_ONE}\n            {_NOT}",
+        "(reach.all[skip], reach.bent[branch]),\n            (reach.flat[branch],),",
+    ),
+    Mutation(
+        "some path of a projection's branch is bent",
+        _NOT,
+        _NOT.replace(", reach.flat[branch]", ""),
+    ),
+    Mutation(
+        "a projection's branch may be anything",
+        f"{_ONE}\n            {_NOT}",
+        "(reach.one[skip], reach.all[branch]), (reach.weightless[skip], reach.many[skip]),",
+    ),
 )
 
 _SOFT = "enters[index] and node.op not in (Op.WEIGHT, Op.CONTRACT, Op.NORM, Op.CHOICE)"
