@@ -148,10 +148,9 @@ def _identity(index: int, operands: tuple[int, int], reach: Reach) -> Addition |
 
 def _norm_shortcut(index: int, operands: tuple[int, int], reach: Reach) -> Addition | None:
     for skip, branch in (operands, operands[::-1]):
-        mine, theirs = reach.weightless[skip], reach.weightless[branch]
-        start = reach.sets.latest((mine, reach.all[branch]), (theirs,))
-        both = reach.sets.latest((mine, theirs))
-        if start is not None and (both is None or start > both):  # behind all that both carry
+        start = reach.sets.latest((reach.weightless[skip], reach.all[branch]))
+        carried = start is not None and reach.sets.has(reach.weightless[branch], start)
+        if start is not None and not carried:  # behind all that both operands carry
             return Addition(node=index, skip=skip, branch=branch, start=start, identity=False)
     return None
 

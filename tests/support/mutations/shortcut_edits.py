@@ -72,24 +72,24 @@ IDENTITY = (
     ),
 )
 
-_NORMS = "start = reach.sets.latest((mine, reach.all[branch]), (theirs,))"
+_NORMS = "start = reach.sets.latest((reach.weightless[skip], reach.all[branch]))"
 
 NORM_SHORTCUT = (
+    Mutation("a norm shortcut may cross weights", _NORMS, _NORMS.replace("weightless", "all")),
     Mutation(
-        "a norm shortcut may cross weights",
-        _NORMS,
-        _NORMS.replace("mine", "reach.all[skip]"),
+        "a norm shortcut's branch may cross none",
+        "if start is not None and not carried:",
+        "if start is not None:",
     ),
-    Mutation("a norm shortcut's branch may cross none", _NORMS, _NORMS.replace(", (theirs,)", "")),
     Mutation(
         "a norm shortcut's branch need not start with it",
         _NORMS,
-        _NORMS.replace(" reach.all[branch]", ""),
+        _NORMS.replace(", reach.all[branch]))", ",))"),
     ),
     Mutation(
         "both operands may carry a norm shortcut",
-        "if start is not None and (both is None or start > both):",
-        "if start is not None:",
+        _NORMS,
+        _NORMS.replace("))", "), (reach.weightless[branch],))"),
     ),
     Mutation(
         "a norm shortcut counts inside branches",
