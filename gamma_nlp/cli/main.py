@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import io
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import gamma_nlp
 from gamma_nlp.cli.common import COMMANDS
@@ -82,9 +83,20 @@ def _run(words: list[str]) -> int:
         return int(stop.code or 0)
     if unknown:
         arguments.parser.refuse(unknown)
-    with warnings.catch_warnings():  # a command may silence other libraries
+    with warnings.catch_warnings(), _few_collections():  # a command may silence other libraries
         code: int = arguments.run(arguments)
     return code
+
+
+@contextlib.contextmanager
+def _few_collections() -> Iterator[None]:
+    """Collect garbage seldom: the imports of torch and transformers make none to speak of."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def parser(wanted: Iterable[str] = COMMANDS) -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import shlex
 import subprocess
@@ -14,6 +15,22 @@ import pytest
 import gamma_nlp
 from gamma_nlp.cli import demo, main
 from tests.support.command_line import Capture
+
+
+def test_garbage_is_collected_seldom_while_a_command_runs_and_as_before_after_it(
+    model: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    before, within = gc.get_threshold(), []
+    real = argparse.ArgumentParser.parse_known_args
+
+    def parsed(self: argparse.ArgumentParser, *words: object, **more: object) -> object:
+        found, left = real(self, *words, **more)  # type: ignore[arg-type]
+        found.run = lambda arguments: within.append(gc.get_threshold()[0]) or 2
+        return found, left
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_known_args", parsed)
+    assert main.main(["audit", model]) == 2
+    assert within[-1] > 10_000 and gc.get_threshold() == before
 
 
 def test_audit_prints_and_dumps(model: str, capsys: Capture) -> None:
