@@ -97,12 +97,13 @@ def test_kills_change_nothing(make: Any, tmp_path: Path) -> None:
             which = SIGNALS[number % len(SIGNALS)]
             hits += kill_within(process, run, which, chance.uniform(0, seconds / 3))
         printed, _ = process.communicate(timeout=600)
-        assert "the run is finished" in printed or "Traceback" not in printed, printed
-        if process.returncode == 0:
+        ended = "the run is finished" in printed  # the signal came after its last file
+        assert ended or "Traceback" not in printed, printed
+        if process.returncode == 0 or ended:
             if hits >= KILLS:
                 break
             shutil.rmtree(run)  # it was quicker than the signal: once more from the start
-    assert hits >= KILLS and process.returncode == 0
+    assert hits >= KILLS and (process.returncode == 0 or ended), printed
     one, other = (
         json.loads((tmp_path / name / "run" / "results.json").read_text())
         for name in ("whole", "killed")
