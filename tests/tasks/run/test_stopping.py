@@ -126,3 +126,18 @@ def test_a_run_stopped_after_its_last_step_says_that_none_was_left(
     capsys.readouterr()
     assert run(recipe, [*argv, "--resume"]) == 0
     assert "no step was left to train" in capsys.readouterr().out
+
+
+def test_an_epochs_evaluation_is_in_the_checkpoint_of_its_last_step(
+    data: Path, tmp_path: Path
+) -> None:
+    """A run that is killed between the two would not make the evaluation up."""
+    changes = {"save_strategy": "steps", "save_steps": 5, "num_train_epochs": 2, **FIXED}
+    main(experiment(tmp_path, data, **changes))
+    saved = checkpoints(tmp_path / "run")
+    state = json.loads((saved[-1] / "trainer_state.json").read_text())
+    assert state["global_step"] == state["max_steps"]
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    steps = [entry["step"] for entry in state["log_history"] if "eval_loss" in entry]
+    assert steps == [state["max_steps"] // 2, state["max_steps"]]
+    assert [entry["step"] for entry in results["history"]] == steps
