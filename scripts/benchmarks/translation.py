@@ -112,11 +112,10 @@ def read_text(folder: Path) -> TranslationText:
     return read_prepared(folder, one, two, joint=True)
 
 
-def build(size: str, text: TranslationText) -> Any:
-    """Return a Marian model with random weights, the same each time."""
-    torch.manual_seed(0)
+def model_fields(size: str) -> dict[str, Any]:
+    """Return the config fields of a size, as a recipe's ``model_config`` has them."""
     width, wide, layers = SIZES[size]
-    settings = {
+    return {
         "model_type": "marian",
         "d_model": width,
         "encoder_ffn_dim": wide,
@@ -129,6 +128,14 @@ def build(size: str, text: TranslationText) -> Any:
         "max_position_embeddings": 1024,
         "init_std": width**-0.5,
         "scale_embedding": True,
+    }
+
+
+def build(size: str, text: TranslationText) -> Any:
+    """Return a Marian model with random weights, the same each time."""
+    torch.manual_seed(0)
+    settings = {
+        **model_fields(size),
         # Our trainer turns the cache off by itself; the stock one would pay for it.
         "use_cache": False,
     }

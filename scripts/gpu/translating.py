@@ -116,26 +116,11 @@ class _Bench:
 
     def _yaml(self) -> Path:
         import yaml
-        from translation import HEADS, SIZES
+        from translation import model_fields
 
-        width, wide, layers = SIZES[self.size]
         content = {
             "data": str(self.data),
-            "model_config": {
-                "model_type": "marian",
-                "d_model": width,
-                "encoder_ffn_dim": wide,
-                "decoder_ffn_dim": wide,
-                "encoder_layers": layers,
-                "decoder_layers": layers,
-                "encoder_attention_heads": HEADS,
-                "decoder_attention_heads": HEADS,
-                "activation_function": "relu",
-                "max_position_embeddings": 1024,
-                "scale_embedding": True,
-                "init_std": width**-0.5,
-                "dropout": 0.1,
-            },
+            "model_config": {**model_fields(self.size), "dropout": 0.1},
             "weight_decay": 0.1,
             "max_tokens": self.tokens,
             "skip_long": True,
