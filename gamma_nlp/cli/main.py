@@ -7,6 +7,7 @@ what it needs when it runs.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import gc
 import importlib
@@ -90,7 +91,12 @@ def _run(words: list[str]) -> int:
 
 @contextlib.contextmanager
 def _few_collections() -> Iterator[None]:
-    """Collect garbage seldom: the imports of torch and transformers make none to speak of."""
+    """Collect garbage seldom: the imports of torch and transformers make none to speak of.
+
+    At exit the collector would walk all that they made, for a second, only to free it.
+    """
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     before = gc.get_threshold()
     gc.set_threshold(50_000, *before[1:])
     try:

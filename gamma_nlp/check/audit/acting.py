@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -74,13 +74,13 @@ class Acts:
     """Finds what groups do, once for each kind of group and dtype."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, torch.dtype | None, str], Acting] = {}
+        self._known: dict[tuple[Hashable, torch.dtype | None, str], Acting] = {}
         self._lost: dict[tuple[Any, ...], bool] = {}
 
     def __call__(self, group: Group, stepped: Tensor | None) -> Acting:
         """Return what a group does to a tensor of it."""
         dtype, device = (None, "") if stepped is None else (stepped.dtype, stepped.device.type)
-        key = (id(group), dtype, device)
+        key = (group.kind, dtype, device)
         if key not in self._known:
             self._known[key] = self._acting(group, stepped)
         return self._known[key]

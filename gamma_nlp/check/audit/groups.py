@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
-
-from torch import Tensor
 
 from gamma_nlp.check.audit.acting import peak_rate
 from gamma_nlp.check.audit.held import Group
-
-_LABELS = frozenset(
-    # What only names a group, or changes with the steps.
-    ("params", "param_names", "name", "group_name", "gamma_due", "gamma_taken", "gamma_calls")
-)
-
-
-def settings_of(group: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return the settings of a parameter group, to be compared."""
-    return tuple(sorted((key, _plain(v)) for key, v in group.items() if key not in _LABELS))
-
-
-def _plain(value: Any) -> str:
-    return repr(value.item() if isinstance(value, Tensor) and value.numel() == 1 else value)
 
 
 def more_than_needed(groups: Sequence[Group]) -> list[str]:
@@ -37,8 +21,7 @@ def more_than_needed(groups: Sequence[Group]) -> list[str]:
             empty.append(group)
             continue
         meshes = frozenset(str(getattr(s.tensor, "device_mesh", "")) for s in group.slots)
-        key = (id(group.optimizer), settings_of(group.settings), meshes)
-        alike.setdefault(key, []).append(group)
+        alike.setdefault((group.kind, meshes), []).append(group)
     return [*_merged(list(alike.values())), *_empty(empty)]
 
 

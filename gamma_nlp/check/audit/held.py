@@ -17,8 +17,9 @@ DeepSpeed (ZeRO 3)                 the same with ``sub_group_to_group_id``
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor
@@ -31,6 +32,10 @@ from gamma_nlp.errors import GammaError
 _SEVERAL = ("optimizers", "chained_optimizers", "optimizer_dict")
 _INNER = ("optimizer", "fp32_optimizer", "wrapped_optimizer")
 _LISTS = ("bit16_groups", "bf16_groups", "fp16_groups")
+_LABELS = frozenset(
+    # What only names a group, or changes with the steps.
+    ("params", "param_names", "name", "group_name", "gamma_due", "gamma_taken", "gamma_calls")
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +72,16 @@ class Group:
     label: str
     slots: tuple[Slot, ...]
     unhooked: bool = False
+
+    @cached_property
+    def kind(self) -> Hashable:
+        """What groups have in common whose parameters are treated alike."""
+        settings = (item for item in self.settings.items() if item[0] not in _LABELS)
+        return id(self.optimizer), tuple(sorted((key, _plain(value)) for key, value in settings))
+
+
+def _plain(value: Any) -> str:
+    return repr(value.item() if isinstance(value, Tensor) and value.numel() == 1 else value)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

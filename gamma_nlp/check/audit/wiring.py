@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gamma_nlp.check.audit.groups import settings_of
 from gamma_nlp.check.audit.held import Group, Slot
 from gamma_nlp.errors import listed
 from gamma_nlp.wrappers import plain_names
@@ -152,7 +151,7 @@ class _Absent:
             elif names and stated not in self.named:
                 nameless.setdefault(tuple(names), []).append(place)
         for alike, own in nameless.items():
-            same = {(id(group.optimizer), settings_of(group.settings)) for group, _ in own}
+            same = {group.kind for group, _ in own}
             if len(same) == 1 or len(alike) == 1:  # else it would be a guess what decays
                 free = [name for name in alike if name not in found]
                 found |= dict(zip(free, own, strict=False))
