@@ -131,7 +131,7 @@ def check(name: str, shard: Callable[[Any], nn.Module], of: Alone, table: Any, s
     assert decisions(optimizer) == of.decisions, name
     assert doses_of(optimizer) == pytest.approx(of.doses)
     train(model, optimizer, range(steps))
-    equal(model, of.weights)
+    equal(model, of.weights, case.dtype)
 
 
 def check_resume(name: str, of: Alone, table: Any, steps: int, load: Any) -> None:
@@ -142,7 +142,7 @@ def check_resume(name: str, of: Alone, table: Any, steps: int, load: Any) -> Non
     second.load_state_dict(first.state_dict())
     load(first, before, second, after)
     train(second, after, range(half, steps))
-    equal(second, of.weights)
+    equal(second, of.weights, case.dtype)
 
 
 def by_state_dict(first: Any, before: Any, second: Any, after: Any) -> None:

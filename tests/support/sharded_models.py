@@ -84,11 +84,22 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     }  # fmt: skip
 
 
-def equal(model: nn.Module, alone: dict[str, Tensor]) -> None:
+def equal(model: nn.Module, alone: dict[str, Tensor], dtype: torch.dtype = torch.float32) -> None:
+    """Hold the weights of a model to be those of a run in one process.
+
+    In half precision a CPU rounds twice what fills no vector of its registers, so that an element
+    of a shard may end one unit in the last place beside its place in the whole: a few may here.
+    """
     found = weights(model)
     assert found.keys() == alone.keys()
+    if dtype == torch.float32:
+        for name, w in found.items():
+            assert (w - alone[name]).norm() <= 1e-6 * alone[name].norm(), name
+        return
+    off = torch.cat([(w != alone[name]).flatten() for name, w in found.items()])
+    assert off.double().mean() < 0.01
     for name, w in found.items():
-        assert (w - alone[name]).norm() <= 1e-6 * alone[name].norm(), name
+        assert ((w - alone[name]).abs() <= torch.finfo(dtype).eps * alone[name].abs()).all(), name
 
 
 def mesh_of_all(*names: str) -> Any:
