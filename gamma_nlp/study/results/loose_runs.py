@@ -118,7 +118,7 @@ def _policy(run: Run) -> str:
 
 def _names(runs: Sequence[Run]) -> list[str]:
     """Name each run's cell by its policy, and by mode and weight decay where they vary."""
-    modes = [value_at(run.results, "policy.mode") for run in runs]
+    modes = [_mode(run) for run in runs]
     decays = [run.results.get("weight_decay") for run in runs]
     names = []
     for run, mode, decay in zip(runs, modes, decays, strict=True):
@@ -158,7 +158,12 @@ def _cell(name: str, arm: str, by_name: Mapping[str, Run], base: Sequence[str]) 
 
 
 def _setting(run: Run) -> tuple[Any, Any]:
-    return value_at(run.results, "policy.mode"), run.results.get("weight_decay")
+    return _mode(run), run.results.get("weight_decay")
+
+
+def _mode(run: Run) -> str | None:
+    mode = value_at(run.results, "policy.mode")
+    return mode if isinstance(mode, str) else None
 
 
 def _dose(results: Mapping[str, Any]) -> float | None:

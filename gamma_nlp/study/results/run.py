@@ -51,7 +51,14 @@ def read_results(file: Path) -> Mapping[str, Any]:
         top.text(key, None)
     for key in ("steps", "planned_steps"):
         top.whole(key, None)
-    top.number("weight_decay", None)
+    for key in ("weight_decay", "sum_of_learning_rates"):
+        top.number(key, None)
+    policy = top.values.get("policy")
+    if isinstance(policy, Mapping):
+        own = Reader(file, policy, "policy")
+        own.text("name", None), own.text("mode", None)
+    else:
+        top.text("policy", None)
     for name, one in (top.object("items", {})).items():
         item = Reader(file, one, f"items.{name}")
         item.text("file"), item.text("statistic"), item.texts("columns")
