@@ -71,7 +71,10 @@ def test_bad_settings_are_errors_that_name_the_key(
 def test_a_settings_file_must_be_there_and_be_a_mapping(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match=r"cannot read .*none\.yaml"):
         read_arguments([str(tmp_path / "none.yaml")])
-    for text, message in (("- a\n", "expected `key: value` lines"), ("a: [", "is not YAML")):
+    for text, message in (
+        ("- a\n", "expected `key: value` lines"),
+        ("a: [", r"bad\.yaml:\d: not valid YAML"),
+    ):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(GammaError, match=message):
             read_arguments([str(tmp_path / "bad.yaml")])
