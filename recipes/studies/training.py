@@ -23,7 +23,7 @@ from gamma_nlp.files.write import write_json
 from gamma_nlp.hf.graphs.trainer import GraphedSteps
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
 from gamma_nlp.hf.trainer import GammaTrainer
-from gamma_nlp.tasks.run.arguments import RunArguments, complete
+from gamma_nlp.tasks.run.arguments import HELPS, RunArguments, complete
 from gamma_nlp.tasks.run.doses import doses, groups
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.folder import RESULTS, claimed
@@ -129,6 +129,8 @@ def read_arguments(
         [*words, *argv],
         rivals=(("dose", "weight_decay"),),
         complete=lambda values: complete(values, output_dir=output_dir, names={}),
+        left_open={"output_dir": output_dir},
+        helps=HELPS,
     )
     if recipe.resume:
         raise GammaError("a run of seconds keeps no checkpoints: leave --resume out, start it anew")

@@ -6,10 +6,12 @@ arguments among them. Unknown keys and unusable values are errors that name the 
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import re
 import types
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -24,7 +26,8 @@ def read_settings(
     *,
     rivals: Sequence[tuple[str, str]] = (),
     complete: Callable[[dict[str, Any]], None] | None = None,
-    left_open: Sequence[str] = (),
+    left_open: Mapping[str, str] = {},
+    helps: Mapping[str, str] = {},
 ) -> tuple[Any, ...]:
     """Fill dataclasses from a YAML file and the command line.
 
@@ -36,7 +39,8 @@ def read_settings(
         complete: Called with all values before the dataclasses are made, to check them and to
             fill in those that follow from others.
         left_open: Keys that are ``None`` for ``complete`` where nobody gave them, whatever their
-            default is.
+            default is, and in words what it then fills in.
+        helps: What ``--help`` says of keys whose own text is not right here.
 
     Returns:
         One instance per dataclass, in order.
@@ -45,8 +49,8 @@ def read_settings(
         GammaError: The file cannot be read, a key is unknown, or a value cannot be used.
     """
     base: Any = need("transformers", "recipes", "recipes need").HfArgumentParser
-    parser: Any = types.new_class("RecipeParser", (Parser, base))(list(kinds), allow_abbrev=False)
-
+    kind: Any = types.new_class("RecipeParser", (Parser, base))
+    parser = kind(list(kinds), allow_abbrev=False, formatter_class=_Help)
     rest = list(argv)
     file = Path(rest.pop(0)).expanduser() if rest and not rest[0].startswith("-") else None
     given = {} if file is None else read_yaml(file)
@@ -68,7 +72,12 @@ def read_settings(
     hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
     for key, value in given.items():
         given[key] = _convert(actions[key], hints[key], key, value, file)
-    parser.set_defaults(**{**dict.fromkeys(left_open), **given})
+    for key, words in helps.items():
+        actions[key].help = words
+    for key, words in left_open.items():
+        if given.setdefault(key) is None:
+            actions[key].help = _with_default(actions[key].help, words)
+    parser.set_defaults(**given)
     namespace, unknown = parser.parse_known_args(rest)
     if unknown:
         word = unknown[0]
@@ -85,6 +94,22 @@ def read_settings(
     except Exception as error:  # TrainingArguments sets up devices and plugins: many kinds
         reason = one_line(error, file=True)
         raise GammaError(f"these settings cannot be used: {reason}") from error
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults; ``None`` is none: what it stands for is said in the text of an option."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if isinstance(action, argparse._StoreFalseAction):
+            return f"turn {action.dest} off"
+        told = action.default is None or "(default: " in (action.help or "")
+        return action.help if told else super()._get_help_string(action)
+
+
+def _with_default(text: str | None, words: str) -> str:
+    """Return the help of an option with its default in words, instead of what it says itself."""
+    own = re.sub(r" ?Defaults? [^.]*\.", "", text or "")
+    return f"{own} (default: {words.replace('%', '%%')})"
 
 
 def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) -> Any:

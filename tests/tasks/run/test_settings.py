@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -66,6 +67,21 @@ def test_bad_settings_are_errors_that_name_the_key(
 ) -> None:
     with pytest.raises(GammaError, match=message):
         read_arguments([*experiment(tmp_path, DATA, **changes), *options])
+
+
+@pytest.mark.parametrize("recipe", [glue_arguments, translation_arguments])
+def test_help_says_what_happens_by_default(
+    recipe: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        recipe.read_arguments(["--help"])
+    said = capsys.readouterr().out
+    assert "(default: None)" not in said
+    assert "loaded in the main process. (default: 2 on CUDA, 0 elsewhere)" in said
+    assert "(default: runs/" in said and "excluded from bias" not in said
+    assert "`load_best_model_at_end=True`. (default: " in said
+    assert "turn dataloader_in_order off" in said
 
 
 def test_a_settings_file_must_be_there_and_be_a_mapping(tmp_path: Path) -> None:
