@@ -10,7 +10,6 @@ import argparse
 import dataclasses
 import re
 import types
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -26,6 +25,7 @@ def read_settings(
     *,
     rivals: Sequence[tuple[str, str]] = (),
     complete: Callable[[dict[str, Any]], None] | None = None,
+    defaults: Mapping[str, str] = {},
     left_open: Mapping[str, str] = {},
     helps: Mapping[str, str] = {},
 ) -> tuple[Any, ...]:
@@ -38,6 +38,7 @@ def read_settings(
             error; one on the command line wins over the other in the file.
         complete: Called with all values before the dataclasses are made, to check them and to
             fill in those that follow from others.
+        defaults: What holds where nobody says anything, as one would type it.
         left_open: Keys that are ``None`` for ``complete`` where nobody gave them, whatever their
             default is, and in words what it then fills in.
         helps: What ``--help`` says of keys whose own text is not right here.
@@ -59,9 +60,10 @@ def read_settings(
         if key not in known:
             raise GammaError(f"{file}: unknown key {shown(key)}{close_to(key, known)}")
     typed = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
+    in_file = {key for key, value in given.items() if value is not None}
+    given = {**defaults, **given}
     for one, other in rivals:
-        set_here = {key for key, value in given.items() if value is not None}
-        for where, keys in ((str(file), set_here), ("the command line", typed)):
+        for where, keys in ((str(file), in_file), ("the command line", typed)):
             if {one, other} <= keys:
                 raise GammaError(f"{where}: give {one} or {other}, not both")
         if one in typed:
@@ -102,8 +104,10 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         if isinstance(action, argparse._StoreFalseAction):
             return f"turn {action.dest} off"
-        told = action.default is None or "(default: " in (action.help or "")
-        return action.help if told else super()._get_help_string(action)
+        told = action.help or ""
+        if action.default in (None, argparse.SUPPRESS) or "(default: " in told:
+            return told
+        return f"{told.partition('; default: ')[0]} (default: %(default)s)"
 
 
 def _with_default(text: str | None, words: str) -> str:
@@ -134,7 +138,7 @@ def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) ->
         if isinstance(value, bool) and (action.choices or action.type in (str, None)):
             value = "yes" if value else "no"
         new = value if action.type is None or action.type is dict else action.type(str(value))
-    except (ValueError, TypeError, ArgumentTypeError) as error:
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
         raise GammaError(f"{file}: {key}: cannot use {shown(value)} ({one_line(error)})") from error
     if action.choices is not None and new not in action.choices:
         choices = [str(choice) for choice in action.choices]
