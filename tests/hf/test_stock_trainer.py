@@ -191,8 +191,9 @@ def test_ramps_peaks_and_the_last_step_are_those_of_the_run(tmp_path: Path) -> N
     assert ramps["lr_squared"]["gamma_peak"] == 1e-3
     warm = groups_planned(tmp_path, policy, warmup_steps=30, max_steps=8)
     assert {g["gamma_peak"] for g in warm if "gamma_peak" in g} == {1e-3 * 7 / 30}
-    own = groups_planned(tmp_path, policy, kind=Triangle)
+    own = groups_planned(tmp_path, policy, kind=Triangle, warmup_steps=30)
     assert {g["gamma_steps"] for g in own if g.get("gamma_schedule") == "cosine"} == {12}
+    assert {g["gamma_peak"] for g in own if "gamma_peak" in g} == {1e-3}
 
 
 def test_weights_that_a_norm_follows_are_found_although_a_name_table_knows_the_model(
