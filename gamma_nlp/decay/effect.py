@@ -15,7 +15,7 @@ from torch import distributed
 
 from gamma_nlp.decay.policies.keys import NORMALIZED
 from gamma_nlp.decay.policy import PRESETS, DecayPolicy
-from gamma_nlp.decay.schedule import LR
+from gamma_nlp.decay.schedule import LR, Schedule
 from gamma_nlp.errors import listed, shown
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import Gain, GainTable
@@ -160,8 +160,8 @@ def _about_schedules(
     if unused:
         yield f"sets {listed(unused)} under schedules, which has no effect: {_NOT_REACHED}"
     if policy.schedule != LR and None not in deciding:
-        what = f"schedule {policy.schedule.kind!r}"
-        yield f"sets {what}, which has no effect: {_NO_OTHER.format('parameter')}"
+        kind = Schedule.read(policy.schedule).kind
+        yield f"sets schedule {kind!r}, which has no effect: {_NO_OTHER.format('parameter')}"
 
 
 _NOT_REACHED = "nothing that decays here is one of these, or another key decides for it"

@@ -29,7 +29,7 @@ from gamma_nlp.decay.policies.keys import (
     suggestion,
 )
 from gamma_nlp.decay.policies.presets import PRESET_FIELDS
-from gamma_nlp.decay.schedule import LR, Schedule
+from gamma_nlp.decay.schedule import LR, Schedule, ScheduleLike
 from gamma_nlp.errors import GammaError, shown
 from gamma_nlp.gains.category import Role
 from gamma_nlp.gains.table import Gain
@@ -64,7 +64,9 @@ class DecayPolicy:
             then decays toward 1.
         targets: The same per gain category, kind, ``shift`` or glob on the name; a glob wins over
             a kind, and a kind over a category.
-        schedule: How the coefficient moves over the run, see :class:`.schedule.Schedule`.
+        schedule: How the coefficient moves over the run: a word such as ``"lr_squared"`` or a
+            mapping such as ``{"kind": "cosine", "end": 0.1}``, see :class:`.schedule.Schedule`,
+            which it is from then on.
         schedules: The same per category, kind, role or glob; ``normalized`` stands for the
             weights that a norm follows on every way to the output.
         rounding: ``defer``: decay that rounding to the parameter's dtype would cancel is gathered
@@ -102,8 +104,8 @@ class DecayPolicy:
     mode: Mode = "native"
     target: Target = "zero"
     targets: Mapping[str, Target] = field(default_factory=dict)
-    schedule: Schedule = LR
-    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+    schedule: ScheduleLike = LR
+    schedules: Mapping[str, ScheduleLike] = field(default_factory=dict)
     rounding: Rounding = "defer"
 
     def __post_init__(self) -> None:
@@ -223,7 +225,7 @@ class DecayPolicy:
             normalized: Whether it is a weight that a norm follows on every way to the output.
         """
         key = self.schedule_key(name, what, normalized=normalized)
-        return self.schedule if key is None else self.schedules[key]
+        return Schedule.read(self.schedule if key is None else self.schedules[key])
 
     @property
     def name_patterns(self) -> list[str]:

@@ -58,7 +58,7 @@ class Schedule:
             raise GammaError(_no_ramp(self.kind))
 
     @classmethod
-    def read(cls, source: Any, where: str = "schedule") -> Schedule:
+    def read(cls, source: ScheduleLike, where: str = "schedule") -> Schedule:
         """Return the schedule that ``source`` names: a kind, a mapping of fields, or itself.
 
         Args:
@@ -72,7 +72,7 @@ class Schedule:
             return source
         try:
             if isinstance(source, str):
-                return cls(kind=source)  # type: ignore[arg-type]
+                return cls(kind=source)
             if isinstance(source, Mapping):
                 return cls(**_fields(source))
         except GammaError as error:
@@ -81,6 +81,10 @@ class Schedule:
             f"{where}: write a word such as lr_squared, or a mapping such as "
             f"{{kind: cosine, end: 0}}, not {shown(source)}"
         )
+
+
+ScheduleLike = Schedule | Kind | Mapping[str, Any]
+"""A schedule, its kind, or a mapping of its fields."""
 
 
 def _fields(source: Mapping[Any, Any]) -> dict[str, Any]:

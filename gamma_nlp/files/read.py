@@ -38,7 +38,7 @@ def read_bytes(path: Path) -> bytes:
     """
     try:
         return path.read_bytes()
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise GammaError(f"cannot read {path}: {one_line(error)}") from error
 
 

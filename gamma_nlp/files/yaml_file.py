@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -33,82 +32,86 @@ def read_yaml(path: Path, purpose: str = "reading YAML files needs") -> Any:
         GammaError: It cannot be read, is no YAML of plain values, or gives a key twice in one
             mapping; or PyYAML is missing.
     """
-    yaml = need("yaml", "recipes", purpose)
-    loader: Any = yaml_loader(yaml)
+    return parse_yaml(read_text(path), str(path), purpose=purpose)
 
-    class Loader(loader):
-        """Refuses a key that is there twice, and places values that do not fit their tag."""
+
+def parse_yaml(
+    text: str, origin: str, *, lines: bool = True, purpose: str = "reading YAML files needs"
+) -> Any:
+    """Return what a YAML text holds.
+
+    Args:
+        text: The text.
+        origin: What to call it in an error: the file, or the option it was given to.
+        lines: Whether an error tells the line.
+        purpose: As for :func:`read_yaml`.
+
+    Raises:
+        GammaError: As for :func:`read_yaml`.
+    """
+    yaml = need("yaml", "recipes", purpose)
+    if len(text) > _MOST_YAML:
+        raise GammaError(
+            f"{origin}: {len(text):,} characters, and a file of settings has at most "
+            f"{_MOST_YAML:,}; is it the right file?"
+        )
+    try:
+        return yaml.load(text, _loader(yaml))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if lines and mark is not None else ""
+        problem = one_line(getattr(error, "problem", None) or error)
+        raise GammaError(f"{origin}{line}: not valid YAML: {problem}") from None
+    except RecursionError:
+        raise GammaError(f"{origin}: not valid YAML: nested too deeply") from None
+
+
+def _loader(yaml: Any) -> Any:
+    """Return a safe loader that refuses what a settings file cannot mean.
+
+    An alias costs nothing until someone copies, merges or prints what it stands for: nine lines of
+    nine aliases each are a billion values.
+    """
+    safe: Any = yaml.SafeLoader
+
+    def wrong(problem: str, node: Any) -> Exception:
+        error: Exception = yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return error
+
+    class Loader(safe):
+        """Counts aliases, refuses a key that is there twice, and places values of a wrong tag."""
+
+        def get_single_node(self) -> Any:
+            node = super().get_single_node()
+            if problem := _repeated(node):
+                raise wrong(problem, node)
+            return node
 
         def compose_mapping_node(self, anchor: Any) -> Any:
             node = super().compose_mapping_node(anchor)
-            seen = set()
+            seen: dict[tuple[str, str], int] = {}
             for key, _ in node.value:
-                if key.value == "<<" or not isinstance(key, yaml.ScalarNode):
+                if not isinstance(key, yaml.ScalarNode) or key.tag.endswith(":merge"):
                     continue
+                line = key.start_mark.line + 1
                 if (key.tag, key.value) in seen:
-                    twice = f"the key {shown(key.value)} is there twice"
-                    raise yaml.constructor.ConstructorError(None, None, twice, key.start_mark)
-                seen.add((key.tag, key.value))
+                    first = seen[key.tag, key.value]
+                    where = f", first in line {first}" if first != line else ""
+                    twice = f"the key {shown(key.value)} is there twice{where}; leave one out"
+                    raise wrong(twice, key)
+                seen[key.tag, key.value] = line
             return node
 
         def construct_object(self, node: Any, deep: bool = False) -> Any:
-            if node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):
-                problem = f"{node.value} is a number to base 8 or 60 in YAML; write it plainly"
-                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+            plain = isinstance(node.value, str)
+            if plain and node.tag in _NUMBERS and _MISREAD.fullmatch(node.value):
+                base = f"{node.value} is a number to base 8 or 60 in YAML"
+                raise wrong(f"{base}; write it plainly, or in quotes if it is text", node)
             try:
                 return super().construct_object(node, deep=deep)
             except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
                 problem = f"{shown(node.value)} is no {node.tag.rpartition(':')[2]}"
-                raise yaml.constructor.ConstructorError(
-                    None, None, problem, node.start_mark
-                ) from error
-
-    text = read_text(path)
-    check_yaml_size(text, path)
-    try:
-        return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark is not None else ""
-        problem = one_line(getattr(error, "problem", None) or error)
-        raise GammaError(f"{path}{line}: not valid YAML: {problem}") from None
-    except RecursionError:
-        raise GammaError(f"{path}: not valid YAML: nested too deeply") from None
-
-
-def check_yaml_size(text: str, name: str | os.PathLike[str]) -> None:
-    """Refuse what is no file of settings before it is parsed.
-
-    Raises:
-        GammaError: It is too long.
-    """
-    if len(text) > _MOST_YAML:
-        raise GammaError(
-            f"{name}: {len(text):,} characters, and a file of settings has at most "
-            f"{_MOST_YAML:,}; is it the right file?"
-        )
-
-
-def yaml_loader(yaml: Any) -> Any:
-    """Return a safe loader whose aliases cannot make a small file large.
-
-    An alias costs nothing until someone copies, merges or prints what it stands for: nine lines of
-    nine aliases each are a billion values.
-
-    Args:
-        yaml: PyYAML.
-    """
-
-    safe: Any = yaml.SafeLoader
-
-    class Loader(safe):
-        def get_single_node(self) -> Any:
-            node = super().get_single_node()
-            problem = _repeated(node)
-            if problem:
-                mark = node.start_mark
-                raise yaml.constructor.ConstructorError(None, None, problem, mark)
-            return node
+                raise wrong(problem, node) from error
 
     return Loader
 

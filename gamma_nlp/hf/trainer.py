@@ -1,36 +1,32 @@
 """Trainers whose weight decay follows a decay policy; everything else is the Trainer's.
 
-The mixin makes the gain table, hands the policy's groups to the optimizer the Trainer chose, logs
-what the decay will do, matches optimizer states by parameter name on resume, and keeps a loss that
-ignores the Trainer's item count from being multiplied.
+The mixin hands the policy's groups to the optimizer that the Trainer chose. Those that it stands on
+keep the gain table and tell what its decay will do, plan the learning rates, match optimizer states
+by parameter name on resume, and keep a loss that ignores the item count from being multiplied.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
+from transformers import Seq2SeqTrainer, Trainer
 
-from gamma_nlp.decay.announce import GAIN_NORM, announce, gain_norms
-from gamma_nlp.decay.assign import decays_for, table_for
-from gamma_nlp.decay.attached import attach, decided_for
+from gamma_nlp.decay.assign import decays_for
+from gamma_nlp.decay.attached import attach
 from gamma_nlp.decay.decided import check_rate
 from gamma_nlp.decay.group_keys import needs_hook
 from gamma_nlp.decay.known_optimizers import native_mode
 from gamma_nlp.decay.optimizer import check_hookable, decay_groups
-from gamma_nlp.decay.plan import Rates, plan_decay, rates_of_scheduler
 from gamma_nlp.decay.policy import DecayPolicy, PolicyLike
 from gamma_nlp.decay.samples import stand_in
 from gamma_nlp.errors import GammaError
-from gamma_nlp.gains.table import GainTable
 from gamma_nlp.hf import resume
 from gamma_nlp.hf.accumulation import AccumulationMixin
-from gamma_nlp.hf.models import keep_positions, whole_model
+from gamma_nlp.hf.checkpoints import CheckpointMixin
 from gamma_nlp.hf.optimizer import (
     fit_groups,
     made_here,
@@ -41,14 +37,15 @@ from gamma_nlp.hf.optimizer import (
     split_choice,
     stock_groups,
 )
-from gamma_nlp.hf.schedule import planned_rates
+from gamma_nlp.hf.planned_rates import PlannedRatesMixin
+from gamma_nlp.hf.table import Announcement, GainTableMixin
 from gamma_nlp.names import renamed_arguments
-from gamma_nlp.wrappers import plain_names, sharded, unwrap_optimizer
+from gamma_nlp.wrappers import sharded, unwrap_optimizer
 
 logger = logging.getLogger("gamma_nlp")
 
 
-class GammaTrainerMixin(AccumulationMixin):
+class GammaTrainerMixin(GainTableMixin, PlannedRatesMixin, CheckpointMixin, AccumulationMixin):
     """Give any Trainer weight decay by category; put it first among the bases.
 
     ``class MyTrainer(GammaTrainerMixin, SFTTrainer): ...`` takes every argument of ``SFTTrainer``
@@ -72,8 +69,6 @@ class GammaTrainerMixin(AccumulationMixin):
             decay per category.
     """
 
-    gain_table: GainTable | None = None
-    policy: DecayPolicy
     optimizer_cls_and_kwargs: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -99,12 +94,6 @@ class GammaTrainerMixin(AccumulationMixin):
         self.policy = DecayPolicy.load(decay_policy)
         self._inputs = inputs
         self._native_decay: str | None = None
-        self._stock: list[dict[str, Any]] | None = None
-        self._steps: int | None = None
-        self._resumed: str | None = None
-        self._decays: list[dict[str, Any]] = []
-        self._rates: list[Rates] | None = None
-        self._values: dict[str, torch.Tensor] | None = None
         super().__init__(*args, **kwargs)
         check_rate(self.args.learning_rate, "learning_rate")
         refuse_deepspeed(self)
@@ -118,19 +107,7 @@ class GammaTrainerMixin(AccumulationMixin):
         if self.train_dataset is not None and self.model_init is None and self.optimizer is None:
             decay = self.args.weight_decay
             decays_for(self.model, weight_decay=decay, policy=self.policy, table=table)
-        self.add_callback(_AtTrainBegin(self))
-
-    def call_model_init(self, trial: Any = None) -> nn.Module:
-        model: nn.Module = super().call_model_init(trial)
-        self.gain_table = table_for(whole_model(model), self._inputs, None, self.policy)
-        return model
-
-    def _table(self) -> GainTable:
-        """Return the current model's table, made again if layers were added, cast or replaced."""
-        if self.gain_table is None or not _fits(self.gain_table, self.model):
-            model = whole_model(self.model)
-            self.gain_table = table_for(model, self._inputs, None, self.policy)
-        return self.gain_table
+        self.add_callback(Announcement(self))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimizer that ``args.optim`` names, with the policy's groups.
@@ -210,38 +187,6 @@ class GammaTrainerMixin(AccumulationMixin):
         everywhere = self.accelerator.gather(own.unsqueeze(0))
         return bool((everywhere == everywhere[0]).all())
 
-    def _planned_rates(self, lr: float | None) -> list[float] | None:
-        """Return the learning rate of every step, or ``lr`` for each where it cannot be known."""
-        steps = self._steps or max(self.args.max_steps, 0)
-        if not steps or lr is None:
-            return None
-        makers = {one for one in type(self).__mro__ if "create_scheduler" in vars(one)}
-        known = makers <= {GammaTrainerMixin, Trainer}
-        rates = planned_rates(self.args, steps, rate=lr) if known else None
-        return rates or [lr] * steps
-
-    def set_initial_training_values(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the Trainer returns, the number of steps last, which the plan needs."""
-        values = super().set_initial_training_values(*args, **kwargs)
-        self._steps = values[-1]
-        return values
-
-    def create_optimizer_and_scheduler(self, num_training_steps: int) -> None:
-        """Make both; the policy's groups are planned for so many steps."""
-        self._steps = num_training_steps
-        super().create_optimizer_and_scheduler(num_training_steps)
-
-    def _prepare_for_training(
-        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
-    ) -> Any:
-        if self.is_deepspeed_enabled and resume_from_checkpoint:
-            resume.check_partitions(resume_from_checkpoint, self.args.world_size)
-        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kw: Any) -> None:
-        self._resumed = resume_from_checkpoint
-        super()._load_from_checkpoint(resume_from_checkpoint, *args, **kw)
-
     def _call_stock(self, wrapped: nn.Module | None, chosen: Any, kwargs: dict[str, Any]) -> None:
         # The Trainer accepts groups passed as "params", so its own special cases still apply.
         before = self.optimizer_cls_and_kwargs
@@ -260,72 +205,6 @@ class GammaTrainerMixin(AccumulationMixin):
             vars(model)["_is_accelerate_prepared"] = False
         return super()._wrap_model(model, training, *args, **kw)
 
-    def create_scheduler(self, num_training_steps: int, *args: Any, **kwargs: Any) -> Any:
-        """Make the Trainer's scheduler, and read the planned learning rates before any resume."""
-        scheduler = super().create_scheduler(num_training_steps, *args, **kwargs)
-        self._rates = rates_of_scheduler(scheduler, num_training_steps)
-        return scheduler
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or not made_here(self.optimizer):
-            super()._load_optimizer_and_scheduler(checkpoint)
-            return
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:  # these load their own way
-            super()._load_optimizer_and_scheduler(checkpoint)
-            resume.reapply(self.optimizer, self._decays)
-            return
-        stock = self._stock or stock_groups(self, self.model, None)
-        names = [group["param_names"] for group in stock]
-        with resume.fitted_loading(self.optimizer, self.lr_scheduler, names):
-            super()._load_optimizer_and_scheduler(checkpoint)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        own_way = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if own_way or self._stock is None or not made_here(self.optimizer):
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
-        with resume.stock_saving(self.optimizer, self.lr_scheduler, self._stock):
-            super()._save_optimizer_and_scheduler(output_dir)
-
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log as the Trainer does, with gain norms in training entries and in the last one."""
-        if self.gain_table is not None and ("loss" in logs or "train_loss" in logs):
-            norms = gain_norms(self.model, self.gain_table)
-            logs.update({f"{GAIN_NORM}{category}": norm for category, norm in norms.items()})
-        super().log(logs, *args, **kwargs)
-
-    def _save(self, *args: Any, **kwargs: Any) -> None:
-        keep_positions(self.accelerator.unwrap_model(self.model, keep_torch_compile=False))
-        super()._save(*args, **kwargs)
-
-    def _announce(self) -> None:
-        """Log and save the gain table with the decay planned for this run."""
-        optimizer = unwrap_optimizer(self.optimizer)
-        if not made_here(optimizer):
-            logger.warning(
-                "the optimizer (%s) was made by an overridden create_optimizer: decay policy %r "
-                "has no effect",
-                type(optimizer).__name__,
-                self.policy.name,
-            )
-            return
-        table = self._table() if self.gain_table is None else self.gain_table
-        # On every process: a refusal must stop all of them.
-        plan = plan_decay(optimizer, self._rates, values=self._values)
-        if not self.is_world_process_zero():
-            return
-        made = decided_for(optimizer)  # of optimizers=, which has a policy of its own
-        announce(
-            table,
-            plan,
-            policy=made.policy if made else self.policy,
-            weight_decay=made.weight_decay if made else self.args.weight_decay,
-            optimizer=type(optimizer).__name__,
-            steps=self.state.max_steps,
-            autocast=bool(self.args.bf16 or self.args.fp16),
-            folder=Path(self._get_output_dir(getattr(self, "_trial", None))),
-        )
-
 
 class GammaTrainer(GammaTrainerMixin, Trainer):
     """``transformers.Trainer`` with a decay policy; see :class:`GammaTrainerMixin`.
@@ -336,14 +215,6 @@ class GammaTrainer(GammaTrainerMixin, Trainer):
 
 class GammaSeq2SeqTrainer(GammaTrainerMixin, Seq2SeqTrainer):
     """``transformers.Seq2SeqTrainer`` with a decay policy; see :class:`GammaTrainerMixin`."""
-
-
-class _AtTrainBegin(TrainerCallback):
-    def __init__(self, trainer: GammaTrainerMixin) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.trainer._announce()
 
 
 def _values(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -376,15 +247,6 @@ def _check_scheduler(scheduler: Any, optimizer: Any) -> None:
             "optimizer, so this run's would stay as they are; make it from the optimizer that you "
             "pass beside it, or leave it out and set lr_scheduler_type="
         )
-
-
-def _fits(table: GainTable, model: nn.Module) -> bool:
-    plain = plain_names([*(gain.name for gain in table), *table.roles])
-    present = plain_names(name for name, _ in model.named_parameters())
-    if set(plain.values()) != set(present.values()):
-        return False
-    dtypes = {present[name]: p.dtype for name, p in model.named_parameters()}
-    return all(f"torch.{gain.dtype}" == str(dtypes[plain[gain.name]]) for gain in table)
 
 
 def _ids(groups: list[dict[str, Any]]) -> list[list[int]]:

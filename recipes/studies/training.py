@@ -23,7 +23,7 @@ from gamma_nlp.files.write import write_json
 from gamma_nlp.hf.graphs.trainer import GraphedSteps
 from gamma_nlp.hf.schedule import decay_for_dose, rates_of_arguments
 from gamma_nlp.hf.trainer import GammaTrainer
-from gamma_nlp.tasks.run.arguments import RunArguments, complete
+from gamma_nlp.tasks.run.arguments import HELPS, RunArguments, complete
 from gamma_nlp.tasks.run.doses import doses, groups
 from gamma_nlp.tasks.run.finite import FiniteRun
 from gamma_nlp.tasks.run.folder import RESULTS, claimed
@@ -112,23 +112,25 @@ class Setup:
 def read_arguments(
     kind: type[Arguments], argv: Sequence[str], defaults: Mapping[str, str], output_dir: str
 ) -> tuple[Arguments, TrainingArguments]:
-    """Read ``--key value ...``: a program's own settings and any of the Trainer's.
+    """Read ``[file.yaml] [--key value ...]``: a program's own settings and any of the Trainer's.
 
     Args:
         kind: The dataclass of the program's own settings.
         argv: The words of the command line.
-        defaults: What holds where the words say nothing.
+        defaults: What holds where neither file nor words say anything.
         output_dir: The default folder, with placeholders.
 
     Raises:
         GammaError: A key is unknown, or a value cannot be used.
     """
-    words = [word for item in {**_ALWAYS, **defaults}.items() for word in (f"--{item[0]}", item[1])]
     recipe, args = read_settings(
         (kind, TrainingArguments),
-        [*words, *argv],
+        argv,
         rivals=(("dose", "weight_decay"),),
         complete=lambda values: complete(values, output_dir=output_dir, names={}),
+        defaults={**_ALWAYS, **defaults},
+        left_open={"output_dir": output_dir},
+        helps=HELPS,
     )
     if recipe.resume:
         raise GammaError("a run of seconds keeps no checkpoints: leave --resume out, start it anew")

@@ -25,7 +25,7 @@ import core
 import numpy as np
 import transformers
 from table import Bench, Row, now, report, set_device, table_parser
-from translation import SIZES, build, our_trainer, read_text, token_budget
+from translators import SIZES, build, our_trainer, read_text, token_budget
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder

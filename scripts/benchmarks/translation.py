@@ -17,7 +17,6 @@ nothing. The exit code is 1 if a goal is missed.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,148 +26,30 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 import transformers
-from steady import ALIKE, IN_A_ROW, SteadyClock
-from table import Bench, Row, now, report, seconds, set_device, table_parser
-from torch.utils.flop_counter import FlopCounterMode
+from flops import count_flops, matmul_rate
+from pair_batches import Batch, Recorder, padding, sentences_like
+from steady import AGREE, TOGETHER, Clock, Windows
+from table import Bench, Row, now, report, set_device, table_parser
+from translators import build, our_trainer, read_text, settings, token_budget
 
-from gamma_nlp.errors import GammaError, one_line
-from gamma_nlp.files.read import read_bytes
-from gamma_nlp.hf.batches.budget import TokenBudget
+from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.by_tokens import PairCollator, TokenBatches
-from gamma_nlp.hf.batches.shapes import MOST_SHAPES, Shape
 from gamma_nlp.tasks.run.main import run
-from gamma_nlp.tasks.translation.architecture import build_translator
 from gamma_nlp.tasks.translation.checkpoints import find_model, load_saved
 from gamma_nlp.tasks.translation.data import PairData, load_splits
 from gamma_nlp.tasks.translation.decode import Search, decode
-from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
-from gamma_nlp.tasks.translation.trainer import TranslationTrainer
-
-# Width, width of the feed-forward parts, layers of encoder and of decoder; base is fairseq's
-# transformer_iwslt_de_en.
-SIZES = {"tiny": (128, 256, 4), "base": (512, 1024, 6), "quick": (16, 32, 1)}
-HEADS = 4
-SMOOTHING = 0.1
-
-
-class Batch(NamedTuple):
-    """What a batch holds: rows, widths, and tokens without padding."""
-
-    pairs: int
-    source_width: int
-    target_width: int
-    source: int
-    target: int
-
-    @property
-    def tokens(self) -> int:
-        """Tokens as a budget counts them: those of the wider side, with padding."""
-        return self.pairs * max(self.source_width, self.target_width)
-
-
-class Recorder:
-    """A collator that records what its batches hold."""
-
-    def __init__(self, collate: Any) -> None:
-        self.collate, self.batches = collate, []
-
-    def __call__(self, pairs: Sequence[dict[str, list[int]]]) -> Any:
-        made = self.collate(pairs)
-        source, target = (sum(len(one[name]) for one in pairs) for name in ("input_ids", "labels"))
-        widths = (made[name].shape[1] for name in ("input_ids", "labels"))
-        self.batches.append(Batch(len(made["labels"]), *widths, source, target))
-        return made
-
-    def shaped(self, shapes: Sequence[Shape]) -> Recorder:
-        self.collate = self.collate.shaped(shapes)
-        return self
-
-    def target_tokens(self, start: int, stop: int) -> int:
-        """Return the target tokens of these steps."""
-        # The loader reads ahead; without workers it makes batches in the order of the steps.
-        return sum(batch.target for batch in self.batches[start:stop])
+from gamma_nlp.tasks.translation.text import TranslationText
 
 
 class Timed(NamedTuple):
-    """A timed run: seconds and batches of the steps that count, and how it got there."""
+    """A timed run: seconds and batches of the steps that count, and how it came to them."""
 
     seconds: float
     batches: list[Batch]
-    clock: SteadyClock
+    windows: Windows
+    first_seconds: float
     first_tokens: int
-
-
-def read_text(folder: Path) -> TranslationText:
-    """Read a prepared folder, with its first language as the source."""
-    try:
-        one, two = json.loads(read_bytes(folder / "manifest.json"))["languages"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise GammaError(
-            f"{folder / 'manifest.json'} does not name two languages ({one_line(error)}); give "
-            "the folder that scripts/prepare_iwslt14 wrote"
-        ) from error
-    return read_prepared(folder, one, two, joint=True)
-
-
-def model_fields(size: str) -> dict[str, Any]:
-    """Return the config fields of a size, as a recipe's ``model_config`` has them."""
-    width, wide, layers = SIZES[size]
-    return {
-        "model_type": "marian",
-        "d_model": width,
-        "encoder_ffn_dim": wide,
-        "decoder_ffn_dim": wide,
-        "encoder_layers": layers,
-        "decoder_layers": layers,
-        "encoder_attention_heads": HEADS,
-        "decoder_attention_heads": HEADS,
-        "activation_function": "relu",
-        "max_position_embeddings": 1024,
-        "init_std": width**-0.5,
-        "scale_embedding": True,
-    }
-
-
-def build(size: str, text: TranslationText) -> Any:
-    """Return a Marian model with random weights, the same each time."""
-    torch.manual_seed(0)
-    settings = {
-        **model_fields(size),
-        # Our trainer turns the cache off by itself; the stock one would pay for it.
-        "use_cache": False,
-    }
-    return build_translator(settings, text)
-
-
-def sentences_like(lengths: np.ndarray, tokens: float) -> int:
-    """Return how many sentences a random batch needs to have ``tokens`` tokens on average.
-
-    Tokens are counted as a token budget counts them: sentences times the widest sequence of either
-    side. So both trainers compute equally many tokens per step, padding included, and need the same
-    memory; they differ in how many of the tokens are real.
-    """
-    drawn = lengths[np.random.default_rng(0).permutation(len(lengths))]
-
-    def mean(size: int) -> float:
-        batches = drawn[: len(drawn) // size * size].reshape(-1, size, 2)
-        return float(size * batches.max(axis=(1, 2)).mean())
-
-    size = 1
-    while size < len(drawn) and mean(size + 1) <= tokens:
-        size += 1
-    if size < len(drawn) and mean(size + 1) - tokens < tokens - mean(size):
-        size += 1
-    return size
-
-
-def padding(batches: Sequence[Batch]) -> tuple[float, float]:
-    """Return the share of padding among the tokens of source and target."""
-    return (
-        1 - sum(b.source for b in batches) / sum(b.pairs * b.source_width for b in batches),
-        1 - sum(b.target for b in batches) / sum(b.pairs * b.target_width for b in batches),
-    )
 
 
 def train_once(
@@ -184,9 +65,11 @@ def train_once(
     model = build(options.size, text)
     stock = transformers.DataCollatorForSeq2Seq(text.source, model=model)
     recorder = Recorder(stock if sentences else PairCollator(text.source.pad_token_id))
-    clock = SteadyClock(options.steps, options.windows, recorder.target_tokens, first=first)
+    most = max(options.windows, TOGETHER)
+    windows = Windows(steps=options.steps, most=most)
+    clock = Clock(windows, recorder.target_tokens, first=first)
     with tempfile.TemporaryDirectory() as folder:
-        limits = {"max_steps": clock.most_steps(), "seed": seed}
+        limits = {"max_steps": max(most * options.steps, first), "seed": seed}
         if sentences is None:
             trainer: Any = our_trainer(options, model, text, data, folder, recorder, **limits)
         else:
@@ -197,55 +80,12 @@ def train_once(
         trainer.remove_callback(transformers.PrinterCallback)
         trainer.train()
     return Timed(
-        clock.counted,
-        recorder.batches[slice(*clock.steps)],
-        clock,
+        windows.counted_seconds,
+        recorder.batches[slice(*windows.counted_steps)],
+        windows,
+        clock.first_seconds,
         recorder.target_tokens(0, first),
     )
-
-
-def our_trainer(
-    options: argparse.Namespace,
-    model: Any,
-    text: TranslationText,
-    data: PairData,
-    folder: str,
-    collate: Any,
-    **changes: Any,
-) -> TranslationTrainer:
-    return TranslationTrainer(
-        model,
-        settings(options, folder, **changes),
-        collate,
-        data,
-        token_budget=token_budget(options),
-        pair_lengths=data.lengths,
-        text=text,
-        search=Search(),
-    )
-
-
-def settings(options: argparse.Namespace, folder: str, **changes: Any) -> Any:
-    return transformers.Seq2SeqTrainingArguments(
-        output_dir=folder,
-        label_smoothing_factor=SMOOTHING,
-        learning_rate=5e-4,
-        weight_decay=1e-4,
-        adam_beta2=0.98,
-        bf16=options.cuda and torch.cuda.is_bf16_supported(),
-        use_cpu=not options.cuda,
-        dataloader_pin_memory=options.cuda,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        **changes,
-    )
-
-
-def token_budget(options: argparse.Namespace) -> TokenBudget:
-    few = MOST_SHAPES if options.batch_shapes == "few" else None
-    return TokenBudget(max_tokens=options.max_tokens, skip_long=True, max_shapes=few)
 
 
 def bench_train(options: argparse.Namespace) -> Iterator[Row]:
@@ -275,8 +115,8 @@ def bench_train(options: argparse.Namespace) -> Iterator[Row]:
     )
     figures: dict[str, Any] = {"seconds": times.tolist(), "target_tokens": real.tolist()}
     figures |= {"stock_batch": ways[1], "batch_tokens": [float(size) for size in sizes]}
-    figures |= {"windows": [[run.clock.speeds for run in side] for side in runs]}
-    steady = all(run.clock.steady for run in chain(*runs))
+    figures |= {"windows": [[run.windows.speeds for run in side] for side in runs]}
+    steady = all(run.windows.steady for run in chain(*runs))
     what = f"train {options.size}, ours to stock"
     yield Row(what, f"{ratio:.2f} x", ">= 1.5 x", ratio >= 1.5 if steady else None, detail, figures)
     yield first_steps(options, [side[0] for side in runs], (ours, stock))
@@ -293,22 +133,23 @@ def steadiness(runs: tuple[list[Timed], list[Timed]]) -> str:
     """Say after how many steps the speed of both sides was steady, or how far it was from that."""
     said = []
     for name, side in zip(("ours", "stock"), runs, strict=True):
-        clocks = [run.clock for run in side]
-        restless = [clock for clock in clocks if not clock.steady]
+        all_windows = [run.windows for run in side]
+        restless = [one.speeds for one in all_windows if not one.steady]
         if restless:
-            apart = max(max(one) / min(one) for one in (c.speeds[-IN_A_ROW:] for c in restless)) - 1
-            windows = max(len(clock.speeds) for clock in restless)
-            said.append(f"{name} NOT steady: {apart:.0%} apart after {windows} windows")
+            last = [speeds[-TOGETHER:] for speeds in restless]
+            apart = max(max(speeds) / min(speeds) for speeds in last) - 1
+            made = max(len(speeds) for speeds in restless)
+            said.append(f"{name} NOT steady: {apart:.0%} apart after {made} windows")
         else:
-            said.append(f"{name} steady at step {max(clock.steps[1] for clock in clocks)}")
-    return f"{', '.join(said)} ({IN_A_ROW} windows within {ALIKE - 1:.0%})"
+            said.append(f"{name} steady at step {max(one.counted_steps[1] for one in all_windows)}")
+    return f"{', '.join(said)} ({TOGETHER} windows within {AGREE:.0%})"
 
 
 def first_steps(
     options: argparse.Namespace, runs: Sequence[Timed], steady: tuple[float, float]
 ) -> Row:
     """Tell how long a user waits for the first steps, the making of the trainer included."""
-    waits = [run.clock.first_seconds for run in runs]
+    waits = [run.first_seconds for run in runs]
     speeds = [run.first_tokens / wait for run, wait in zip(runs, waits, strict=True)]
     detail = (
         f"stock {waits[1]:.1f} s; from making the trainer on, {speeds[0]:.0f} target tokens/s "
@@ -336,34 +177,6 @@ def matrix_rate(
     )
     figures = {"flops_per_second": rates, "matmul_flops_per_second": best}
     return Row("matrix rate of ours", f"{ours / best:.1%}", "", None, detail, figures)
-
-
-def count_flops(model: Any, batches: Sequence[Batch]) -> int:
-    """Return the operations of forward and backward pass, as torch counts them from shapes."""
-    total = 0
-    for batch in batches:
-        source, target = (
-            torch.ones((batch.pairs, width), dtype=torch.long, device=model.device)
-            for width in (batch.source_width, batch.target_width)
-        )
-        half = torch.autocast(model.device.type, torch.bfloat16)
-        with FlopCounterMode(display=False) as counter, half:
-            found = model(input_ids=source, attention_mask=source, decoder_input_ids=target)
-            found.logits.sum().backward()
-        total += counter.get_total_flops()
-    return total
-
-
-def matmul_rate(device: str, size: int = 8192, repeats: int = 20) -> float:
-    """Return the operations per second of a square bf16 matrix product, the best of five."""
-    one, two = (torch.randn(size, size, dtype=torch.bfloat16, device=device) for _ in range(2))
-
-    def products() -> None:
-        for _ in range(repeats):
-            one @ two
-
-    products()  # warms up
-    return 2 * size**3 * repeats / min(seconds(products) for _ in range(5))
 
 
 def bench_decode(options: argparse.Namespace) -> Iterator[Row]:
@@ -431,7 +244,7 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
     if options.batch_shapes == "auto":
         options.batch_shapes = "few" if options.cuda else "any"
     if options.quick:
-        options.size, options.rounds, options.windows = "quick", 1, IN_A_ROW
+        options.size, options.rounds, options.windows = "quick", 1, TOGETHER
         options.first = min(options.first, 4)
         options.steps, options.sentences = min(options.steps, 3), min(options.sentences, 4)
     return options

@@ -39,13 +39,15 @@ from gamma_nlp.tasks.run.versions import versions
 PRELOADED = (
     *("torch", "transformers", "accelerate", "datasets", "evaluate", "pytest"),
     *("gamma_nlp.hf.trainer", "gamma_nlp.tasks.translation.train", "gamma_nlp.tasks.glue.train"),
-    *("core", "translation"),
+    *("core", "flops", "pair_batches", "translators"),
 )
 """What most parts import: here once, for all of them. None starts CUDA."""
 
 PACKAGES = ("torch", "transformers", "accelerate", "datasets", "fairseq", "deepspeed", "pytest")
 SPARE = 5.0
 """Seconds that are kept for the end: killing, writing, removing."""
+
+QUICK = "tiny (`--quick`): they show that everything runs; no figure here is a measurement"
 
 LEAST = 1.0
 """Seconds under which a part is not worth starting."""
@@ -73,6 +75,8 @@ def main(argv: Sequence[str]) -> int:
             "commit": commit(),
             "command": " ".join(["bash scripts/gpu_check", *argv]),
         }
+        if options.quick:
+            head["sizes"] = QUICK
         report = Report(options.out, head, chosen)
         seconds = 60 * options.minutes
         run_all(chosen, settings, report, started + seconds - min(SPARE, seconds / 10))

@@ -10,7 +10,7 @@ from translating import prepared
 
 def run(settings: Settings, note: Note) -> None:
     """Decode sentences with one beam and with five; random weights go on to the length limit."""
-    from translation import build, read_text
+    from translators import build, read_text
 
     from gamma_nlp.tasks.translation.data import load_splits
     from gamma_nlp.tasks.translation.decode import Search, decode

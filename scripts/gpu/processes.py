@@ -19,7 +19,7 @@ from typing import Any
 
 from parts import Part, Settings, fresh_words, perform
 
-LOOK = 0.05
+LOOK = 0.02
 """Seconds between two looks at a process."""
 
 SPARE = 2.0

@@ -72,7 +72,8 @@ class _Bench:
         return name, windows
 
     def stock(self, kind: str) -> tuple[str, Windows]:
-        from translation import SMOOTHING, build, read_text, sentences_like
+        from pair_batches import sentences_like
+        from translators import SMOOTHING, build, read_text
 
         from gamma_nlp.hf.batches.budget import TokenBudget
         from gamma_nlp.hf.batches.by_tokens import TokenBatches
@@ -116,7 +117,7 @@ class _Bench:
 
     def _yaml(self) -> Path:
         import yaml
-        from translation import model_fields
+        from translators import model_fields
 
         content = {
             "data": str(self.data),
@@ -178,7 +179,8 @@ class _Bench:
 
     def _rates(self, windows: Windows) -> tuple[float, float, float]:
         """Return target tokens a second, the share of the matrix rate, and that rate."""
-        from translation import build, matmul_rate, read_text
+        from flops import matmul_rate
+        from translators import build, read_text
 
         from gamma_nlp.tasks.translation.data import load_splits
 

@@ -1,20 +1,21 @@
-"""Steady speed: train until three windows of steps in a row agree, and count only those."""
+"""Steady speed of anything that trains with a Trainer, whoever makes it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
+import steady
 import torch
 import transformers
 from parts import Settings
-from table import now
 
-AGREE, TOGETHER = 0.05, 3
+QUICK_STEPS, QUICK_WINDOWS = 2, steady.TOGETHER + 1
+"""With ``--quick``: the window of the start, which does not count, and three more."""
 
 
 class Enough(BaseException):
@@ -22,78 +23,42 @@ class Enough(BaseException):
 
 
 @dataclass(kw_only=True)
-class Windows:
-    """Seconds of windows of steps.
+class Windows(steady.Windows):
+    """Windows of one side, and what else its row tells.
 
     Attributes:
-        steps: Of a window.
-        ends: When to give up waiting for a steady speed, by :func:`time.monotonic`.
-        seconds: Of each window.
         steps_per_epoch: Of the run that was measured.
         peak: Most bytes that tensors took on the GPU.
     """
 
-    steps: int
-    ends: float = float("inf")
-    seconds: list[float] = field(default_factory=list)
     steps_per_epoch: int = 0
     peak: int | None = None
 
-    @property
-    def steady(self) -> bool:
-        """Whether the last three windows differ by at most 5 %."""
-        last = self.seconds[-TOGETHER:]
-        return len(last) == TOGETHER and max(last) <= (1 + AGREE) * min(last)
 
-    @property
-    def enough(self) -> bool:
-        return self.steady or (bool(self.seconds) and time.monotonic() > self.ends)
+class Clock(steady.Clock):
+    """Notes these too, and ends the run at once: without evaluation, scores or a saved model."""
 
-    @property
-    def step(self) -> float:
-        """Seconds of a step: the mean of the last three windows if they agree, else of the last."""
-        last = self.seconds[-TOGETHER if self.steady else -1 :]
-        return sum(last) / (len(last) * self.steps)
-
-    def told(self) -> str:
-        """Return how the speed became steady, or that it did not."""
-        ms = ", ".join(f"{1e3 * one / self.steps:.3g}" for one in self.seconds[:12])
-        more = ", ..." if len(self.seconds) > 12 else ""
-        if not self.steady:
-            return f"NOT steady after {sum(self.seconds):.0f} s: windows of {ms}{more} ms a step"
-        before = self.seconds[:-TOGETHER]
-        return (
-            f"steady after {len(before) * self.steps} steps, {sum(before):.1f} s; windows of "
-            f"{self.steps} steps: {ms}{more} ms a step"
-        )
-
-
-class Clock(transformers.TrainerCallback):
-    """Fills windows while a Trainer trains, and ends it when they suffice."""
-
-    def __init__(self, windows: Windows) -> None:
-        self.windows, self.start, self.done = windows, 0.0, 0
+    windows: Windows
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.windows.steps_per_epoch = len(kwargs["train_dataloader"])
         if args.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        self.start = now()
+        super().on_train_begin(args, state, control, **kwargs)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.done += 1
-        late = time.monotonic() > self.windows.ends > 0 and not self.windows.seconds
-        if late:  # better a first part of a window than nothing; it is told as not steady
-            self.windows.steps = self.done
-        if self.done % self.windows.steps:
-            return
-        end = now()
-        self.windows.seconds.append(end - self.start)
-        self.start = end
-        if args.device.type == "cuda":
+        windows = self.windows
+        if not windows.seconds and time.monotonic() > windows.ends:
+            windows.steps = self.done + 1  # better a part of a window than nothing; not steady
+        super().on_step_end(args, state, control, **kwargs)
+
+    def _close(self, start: int) -> None:
+        super()._close(start)
+        if torch.cuda.is_initialized():
             self.windows.peak = torch.cuda.max_memory_allocated()
-        if self.windows.enough:
-            raise Enough
+
+    def end(self, control: Any) -> None:
+        raise Enough
 
 
 @contextmanager
@@ -105,10 +70,10 @@ def clocked(clock: Clock) -> Iterator[None]:
 
 
 def windows_of(settings: Settings, steps: int) -> Windows:
-    """Return empty windows; with ``--quick`` the first one, of two steps, is enough."""
-    return (
-        Windows(steps=2, ends=0.0) if settings.quick else Windows(steps=steps, ends=settings.ends)
-    )
+    """Return empty windows; with ``--quick`` a few short ones are enough."""
+    if settings.quick:
+        return Windows(steps=QUICK_STEPS, most=QUICK_WINDOWS, ends=settings.ends)
+    return Windows(steps=steps, ends=settings.ends)
 
 
 def measure(windows: Windows, train: Callable[[], Any]) -> Windows:

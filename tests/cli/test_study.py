@@ -119,7 +119,7 @@ def test_a_setting_on_the_command_line_wins_and_the_others_stay(tmp_path: Path) 
     [
         ("seconds", "--set seconds: give KEY=VALUE, such as num_train_epochs=2"),
         ("=3", "--set =3: give KEY=VALUE"),
-        ("seconds=[1", "--set seconds=[1 is not YAML"),
+        ("seconds=[1", "--set seconds=[1: not valid YAML"),
         ("pace=3", "error: --set pace: the command has no {pace}, so this would have no effect"),
         ("seconds=1\nhow: x", "give one KEY=VALUE for each --set"),
         ("seconds=", "--set seconds: is empty; give a value, or '' for none"),

@@ -82,7 +82,7 @@ def test_a_schedule_for_normalized_weights_has_the_model_traced() -> None:
         vocab_size=11,
     )  # fmt: skip
     model = BertForSequenceClassification(config)
-    policy = DecayPolicy(schedules={"normalized": "lr_squared"})  # type: ignore[dict-item]
+    policy = DecayPolicy(schedules={"normalized": "lr_squared"})
     optimizer = make_optimizer(torch.optim.AdamW, model, weight_decay=0.1, lr=1e-3, policy=policy)
     scheduled = {
         name
@@ -95,7 +95,7 @@ def test_a_schedule_for_normalized_weights_has_the_model_traced() -> None:
 
 
 def test_weights_that_a_norm_follows_need_inputs_that_say_so() -> None:
-    policy = DecayPolicy(schedules={"normalized": "lr_squared"})  # type: ignore[dict-item]
+    policy = DecayPolicy(schedules={"normalized": "lr_squared"})
     with pytest.raises(GammaError, match=r"schedules\['normalized'\] needs a forward pass"):
         table_for(Toy(), None, toy_table(), policy)
     known = dataclasses.replace(toy_table(), normalized=frozenset({"inner"}))

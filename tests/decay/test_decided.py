@@ -54,7 +54,7 @@ def test_an_earlier_part_of_the_run_decides_what_is_deferred() -> None:
     "rates", [torch.linspace(1e-3, 0.0, 5), np.linspace(1e-3, 0.0, 5), (1e-3 for _ in range(5))]
 )
 def test_planned_rates_are_any_numbers_in_order(rates: Any) -> None:
-    policy = DecayPolicy(schedule="cosine")  # type: ignore[arg-type]
+    policy = DecayPolicy(schedule="cosine")
     optimizer = make_optimizer(
         torch.optim.AdamW,
         Toy(),

@@ -174,7 +174,7 @@ def test_a_schedule_that_decides_for_nothing_is_named(
 
 
 def test_normalized_without_such_a_weight_is_named() -> None:
-    policy = DecayPolicy(schedules={"normalized": "lr_squared"})  # type: ignore[dict-item]
+    policy = DecayPolicy(schedules={"normalized": "lr_squared"})
     table = dataclasses.replace(toy_table(), normalized=frozenset())
     (note,) = notes(policy, table, EVERY)
     assert "'normalized' under schedules, which has no effect: no weight of this model" in note
@@ -185,10 +185,10 @@ def test_normalized_without_such_a_weight_is_named() -> None:
 
 def test_a_schedule_for_all_that_every_key_overrides_is_named() -> None:
     schedules = dict.fromkeys(("weight", "branch_inner", "branch_last"), "lr_squared")
-    policy = DecayPolicy(schedule="linear", schedules=schedules)  # type: ignore[arg-type]
+    policy = DecayPolicy(schedule="linear", schedules=schedules)
     (note,) = notes(policy, toy_table(), EVERY)
     assert "sets schedule 'linear', which has no effect: no parameter decays here" in note
-    assert notes(DecayPolicy(schedule="linear"), toy_table(), EVERY) == []  # type: ignore[arg-type]
+    assert notes(DecayPolicy(schedule="linear"), toy_table(), EVERY) == []
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ def test_every_stage_runs_on_the_cpu(tmp_path: Path) -> None:
     done = subprocess.run(words, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     table = (out / "README.md").read_text(encoding="utf-8")
+    assert "no figure here is a measurement" in table
     for name in NAMES:
         found = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
         states = {part["part"]: (part["state"], part["why"]) for part in found["parts"]}

@@ -41,6 +41,17 @@ def test_time_that_is_up_ends_the_wait(load: Load) -> None:
     assert windows.enough and not windows.steady
 
 
+def test_the_start_does_not_count_with_tiny_sizes(load: Load) -> None:
+    settings = load("parts").Settings(device="cpu", quick=True, data=None, work="")
+    windows = load("windows").windows_of(settings, 50)
+    for seconds in (9.0, 1.2, 0.8):
+        windows.seconds.append(seconds)
+        assert not windows.enough
+    windows.seconds.append(1.0)
+    assert windows.enough and not windows.steady
+    assert windows.step == pytest.approx(3.0 / (3 * windows.steps))
+
+
 @pytest.mark.parametrize("kind", [GammaTrainer, transformers.Trainer])
 def test_a_clock_ends_the_training_that_it_measured(load: Load, tmp_path: Path, kind: Any) -> None:
     module = load("windows")
@@ -82,13 +93,11 @@ def test_made_up_text_is_a_prepared_folder_and_the_same_each_time(
 
 def test_operations_are_those_that_torch_counts(load: Load, tmp_path: Path) -> None:
     folder = load("corpus").write_corpus(tmp_path / "text", quick=True)
-    bench = load("translation")
+    flops, batch = load("flops"), load("pair_batches").Batch
     text = read_prepared(folder, "de", "en", joint=True)
-    model = bench.build("quick", text)
+    model = load("translators").build("quick", text)
     model.set_attn_implementation("eager")  # torch counts no fused attention on the CPU
-    counted = sum(
-        bench.count_flops(model, [bench.Batch(1, s, t, s, t)]) for s, t in ((5, 7), (9, 4))
-    )
+    counted = flops.count_flops(model, [batch(1, s, t, s, t) for s, t in ((5, 7), (9, 4))])
     operations = load("products").operations(model.config, np.array([5, 9]), np.array([7, 4]))
     assert operations == counted
 

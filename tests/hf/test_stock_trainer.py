@@ -183,7 +183,7 @@ class Triangle(GammaTrainer):
 
 
 def test_ramps_peaks_and_the_last_step_are_those_of_the_run(tmp_path: Path) -> None:
-    policy = DecayPolicy(name="ramp", schedule="cosine", schedules={"embedding": "lr_squared"})  # type: ignore
+    policy = DecayPolicy(name="ramp", schedule="cosine", schedules={"embedding": "lr_squared"})
     groups = groups_planned(tmp_path, policy)
     ramps = {g["gamma_schedule"]: g for g in groups if "gamma_schedule" in g}
     assert ramps["cosine"]["gamma_steps"] == ramps["cosine"]["gamma_step"] == 12
@@ -191,15 +191,16 @@ def test_ramps_peaks_and_the_last_step_are_those_of_the_run(tmp_path: Path) -> N
     assert ramps["lr_squared"]["gamma_peak"] == 1e-3
     warm = groups_planned(tmp_path, policy, warmup_steps=30, max_steps=8)
     assert {g["gamma_peak"] for g in warm if "gamma_peak" in g} == {1e-3 * 7 / 30}
-    own = groups_planned(tmp_path, policy, kind=Triangle)
+    own = groups_planned(tmp_path, policy, kind=Triangle, warmup_steps=30)
     assert {g["gamma_steps"] for g in own if g.get("gamma_schedule") == "cosine"} == {12}
+    assert {g["gamma_peak"] for g in own if "gamma_peak" in g} == {1e-3}
 
 
 def test_weights_that_a_norm_follows_are_found_although_a_name_table_knows_the_model(
     tmp_path: Path,
 ) -> None:
     """AdamC's schedule on a model whose gains need no forward pass."""
-    policy = DecayPolicy(name="adamc", schedules={"normalized": "lr_squared"})  # type: ignore
+    policy = DecayPolicy(name="adamc", schedules={"normalized": "lr_squared"})
     (followed,) = [
         {*group["param_names"]}
         for group in groups_planned(tmp_path, policy)
@@ -228,7 +229,7 @@ def test_groups_with_rates_of_their_own_have_peaks_of_their_own(tmp_path: Path) 
         model=model,
         args=arguments(tmp_path, warmup_steps=1),
         train_dataset=texts(),
-        decay_policy=DecayPolicy(schedule="lr_squared"),  # type: ignore[arg-type]
+        decay_policy=DecayPolicy(schedule="lr_squared"),
         optimizer_cls_and_kwargs=(torch.optim.AdamW, choice),
     )
     trainer.train()

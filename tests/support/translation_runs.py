@@ -30,6 +30,7 @@ MARIAN = {
     "max_position_embeddings": 32,
     "dropout": 0.1,
 }
+PRENORM = MARIAN | {"model_type": "pegasus"}
 # Checkpoints within epochs as well as at their ends.
 LONG = {"num_train_epochs": 6, "average_last": 2, "save_strategy": "steps", "save_steps": 4}
 _WORDS = (("Hund", "dog"), ("Katze", "cat"), ("Frau", "woman"), ("Mann", "man"), ("Ball", "ball"))

@@ -10,8 +10,10 @@ from transformers import TrainingArguments
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue.tasks import GlueTask, glue_task
-from gamma_nlp.tasks.run.arguments import BatchArguments, complete, complete_best
+from gamma_nlp.tasks.run.arguments import HELPS, BatchArguments, complete, complete_best, filled_in
 from gamma_nlp.tasks.run.settings import read_settings
+
+_FOLDER = "runs/{task}/{decay_policy}-seed{seed}"
 
 
 @dataclass(kw_only=True)
@@ -24,14 +26,18 @@ class FinetuneArguments(BatchArguments):
         metadata={"help": "'hub', a folder with the official TSV files, or 'opinions' (generated)"},
     )
     model: str | None = field(
-        default=None, metadata={"help": "hub name or local folder of a pretrained model"}
+        default=None,
+        metadata={"help": "hub name or local folder of a pretrained model; this or model_config"},
     )
     model_config: dict | str | None = field(
         default=None,
         metadata={"help": "instead of model: config fields (in YAML), or a YAML file with them"},
     )
     tokenizer: str | None = field(
-        default=None, metadata={"help": "hub name, folder or vocab.txt; default: the model's"}
+        default=None,
+        metadata={
+            "help": "hub name, folder or vocab.txt; default: the model's, or one that is learned"
+        },
     )
     vocab_size: int = field(
         default=8000,
@@ -39,7 +45,9 @@ class FinetuneArguments(BatchArguments):
     )
     max_train_examples: int | None = field(
         default=None,
-        metadata={"help": "train on this many, drawn once; every seed gets the same ones"},
+        metadata={
+            "help": "train on this many, drawn once; every seed gets the same ones; default: all"
+        },
     )
     max_length: int = field(default=128, metadata={"help": "longer examples are cut, in tokens"})
     padding: Literal["longest", "max_length"] = field(
@@ -58,7 +66,8 @@ def read_arguments(argv: Sequence[str]) -> tuple[FinetuneArguments, TrainingArgu
         argv,
         rivals=(("dose", "weight_decay"), ("model", "model_config")),
         complete=_complete,
-        left_open=("dataloader_num_workers",),
+        left_open=filled_in(output_dir=_FOLDER, best="the first score of the task"),
+        helps=HELPS,
     )
     return recipe, args
 
@@ -72,7 +81,7 @@ def _complete(values: dict[str, Any]) -> None:
                 f"{task.name} is scored in numbers: give any"
             )
         values["batch_shapes"] = "any"
-    complete(values, output_dir="runs/{task}/{decay_policy}-seed{seed}", names={"task": task.name})
+    complete(values, output_dir=_FOLDER, names={"task": task.name})
     if task.regression and values["label_smoothing_factor"]:
         raise GammaError(f"label_smoothing_factor needs classes; {task.name} is scored in numbers")
     complete_best(values, _scores(task))

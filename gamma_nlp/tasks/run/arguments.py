@@ -15,6 +15,12 @@ from gamma_nlp.decay.policy import DecayPolicy
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.checks import check_metric, check_settings
 
+HELPS = {
+    "weight_decay": "the coefficient that decay_policy multiplies, for gains as for all else; this "
+    "or dose"
+}
+"""Of the Trainer's arguments that mean something else here."""
+
 WORKERS = 2
 """Processes that make batches ahead of the step, on CUDA, where nobody said how many."""
 
@@ -35,7 +41,10 @@ class RunArguments:
     )
     dose: float | None = field(
         default=None,
-        metadata={"help": "choose weight_decay so that decay alone takes this share of a weight"},
+        metadata={
+            "help": "choose weight_decay so that decay alone takes this share of a weight; "
+            "default: weight_decay as given"
+        },
     )
     precision: Literal["auto", "fp32", "bf16"] = field(
         default="auto", metadata={"help": "auto: bf16 autocast on GPUs that have it"}
@@ -64,7 +73,10 @@ class RunArguments:
     )
     init_noise: float | None = field(
         default=None,
-        metadata={"help": "move the initial weights by this share, to see what that alone does"},
+        metadata={
+            "help": "move the initial weights by this share, to see what that alone does; "
+            "default: not at all"
+        },
     )
 
     def policy(self) -> DecayPolicy:
@@ -92,6 +104,21 @@ class BatchArguments(RunArguments):
             "CUDA, any elsewhere"
         },
     )
+
+
+def filled_in(*, output_dir: str, best: str) -> dict[str, str]:
+    """Return in words what :func:`complete` and :func:`complete_best` fill in by default.
+
+    Args:
+        output_dir: The default folder.
+        best: The score that ranks checkpoints.
+    """
+    return {
+        "output_dir": output_dir,
+        "dataloader_num_workers": f"{WORKERS} on CUDA, 0 elsewhere",
+        "metric_for_best_model": best,
+        "greater_is_better": "true, unless the metric is a loss",
+    }
 
 
 def complete(values: dict[str, Any], *, output_dir: str, names: Mapping[str, str]) -> None:

@@ -88,7 +88,8 @@ class FiniteRun(_Base):
         self._bad_loss = False
         if self.args.world_size > 1:  # all processes do the same
             flags = self.accelerator.gather(flags[None]).amax(dim=0)
-        bad_loss, bad_gradient = flags.bool().tolist()  # the one place that waits for the device
+        # Waits for the device: a look one step later finds the step taken and its gradients gone.
+        bad_loss, bad_gradient = flags.bool().tolist()
         if not (bad_loss or bad_gradient):
             self._in_a_row = 0
             return

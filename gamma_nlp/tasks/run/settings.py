@@ -6,10 +6,11 @@ arguments among them. Unknown keys and unusable values are errors that name the 
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import re
 import types
-from argparse import ArgumentTypeError
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -24,7 +25,9 @@ def read_settings(
     *,
     rivals: Sequence[tuple[str, str]] = (),
     complete: Callable[[dict[str, Any]], None] | None = None,
-    left_open: Sequence[str] = (),
+    defaults: Mapping[str, str] = {},
+    left_open: Mapping[str, str] = {},
+    helps: Mapping[str, str] = {},
 ) -> tuple[Any, ...]:
     """Fill dataclasses from a YAML file and the command line.
 
@@ -35,8 +38,10 @@ def read_settings(
             error; one on the command line wins over the other in the file.
         complete: Called with all values before the dataclasses are made, to check them and to
             fill in those that follow from others.
+        defaults: What holds where nobody says anything, as one would type it.
         left_open: Keys that are ``None`` for ``complete`` where nobody gave them, whatever their
-            default is.
+            default is, and in words what it then fills in.
+        helps: What ``--help`` says of keys whose own text is not right here.
 
     Returns:
         One instance per dataclass, in order.
@@ -45,8 +50,8 @@ def read_settings(
         GammaError: The file cannot be read, a key is unknown, or a value cannot be used.
     """
     base: Any = need("transformers", "recipes", "recipes need").HfArgumentParser
-    parser: Any = types.new_class("RecipeParser", (Parser, base))(list(kinds), allow_abbrev=False)
-
+    kind: Any = types.new_class("RecipeParser", (Parser, base))
+    parser = kind(list(kinds), allow_abbrev=False, formatter_class=_Help)
     rest = list(argv)
     file = Path(rest.pop(0)).expanduser() if rest and not rest[0].startswith("-") else None
     given = {} if file is None else read_yaml(file)
@@ -55,9 +60,10 @@ def read_settings(
         if key not in known:
             raise GammaError(f"{file}: unknown key {shown(key)}{close_to(key, known)}")
     typed = {word.split("=")[0].lstrip("-").replace("-", "_") for word in rest if word[:2] == "--"}
+    in_file = {key for key, value in given.items() if value is not None}
+    given = {**defaults, **given}
     for one, other in rivals:
-        set_here = {key for key, value in given.items() if value is not None}
-        for where, keys in ((str(file), set_here), ("the command line", typed)):
+        for where, keys in ((str(file), in_file), ("the command line", typed)):
             if {one, other} <= keys:
                 raise GammaError(f"{where}: give {one} or {other}, not both")
         if one in typed:
@@ -68,7 +74,12 @@ def read_settings(
     hints = {name: hint for kind in kinds for name, hint in get_type_hints(kind).items()}
     for key, value in given.items():
         given[key] = _convert(actions[key], hints[key], key, value, file)
-    parser.set_defaults(**{**dict.fromkeys(left_open), **given})
+    for key, words in helps.items():
+        actions[key].help = words
+    for key, words in left_open.items():
+        if given.setdefault(key) is None:
+            actions[key].help = _with_default(actions[key].help, words)
+    parser.set_defaults(**given)
     namespace, unknown = parser.parse_known_args(rest)
     if unknown:
         word = unknown[0]
@@ -85,6 +96,24 @@ def read_settings(
     except Exception as error:  # TrainingArguments sets up devices and plugins: many kinds
         reason = one_line(error, file=True)
         raise GammaError(f"these settings cannot be used: {reason}") from error
+
+
+class _Help(argparse.ArgumentDefaultsHelpFormatter):
+    """Tells defaults; ``None`` is none: what it stands for is said in the text of an option."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if isinstance(action, argparse._StoreFalseAction):
+            return f"turn {action.dest} off"
+        told = action.help or ""
+        if action.default in (None, argparse.SUPPRESS) or "(default: " in told:
+            return told
+        return f"{told.partition('; default: ')[0]} (default: %(default)s)"
+
+
+def _with_default(text: str | None, words: str) -> str:
+    """Return the help of an option with its default in words, instead of what it says itself."""
+    own = re.sub(r" ?Defaults? [^.]*\.", "", text or "")
+    return f"{own} (default: {words.replace('%', '%%')})"
 
 
 def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) -> Any:
@@ -109,7 +138,7 @@ def _convert(action: Any, hint: Any, key: str, value: Any, file: Path | None) ->
         if isinstance(value, bool) and (action.choices or action.type in (str, None)):
             value = "yes" if value else "no"
         new = value if action.type is None or action.type is dict else action.type(str(value))
-    except (ValueError, TypeError, ArgumentTypeError) as error:
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
         raise GammaError(f"{file}: {key}: cannot use {shown(value)} ({one_line(error)})") from error
     if action.choices is not None and new not in action.choices:
         choices = [str(choice) for choice in action.choices]

@@ -9,9 +9,10 @@ from typing import Any
 from transformers import Seq2SeqTrainingArguments
 
 from gamma_nlp.errors import GammaError
-from gamma_nlp.tasks.run.arguments import BatchArguments, complete, complete_best
+from gamma_nlp.tasks.run.arguments import HELPS, BatchArguments, complete, complete_best, filled_in
 from gamma_nlp.tasks.run.settings import read_settings
 
+_FOLDER = "runs/translation/{decay_policy}-seed{seed}"
 _METRICS = ("bleu", "loss")
 
 
@@ -20,7 +21,7 @@ class TranslationArguments(BatchArguments):
     """What a translation run needs besides the Trainer's own arguments."""
 
     data: str | None = field(
-        default=None, metadata={"help": "folder that scripts/prepare_iwslt14 wrote"}
+        default=None, metadata={"help": "folder that scripts/prepare_iwslt14 wrote; required"}
     )
     source_language: str = field(default="de", metadata={"help": "translate from: two letters"})
     target_language: str = field(default="en", metadata={"help": "translate into: two letters"})
@@ -28,7 +29,8 @@ class TranslationArguments(BatchArguments):
         default=True, metadata={"help": "one vocabulary for both languages; false: one each"}
     )
     model_config: dict | str | None = field(
-        default=None, metadata={"help": "config fields (in YAML), or a YAML file with them"}
+        default=None,
+        metadata={"help": "config fields (in YAML), or a YAML file with them; required"},
     )
     max_tokens: int = field(
         default=4096, metadata={"help": "tokens of a training batch on one process, with padding"}
@@ -45,7 +47,10 @@ class TranslationArguments(BatchArguments):
         default=1, metadata={"help": "the final model is the mean of this many last checkpoints"}
     )
     patience: int | None = field(
-        default=None, metadata={"help": "stop after this many evaluations without a better score"}
+        default=None,
+        metadata={
+            "help": "stop after this many evaluations without a better score; default: never"
+        },
     )
 
 
@@ -60,13 +65,14 @@ def read_arguments(argv: Sequence[str]) -> tuple[TranslationArguments, Seq2SeqTr
         argv,
         rivals=(("dose", "weight_decay"),),
         complete=_complete,
-        left_open=("dataloader_num_workers",),
+        left_open=filled_in(output_dir=_FOLDER, best=_METRICS[0]),
+        helps=HELPS,
     )
     return recipe, args
 
 
 def _complete(values: dict[str, Any]) -> None:
-    complete(values, output_dir="runs/translation/{decay_policy}-seed{seed}", names={})
+    complete(values, output_dir=_FOLDER, names={})
     # The best checkpoint is tracked and kept in addition to those that are averaged.
     limit = values["save_total_limit"]
     if limit and limit > 0:  # otherwise all are kept

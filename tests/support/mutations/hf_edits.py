@@ -71,6 +71,24 @@ TRAINER = Edits(
         M("any order of bases", "order.index(Trainer) < order.index(GammaTrainerMixin)", "False"),
         M("any scheduler", "_check_scheduler(self.lr_scheduler, self.optimizer)", "pass"),
         M("no policy", 'if "policy" not in vars(self):', "if False:"),
+        M("foreign groups pass", "or _ids(made.param_groups) != _ids(groups):", "or False:"),
+        M(
+            "given optimizers pass",
+            "    if not made_here(optimizer):\n        raise",
+            "    if False:\n        raise",
+        ),
+        M(
+            "decay is checked late",
+            "if self.train_dataset is not None and self.model_init",
+            "if False and self.model_init",
+        ),
+    ),
+)
+
+TABLE = Edits(
+    "hf/table.py",
+    ("tests/hf/test_trainer.py", "tests/hf/test_trainer_optimizers.py"),
+    (
         M(
             "dtypes need not fit",
             'return all(f"torch.{gain.dtype}" == str(dtypes[plain[gain.name]]) for gain in table)',
@@ -81,23 +99,12 @@ TRAINER = Edits(
             "if set(plain.values()) != set(present.values()):\n        return False",
             "",
         ),
-        M("foreign groups pass", "or _ids(made.param_groups) != _ids(groups):", "or False:"),
-        M(
-            "given optimizers pass",
-            "    if not made_here(optimizer):\n        raise",
-            "    if False:\n        raise",
-        ),
         M(
             "norms in evaluation",
             'if self.gain_table is not None and ("loss" in logs or "train_loss" in logs):',
             "if self.gain_table is not None:",
         ),
         M("no norms at the end", '("loss" in logs or "train_loss" in logs)', '("loss" in logs)'),
-        M(
-            "decay is checked late",
-            "if self.train_dataset is not None and self.model_init",
-            "if False and self.model_init",
-        ),
         M(
             "inputs are not used",
             "self.gain_table = table_for(model, self._inputs, None, self.policy)",
@@ -192,19 +199,7 @@ STOCK = Edits(
     "hf/trainer.py",
     ("tests/hf/test_stock_trainer.py",),
     (
-        M("no steps are planned", "        self._steps = values[-1]\n", ""),
-        M("own schedules are the arguments'", "if known else None\n", "if True else None\n"),
-        M(
-            "the record is the arguments'",
-            "policy=made.policy if made else self.policy",
-            "policy=self.policy",
-        ),
         M("nan learns", 'check_rate(self.args.learning_rate, "learning_rate")', "pass"),
-        M(
-            "saved as it is",
-            "with resume.stock_saving(self.optimizer, self.lr_scheduler, self._stock):",
-            "if True:",
-        ),
         M(
             "one peak for all groups",
             "fit_groups(groups, trainer_groups, model, lr)",
@@ -213,4 +208,49 @@ STOCK = Edits(
     ),
 )
 
-HF = (LOSS, ACCUMULATION, TRAINER, CHOICE, RESUME, SCHEDULE, STOCK)
+RECORD = Edits(
+    "hf/table.py",
+    ("tests/hf/test_stock_trainer.py",),
+    (
+        M(
+            "the record is the arguments'",
+            "policy=made.policy if made else self.policy",
+            "policy=self.policy",
+        ),
+    ),
+)
+
+RATES = Edits(
+    "hf/planned_rates.py",
+    ("tests/hf/test_stock_trainer.py",),
+    (
+        M("no steps are planned", "        self._steps = values[-1]\n", ""),
+        M("own schedules are the arguments'", "if known else None\n", "if True else None\n"),
+    ),
+)
+
+CHECKPOINTS = Edits(
+    "hf/checkpoints.py",
+    ("tests/hf/test_stock_trainer.py",),
+    (
+        M(
+            "saved as it is",
+            "with resume.stock_saving(self.optimizer, self.lr_scheduler, self._stock):",
+            "if True:",
+        ),
+    ),
+)
+
+HF = (
+    LOSS,
+    ACCUMULATION,
+    TRAINER,
+    TABLE,
+    CHOICE,
+    RESUME,
+    SCHEDULE,
+    STOCK,
+    RECORD,
+    RATES,
+    CHECKPOINTS,
+)

@@ -57,7 +57,7 @@ def test_fields_stand_in_yaml_inline_or_in_a_file(tmp_path: Path) -> None:
     for wrong in ("none.yaml", "x" * 300, str(tmp_path)):
         with pytest.raises(GammaError, match=r"model_config: no file .*give a YAML file, or"):
             model_fields(wrong)
-    with pytest.raises(GammaError, match="model_config is not YAML: line 1"):
+    with pytest.raises(GammaError, match="model_config: not valid YAML: "):
         model_fields("{model_type: bert")
 
 

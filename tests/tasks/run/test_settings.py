@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+from transformers import TrainingArguments
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.glue import arguments as glue_arguments
 from gamma_nlp.tasks.glue.arguments import read_arguments
+from gamma_nlp.tasks.run.arguments import RunArguments
+from gamma_nlp.tasks.run.settings import read_settings
 from gamma_nlp.tasks.translation import arguments as translation_arguments
 from tests.support.glue_runs import BERT, experiment
 from tests.support.paths import RECIPES
@@ -68,10 +72,53 @@ def test_bad_settings_are_errors_that_name_the_key(
         read_arguments([*experiment(tmp_path, DATA, **changes), *options])
 
 
+@pytest.mark.parametrize("recipe", [glue_arguments, translation_arguments])
+def test_help_says_what_happens_by_default(
+    recipe: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        recipe.read_arguments(["--help"])
+    said = capsys.readouterr().out
+    assert "(default: None)" not in said
+    assert "loaded in the main process. (default: 2 on CUDA, 0 elsewhere)" in said
+    assert "(default: runs/" in said and "excluded from bias" not in said
+    assert "`load_best_model_at_end=True`. (default: " in said
+    assert "turn dataloader_in_order off" in said
+
+
+def test_defaults_of_a_program_are_told_and_give_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*argv: str) -> tuple[Any, Any]:
+        folder = {"output_dir": str(tmp_path), "weight_decay": "0.1", "use_cpu": "true"}
+        told = {"cpu_threads": "1", "learning_rate": "1e-2", "remove_unused_columns": "false"}
+        return read_settings(
+            (RunArguments, TrainingArguments),
+            argv,
+            rivals=(("dose", "weight_decay"),),
+            defaults={**folder, **told},
+        )
+
+    (tmp_path / "one.yaml").write_text("learning_rate: 2e-2\n")
+    run, args = read(str(tmp_path / "one.yaml"), "--dose", "0.1")
+    assert (run.cpu_threads, args.learning_rate, args.weight_decay) == (1, 2e-2, 0.0)
+    assert args.remove_unused_columns is False and args.use_cpu is True
+    monkeypatch.setenv("COLUMNS", "500")
+    with pytest.raises(SystemExit):
+        read("--help")
+    said = capsys.readouterr().out
+    assert "CPU threads (default: 1)" in said
+    assert "The initial learning rate for the optimizer. (default: 0.01)" in said
+
+
 def test_a_settings_file_must_be_there_and_be_a_mapping(tmp_path: Path) -> None:
     with pytest.raises(GammaError, match=r"cannot read .*none\.yaml"):
         read_arguments([str(tmp_path / "none.yaml")])
-    for text, message in (("- a\n", "expected `key: value` lines"), ("a: [", "is not YAML")):
+    for text, message in (
+        ("- a\n", "expected `key: value` lines"),
+        ("a: [", r"bad\.yaml:\d: not valid YAML"),
+    ):
         (tmp_path / "bad.yaml").write_text(text)
         with pytest.raises(GammaError, match=message):
             read_arguments([str(tmp_path / "bad.yaml")])

@@ -16,7 +16,7 @@ from gamma_nlp.tasks.translation.outcomes import sentence_items
 from gamma_nlp.tasks.translation.scores import token_bleu
 from gamma_nlp.tasks.translation.text import TranslationText, read_prepared
 from gamma_nlp.tasks.translation.train import plan_translation
-from tests.support.translation_runs import experiment, prepared_corpus, train
+from tests.support.translation_runs import experiment, train
 
 LINES = (
     ("the dog sees the man .", "the dog sees the man ."),
@@ -25,11 +25,6 @@ LINES = (
     ("the man calls <unk> man man .", "the man calls the <<unk>> man ."),
     ("ball", "ball ball ball ball ball"),
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")

@@ -20,23 +20,10 @@ from tests.support.translation_runs import (
     LONG,
     RECIPE,
     experiment,
-    finished_run,
-    prepared_corpus,
     recipe,
     same,
     train,
 )
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return prepared_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
-    """The folder of a finished run, without a stop; its last two checkpoints are averaged."""
-    return finished_run(tmp_path_factory.mktemp("whole"), data)
 
 
 def test_a_run_that_is_killed_and_resumed_ends_with_the_same_bits(
