@@ -70,7 +70,7 @@ def test_a_run_writes_every_sentence_and_does_what_its_plan_says(
     for key in ("groups", "data", "weight_decay", "sum_of_learning_rates", "steps", "parameters"):
         assert plan[key] == found[key], key
     assert plan["data"].keys() == {"train", "valid", "test"}
-    for name, size in (("valid", 8), ("test", 7)):
+    for name, size in (("valid", 9), ("test", 7)):
         items = read_items(tmp_path / "run" / "items" / f"{name}.npz")
         assert items.columns["bleu"].shape == items.columns["sacrebleu"].shape == (size, 10)
         for score, smooth in (("bleu", "none"), ("sacrebleu", "exp")):
