@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import importlib
 import importlib.util
 import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -52,6 +53,20 @@ def one_line(error: BaseException, most: int = 300, *, file: bool = False) -> st
     elif isinstance(error, KeyError):  # its text is the key alone
         text = f"{type(error).__name__} {text}"
     return " ".join(text.split())[:most] or type(error).__name__
+
+
+@contextlib.contextmanager
+def panics_are_errors() -> Iterator[None]:
+    """Make a panic of a package written in Rust, such as tokenizers, an error like any other.
+
+    It is no ``Exception``, so that it would pass whoever names what cannot be read.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise RuntimeError(one_line(error)) from error
 
 
 def about_file(error: OSError) -> str:

@@ -20,6 +20,7 @@ from gamma_nlp.errors import (
     need,
     need_installed,
     one_line,
+    panics_are_errors,
     shown,
 )
 
@@ -110,3 +111,13 @@ def test_a_value_is_shown_on_one_short_line() -> None:
         assert len(shown(value)) < 400
     assert shown(["a", 1.5, None]) == "['a', 1.5, None]"
     assert shown(-(10**400)) == "a number of about 401 digits"
+
+
+def test_a_panic_is_an_error_and_an_interrupt_stays_one() -> None:
+    class PanicException(BaseException):
+        """As the one of packages written in Rust, by its name."""
+
+    with pytest.raises(RuntimeError, match=r"^no entry found$"), panics_are_errors():
+        raise PanicException("no entry\nfound")
+    with pytest.raises(KeyboardInterrupt), panics_are_errors():
+        raise KeyboardInterrupt

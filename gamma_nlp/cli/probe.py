@@ -14,7 +14,7 @@ from gamma_nlp.cli.common import (
     need_transformers,
     print_json,
 )
-from gamma_nlp.errors import GammaError, listed
+from gamma_nlp.errors import GammaError, listed, panics_are_errors
 
 TOKENS = 8
 """Different tokens that a batch needs."""
@@ -122,10 +122,11 @@ def _tokens(arguments: argparse.Namespace) -> dict[str, Any]:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            arguments.model, trust_remote_code=arguments.trust_remote_code
-        )
-        batch = dict(tokenizer(arguments.text, return_tensors="pt"))
+        with panics_are_errors():
+            tokenizer = AutoTokenizer.from_pretrained(
+                arguments.model, trust_remote_code=arguments.trust_remote_code
+            )
+            batch = dict(tokenizer(arguments.text, return_tensors="pt"))
     except Exception as error:  # one that transformers made up of nothing fails at its first word
         raise GammaError(_no_tokenizer(arguments.model, type(error).__name__)) from error
     if arguments.text.strip() and not batch["input_ids"].numel():  # made up from the config

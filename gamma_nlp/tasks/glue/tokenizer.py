@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.errors import GammaError, one_line, panics_are_errors
 from gamma_nlp.files.read import read_lines
 from gamma_nlp.tasks.glue.pretrained import locate
 
@@ -39,9 +39,11 @@ def load_tokenizer(source: str) -> Any:
     elif not any(child for kind in _FILES for child in path.glob(kind)):
         raise GammaError(_without_tokenizer(source))
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(
-            str(path) if path.exists() else source, trust_remote_code=False
-        )
+        with panics_are_errors():
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                str(path) if path.exists() else source, trust_remote_code=False
+            )
+            tokenizer("one", "two")  # settings that do not fit fail at the first word
     except Exception as error:
         reason = one_line(error, file=True)
         raise GammaError(f"cannot load a tokenizer from {source!r}: {reason}") from error

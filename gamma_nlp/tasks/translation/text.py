@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gamma_nlp.errors import GammaError, listed, one_line
+from gamma_nlp.errors import GammaError, listed, one_line, panics_are_errors
 from gamma_nlp.files.read import read_bytes, read_text, text_lines
 from gamma_nlp.files.write import write_json, write_text
 from gamma_nlp.tasks.translation import moses, subwords
@@ -108,17 +108,12 @@ class TranslationText:
         Raises:
             GammaError: The folder is not that of a translation run.
         """
-        from transformers import PreTrainedTokenizerFast
-
         folder = Path(run) / FOLDER
         if not folder.is_dir():
             raise GammaError(_no_run(Path(run)))
         try:
             facts = json.loads((folder / "text.json").read_text(encoding="utf-8"))
-            source, target = (
-                PreTrainedTokenizerFast.from_pretrained(folder / side)
-                for side in ("source", "target")
-            )
+            source, target = (_saved(folder / side) for side in ("source", "target"))
             codes = (folder / "codes").read_text(encoding="utf-8")
             found = cls(**facts, codes=codes, source=source, target=target)
             found.encode_source(found.subwords(["a"]))  # settings that do not fit fail here
@@ -129,6 +124,19 @@ class TranslationText:
                 f"{run} is not the folder of a translation run: {folder} cannot be read "
                 f"({one_line(error, file=True)}); give the output_dir of recipes/translation.py"
             ) from error
+
+
+def _saved(folder: Path) -> Any:
+    """Read a tokenizer that was saved; one that was changed since may make other ids of a text."""
+    from transformers import PreTrainedTokenizerFast
+
+    with panics_are_errors():
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    ids = tokenizer.get_vocab()
+    made = word_tokenizer(sorted(ids, key=ids.__getitem__))
+    if tokenizer.backend_tokenizer.to_str() != made.backend_tokenizer.to_str():
+        raise ValueError(f"{folder / 'tokenizer.json'} was changed after it was saved")
+    return tokenizer
 
 
 def _no_run(run: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,17 @@ def test_a_vocabulary_that_is_not_utf8_is_named_with_its_line(tmp_path: Path) ->
     (tmp_path / "vocab.txt").write_bytes(b"[PAD]\n[UNK]\nb\xf6se\n")
     with pytest.raises(GammaError, match=r"vocab\.txt:3: byte 0xf6 at offset 13 is not UTF-8"):
         load_tokenizer(str(tmp_path / "vocab.txt"))
+
+
+def test_a_tokenizer_that_fails_at_its_first_word_is_named(tmp_path: Path) -> None:
+    """The package behind it panics, which is no ``Exception`` in Python."""
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    load_tokenizer(str(tmp_path / "vocab.txt")).save_pretrained(tmp_path / "saved")
+    path = tmp_path / "saved" / "tokenizer.json"
+    saved = json.loads(path.read_text())
+    marks = [{"SpecialToken": {"id": mark, "type_id": 0}} for mark in ("[CLS]", "[SEP]")]
+    saved["post_processor"] = {"type": "TemplateProcessing", "single": marks, "pair": marks,
+                               "special_tokens": {}}  # fmt: skip
+    path.write_text(json.dumps(saved))
+    with pytest.raises(GammaError, match=r"^cannot load a tokenizer from '.*saved': no entry"):
+        load_tokenizer(str(tmp_path / "saved"))

@@ -149,3 +149,24 @@ def test_settings_of_a_tokenizer_that_do_not_fit_are_named(tmp_path: Path) -> No
     path.write_text(json.dumps(settings | {"model_max_length": "long"}), encoding="utf-8")
     with pytest.raises(GammaError, match="text cannot be read"):
         TranslationText.load(run)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"normalizer": {"type": "Lowercase"}},  # it reads text, into other ids
+        {"pre_tokenizer": {"type": "Whitespace"}},
+        {"post_processor": {"type": "TemplateProcessing", "special_tokens": {}, "pair": [],
+                            "single": [{"SpecialToken": {"id": "</s>", "type_id": 0}}]}},
+        {"post_processor": None},
+    ],
+    ids=["lower case", "other words", "unknown end", "no end"],
+)  # fmt: skip
+def test_a_tokenizer_that_was_changed_after_it_was_saved_is_named(
+    changes: dict[str, object], tmp_path: Path
+) -> None:
+    run = tiny_run(tmp_path, averaged=False)
+    path = run / "text" / "source" / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes))
+    with pytest.raises(GammaError, match=r"source/tokenizer.json was changed after it was saved"):
+        TranslationText.load(run)
