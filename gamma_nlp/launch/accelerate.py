@@ -161,7 +161,8 @@ def _deepspeed(file: Document, shared: dict[str, Any], precision: Precision | No
         fields = deepspeed.from_json(_referred(file, name), precision)
     if shared.get("device") == "CPU":
         fields |= {"weights_on": "CPU", "optimizer_on": "CPU"}
-    fields["features"] = {**shared["features"], **fields["features"]}
+    for kind in ("features", "ignored"):
+        fields[kind] = {**shared[kind], **fields.get(kind, {})}
     return Launch(**{**shared, **fields}, engine="DeepSpeed", shard=shared["processes"])
 
 
@@ -248,8 +249,9 @@ def _sizes(file: Document, processes: int) -> dict[str, int]:
         product *= size
     if product != processes:
         shape = " x ".join(f"{name} {size}" for name, size in sizes.items() if size > 1) or "1"
+        other = next((says for says in _ignored(file) if f" {section}." in says), "")
         raise GammaError(
             f"{file.at(section)}: the sizes make {product} processes ({shape}), and there are "
-            f"{processes}; accelerate refuses that, so make them equal"
+            f"{processes}; {other or 'accelerate refuses that, so make them equal'}"
         )
     return sizes
