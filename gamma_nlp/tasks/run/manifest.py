@@ -14,6 +14,8 @@ from gamma_nlp.files.read import read_json
 from gamma_nlp.files.write import write_json
 
 MANIFEST = "manifest.json"
+SUM = "crc32"
+"""Where a file of ours keeps the checksum of the rest of it."""
 
 _CHUNK = 2**22
 _DAMAGED = f"{MANIFEST} is damaged"
@@ -43,7 +45,7 @@ def seal(checkpoint: Path, *, planned: bool = True) -> None:
         for path in sorted(_files(checkpoint))
     }
     told = {"planned": planned, "files": files}
-    write_json(checkpoint / MANIFEST, {**told, "crc32": _own_sum(told)})
+    write_json(checkpoint / MANIFEST, {**told, SUM: sum_of(told)})
 
 
 def is_sealed(checkpoint: Path) -> bool:
@@ -100,9 +102,9 @@ def _read(checkpoint: Path) -> _Told | None:
     """Return what a checkpoint's manifest says; ``None`` where it is damaged."""
     try:
         told = read_json(checkpoint / MANIFEST)
-        own = told.pop("crc32", None)
+        own = told.pop(SUM, None)
         # Without a checksum of its own it is of an older version; then all else must be as it was.
-        if told.keys() != {"planned", "files"} or own not in (None, _own_sum(told)):
+        if told.keys() != {"planned", "files"} or own not in (None, sum_of(told)):
             return None
         files: Mapping[str, Mapping[str, Any]] = told["files"]
         found = tuple((name, int(one["bytes"]), str(one["crc32"])) for name, one in files.items())
@@ -133,5 +135,6 @@ def _sum(path: Path) -> str:
     return f"{found:08x}"
 
 
-def _own_sum(told: Mapping[str, Any]) -> str:
+def sum_of(told: Mapping[str, Any]) -> str:
+    """Return a checksum of what a JSON file holds, however it is laid out."""
     return f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
