@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
 import importlib
 import importlib.util
 import os
 import reprlib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -52,6 +54,17 @@ def one_line(error: BaseException, most: int = 300, *, file: bool = False) -> st
     elif isinstance(error, KeyError):  # its text is the key alone
         text = f"{type(error).__name__} {text}"
     return " ".join(text.split())[:most] or type(error).__name__
+
+
+def error_line(text: object) -> str:
+    """Return what a command says of an error: one line, whatever is in the text."""
+    return f"error: {' '.join(part.strip() for part in str(text).splitlines())}"
+
+
+def print_error(text: object) -> None:
+    """Print an error to standard error, which may be full or closed as well."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(error_line(text), file=sys.stderr, flush=True)
 
 
 def about_file(error: OSError) -> str:

@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Iterator
 
+from gamma_nlp.errors import print_error
+
 INTERRUPTED, TERMINATED = 130, 143
 """The exit codes after Ctrl-C and after SIGTERM, as shells give them."""
 
@@ -32,11 +34,14 @@ _asked = _Asked()
 
 
 @contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
+def signals_raise(*, to_the_end: bool = False) -> Iterator[None]:
     """Raise at Ctrl-C and SIGTERM, once: launchers pass on what the terminal has sent already.
 
     While a signal :func:`may_wait`, the error is kept for :func:`raise_asked`. A second signal
     ends the process at once.
+
+    Args:
+        to_the_end: The process ends after the block, so :func:`end_at_interrupt` holds then.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -65,6 +70,23 @@ def signals_raise() -> Iterator[None]:
         _asked.error, _asked.may_wait = None, False
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
+        if to_the_end:
+            end_at_interrupt()
+
+
+def end_at_interrupt() -> None:
+    """Let Ctrl-C end the process in one line from now on.
+
+    While Python takes modules down at exit, a KeyboardInterrupt would print a traceback.
+    """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(number: int, frame: object) -> None:
+    if os.environ.get("RANK", "0") == "0":
+        print_error("interrupted")
+    os._exit(INTERRUPTED)
 
 
 def may_wait(yes: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -30,7 +31,28 @@ def test_the_exit_code_is_what_main_returns_and_none_is_zero() -> None:
 
 def test_the_words_are_those_of_the_process_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["recipe", "x.yaml", "--seed"])
+    before = signal.getsignal(signal.SIGINT)
     assert run(lambda argv: len(argv)) == 2
+    signal.signal(signal.SIGINT, before)  # the run was taken for the last of the process
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "from gamma_nlp.tasks.run.main import run; sys.exit(run(lambda words: 0))",
+        "from gamma_nlp.cli.main import main; sys.exit(main())",
+    ],
+)
+def test_ctrl_c_while_python_ends_is_one_line(work: str) -> None:
+    code = f"""
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv[1:] = ["--version"]
+{work}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
 @pytest.mark.parametrize(
