@@ -238,8 +238,8 @@ def _check(group: Mapping[str, Any], label: str) -> None:
         value = group.get(key)
         if isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta:
             value = value.item()
-        number = isinstance(value, (int, float))
-        if isinstance(value, str) or (number and not 0 <= value < math.inf):
+        outside = isinstance(value, (int, float)) and not 0 <= value < math.inf
+        if outside or isinstance(value, str):
             raise GammaError(f"{label} has {key}={value!r}; expected a number of 0 or more")
 
 

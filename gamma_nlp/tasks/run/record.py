@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files.manifest import SUM, sum_of
 from gamma_nlp.files.read import read_json
 from gamma_nlp.files.write import write_json
 from gamma_nlp.tasks.run.identity import PLAN
-from gamma_nlp.tasks.run.manifest import SUM, sum_of
 
 RECORD = "run.json"
 

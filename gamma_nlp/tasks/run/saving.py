@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer_utils import rotate_checkpoints
 
 from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.files.manifest import is_planned, need_whole, seal
 from gamma_nlp.tasks.run.checkpoints import (
     checkpoint_folders,
     checkpoints,
     last_checkpoint,
     step_of,
 )
-from gamma_nlp.tasks.run.manifest import is_planned, need_whole, seal
 from gamma_nlp.tasks.run.stopping import StopAndSave
 
 if TYPE_CHECKING:

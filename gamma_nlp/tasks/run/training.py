@@ -177,5 +177,6 @@ def _results(run: Path) -> tuple[int, History]:
         return -1, []
     found = results if isinstance(results, dict) else {}
     steps, history = found.get("steps"), found.get("history")
-    whole = isinstance(history, list) and all(isinstance(entry, dict) for entry in history)
-    return (steps if isinstance(steps, int) else -1), (history if whole else [])
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+        history = []
+    return steps if isinstance(steps, int) else -1, history

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,17 +59,22 @@ def is_planned(checkpoint: Path) -> bool:
     return told is None or told.planned
 
 
-def lost(checkpoint: Path, *, thorough: bool) -> str | None:
+def lost(
+    checkpoint: Path, *, thorough: bool, among: Callable[[str], bool] = lambda name: True
+) -> str | None:
     """Return the first file of a sealed checkpoint that is not what was written, and why.
 
     Args:
         checkpoint: Its folder.
         thorough: Read every byte; else sizes alone, which is quick.
+        among: Which files count, by name.
     """
     told = _read(checkpoint)
     if told is None:
         return _DAMAGED
     for name, size, checksum in told.files:
+        if not among(name):
+            continue
         path = checkpoint / name
         try:
             if not path.is_file():
@@ -81,6 +86,11 @@ def lost(checkpoint: Path, *, thorough: bool) -> str | None:
         except OSError as error:
             return f"{name} cannot be read ({one_line(error)})"
     return None
+
+
+def has_weights(name: str) -> bool:
+    """Return whether a file of a checkpoint holds weights of its model, by its name."""
+    return name.startswith(("model", "pytorch_model"))
 
 
 def need_whole(checkpoint: Path, purpose: str, instead: str) -> None:
