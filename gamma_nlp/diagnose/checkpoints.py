@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gamma_nlp.diagnose.weights import INDEX, WHOLE, Weights
 from gamma_nlp.errors import GammaError, listed
-from gamma_nlp.files.manifest import has_weights, is_sealed, lost
+from gamma_nlp.files.manifest import is_sealed, lost, tells_of_model
 from gamma_nlp.files.read import read_json
 from gamma_nlp.hf.hub import find_config, local_path
 
@@ -148,9 +148,9 @@ def _damage(folder: Path, sealed: bool, note: Callable[[str], None]) -> str | No
     """
     if not is_sealed(folder):
         return "it was not finished (it has no manifest)" if sealed else None
-    weights = (path for path in folder.iterdir() if has_weights(path.name) and path.is_file())
+    weights = (path for path in folder.iterdir() if tells_of_model(path.name) and path.is_file())
     size = sum(path.stat().st_size for path in weights)
-    if why := lost(folder, thorough=size <= _MOST_READ, among=has_weights):
+    if why := lost(folder, thorough=size <= _MOST_READ, among=tells_of_model):
         return why
     if size > _MOST_READ:
         note(f"{folder}: its {size / 2**30:.0f} GiB of weights were checked by their sizes alone")

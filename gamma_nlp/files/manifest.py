@@ -88,9 +88,10 @@ def lost(
     return None
 
 
-def has_weights(name: str) -> bool:
-    """Return whether a file of a checkpoint holds weights of its model, by its name."""
-    return name.startswith(("model", "pytorch_model"))
+def tells_of_model(name: str) -> bool:
+    """Return whether a file of a checkpoint says what its model is: weights, config, step."""
+    of_model = name in ("config.json", "trainer_state.json")
+    return of_model or name.startswith(("model", "pytorch_model"))
 
 
 def need_whole(checkpoint: Path, purpose: str, instead: str) -> None:

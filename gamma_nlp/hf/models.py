@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files.manifest import has_weights, is_sealed, lost
+from gamma_nlp.files.manifest import is_sealed, lost, tells_of_model
 from gamma_nlp.hf.config import cannot, model_class, read_config
 from gamma_nlp.hf.hub import HUB_TIMEOUT, local_path, offline_variable
 from gamma_nlp.hf.limits import check_memory, limited_modules
@@ -158,7 +158,7 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
     path = local_path(name)
     folder = path.parent if path.is_file() else path
     sealed = _CHECKPOINT.fullmatch(folder.name) and is_sealed(folder)
-    if sealed and (why := lost(folder, thorough=True, among=has_weights)):
+    if sealed and (why := lost(folder, thorough=True, among=tells_of_model)):
         raise GammaError(f"{folder}: {why}; give another checkpoint")
     try:
         model, found = model_class(config, name).from_pretrained(

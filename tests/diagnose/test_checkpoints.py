@@ -143,6 +143,8 @@ def test_a_checkpoint_that_is_not_as_it_was_written_is_left_out_of_its_run(tmp_p
     ]
     for named in (weights, weights.parent):
         assert "checkpoint-3: model.safetensors is damaged" in refused(named)
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text('{"global_step": 7}')
+    assert "checkpoint-2: trainer_state.json is damaged" in refused(tmp_path / "checkpoint-2")
     weights.unlink()
     shutil.rmtree(tmp_path / "checkpoint-1")
     shutil.rmtree(tmp_path / "checkpoint-2")
