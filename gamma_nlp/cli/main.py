@@ -21,7 +21,7 @@ import gamma_nlp
 from gamma_nlp.cli.common import COMMANDS
 from gamma_nlp.errors import FULL, GammaError, about_file, close_to, one_line, print_error
 from gamma_nlp.tasks.run.parser import Parser
-from gamma_nlp.tasks.run.signals import INTERRUPTED, end_at_interrupt
+from gamma_nlp.tasks.run.signals import INTERRUPTED, end_at_interrupt, interrupts_raise
 
 ABOUT = "Weight decay for normalisation gains, by where each gain sits in the model."
 EPILOG = """\
@@ -34,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; 2 means a user error."""
     if sys.stdout is None:  # closed by the shell: >&-
         return _refuse("standard output is closed; send it to a file, or to /dev/null")
+    if argv is None:
+        interrupts_raise()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 from gamma_nlp.errors import print_error
 
@@ -54,7 +55,7 @@ def signals_raise(*, to_the_end: bool = False) -> Iterator[None]:
             first.append(now)
             error = KeyboardInterrupt() if number == signal.SIGINT else Terminated("terminated")
             if not _asked.may_wait:
-                raise error
+                _raise_or_end(error)
             _asked.error = error
             if os.environ.get("RANK", "0") == "0":
                 with contextlib.suppress(OSError):
@@ -74,19 +75,39 @@ def signals_raise(*, to_the_end: bool = False) -> Iterator[None]:
             end_at_interrupt()
 
 
+def interrupts_raise() -> None:
+    """Raise at Ctrl-C, as Python itself does, but end the process at once while torch loads."""
+    _instead(lambda number, frame: _raise_or_end(KeyboardInterrupt()))
+
+
 def end_at_interrupt() -> None:
     """Let Ctrl-C end the process in one line from now on.
 
     While Python takes modules down at exit, a KeyboardInterrupt would print a traceback.
     """
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, _end)
+    _instead(lambda number, frame: _end(KeyboardInterrupt()))
 
 
-def _end(number: int, frame: object) -> None:
+def _instead(handler: Callable[[int, object], None]) -> None:
+    """Handle Ctrl-C, unless it is ignored, as in the background of a shell."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if not ignored and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)
+
+
+def _raise_or_end(error: KeyboardInterrupt) -> None:
+    # An error in what torch's C++ code calls while it is imported would abort with a core dump.
+    spec = getattr(sys.modules.get("torch"), "__spec__", None)
+    if getattr(spec, "_initializing", False):
+        _end(error)
+    raise error
+
+
+def _end(error: KeyboardInterrupt) -> NoReturn:
+    ended = isinstance(error, Terminated)
     if os.environ.get("RANK", "0") == "0":
-        print_error("interrupted")
-    os._exit(INTERRUPTED)
+        print_error("terminated" if ended else "interrupted")
+    os._exit(TERMINATED if ended else INTERRUPTED)
 
 
 def may_wait(yes: bool) -> None:

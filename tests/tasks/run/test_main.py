@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+import gamma_nlp
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.run.signals import Terminated
@@ -86,6 +88,26 @@ def test_an_error_is_one_line_and_an_exit_code(
 ) -> None:
     assert run(raising(error), []) == code
     assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize(("which", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_torch_loads_raises_nothing_within_it(
+    which: str, code: int, tmp_path: Path
+) -> None:
+    # A stand-in for torch, which is interrupted in the middle of its import.
+    (tmp_path / "torch.py").write_text(
+        f"import os, signal\ntry:\n    os.kill(os.getpid(), signal.{which})\n"
+        "except BaseException:\n    print('raised')\n"
+    )
+    loads = "lambda words: __import__('torch') and None"
+    work = f"import sys; from gamma_nlp.tasks.run.main import run; sys.exit(run({loads}))"
+    path = os.pathsep.join([str(tmp_path), str(Path(gamma_nlp.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", work], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    said = {130: "error: interrupted\n", 143: "error: terminated\n"}[code]
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
 
 def test_a_missing_module_of_this_package_is_a_mistake_of_ours() -> None:
