@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import reprlib
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -67,6 +68,17 @@ def panics_are_errors() -> Iterator[None]:
         if type(error).__name__ != "PanicException":
             raise
         raise RuntimeError(one_line(error)) from error
+
+
+def error_line(text: object) -> str:
+    """Return what a command says of an error: one line, whatever is in the text."""
+    return f"error: {' '.join(part.strip() for part in str(text).splitlines())}"
+
+
+def print_error(text: object) -> None:
+    """Print an error to standard error, which may be full or closed as well."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(error_line(text), file=sys.stderr, flush=True)
 
 
 def about_file(error: OSError) -> str:

@@ -21,8 +21,18 @@ from gamma_nlp.errors import (
     need_installed,
     one_line,
     panics_are_errors,
+    print_error,
     shown,
 )
+
+
+def test_an_error_is_one_line_and_may_have_nowhere_to_go(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_error(GammaError("two  words:\n  a\r\n b\u2028c"))
+    assert capsys.readouterr().err == "error: two  words: a b c\n"
+    monkeypatch.setattr("sys.stderr", None)
+    print_error("unheard")
 
 
 def test_an_exception_becomes_one_line_that_is_never_empty() -> None:

@@ -19,8 +19,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import gamma_nlp
 from gamma_nlp.cli.common import COMMANDS
-from gamma_nlp.errors import FULL, GammaError, about_file, close_to, one_line
+from gamma_nlp.errors import FULL, GammaError, about_file, close_to, one_line, print_error
 from gamma_nlp.tasks.run.parser import Parser
+from gamma_nlp.tasks.run.signals import INTERRUPTED, end_at_interrupt, interrupts_raise
 
 ABOUT = "Weight decay for normalisation gains, by where each gain sits in the model."
 EPILOG = """\
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line and return its exit code; 2 means a user error."""
     if sys.stdout is None:  # closed by the shell: >&-
         return _refuse("standard output is closed; send it to a file, or to /dev/null")
+    if argv is None:
+        interrupts_raise()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -54,12 +57,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         _refuse("interrupted")
-        return 130
+        return INTERRUPTED
+    finally:
+        if argv is None:
+            end_at_interrupt()
 
 
 def _refuse(text: str) -> int:
-    with contextlib.suppress(OSError):  # standard error may be full or closed as well
-        print(f"error: {text}".replace("\n", " "), file=sys.stderr, flush=True)
+    print_error(text)
     return 2
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gamma_nlp.cli.common import add_command, add_trust, need_transformers, note
-from gamma_nlp.errors import GammaError, need_installed, one_line
+from gamma_nlp.errors import GammaError, need_installed, one_line, print_error
 from gamma_nlp.files.read import read_bytes, text_lines
 from gamma_nlp.files.write import new_file
 
@@ -248,7 +248,7 @@ def converse(translator: Translator) -> None:
             typed = line.decode("utf-8", errors="replace").rstrip("\r\n")
             show(translator.translate([typed], ["this line"], lambda _: None))
         except GammaError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print_error(error)
 
 
 def show(lines: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from gamma_nlp.diagnose.weights import INDEX, WHOLE, Weights
 from gamma_nlp.errors import GammaError, listed
+from gamma_nlp.files.manifest import is_sealed, lost, tells_of_model
 from gamma_nlp.files.read import read_json
 from gamma_nlp.hf.hub import find_config, local_path
 
@@ -88,6 +89,9 @@ def _expand(source: str, note: Callable[[str], None]) -> list[tuple[Path, Path]]
     if not source:
         raise GammaError("CHECKPOINT is empty; give a checkpoint's folder or its weight file")
     path = local_path(source)
+    for folder in (path.absolute(), path.absolute().parent):
+        if _is_trainers(folder) and (why := _damage(folder, False, note)):
+            raise GammaError(f"{folder}: {why}; give another checkpoint")
     if path.is_file():
         if path.suffix == ".json" and not path.name.endswith(INDEX):
             raise GammaError(f"{path} holds no weights; give the folder of a checkpoint")
@@ -106,12 +110,55 @@ def _expand(source: str, note: Callable[[str], None]) -> list[tuple[Path, Path]]
         if own is not None:
             note(f"{path} holds checkpoints, which are read, and {own.name}, which is left out")
         by_trainer.sort(key=lambda p: int(p.name.rpartition("-")[2]))
-        return [(p, _weight_file(p) or _refuse(p)) for p in by_trainer]
+        return [(p, _weight_file(p) or _refuse(p)) for p in _whole(by_trainer, path, note)]
     if not by_fairseq and own is None and (path / "checkpoints").is_dir():
         return _expand(str(path / "checkpoints"), note)
     if by_fairseq and own is None:
         return [(p, p) for p in by_fairseq]
     return [(path, own or _refuse(path))]
+
+
+def _whole(folders: Sequence[Path], run: Path, note: Callable[[str], None]) -> list[Path]:
+    """Return the checkpoints of a run that are as they were written.
+
+    Raises:
+        GammaError: None is.
+    """
+    found, left_out = [], []
+    for number, folder in enumerate(folders):
+        sealed = any(map(is_sealed, folders[:number]))
+        if why := _damage(folder, sealed, note):
+            left_out.append(f"{folder.name}: {why}")
+        else:
+            found.append(folder)
+    if not found:
+        raise GammaError(f"no checkpoint of {run} is whole ({'; '.join(left_out)})")
+    for line in left_out:
+        note(f"left out of {run}: {line}")
+    return found
+
+
+def _damage(folder: Path, sealed: bool, note: Callable[[str], None]) -> str | None:
+    """Return why the weights of a checkpoint are not those that were written, as far as it says.
+
+    Args:
+        folder: A checkpoint, which the recipes seal with a manifest when all of it is written.
+        sealed: Whether an earlier one of its run has a manifest.
+        note: Is told what could not be checked.
+    """
+    if not is_sealed(folder):
+        return "it was not finished (it has no manifest)" if sealed else None
+    weights = (path for path in folder.iterdir() if tells_of_model(path.name) and path.is_file())
+    size = sum(path.stat().st_size for path in weights)
+    if why := lost(folder, thorough=size <= _MOST_READ, among=tells_of_model):
+        return why
+    if size > _MOST_READ:
+        note(f"{folder}: its {size / 2**30:.0f} GiB of weights were checked by their sizes alone")
+    return None
+
+
+_MOST_READ = 2**31
+"""Bytes of weights that are read to find damage: a matter of seconds."""
 
 
 def _is_trainers(path: Path) -> bool:

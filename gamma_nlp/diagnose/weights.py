@@ -148,7 +148,8 @@ def _damaged(path: Path, error: Exception) -> GammaError:
 
 def _load_torch(path: Path) -> Any:
     # fairseq keeps its options in the checkpoint. A Namespace holds data and runs nothing.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    allowed = torch.serialization.get_safe_globals()  # those of the caller stay so afterwards
+    with torch.serialization.safe_globals([k for k in [argparse.Namespace] if k not in allowed]):
         for mapped in (True, False):  # files before torch 1.6 cannot be mapped
             try:
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)

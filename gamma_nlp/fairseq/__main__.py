@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from gamma_nlp.errors import close_to
+from gamma_nlp.errors import close_to, print_error
 from gamma_nlp.fairseq import commands
 from gamma_nlp.fairseq.convert.commands import from_transformers, to_transformers
 
@@ -23,7 +23,7 @@ def main() -> int:
     command = first.replace("-", "_")
     if command not in names:
         got = f"{first!r} is no command{close_to(first, typed)}" if first else "which command?"
-        print(f"error: {got} ({usage})", file=sys.stderr)
+        print_error(f"{got} ({usage})")
         return 2
     # fairseq and hydra read sys.argv themselves, and print its first word in their usage.
     sys.argv[:2] = [f"gamma-fairseq-{command.replace('_', '-')}"]

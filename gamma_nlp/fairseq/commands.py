@@ -10,8 +10,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, error_line, print_error
 from gamma_nlp.fairseq import shims
+from gamma_nlp.tasks.run.signals import INTERRUPTED
 
 COMMANDS = ("preprocess", "train", "hydra_train", "generate", "interactive", "score")
 """The modules of ``fairseq_cli`` that have a command here."""
@@ -30,15 +31,18 @@ def run(command: str) -> int:
 
 
 def exit_code(work: Callable[[], None]) -> int:
-    """Run ``work``; return 0, or 2 after printing the error that stopped it."""
+    """Run ``work``; return 0, 2 after printing the error that stopped it, 130 after Ctrl-C."""
     try:
         work()
     except GammaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(error)
         return 2
     except _Stopped as stop:
         print(stop, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print_error("interrupted")
+        return INTERRUPTED
     return 0
 
 
@@ -53,7 +57,7 @@ def _train_under_hydra(cfg: Any, **kwargs: Any) -> None:
     try:
         importlib.import_module("fairseq_cli.train").main(cfg, **kwargs)
     except GammaError as error:
-        raise _Stopped(f"error: {error}") from error
+        raise _Stopped(error_line(error)) from error
 
 
 def prepare(entry: str = "fairseq") -> ModuleType:

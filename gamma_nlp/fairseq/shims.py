@@ -37,15 +37,20 @@ INSTALL += f"--no-deps fairseq=={TESTED[-1]}"
 
 @dataclass(frozen=True, kw_only=True)
 class Shim:
-    """One repair: the error it prevents, the releases that need it, and what puts it in place."""
+    """One repair: the error it prevents, the releases that need it, and what puts it in place.
+
+    ``again`` where others undo it: torch takes a name that may be loaded away after any ``with
+    safe_globals`` that has it, as when transformers resumes a run.
+    """
 
     prevents: str
     release: str
     put: Callable[[], None]
+    again: bool = False
 
 
 def apply(entry: str = "fairseq") -> ModuleType:
-    """Put the shims in place and import a module of fairseq; a second call only imports.
+    """Put the shims in place, where they are not yet, and import a module of fairseq.
 
     Args:
         entry: The module of fairseq to import first. For a command, its own: it sets up logging
@@ -90,7 +95,7 @@ _DONE: set[str] = set()
 
 def _put(shims: Sequence[Shim]) -> None:
     for shim in shims:
-        if shim.prevents not in _DONE:
+        if shim.again or shim.prevents not in _DONE:
             shim.put()
             _DONE.add(shim.prevents)
 
@@ -204,6 +209,7 @@ BEFORE = (
         "numpy's scalars and arrays in a checkpoint)",
         release="0.12.2 under torch 2.6 and newer",
         put=_let_torch_load_checkpoints,
+        again=True,
     ),
 )
 """Shims to put in place before fairseq is imported."""

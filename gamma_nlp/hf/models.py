@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from gamma_nlp.errors import GammaError, listed, one_line
+from gamma_nlp.files.manifest import is_sealed, lost, tells_of_model
 from gamma_nlp.hf.config import cannot, model_class, read_config
 from gamma_nlp.hf.hub import HUB_TIMEOUT, local_path, offline_variable
 from gamma_nlp.hf.limits import check_memory, limited_modules
@@ -22,6 +23,7 @@ from gamma_nlp.wrappers import DTENSOR, ZERO_3, sharded
 if TYPE_CHECKING:
     from torch import nn
 
+_CHECKPOINT = re.compile(r"checkpoint-\d+")  # elsewhere a manifest.json may be anybody's
 _WEIGHT_FILES = (".safetensors", ".bin", ".index.json")
 _OR_RANDOM = (
     "give a folder that save_pretrained wrote, or add --random-weights to check the architecture"
@@ -150,11 +152,14 @@ def load_with_weights(name: str, *, trust_remote_code: bool = False) -> nn.Modul
 
     Raises:
         GammaError: The model is not found, cannot be built, or has no weights there, or not all
-            of them, or some that are not finite.
+            of them, or some that are not finite or not those that its manifest tells of.
     """
     config = read_config(name, trust_remote_code=trust_remote_code)
     path = local_path(name)
     folder = path.parent if path.is_file() else path
+    sealed = _CHECKPOINT.fullmatch(folder.name) and is_sealed(folder)
+    if sealed and (why := lost(folder, thorough=True, among=tells_of_model)):
+        raise GammaError(f"{folder}: {why}; give another checkpoint")
     try:
         model, found = model_class(config, name).from_pretrained(
             folder if path.exists() else name,

@@ -21,6 +21,7 @@ from gamma_nlp.launch.keys import (
     installed_options,
 )
 from gamma_nlp.launch.launch import PRECISIONS, Engine, Launch, Precision
+from gamma_nlp.launch.mesh import check_gpus, mesh_sizes
 
 _STRATEGIES = ("FULL_SHARD", "SHARD_GRAD_OP", "NO_SHARD", "HYBRID_SHARD", "HYBRID_SHARD_ZERO2")
 MOST = 1_000_000
@@ -65,6 +66,8 @@ def from_accelerate(
     }
     if kind == "MULTI_CPU" or file.flag("use_cpu"):
         shared |= dict.fromkeys(("device", "weights_on", "optimizer_on"), "CPU")
+    elif kind not in ("NO", "XLA"):
+        check_gpus(file, asked // machines)
     if kind == "DEEPSPEED":
         return _deepspeed(file, shared, precision)
     if kind == "FSDP":
@@ -78,7 +81,7 @@ def from_accelerate(
         shared |= {"processes": 1, "machines": 1}
     if shared["processes"] == 1 and engine == "DDP":
         return Launch(**shared, engine="one process")
-    sizes = _sizes(file, shared["processes"])
+    sizes = mesh_sizes(file, shared["processes"], ignored=shared["ignored"])
     if sizes and sizes["tp"] > 1:
         features["tensor parallel"] = file.at("parallelism_config")
         return Launch(**shared, engine=engine, tensor=sizes["tp"])
@@ -161,7 +164,8 @@ def _deepspeed(file: Document, shared: dict[str, Any], precision: Precision | No
         fields = deepspeed.from_json(_referred(file, name), precision)
     if shared.get("device") == "CPU":
         fields |= {"weights_on": "CPU", "optimizer_on": "CPU"}
-    fields["features"] = {**shared["features"], **fields["features"]}
+    for kind in ("features", "ignored"):
+        fields[kind] = {**shared[kind], **fields.get(kind, {})}
     return Launch(**{**shared, **fields}, engine="DeepSpeed", shard=shared["processes"])
 
 
@@ -193,8 +197,8 @@ def _fsdp(file: Document, shared: dict[str, Any]) -> Launch:
     fields: dict[str, Any] = {"shard": shared["processes"]}
     offload = file.flag(*_fsdp_key(file, "offload_params"))
     fields |= {"weights_on": "CPU", "optimizer_on": "CPU"} if offload else {}
-    sizes = _sizes(file, shared["processes"])
     ignored = dict(shared["ignored"])
+    sizes = mesh_sizes(file, shared["processes"], ignored=ignored, fsdp=version)
     if version == 1:
         strategy = _strategy(file)
         if strategy == "NO_SHARD":
@@ -234,22 +238,3 @@ def _strategy(file: Document) -> str:
     if str(value).isdecimal() and 1 <= int(value) <= len(_STRATEGIES):
         return _STRATEGIES[int(value) - 1]
     return file.word(*key, valid=_STRATEGIES, default="FULL_SHARD")
-
-
-def _sizes(file: Document, processes: int) -> dict[str, int]:
-    """Return the sizes of the mesh; empty without a ``parallelism_config``."""
-    section = "parallelism_config"
-    if not file.section(section):
-        return {}
-    names = ("dp_replicate", "dp_shard", "tp", "cp", "sp")
-    sizes = {name: file.whole(section, f"{section}_{name}_size", default=1) for name in names}
-    product = 1
-    for size in sizes.values():
-        product *= size
-    if product != processes:
-        shape = " x ".join(f"{name} {size}" for name, size in sizes.items() if size > 1) or "1"
-        raise GammaError(
-            f"{file.at(section)}: the sizes make {product} processes ({shape}), and there are "
-            f"{processes}; accelerate refuses that, so make them equal"
-        )
-    return sizes

@@ -1,18 +1,48 @@
 """DeepSpeed's settings, from its own JSON file or from a section of accelerate's.
 
-Read for this: accelerate 1.15 (``DeepSpeedPlugin``) and DeepSpeed's ``runtime/engine.py``.
+Read for this: accelerate 1.15 (``DeepSpeedPlugin``), and ``runtime/engine.py`` and
+``runtime/zero/config.py`` of DeepSpeed 0.17.5 and 0.19.8.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from gamma_nlp.errors import GammaError
+from gamma_nlp.errors import GammaError, close_to
 from gamma_nlp.launch.document import AUTO, Document
 from gamma_nlp.launch.launch import Place, Precision
 
 _DEVICES: dict[str, Place] = {"none": "GPU", "cpu": "CPU", "nvme": "NVMe"}
 _CUTS = ("zero_hpz_partition_size", "mics_shard_size")
+_PLAIN = (
+    "allgather_bucket_size", "allgather_partitions", "compute_grad_norm",
+    "contiguous_gradients", "cpu_offload", "cpu_offload_param", "cpu_offload_use_pin_memory",
+    "elastic_checkpoint", "enable_sanity_checks", "ignore_unused_parameters", "leaf_module",
+    "legacy_stage1", "load_from_fp32_weights", "log_trace_cache_warnings",
+    "memory_efficient_linear", "mics_hierarchical_params_gather", "mics_shard_size",
+    "offload_optimizer", "offload_param", "overlap_comm", "override_module_apply",
+    "parameter_alignment", "pipeline_loading_checkpoint", "reduce_bucket_size",
+    "reduce_scatter", "round_robin_gradients", "save_muon_momentum_buffer_in_memory", "stage",
+    "stage3_gather_fp16_weights_on_model_save", "sub_group_size",
+    "use_multi_rank_bucket_allreduce", "zenflow", "zero_hpz_partition_size",
+    "zero_quantized_gradients", "zero_quantized_nontrainable_weights", "zero_quantized_weights",
+    "zeropp_loco_param",
+)  # fmt: skip
+_STAGE_3 = (
+    "allgather_sequential", "gather_16bit_weights_on_model_save", "max_live_parameters",
+    "max_reuse_distance", "model_persistence_threshold", "module_granularity_threshold",
+    "param_persistence_threshold", "prefetch_bucket_size", "use_all_reduce_for_fetch_params",
+)  # fmt: skip
+_ZERO = frozenset((*_PLAIN, *_STAGE_3, *(f"stage3_{key}" for key in _STAGE_3)))
+"""The keys of ``zero_optimization``, of which DeepSpeed refuses all others."""
+
+_OLD = {
+    ("bfloat16",): '"bf16": {"enabled": true}',
+    ("zero_optimization", "cpu_offload"): '"offload_optimizer": {"device": "cpu"}',
+    ("zero_optimization", "cpu_offload_param"): '"offload_param": {"device": "cpu"}',
+}
+"""Names that DeepSpeed still takes and that accelerate and the Trainer look past."""
+
 _STAGES = "0, 1, 2 or 3"
 _DEFAULT_STAGE = 2
 """What accelerate takes where the stage is missing from its own file, or ``auto``."""
@@ -49,6 +79,7 @@ def from_json(file: Document, precision: Precision | None) -> dict[str, Any]:
             f'{file.path} has no "{zero}", which accelerate insists on; write for example '
             f'"{zero}": {{"stage": 2}}'
         )
+    _check_old(file)
     default = _DEFAULT_STAGE if file.get(zero, "stage") == AUTO else 0
     stage = _stage(file, zero, "stage", default=default)
     fields = _offload(
@@ -82,7 +113,38 @@ def from_json(file: Document, precision: Precision | None) -> dict[str, Any]:
         "precision": own,
         "gradient_dtype": None if dtype == "none" else dtype,
         "features": features,
+        "ignored": _unknown(file),
     }
+
+
+def _check_old(file: Document) -> None:
+    """Refuse names that change the run, and that accelerate does not see."""
+    for key, instead in _OLD.items():
+        if key == ("bfloat16",) and file.has("bf16"):
+            continue  # DeepSpeed itself looks past the old one then
+        if file.has(*key) and file.get(*key) is not False:
+            raise GammaError(
+                f"{file.at(*key)}: {key[-1]} is an old name, which accelerate and the Trainer do "
+                f"not read; write {instead}"
+            )
+
+
+def _unknown(file: Document) -> dict[str, str]:
+    """Return what to say of keys that may be newer than this list, and where they are.
+
+    Raises:
+        GammaError: A key is a known one, misspelt.
+    """
+    found = {}
+    for key in file.section("zero_optimization"):
+        if key in _ZERO:
+            continue
+        where = file.at("zero_optimization", key)
+        says = f"DeepSpeed 0.19 refuses the key {key!r} in zero_optimization"
+        if hint := close_to(key, _ZERO):
+            raise GammaError(f"{where}: {says}{hint}")
+        found[says] = where
+    return found
 
 
 def _stage(file: Document, *key: str, default: int) -> int:

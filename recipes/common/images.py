@@ -210,8 +210,11 @@ def _png_rows(path: Path) -> Tensor:
     return rows.permute(0, 3, 1, 2).contiguous()
 
 
-class _Unpickler(pickle.Unpickler):
-    """Build only arrays and plain values: any other pickle could run code."""
+class _Unpickler(pickle._Unpickler):
+    """Build only arrays and plain values: any other pickle could run code.
+
+    The unpickler in C makes room for as many values as a damaged pickle numbers; this one does not.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         import numpy as np

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 
 from gamma_nlp.diagnose.checkpoints import Checkpoint, find_checkpoints
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files.manifest import seal
 
 
 def saved(folder: Path, name: str = "model.safetensors", step: int | None = None) -> Path:
@@ -123,6 +125,43 @@ def test_a_checkpoint_of_a_run_that_has_no_weights_yet_is_named(tmp_path: Path) 
     saved(tmp_path / "checkpoint-1")
     (tmp_path / "checkpoint-2").mkdir()
     assert f"{tmp_path / 'checkpoint-2'} holds no weights" in refused(tmp_path)
+
+
+def test_a_checkpoint_that_is_not_as_it_was_written_is_left_out_of_its_run(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        seal(saved(tmp_path / f"checkpoint-{step}", step=step))
+    (tmp_path / "checkpoint-4" / "manifest.json").unlink()
+    weights = tmp_path / "checkpoint-3" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    (tmp_path / "checkpoint-2" / "optimizer.pt").write_bytes(b"no matter")
+    told: list[str] = []
+    assert [one.step for one in find_checkpoints([str(tmp_path)], told.append)] == [1, 2]
+    assert told == [
+        f"left out of {tmp_path}: checkpoint-3: model.safetensors is damaged: its checksum is not "
+        "the one it was written with",
+        f"left out of {tmp_path}: checkpoint-4: it was not finished (it has no manifest)",
+    ]
+    for named in (weights, weights.parent):
+        assert "checkpoint-3: model.safetensors is damaged" in refused(named)
+    (tmp_path / "checkpoint-2" / "trainer_state.json").write_text('{"global_step": 7}')
+    assert "checkpoint-2: trainer_state.json is damaged" in refused(tmp_path / "checkpoint-2")
+    weights.unlink()
+    shutil.rmtree(tmp_path / "checkpoint-1")
+    shutil.rmtree(tmp_path / "checkpoint-2")
+    left = "is whole (checkpoint-3: model.safetensors is missing; checkpoint-4: it was not fini"
+    assert left in refused(tmp_path)
+
+
+def test_of_large_weights_the_sizes_are_checked_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gamma_nlp.diagnose.checkpoints._MOST_READ", 9)
+    seal(saved(tmp_path / "checkpoint-1"))
+    told: list[str] = []
+    assert len(find_checkpoints([str(tmp_path)], told.append)) == 1
+    assert "GiB of weights were checked by their sizes alone" in told[0]
+    (tmp_path / "checkpoint-1" / "model.safetensors").write_bytes(b"short")
+    assert "model.safetensors has 5 bytes of" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(

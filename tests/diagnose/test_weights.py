@@ -52,6 +52,13 @@ def test_a_file_of_torch_is_read_in_every_form(
     assert weights.step is None
 
 
+def test_what_the_caller_lets_torch_load_stays_allowed(tmp_path: Path) -> None:
+    torch.save({"model": both(), "args": argparse.Namespace(lr=1)}, tmp_path / "x.pt")
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        assert Weights(tmp_path / "x.pt").names
+        assert torch.load(tmp_path / "x.pt")["args"].lr == 1
+
+
 def test_fairseq_keeps_its_step_in_the_file(tmp_path: Path) -> None:
     torch.save({"model": both(), "optimizer_history": [{"num_updates": 70}]}, tmp_path / "x.pt")
     assert Weights(tmp_path / "x.pt").step == 70

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import importlib.metadata
 import importlib.util
@@ -55,6 +56,13 @@ def test_encoder_layers_hold_what_they_use_and_load_what_plain_fairseq_saved(
     saved = model.state_dict()
     saved["encoder.layers.0.in_proj_weight"] = torch.zeros(48, 16)
     model.load_state_dict(saved, strict=True)
+
+
+def test_checkpoints_load_after_others_took_their_names_off_torch_s_list(data: Path) -> None:
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        pass  # torch takes off what it put on, whoever else had put it there
+    commands.prepare()
+    assert argparse.Namespace in torch.serialization.get_safe_globals()
 
 
 def test_score_reads_files_with_sacrebleu(

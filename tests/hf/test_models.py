@@ -16,6 +16,7 @@ from transformers import Seq2SeqTrainingArguments
 
 from gamma_nlp import GammaSeq2SeqTrainer, categorize
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files.manifest import seal
 from gamma_nlp.hf.models import (
     keep_positions,
     load_model,
@@ -144,6 +145,19 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path) -> None:
     content["bert.encoder.layer.0.output.dense.weight"][0, 0] = torch.nan
     save_file(content, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(GammaError, match=r"not finite .* in 'bert\.encoder\.layer\.0\.output"):
+        load_with_weights(str(folder))
+
+
+def test_weights_of_a_checkpoint_that_changed_since_are_not_measured(tmp_path: Path) -> None:
+    folder = saved(tmp_path / "checkpoint-3")
+    seal(folder)
+    load_with_weights(str(folder))
+    content = load_file(folder / "model.safetensors")
+    content["bert.encoder.layer.0.output.dense.weight"][0, 0] += 1
+    save_file(content, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        GammaError, match=r"checkpoint-3: model\.safetensors is damaged: its checks"
+    ):
         load_with_weights(str(folder))
 
 

@@ -141,6 +141,16 @@ REFUSED = {
     "stage": (f"{ZERO}deepspeed_config: {{zero_stage: 4}}\n", r":3: .* 0, 1, 2 or 3, got 4"),
     "mesh": (f"{FSDP}fsdp_config: {{fsdp_version: 2}}\nnum_machines: 2\n{MESH}".replace("8", "16"),
              r":5: the sizes make 8 processes \(dp_replicate 2 x dp_shard 2 x tp 2\), .* are 16"),
+    "mesh in short": (f"{MULTI}parallelism_config: {{tp_size: 8}}\n",
+                      r":3: .* make 1 processes .* ignores parallelism_config.tp_size; did"),
+    "mesh of FSDP1": (f"{FSDP}fsdp_config: {{fsdp_version: 1}}\n{MESH}", r":4: .* beside FSDP1; w"),
+    "mesh without a cut": (
+        f"{FSDP}fsdp_config: {{fsdp_version: 2}}\n"
+        "parallelism_config: {parallelism_config_tp_size: 8}\n",
+        r":4: dp_shard and cp are 1, .* give parallelism_config_dp_shard_size, or",
+    ),
+    "too few GPUs": (f"{MULTI}gpu_ids: '0,1'\n", r":3: gpu_ids names 2 for 8 processes on a mach"),
+    "GPU as a number": (f"{MULTI}gpu_ids: 0\n", r":3: gpu_ids must be text such as '0,1', or all"),
     "SageMaker": (f"{MULTI}compute_environment: AMAZON_SAGEMAKER\n", r":3: configs of SageMaker"),
     "DeepSpeed as YAML": ("zero_optimization: {stage: 2}\n", r":1: .* save it as JSON"),
     "no such file": (

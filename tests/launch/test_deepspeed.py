@@ -64,6 +64,9 @@ def test_auto_follows_the_option_and_is_said_without_one(tmp_path: Path) -> None
         ),
         ({**zero(2), "fp16": {"enabled": "maybe"}}, r"fp16.enabled must be true or false"),
         ({**zero(2), "data_types": {"grad_accum_dtype": "int8"}}, r"one of fp32, fp16, bf16"),
+        ({"zero_optimization": {"stge": 3}}, r"ds.json:3: .* 'stge' .*did you mean 'stage'"),
+        (zero(2, cpu_offload=True), r'ds.json:4: cpu_offload is an old name.*"offload_optimizer"'),
+        ({**zero(1), "bfloat16": {"enabled": True}}, r'bfloat16 is an old name.*write "bf16"'),
     ],
 )
 def test_what_deepspeed_does_not_take_is_refused(
@@ -71,6 +74,12 @@ def test_what_deepspeed_does_not_take_is_refused(
 ) -> None:
     with pytest.raises(GammaError, match=message):
         read(tmp_path, content)
+
+
+def test_a_key_that_may_be_newer_is_told_and_old_ones_that_are_off_are_left(tmp_path: Path) -> None:
+    launch = read(tmp_path, zero(2, brand_new=1, cpu_offload=False, overlap_comm=True))
+    (says,) = launch.ignored
+    assert "'brand_new'" in says and launch.ignored[says].endswith("ds.json:4")
 
 
 def test_an_option_that_contradicts_the_file_is_refused(tmp_path: Path) -> None:

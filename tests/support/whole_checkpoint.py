@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from gamma_nlp.tasks.run.manifest import seal
+from gamma_nlp.files.manifest import seal
 
 BOTH = (
     *("config.json", "model.safetensors", "optimizer.pt", "rng_state.pth", "scheduler.pt"),

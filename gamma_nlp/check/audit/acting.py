@@ -134,6 +134,11 @@ def peak_rate(group: Mapping[str, Any]) -> float | None:
     return max(found, default=None)
 
 
+def can_decay(group: Mapping[str, Any]) -> bool:
+    """Return whether an optimizer that has such a group knows weight decay."""
+    return any(key in group for key in _KEYS)
+
+
 def _coefficient(group: Mapping[str, Any], optimizer: Optimizer) -> float:
     key = next((key for key in _KEYS if group.get(key) is not None), None)
     if key == "wd":

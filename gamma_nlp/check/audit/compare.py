@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, overload
 
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from gamma_nlp.check.audit.judged import judged, parameters_of
 from gamma_nlp.check.audit.optimizer import audit_optimizer
@@ -19,6 +20,7 @@ from gamma_nlp.check.audit.rules import RuleName, rule_of
 from gamma_nlp.decay.assign import table_for
 from gamma_nlp.errors import GammaError
 from gamma_nlp.gains.table import GainTable
+from gamma_nlp.wrappers import unwrap
 
 
 @overload
@@ -59,7 +61,8 @@ def audit(
         table: The model's gain table, also one from before the model was wrapped; by default
             ``categorize(model, inputs)``.
         optimizer: An optimizer that somebody made for this model, or a list of those that train it
-            together. It may be inside the wrappers of accelerate, DeepSpeed and fairseq.
+            together, or what Lightning's ``configure_optimizers`` returns. It may be inside the
+            wrappers of accelerate, DeepSpeed and fairseq.
         rule: Whose rule to audit where there is no optimizer: ``hugging_face`` for the installed
             Trainer, ``llama_factory``, ``axolotl``, ``torchtitan``, ``megatron``, ``olmo_core``,
             ``timm`` or ``fairseq``; :mod:`gamma_nlp.check.audit.rules` has versions and dates.
@@ -94,6 +97,11 @@ def audit(
     """
     if not isinstance(model, nn.Module):
         raise GammaError(f"audit takes a torch.nn.Module, not a {type(model).__name__}")
+    if isinstance(unwrap(model), AveragedModel):
+        raise GammaError(
+            "audit takes the model that is trained; an AveragedModel holds a copy that no "
+            "optimizer moves"
+        )
     if optimizer is not None and rule != "hugging_face":
         raise GammaError(
             f"rule={rule!r} has no effect beside optimizer=, which is audited as it is; leave "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -41,16 +42,30 @@ def _empty(groups: Sequence[Group]) -> Iterator[str]:
 
 
 def rates(groups: Sequence[Group]) -> list[str]:
-    """Return a line per learning rate, where groups that hold something differ in it."""
+    """Return a line per learning rate, where groups that hold something differ in it.
+
+    Layer-wise rates are many: the largest are named.
+    """
     found: dict[float | None, list[Group]] = {}
     for group in groups:
         if group.slots:
             found.setdefault(peak_rate(group.settings), []).append(group)
     if len(found) < 2:
         return []
-    return [
-        f"{'its own' if rate is None else f'{rate:g}'}: {'; '.join(one.label for one in own[:4])}"
-        f"{f' and {len(own) - 4} more' if len(own) > 4 else ''} "
-        f"({sum(len(one.slots) for one in own)} tensors)"
-        for rate, own in found.items()
-    ]
+    ordered = sorted(found.items(), key=lambda item: math.inf if item[0] is None else item[0])
+    lines = [_rate(rate, own) for rate, own in reversed(ordered)]
+    if len(lines) <= _MOST_RATES:
+        return lines
+    more, least = len(lines) - _MOST_RATES, ordered[0][0]
+    return [*lines[:_MOST_RATES], f"and {more} more, down to {least:g}"]
+
+
+_MOST_RATES = 6
+
+
+def _rate(rate: float | None, own: Sequence[Group]) -> str:
+    labels = "; ".join(one.label for one in own[:4])
+    more = f" and {len(own) - 4} more" if len(own) > 4 else ""
+    tensors = sum(len(one.slots) for one in own)
+    number = "its own" if rate is None else f"{rate:g}"
+    return f"{number}: {labels}{more} ({tensors} tensor{'' if tensors == 1 else 's'})"

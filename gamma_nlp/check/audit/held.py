@@ -8,6 +8,8 @@ read; nothing is imported.
 wrapper                            what is read
 =================================  ===========================================================
 accelerate, fairseq, apex          ``optimizer``
+ZeroRedundancyOptimizer, SAM       the class of ``optim`` or ``base_optimizer``, their own groups
+Lightning                          what ``configure_optimizers`` returns, without schedulers
 torchtitan, Megatron, layer-wise   ``optimizers``, ``chained_optimizers``, ``optimizer_dict``
 fairseq ``--fp16``                 ``fp16_params`` beside ``fp32_params``, flat or not
 DeepSpeed (ZeRO 1, 2, fp16, bf16)  ``bit16_groups``, ``fp16_groups``, ``bf16_groups``
@@ -17,6 +19,7 @@ DeepSpeed (ZeRO 3)                 the same with ``sub_group_to_group_id``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,6 +27,7 @@ from typing import Any
 
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from gamma_nlp.decay.group_keys import needs_hook
 from gamma_nlp.decay.step_hook import has_hook
@@ -31,6 +35,7 @@ from gamma_nlp.errors import GammaError
 
 _SEVERAL = ("optimizers", "chained_optimizers", "optimizer_dict")
 _INNER = ("optimizer", "fp32_optimizer", "wrapped_optimizer")
+_STEPS_FOR = ("optim", "base_optimizer")
 _LISTS = ("bit16_groups", "bf16_groups", "fp16_groups")
 _LABELS = frozenset(
     # What only names a group, or changes with the steps.
@@ -108,12 +113,13 @@ def groups_of(given: Any) -> list[Group]:
     ]
 
 
-_EXPECTED = "optimizer= takes a torch.optim.Optimizer, wrapped or not, or a list of them"
+_EXPECTED = "optimizer= takes a torch.optim.Optimizer, wrapped or not, or a list or dict of them"
 
 
 def _open(
     given: Any, stands_for: Mapping[int, Sequence[Tensor]], lists: Mapping[int, Sequence[Tensor]]
 ) -> Iterator[_Opened]:
+    given = _of_lightning(given)
     several = given if isinstance(given, (Mapping, list, tuple)) else _several(given)
     if several is not None:
         for one in several.values() if isinstance(several, Mapping) else several:
@@ -129,6 +135,21 @@ def _open(
     else:
         hint = ", not its class" if isinstance(given, type) else ""
         raise GammaError(f"{_EXPECTED}{hint}, got {_shown(given)}{_instead(given)}")
+
+
+def _of_lightning(given: Any) -> Any:
+    """Return the optimizers of what ``configure_optimizers`` gives, and anything else as it is."""
+    if isinstance(given, Mapping) and "optimizer" in given:
+        return given["optimizer"]
+    if not isinstance(given, (list, tuple)) or len(given) != 2:
+        return given
+    optimizers, schedulers = given
+    lists = isinstance(optimizers, (list, tuple)) and isinstance(schedulers, (list, tuple))
+    return optimizers if lists and schedulers and all(map(_schedules, schedulers)) else given
+
+
+def _schedules(one: Any) -> bool:
+    return isinstance(one, LRScheduler) or (isinstance(one, Mapping) and "scheduler" in one)
 
 
 def _steps(one: Any) -> bool:
@@ -181,17 +202,45 @@ def _lists(one: Any) -> dict[int, list[Tensor]]:
 
 
 def _group(one: _Opened, number: int, group: Mapping[str, Any], label: str) -> Group:
-    unhooked = needs_hook([group]) and not has_hook(one.optimizer)
+    label = f"{label}, group {number}" if label else f"group {number}"
+    _check(group, label)
+    makes_steps = _makes_steps(one.optimizer)
+    hooked = has_hook(one.optimizer) or has_hook(makes_steps)
+    unhooked = needs_hook([group]) and not hooked
     settings = group
     if unhooked:
         settings = {key: value for key, value in group.items() if not key.startswith("gamma_")}
     return Group(
-        optimizer=one.optimizer,
+        optimizer=makes_steps,
         settings=settings,
-        label=f"{label}, group {number}" if label else f"group {number}",
+        label=label,
         slots=tuple(_slots(one, number, group)),
         unhooked=unhooked,
     )
+
+
+def _makes_steps(one: Optimizer) -> Optimizer:
+    """Return the optimizer inside one that has groups of its own, or shares them."""
+    for _ in range(_DEPTH):
+        inner = next((own for key in _STEPS_FOR if _steps(own := _get(one, key))), None)
+        if inner is None:
+            break
+        one = inner
+    return one
+
+
+_DEPTH = 8  # more than anybody nests
+
+
+def _check(group: Mapping[str, Any], label: str) -> None:
+    """Insist on settings that a step can use; torch looks at those of the constructor only."""
+    for key in ("lr", "weight_decay", "wd"):
+        value = group.get(key)
+        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_meta:
+            value = value.item()
+        outside = isinstance(value, (int, float)) and not 0 <= value < math.inf
+        if outside or isinstance(value, str):
+            raise GammaError(f"{label} has {key}={value!r}; expected a number of 0 or more")
 
 
 def _slots(one: _Opened, number: int, group: Mapping[str, Any]) -> Iterator[Slot]:

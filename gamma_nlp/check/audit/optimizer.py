@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from gamma_nlp.check.audit.acting import Acting, Acts
+from gamma_nlp.check.audit.acting import Acting, Acts, can_decay
 from gamma_nlp.check.audit.groups import more_than_needed, rates
 from gamma_nlp.check.audit.held import Group, groups_of
 from gamma_nlp.check.audit.judged import Parameters, accident, by_part, judged
@@ -63,7 +63,7 @@ def audit_optimizer(known: Parameters, given: Any) -> OptimizerAudit:
         groups=len(groups),
         more_groups=tuple(more_than_needed(groups)),
         rates=tuple(rates(groups)),
-        notes=tuple(_notes(acting, names, len(groups))),
+        notes=tuple(_notes(known, acting, names, groups)),
     )
 
 
@@ -221,11 +221,25 @@ def _at(place: Place, why: str) -> str:
     return f"in {group.label}: {why}" if slot.name else why
 
 
-def _notes(acting: Mapping[str, Acting], names: Sequence[str], groups: int) -> Iterable[str]:
+def _notes(
+    known: Parameters,
+    acting: Mapping[str, Acting],
+    names: Sequence[str],
+    groups: Sequence[Group],
+) -> Iterable[str]:
+    if not known.trained:
+        yield "nothing is trained: every parameter of the model is frozen"
     if names and not any(acting[name].coefficient for name in names):
-        yield f"nothing decays: weight_decay is 0 in {'its group' if groups == 1 else 'all groups'}"
+        yield f"nothing decays: {_why_nothing(groups)}"
     if any(acting[name].coefficient and acting[name].mode == "unknown" for name in names):
         yield (
             "the class of an optimizer is none that this library knows, so how its weight_decay "
             "acts is unknown"
         )
+
+
+def _why_nothing(groups: Sequence[Group]) -> str:
+    if not any(can_decay(group.settings) for group in groups):
+        kinds = dict.fromkeys(type(group.optimizer).__name__ for group in groups)
+        return f"{' and '.join(kinds)} has no weight decay"
+    return f"weight_decay is 0 in {'its group' if len(groups) == 1 else 'all groups'}"

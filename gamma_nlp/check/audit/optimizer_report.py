@@ -94,7 +94,7 @@ class OptimizerAudit(Audit):
             *_present("missing: trainable, and in no group", self.missing),
             *_present("twice: each step moves them twice", self.twice),
             *_present("frozen, but with a gradient, so that they move", self.moving),
-            *_present("foreign: not of this model", self.foreign),
+            *_shortened("foreign: not of this model", self.foreign),
             *_present("asks for a step hook that is not there", self.unhooked),
             section(Heading.ACCIDENT.value, self.decayed_by_accident),
             section(Heading.SPARED.value, self.spared_by_accident),
@@ -114,6 +114,19 @@ class OptimizerAudit(Audit):
 
 def _present(title: str, accidents: Sequence[Accident]) -> list[str]:
     return [section(title, accidents)] if accidents else []
+
+
+def _shortened(title: str, accidents: Sequence[Accident]) -> list[str]:
+    """Show the first of many: tensors have no layers that could share a line."""
+    more = len(accidents) - _MOST
+    if more <= 0:
+        return _present(title, accidents)
+    return [
+        f"{section(f'{title}, {len(accidents)}, of which', accidents[:_MOST])}\n  and {more} more"
+    ]
+
+
+_MOST = 8
 
 
 def _lines(title: str, lines: Sequence[str]) -> list[str]:

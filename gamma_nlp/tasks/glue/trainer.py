@@ -16,7 +16,7 @@ from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.glue.metrics import GlueMetric
 from gamma_nlp.tasks.glue.tasks import GlueTask
 from gamma_nlp.tasks.run.counts import RunCounts
-from gamma_nlp.tasks.run.finite import FiniteRun
+from gamma_nlp.tasks.run.finite import FiniteRun, OutputNotFinite
 from gamma_nlp.tasks.run.items import Items, Source, items_file
 from gamma_nlp.tasks.run.saving import WholeCheckpoints
 from gamma_nlp.tasks.run.speed import CompileTime
@@ -167,7 +167,7 @@ def scorer(task: GlueTask) -> Any:
     def score(prediction: Any) -> dict[str, float]:
         logits = _first(prediction.predictions)
         if not np.isfinite(logits).all():  # the largest of nan is class 0
-            raise GammaError("the model's output is not a number (nan); has training diverged?")
+            raise OutputNotFinite
         guesses = logits.reshape(-1) if task.regression else logits.argmax(axis=-1)
         scores = metric.compute(predictions=guesses, references=prediction.label_ids)
         return dict(scores or {})

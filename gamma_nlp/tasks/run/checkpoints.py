@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.tasks.run.manifest import is_sealed, lost
+from gamma_nlp.files.manifest import is_sealed, lost
 
 STATE = "trainer_state.json"
 """The Trainer writes it last; of ours, the manifest comes after it."""

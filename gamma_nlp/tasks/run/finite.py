@@ -27,6 +27,13 @@ _MOST_IN_A_ROW = 20
 logger = logging.getLogger("gamma_nlp")
 
 
+class OutputNotFinite(GammaError):
+    """A model computes no numbers; a run that evaluates it adds the step."""
+
+    def __init__(self) -> None:
+        super().__init__("the model's output is not a number (nan); has training diverged?")
+
+
 class FiniteRun(_Base):
     """Watches loss, gradients, weights and scores of a Trainer; put it before the Trainer.
 
@@ -129,7 +136,11 @@ class FiniteRun(_Base):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         self._check_weights()
-        scores = super().evaluate(*args, **kwargs)
+        try:
+            scores = super().evaluate(*args, **kwargs)
+        except OutputNotFinite as error:
+            what = "the model's output is not a number"
+            raise GammaError(self._diverged(what, seen=True)) from error
         for name, value in scores.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise GammaError(self._diverged(f"{name} is {value}", seen=True))

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
-from gamma_nlp.files.write import write_json
 from gamma_nlp.tasks.run.checkpoints import (
     checkpoint_folders,
     checkpoints,
@@ -26,10 +25,10 @@ from gamma_nlp.tasks.run.checkpoints import (
 from gamma_nlp.tasks.run.identity import Parts, differences
 from gamma_nlp.tasks.run.lock import held_alone, holder
 from gamma_nlp.tasks.run.processes import all_or_none, decided
+from gamma_nlp.tasks.run.record import RECORD, read_record, write_record
 
 logger = logging.getLogger("gamma_nlp")
 
-RECORD = "run.json"
 RESULTS = "results.json"
 _WRITES = (RECORD, "gain_table.json", "training.png", "text", "translations", "averaged", "items")
 """What else a run writes; that of a run which left no checkpoint is written over."""
@@ -53,6 +52,7 @@ class Claim:
         self.last = last
         self.parts: Parts = list(record.get("parts", []))
         self.trainer: Any = None
+        self._record, self._wrote = record, False
         self._before = {key: value for key, value in record.items() if key != "parts"}
         self._identity: dict[str, Any] = {}
 
@@ -91,7 +91,13 @@ class Claim:
     def write(self, parts: Parts) -> None:
         """Write ``run.json``: training starts."""
         self.parts = parts
-        write_json(self.folder / RECORD, {**self._identity, "parts": parts})
+        write_record(self.folder, {**self._identity, "parts": parts})
+        self._wrote = True
+
+    def unwrite(self) -> None:
+        """Write what ``run.json`` said before, if it was written over."""
+        if self._wrote and self._record:
+            write_record(self.folder, self._record)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +163,8 @@ def claimed(
             yield claim
         except BaseException as error:
             if main_process and _took_no_step(claim):
-                _undo(path, before, found.record)
+                _undo(path, before)
+                claim.unwrite()
             if isinstance(error, KeyboardInterrupt):
                 raise type(error)(_how_to_go_on(claim, str(error))) from None
             raise
@@ -192,7 +199,7 @@ def _look(path: Path, resume: bool, *, sharded: bool = False) -> _Found:
             "--resume, to start over give another --output_dir"
         )
     if not resume:
-        if foreign and "parts" not in (_record(path) or {}):
+        if foreign and not _is_of_a_run(path):
             raise GammaError(
                 f"output_dir {path} holds {listed(foreign)}, which this run would write over, and "
                 "no run of a recipe; give another --output_dir"
@@ -203,12 +210,13 @@ def _look(path: Path, resume: bool, *, sharded: bool = False) -> _Found:
             f"--resume: output_dir {path} holds no checkpoint, so there is nothing to resume; "
             "leave --resume out to start, or give the --output_dir of the run"
         )
-    record = _record(path)
-    if record is None:
+    try:
+        record = read_record(path)
+    except GammaError as error:
         raise GammaError(
-            f"output_dir {path} has checkpoints but no readable run.json, so nothing says which "
-            "run they are of; give another --output_dir"
-        )
+            f"output_dir {path} has checkpoints but no readable {RECORD} ({error}), so nothing "
+            "says which run they are of; give another --output_dir"
+        ) from error
     if held == [RESULTS]:
         raise GammaError(
             f"output_dir {path} holds a finished run without checkpoints: there is nothing "
@@ -233,17 +241,10 @@ def _clear_drafts(path: Path) -> None:
             child.unlink(missing_ok=True)
 
 
-def _record(path: Path) -> dict[str, Any] | None:
-    """Return what ``run.json`` notes, or ``None`` where it is none of a run."""
-    try:
-        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    parts = record.get("parts", []) if record and isinstance(record, dict) else None
-    whole = isinstance(parts, list) and all(
-        isinstance(part, dict) and isinstance(part.get("from_step"), int) for part in parts
-    )
-    return record if whole else None
+def _is_of_a_run(path: Path) -> bool:
+    with contextlib.suppress(GammaError):
+        return "parts" in read_record(path)
+    return False
 
 
 def _make(path: Path) -> list[Path]:
@@ -267,15 +268,13 @@ def _took_no_step(claim: Claim) -> bool:
     return trainer is None or trainer.state.global_step <= claim.step
 
 
-def _undo(path: Path, before: set[str] | None, record: Mapping[str, Any]) -> None:
+def _undo(path: Path, before: set[str] | None) -> None:
     for child in path.iterdir() if path.is_dir() else ():
         if child.name != _LOCK and (before is None or child.name not in before):
             if child.is_dir() and not child.is_symlink():
                 shutil.rmtree(child, ignore_errors=True)
             else:
                 child.unlink(missing_ok=True)
-    if record:
-        write_json(path / RECORD, record)
 
 
 def _remove_empty(folders: list[Path]) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
 
-from gamma_nlp.errors import FULL, GammaError, about_file, one_line
+from gamma_nlp.errors import FULL, GammaError, about_file, one_line, print_error
 from gamma_nlp.tasks.run.signals import INTERRUPTED, TERMINATED, Terminated, signals_raise
 
 _OURS = ("", "gamma_nlp", "recipes")
@@ -30,7 +29,7 @@ def run(
     Args:
         main: Takes the words of the command line. Import heavy packages inside it, so that a
             missing one is reported here.
-        argv: The words; default: those the process was started with.
+        argv: The words; default: those the process was started with, and it ends with this run.
         extra: The extra of this package that brings what the recipe imports.
 
     Returns:
@@ -38,7 +37,7 @@ def run(
         SIGTERM.
     """
     try:
-        with signals_raise():
+        with signals_raise(to_the_end=argv is None):
             return main(sys.argv[1:] if argv is None else argv) or 0
     except GammaError as error:
         return _say(str(error), 2)
@@ -60,7 +59,5 @@ def run(
 
 
 def _say(text: str, code: int) -> int:
-    with contextlib.suppress(OSError):  # standard error may be full or closed as well
-        line = " ".join(part.strip() for part in text.splitlines())
-        print(f"error: {line}", file=sys.stderr, flush=True)
+    print_error(text)
     return code

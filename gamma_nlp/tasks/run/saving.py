@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from transformers.trainer_utils import rotate_checkpoints
 
 from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.files.manifest import is_planned, need_whole, seal
 from gamma_nlp.tasks.run.checkpoints import (
     checkpoint_folders,
     checkpoints,
     last_checkpoint,
     step_of,
 )
-from gamma_nlp.tasks.run.manifest import is_planned, need_whole, seal
 from gamma_nlp.tasks.run.stopping import StopAndSave
 
 if TYPE_CHECKING:
@@ -61,6 +61,16 @@ class WholeCheckpoints(_Base):
             instead = "without --load_best_model_at_end the final model is kept"
             need_whole(Path(best), "load the best model", instead)
         super()._load_best_model()
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Warn of what is really missing: tied parameters are saved once, some never."""
+        model = self.accelerator.unwrap_model(self.model)
+        tensors = dict(model.named_parameters(remove_duplicate=False))
+        missing = set(load_result.missing_keys)
+        loaded = {id(tensor) for name, tensor in tensors.items() if name not in missing}
+        never = set(getattr(model, "_keys_to_ignore_on_save", None) or ())
+        really = [n for n in missing - never if id(tensors.get(n)) not in loaded]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=sorted(really)))
 
     def _is_planned(self) -> bool:
         stops = [one for one in self.callback_handler.callbacks if isinstance(one, StopAndSave)]

@@ -8,7 +8,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
+
+from gamma_nlp.errors import print_error
 
 INTERRUPTED, TERMINATED = 130, 143
 """The exit codes after Ctrl-C and after SIGTERM, as shells give them."""
@@ -32,11 +35,14 @@ _asked = _Asked()
 
 
 @contextlib.contextmanager
-def signals_raise() -> Iterator[None]:
+def signals_raise(*, to_the_end: bool = False) -> Iterator[None]:
     """Raise at Ctrl-C and SIGTERM, once: launchers pass on what the terminal has sent already.
 
     While a signal :func:`may_wait`, the error is kept for :func:`raise_asked`. A second signal
     ends the process at once.
+
+    Args:
+        to_the_end: The process ends after the block, so :func:`end_at_interrupt` holds then.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -49,7 +55,7 @@ def signals_raise() -> Iterator[None]:
             first.append(now)
             error = KeyboardInterrupt() if number == signal.SIGINT else Terminated("terminated")
             if not _asked.may_wait:
-                raise error
+                _raise_or_end(error)
             _asked.error = error
             if os.environ.get("RANK", "0") == "0":
                 with contextlib.suppress(OSError):
@@ -65,6 +71,43 @@ def signals_raise() -> Iterator[None]:
         _asked.error, _asked.may_wait = None, False
         for kind, handler in zip(kinds, before, strict=True):
             signal.signal(kind, handler)
+        if to_the_end:
+            end_at_interrupt()
+
+
+def interrupts_raise() -> None:
+    """Raise at Ctrl-C, as Python itself does, but end the process at once while torch loads."""
+    _instead(lambda number, frame: _raise_or_end(KeyboardInterrupt()))
+
+
+def end_at_interrupt() -> None:
+    """Let Ctrl-C end the process in one line from now on.
+
+    While Python takes modules down at exit, a KeyboardInterrupt would print a traceback.
+    """
+    _instead(lambda number, frame: _end(KeyboardInterrupt()))
+
+
+def _instead(handler: Callable[[int, object], None]) -> None:
+    """Handle Ctrl-C, unless it is ignored, as in the background of a shell."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if not ignored and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, handler)
+
+
+def _raise_or_end(error: KeyboardInterrupt) -> None:
+    # An error in what torch's C++ code calls while it is imported would abort with a core dump.
+    spec = getattr(sys.modules.get("torch"), "__spec__", None)
+    if getattr(spec, "_initializing", False):
+        _end(error)
+    raise error
+
+
+def _end(error: KeyboardInterrupt) -> NoReturn:
+    ended = isinstance(error, Terminated)
+    if os.environ.get("RANK", "0") == "0":
+        print_error("terminated" if ended else "interrupted")
+    os._exit(TERMINATED if ended else INTERRUPTED)
 
 
 def may_wait(yes: bool) -> None:

@@ -20,6 +20,7 @@ from gamma_nlp.tasks.run.checkpoints import STATE, step_of
 from gamma_nlp.tasks.run.counts import saved_counts
 from gamma_nlp.tasks.run.folder import RESULTS, Claim, check_unfinished
 from gamma_nlp.tasks.run.identity import Parts, joined, part
+from gamma_nlp.tasks.run.record import RECORD
 from gamma_nlp.tasks.run.report import evaluations, plan_line, resume_lines
 from gamma_nlp.tasks.run.stopping import StopAndSave
 
@@ -94,11 +95,19 @@ def begin(claim: Claim, trainer: Any, what: str, rates: Sequence[float], *, quie
         what: The task and the size of its data.
         rates: The learning rate of every step.
         quiet: Print no logs.
+
+    Raises:
+        GammaError: The run to resume does not say how it began.
     """
     args = trainer.args
     claim.trainer = trainer
     trainer.add_callback(StopAndSave())
     parts = joined(claim.parts, part(args, len(rates), claim.step))
+    if parts[0]["from_step"]:
+        raise GammaError(
+            f"output_dir {claim.folder}: {RECORD} does not say how its first "
+            f"{parts[0]['from_step']} steps were planned; give another --output_dir to start over"
+        )
     if quiet:
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
@@ -152,6 +161,9 @@ def _restore(trainer: Any, checkpoint: Path) -> None:
     trainer._load_from_checkpoint(str(checkpoint))
     trainer.model_wrapped = trainer.accelerator.prepare_model(trainer.model, evaluation_mode=True)
     trainer.state = TrainerState.load_from_json(str(checkpoint / STATE))
+    if best := trainer.state.best_model_checkpoint:  # where the folder was when it was saved
+        here = Path(trainer.args.output_dir) / Path(best).name
+        trainer.state.best_model_checkpoint = str(here) if here.is_dir() else None
     # What the Trainer logs at its end comes after the last checkpoint.
     norms = gain_norms(trainer.model, trainer._table())
     trainer.log({f"{GAIN_NORM}{category}": norm for category, norm in norms.items()})
@@ -164,4 +176,7 @@ def _results(run: Path) -> tuple[int, History]:
     except GammaError:
         return -1, []
     found = results if isinstance(results, dict) else {}
-    return int(found.get("steps", -1)), found.get("history", [])
+    steps, history = found.get("steps"), found.get("history")
+    if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
+        history = []
+    return steps if isinstance(steps, int) else -1, history

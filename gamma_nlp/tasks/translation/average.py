@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.files.manifest import is_planned
 from gamma_nlp.files.write import new_folder, write_json
 from gamma_nlp.gains.table import dtype_name
 from gamma_nlp.tasks.run.checkpoints import checkpoints
-from gamma_nlp.tasks.run.manifest import is_planned
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from gamma_nlp.errors import GammaError, listed, one_line
+from gamma_nlp.files.manifest import need_whole
 from gamma_nlp.files.read import read_json
 from gamma_nlp.hf.hub import read_settings
 from gamma_nlp.hf.limits import check_counts
 from gamma_nlp.hf.models import keep_positions, more_layers
 from gamma_nlp.tasks.run.checkpoints import checkpoints
-from gamma_nlp.tasks.run.manifest import need_whole
 
 AVERAGED = "averaged"
 """Where a run's folder keeps the final model."""

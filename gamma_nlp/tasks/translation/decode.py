@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.tasks.run.finite import OutputNotFinite
 
 MOST_BEAMS = 1000
 """Hypotheses beyond which memory ends before a sentence does."""
@@ -154,7 +155,7 @@ class _Bounds:
         scores[:, self.pad] = -math.inf
         if made == 0:
             if scores.isnan().any():
-                raise GammaError("the model's output is not a number (nan); has training diverged?")
+                raise OutputNotFinite
             scores[:, self.end] = -math.inf
         if made >= self.shortest:
             full = self.limits <= made

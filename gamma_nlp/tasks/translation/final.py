@@ -10,9 +10,9 @@ from typing import Any
 from safetensors import SafetensorError
 
 from gamma_nlp.errors import GammaError, one_line
+from gamma_nlp.files.manifest import need_whole
 from gamma_nlp.files.write import new_folder, write_json, write_lines
 from gamma_nlp.tasks.run.items import Items
-from gamma_nlp.tasks.run.manifest import need_whole
 from gamma_nlp.tasks.translation import scores
 from gamma_nlp.tasks.translation.average import ORIGIN, average_checkpoints, last_checkpoints
 from gamma_nlp.tasks.translation.checkpoints import AVERAGED

@@ -139,6 +139,29 @@ def test_a_container_of_several_optimizers_is_opened(key: str) -> None:
     assert found.decayed_as_under_guidelines[0].why == "weight_decay is 0.1 in AdamW 1, group 0"
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_lightning_is_given_is_opened_without_its_schedulers(alone: bool) -> None:
+    model, table = model_and_table()
+    optimizer = AdamW(settings(*groups(model)), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
+    given: Any = {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
+    assert is_right(audit(model, table, optimizer=given if alone else ([optimizer], [scheduler])))
+
+
+@pytest.mark.parametrize("key", ["optim", "base_optimizer"])
+def test_the_class_that_makes_the_steps_tells_how_decay_acts(key: str) -> None:
+    model, table = model_and_table()
+
+    class Wrapper(torch.optim.Optimizer):
+        """Has all groups, as ZeroRedundancyOptimizer has; the one inside has a part."""
+
+    wrapper = Wrapper(settings(*groups(model)), {"lr": 1e-3})
+    setattr(wrapper, key, AdamW(list(model.parameters())[:2]))
+    found = audit(model, table, optimizer=wrapper)
+    assert is_right(found) and found.rule == "AdamW"
+    assert {mode for act in found.acts for mode in act.modes} == {"decoupled"}
+
+
 def copies(model: nn.Module, *, names: bool) -> list[dict[str, Any]]:
     """Groups of copies in float32, as mixed precision by hand makes them."""
     of = {id(p): name for name, p in model.named_parameters()}

@@ -152,6 +152,46 @@ def test_a_table_that_was_resized_after_the_optimizer_was_made_is_named() -> Non
     assert foreign.why.startswith("7x4, float32; has the shape, but for its length, of 'embed.wei")
 
 
+def test_of_another_model_s_tensors_the_first_are_shown_and_all_are_data() -> None:
+    model, table = network()
+    found = audit(model, table, optimizer=AdamW(copy.deepcopy(model).parameters(), lr=1e-3))
+    assert len(found.foreign) == 16
+    assert "foreign: not of this model, 16, of which: 8" in str(found)
+    assert "and 8 more" in str(found) and "group 0, number 9" not in str(found)
+
+
+def test_an_average_of_the_model_is_not_what_is_trained() -> None:
+    model, table = network()
+    average = torch.optim.swa_utils.AveragedModel(model)
+    with pytest.raises(GammaError, match="takes the model that is trained; an AveragedModel"):
+        audit(average, table, optimizer=AdamW(model.parameters()))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("weight_decay", -0.1),
+        ("weight_decay", float("nan")),
+        ("weight_decay", "0.1"),
+        ("lr", torch.tensor(float("inf"))),
+    ],
+)
+def test_settings_that_no_step_can_use_are_named(key: str, value: Any) -> None:
+    model, table = network()
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    optimizer.param_groups[0][key] = value
+    with pytest.raises(GammaError, match=f"group 0 has {key}=.*expected a number of 0 or more"):
+        audit(model, table, optimizer=optimizer)
+
+
+def test_an_optimizer_without_weight_decay_and_a_frozen_model_are_told() -> None:
+    model, table = network()
+    found = audit(model, table, optimizer=torch.optim.LBFGS(model.parameters()))
+    assert found.notes == ("nothing decays: LBFGS has no weight decay",)
+    found = audit(model.requires_grad_(False), table, optimizer=AdamW(model.parameters()))
+    assert found.notes == ("nothing is trained: every parameter of the model is frozen",)
+
+
 def test_a_tensor_of_a_loss_is_foreign_until_it_is_audited_too() -> None:
     model, table = network()
     loss = nn.Linear(3, 3, bias=False)
@@ -170,9 +210,17 @@ def test_groups_that_could_be_one_and_rates_that_differ_are_told() -> None:
         "group 1; group 2; group 3; group 4 and 11 more: equal settings, so these 15 could be one",
     )
     assert found.rates == (
-        "0.5: group 0 (1 tensors)",
+        "0.5: group 0 (1 tensor)",
         "0.001: group 1; group 2; group 3; group 4 and 11 more (15 tensors)",
     )
+
+
+def test_of_many_rates_the_largest_are_shown() -> None:
+    model, table = network()
+    groups = [{"params": [p], "lr": 2.0**-i} for i, p in enumerate(model.parameters())]
+    found = audit(model, table, optimizer=AdamW(groups[::-1], lr=1e-3))
+    assert found.rates[0] == "1: group 15 (1 tensor)"
+    assert found.rates[6:] == ("and 10 more, down to 3.05176e-05",)
 
 
 def test_a_model_on_the_meta_device_is_audited_as_any_other() -> None:

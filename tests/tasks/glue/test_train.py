@@ -23,6 +23,7 @@ from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
 from gamma_nlp.tasks.run.arguments import BatchArguments, complete
+from gamma_nlp.tasks.run.items import read_items
 from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.run.settings import read_settings
 from tests.support.glue_runs import BERT, experiment
@@ -96,6 +97,23 @@ def test_resume_continues_where_the_run_stopped(tmp_path: Path, data: Path) -> N
     assert resumed["resumed"] and not whole["resumed"]
     assert resumed["final"] == pytest.approx(whole["final"], rel=1e-4)
     assert resumed["gain_norm"]["head"] == pytest.approx(whole["gain_norm"]["head"], rel=1e-5)
+
+
+def test_what_is_missing_after_the_last_step_is_made_up_in_a_folder_that_was_moved(
+    tmp_path: Path, data: Path
+) -> None:
+    argv = experiment(tmp_path, data)
+    whole = train(argv)
+    assert whole["best_checkpoint"] == str(tmp_path / "run" / "checkpoint-9")
+    scored = read_items(tmp_path / "run" / "items" / "validation.npz")
+    (tmp_path / "run").rename(tmp_path / "moved")
+    for path in (*(tmp_path / "moved").glob("items/*"), tmp_path / "moved" / "results.json"):
+        path.unlink()
+    found = train([*argv, "--resume", "--output_dir", str(tmp_path / "moved")])
+    assert found["final"] == whole["final"] and found["dose"] == whole["dose"]
+    assert found["best_checkpoint"] == str(tmp_path / "moved" / "checkpoint-9")
+    again = read_items(tmp_path / "moved" / "items" / "validation.npz")
+    assert all((again.columns[name] == one).all() for name, one in scored.columns.items())
 
 
 def test_few_shapes_take_the_same_steps_and_count_no_empty_rows(tmp_path: Path, data: Path) -> None:

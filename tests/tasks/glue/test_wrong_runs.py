@@ -49,6 +49,17 @@ def test_a_loss_that_is_no_number_ends_the_run_at_its_step(
     assert not [*tmp_path.glob("run/results.json"), *tmp_path.glob("run/checkpoint-*")]
 
 
+def test_an_output_that_is_no_number_names_the_step_where_it_is_evaluated(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    huge = {"learning_rate": "1e15", "optim": "sgd", "decay_policy": "none", "dose": None}
+    argv = experiment(tmp_path, data, **huge, weight_decay=0.0, on_nan="skip")
+    assert run(main, argv) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert "the model's output is not a number at step 9 of 18: training has diverged" in error
+    assert "lower learning_rate" in error
+
+
 @pytest.mark.parametrize("save", ["steps", "no"])
 def test_weights_that_the_last_step_spoiled_are_neither_scored_nor_saved(
     save: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,12 +16,12 @@ import torch
 from transformers import Trainer
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files.manifest import MANIFEST, seal
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
 from gamma_nlp.tasks.run.checkpoints import checkpoints, choose
 from gamma_nlp.tasks.run.main import run
-from gamma_nlp.tasks.run.manifest import MANIFEST, seal
 from tests.support.glue_runs import experiment
 
 FIXED = {"dose": None, "weight_decay": 0.1}

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from gamma_nlp.errors import GammaError
+from gamma_nlp.files.manifest import MANIFEST, is_planned, seal
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
 from gamma_nlp.tasks.glue.train import finetune
 from gamma_nlp.tasks.run.checkpoints import checkpoints, choose, need_checkpoint
-from gamma_nlp.tasks.run.manifest import MANIFEST, is_planned, seal
 from gamma_nlp.tasks.run.saving import WholeCheckpoints
 from gamma_nlp.tasks.translation.checkpoints import load_saved
 from gamma_nlp.tasks.translation.final import final_model

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+import gamma_nlp
 from gamma_nlp.errors import GammaError
 from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.run.signals import Terminated
@@ -30,7 +33,28 @@ def test_the_exit_code_is_what_main_returns_and_none_is_zero() -> None:
 
 def test_the_words_are_those_of_the_process_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["recipe", "x.yaml", "--seed"])
+    before = signal.getsignal(signal.SIGINT)
     assert run(lambda argv: len(argv)) == 2
+    signal.signal(signal.SIGINT, before)  # the run was taken for the last of the process
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "from gamma_nlp.tasks.run.main import run; sys.exit(run(lambda words: 0))",
+        "from gamma_nlp.cli.main import main; sys.exit(main())",
+    ],
+)
+def test_ctrl_c_while_python_ends_is_one_line(work: str) -> None:
+    code = f"""
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv[1:] = ["--version"]
+{work}
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -64,6 +88,26 @@ def test_an_error_is_one_line_and_an_exit_code(
 ) -> None:
     assert run(raising(error), []) == code
     assert capsys.readouterr().err == f"{line}\n"
+
+
+@pytest.mark.parametrize(("which", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_while_torch_loads_raises_nothing_within_it(
+    which: str, code: int, tmp_path: Path
+) -> None:
+    # A stand-in for torch, which is interrupted in the middle of its import.
+    (tmp_path / "torch.py").write_text(
+        f"import os, signal\ntry:\n    os.kill(os.getpid(), signal.{which})\n"
+        "except BaseException:\n    print('raised')\n"
+    )
+    loads = "lambda words: __import__('torch') and None"
+    work = f"import sys; from gamma_nlp.tasks.run.main import run; sys.exit(run({loads}))"
+    path = os.pathsep.join([str(tmp_path), str(Path(gamma_nlp.__file__).parents[1])])
+    done = subprocess.run(
+        [sys.executable, "-c", work], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    said = {130: "error: interrupted\n", 143: "error: terminated\n"}[code]
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
 
 def test_a_missing_module_of_this_package_is_a_mistake_of_ours() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from gamma_nlp.files.manifest import is_planned
 from gamma_nlp.tasks.glue.__main__ import main as recipe
 from gamma_nlp.tasks.glue.arguments import read_arguments
 from gamma_nlp.tasks.glue.opinions import write_sst2
@@ -17,7 +18,6 @@ from gamma_nlp.tasks.glue.train import finetune
 from gamma_nlp.tasks.glue.trainer import FinetuneTrainer
 from gamma_nlp.tasks.run.checkpoints import checkpoints
 from gamma_nlp.tasks.run.main import run
-from gamma_nlp.tasks.run.manifest import is_planned
 from gamma_nlp.tasks.translation.average import last_checkpoints
 from tests.support.glue_runs import experiment
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,8 @@ from gamma_nlp.files.read import read_json
 from gamma_nlp.files.write import write_json
 
 MANIFEST = "manifest.json"
+SUM = "crc32"
+"""Where a file of ours keeps the checksum of the rest of it."""
 
 _CHUNK = 2**22
 _DAMAGED = f"{MANIFEST} is damaged"
@@ -43,7 +45,7 @@ def seal(checkpoint: Path, *, planned: bool = True) -> None:
         for path in sorted(_files(checkpoint))
     }
     told = {"planned": planned, "files": files}
-    write_json(checkpoint / MANIFEST, {**told, "crc32": _own_sum(told)})
+    write_json(checkpoint / MANIFEST, {**told, SUM: sum_of(told)})
 
 
 def is_sealed(checkpoint: Path) -> bool:
@@ -57,17 +59,22 @@ def is_planned(checkpoint: Path) -> bool:
     return told is None or told.planned
 
 
-def lost(checkpoint: Path, *, thorough: bool) -> str | None:
+def lost(
+    checkpoint: Path, *, thorough: bool, among: Callable[[str], bool] = lambda name: True
+) -> str | None:
     """Return the first file of a sealed checkpoint that is not what was written, and why.
 
     Args:
         checkpoint: Its folder.
         thorough: Read every byte; else sizes alone, which is quick.
+        among: Which files count, by name.
     """
     told = _read(checkpoint)
     if told is None:
         return _DAMAGED
     for name, size, checksum in told.files:
+        if not among(name):
+            continue
         path = checkpoint / name
         try:
             if not path.is_file():
@@ -79,6 +86,12 @@ def lost(checkpoint: Path, *, thorough: bool) -> str | None:
         except OSError as error:
             return f"{name} cannot be read ({one_line(error)})"
     return None
+
+
+def tells_of_model(name: str) -> bool:
+    """Return whether a file of a checkpoint says what its model is: weights, config, step."""
+    of_model = name in ("config.json", "trainer_state.json")
+    return of_model or name.startswith(("model", "pytorch_model"))
 
 
 def need_whole(checkpoint: Path, purpose: str, instead: str) -> None:
@@ -100,9 +113,9 @@ def _read(checkpoint: Path) -> _Told | None:
     """Return what a checkpoint's manifest says; ``None`` where it is damaged."""
     try:
         told = read_json(checkpoint / MANIFEST)
-        own = told.pop("crc32", None)
+        own = told.pop(SUM, None)
         # Without a checksum of its own it is of an older version; then all else must be as it was.
-        if told.keys() != {"planned", "files"} or own not in (None, _own_sum(told)):
+        if told.keys() != {"planned", "files"} or own not in (None, sum_of(told)):
             return None
         files: Mapping[str, Mapping[str, Any]] = told["files"]
         found = tuple((name, int(one["bytes"]), str(one["crc32"])) for name, one in files.items())
@@ -133,5 +146,6 @@ def _sum(path: Path) -> str:
     return f"{found:08x}"
 
 
-def _own_sum(told: Mapping[str, Any]) -> str:
+def sum_of(told: Mapping[str, Any]) -> str:
+    """Return a checksum of what a JSON file holds, however it is laid out."""
     return f"{zlib.crc32(json.dumps(told, sort_keys=True).encode()):08x}"
