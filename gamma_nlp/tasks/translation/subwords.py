@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from gamma_nlp.errors import GammaError, need, one_line
+from gamma_nlp.errors import GammaError, need, one_line, shown
 
 _MARK = re.compile("@@( |$)")
 
@@ -58,8 +58,16 @@ def segmenter(codes: str) -> Callable[[str], str]:
     try:
         with contextlib.redirect_stderr(said):
             bpe = apply_bpe.BPE(io.StringIO(codes))
-    except (SystemExit, ValueError, IndexError) as error:  # it ends the process
+            bpe.segment("ab")  # a version that it does not know fails here, without a word
+    except (
+        SystemExit,
+        ValueError,
+        IndexError,
+        NotImplementedError,
+    ) as error:  # it ends the process
         reason = " ".join(said.getvalue().split())[:200] or one_line(error)
+        if isinstance(error, NotImplementedError):
+            reason = f"line 1 is {shown(codes.partition(chr(10))[0])}, not '#version: 0.2'"
         raise GammaError(f"the codes of the subwords are damaged: {reason}") from None
 
     def segment(line: str) -> str:

@@ -147,6 +147,7 @@ def test_labels_that_do_not_fit_the_images_are_refused(digits: Path) -> None:
         (pickle.dumps({b"data": PIXELS, b"labels": LABELS}, protocol=2)[:-40], "not a whole batch"),
         (pickle.dumps({b"data": PIXELS}, protocol=2), "labels"),
         (pickle.dumps([1, 2], protocol=2), "not a whole batch"),
+        (b"\x80\x02}r\xff\xff\xff\x7f.", "not a whole batch"),  # room for 2 ** 31 values
         (pickle.dumps({b"data": PIXELS[:, 1:], b"labels": LABELS}, protocol=2), "3072"),
         (pickle.dumps({b"data": PIXELS, b"labels": LABELS[1:]}, protocol=2), "5 labels for 6"),
     ],

@@ -95,6 +95,19 @@ def test_text_without_words_is_refused(lines: list[str]) -> None:
         learn_codes(lines, 10)
 
 
+@pytest.mark.parametrize(
+    ("codes", "reason"),
+    [
+        ("#version: 0.9\na b\n", r"line 1 is '#version: 0\.9', not '#version: 0\.2'"),
+        ("#version: 0.2\na b c\n", r".*"),
+        ("#version: x\na b\n", r".*"),
+    ],
+)
+def test_damaged_codes_are_named_before_any_line_is_split(codes: str, reason: str) -> None:
+    with pytest.raises(GammaError, match=f"^the codes of the subwords are damaged: {reason}$"):
+        segmenter(codes)
+
+
 def test_vocabulary_is_ordered_by_count_and_then_by_code_point() -> None:
     lines = ["b a b", "c é a Z"]
     assert vocabulary(lines) == [("a", 2), ("b", 2), ("Z", 1), ("c", 1), ("é", 1)]
