@@ -51,7 +51,10 @@ def read_settings(
     """
     base: Any = need("transformers", "recipes", "recipes need").HfArgumentParser
     kind: Any = types.new_class("RecipeParser", (Parser, base))
-    parser = kind(list(kinds), allow_abbrev=False, formatter_class=_Help)
+    usage = "%(prog)s [FILE.yaml] [--OPTION VALUE ...]"  # with all options it fills a screen
+    about = "Run the experiment of a YAML file; an option wins over the same key in it."
+    texts = {"usage": usage, "description": about}
+    parser = kind(list(kinds), allow_abbrev=False, formatter_class=_Help, **texts)
     rest = list(argv)
     file = Path(rest.pop(0)).expanduser() if rest and not rest[0].startswith("-") else None
     given = {} if file is None else read_yaml(file)
@@ -85,7 +88,7 @@ def read_settings(
         word = unknown[0]
         name = word.split("=")[0].replace("-", "_").replace("__", "--", 1)
         hint = close_to(name, [f"--{key}" for key in known]) if word[:1] == "-" else ""
-        raise GammaError(f"unknown option {word}{hint}")
+        raise GammaError(f"unknown option {word}{hint or '; --help lists those that there are'}")
     try:
         values = vars(namespace)
         if complete is not None:
