@@ -8,6 +8,7 @@ import errno
 import importlib
 import importlib.util
 import os
+import re
 import reprlib
 import sys
 from collections.abc import Iterable, Iterator
@@ -21,11 +22,18 @@ MOST_CHARACTERS = 2_000
 """Of a message; a value of the user's in it may have any length."""
 
 
+_CONTROL = re.compile(r" *[\x00-\x1f\x7f-\x9f\u2028\u2029][\x00-\x20\x7f-\x9f\u2028\u2029]*")
+"""Line breaks, and what a terminal obeys, such as the start of a colour."""
+
+
 class GammaError(ValueError):
-    """Something the user can fix: says what is wrong, what was expected, and what to type next."""
+    """Something the user can fix: says what is wrong, what was expected, and what to type next.
+
+    Its text is one line, whatever is in the user's values.
+    """
 
     def __str__(self) -> str:
-        text = super().__str__()
+        text = _CONTROL.sub(" ", super().__str__())
         if len(text) <= MOST_CHARACTERS:
             return text
         return f"{text[: MOST_CHARACTERS - 400]} ... {text[-400:]}"  # the end says what to type
@@ -72,7 +80,7 @@ def panics_are_errors() -> Iterator[None]:
 
 def error_line(text: object) -> str:
     """Return what a command says of an error: one line, whatever is in the text."""
-    return f"error: {' '.join(part.strip() for part in str(text).splitlines())}"
+    return f"error: {_CONTROL.sub(' ', str(text)).strip()}"
 
 
 def print_error(text: object) -> None:

@@ -35,6 +35,12 @@ def test_an_error_is_one_line_and_may_have_nowhere_to_go(
     print_error("unheard")
 
 
+def test_no_value_of_the_user_breaks_a_message_or_colours_the_terminal() -> None:
+    assert (
+        str(GammaError("write \x1b[31mred\n\tand\x85more\x00, né")) == "write [31mred and more , né"
+    )
+
+
 def test_an_exception_becomes_one_line_that_is_never_empty() -> None:
     assert one_line(ValueError("two\n  lines")) == "two lines"
     assert one_line(ValueError("x" * 500), most=20) == "x" * 20
