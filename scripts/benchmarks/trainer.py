@@ -2,7 +2,7 @@
 
     python scripts/benchmarks/trainer.py [speed|memory|all] [--json FILE] [--threads N]
 
-speed    short trainings in turn, in one process; only the steps count
+speed    two trainings at once in one process, a step of each in turn; only the steps count
 memory   the peak of a process of its own each, in turn
 
 Times mean something on a quiet machine only. ``--quick`` runs everything on tiny sizes, to check
@@ -17,7 +17,9 @@ import resource
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -40,14 +42,37 @@ POLICY: dict[str, Any] = {"ours": {"decay_policy": "all"}}  # the one with most 
 BATCH, WIDTH = 8, 64
 
 
-class _Clock(TrainerCallback):
-    """Keeps when each step ended."""
+class _Turns(TrainerCallback):
+    """Times steps; if there is another training, it makes a step after each of them.
+
+    Whole trainings one after the other differ by the speed of the machine, which changes within
+    seconds by more than what is looked for.
+    """
 
     def __init__(self) -> None:
-        self.ends: list[float] = []
+        self.seconds: list[float] = []
+        self.other: _Turns | None = None
+        self.turn = threading.Semaphore(0)
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self._wait()
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.ends.append(now())
+        self.seconds.append(now() - self._start)
+        if self.other is not None:
+            self.other.turn.release()
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.other is not None:
+            self.turn.acquire()
+        self._start = now()
+
+    def end(self) -> None:
+        """Let the other training go on alone."""
+        if self.other is not None:
+            self.other.other = None
+            self.other.turn.release()
 
 
 def rows(model: Any, steps: int) -> list[dict[str, torch.Tensor]]:
@@ -59,29 +84,52 @@ def rows(model: Any, steps: int) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
 
 
-def step_seconds(kind: str, model: Any, options: argparse.Namespace) -> list[float]:
-    """Train ``model``; return the time of each step after the first two."""
-    clock = _Clock()
-    with tempfile.TemporaryDirectory() as folder:
-        args = TrainingArguments(
-            folder,
-            per_device_train_batch_size=BATCH,
-            max_steps=options.steps,
-            learning_rate=1e-4,  # with this decay no rounding defers anything
-            weight_decay=0.1,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=not options.cuda,
-        )
-        data: Any = rows(model, options.steps)
-        trainer = KINDS[kind](
-            model, args, train_dataset=data, callbacks=[clock], **POLICY.get(kind, {})
-        )
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-    return np.diff(clock.ends)[1:].tolist()
+def make_trainer(
+    kind: str, model: Any, turns: _Turns, folder: str, options: argparse.Namespace
+) -> Trainer:
+    """Make a trainer whose steps ``turns`` times."""
+    args = TrainingArguments(
+        folder,
+        per_device_train_batch_size=BATCH,
+        max_steps=options.steps,
+        learning_rate=1e-4,  # with this decay no rounding defers anything
+        weight_decay=0.1,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        use_cpu=not options.cuda,
+    )
+    data: Any = rows(model, options.steps)
+    trainer = KINDS[kind](
+        model, args, train_dataset=data, callbacks=[turns], **POLICY.get(kind, {})
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def in_turns(model: Any, first: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """Train two copies at once; return the time of each step after the first two of both."""
+    turns = {kind: _Turns() for kind in KINDS}
+    turns["stock"].other, turns["ours"].other = turns["ours"], turns["stock"]
+    turns[first].turn.release()
+
+    def train(trainer: Trainer, own: _Turns) -> None:
+        torch.set_num_threads(options.threads or threads)  # each thread of Python has its own
+        try:
+            trainer.train()
+        finally:
+            own.end()
+
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(KINDS)) as pool:
+        made = [  # here, since accelerate's state is shared
+            make_trainer(kind, copy.deepcopy(model), own, folder, options)
+            for kind, own in turns.items()
+        ]
+        for one in [pool.submit(train, *pair) for pair in zip(made, turns.values(), strict=True)]:
+            one.result()
+    return {kind: own.seconds[2:] for kind, own in turns.items()}
 
 
 def new_model(name: str, options: argparse.Namespace) -> Any:
@@ -94,18 +142,18 @@ def bench_speed(options: argparse.Namespace) -> Iterator[Row]:
     for name in options.models:
         model = new_model(name, options)
         times: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
-        for turn in range(options.rounds):
-            for kind in list(KINDS) if turn % 2 == 0 else list(KINDS)[::-1]:
-                times[kind].append(step_seconds(kind, copy.deepcopy(model), options))
+        for index in range(options.rounds):
+            for kind, found in in_turns(model, list(KINDS)[index % 2], options).items():
+                times[kind].append(found)
         medians = {kind: np.median(found, axis=1) for kind, found in times.items()}
-        ratios = medians["stock"] / medians["ours"]
-        found = float(np.median(ratios))
+        ratios = np.median(np.divide(times["stock"], times["ours"]), axis=1)
+        speed = float(np.median(ratios))
         before, after = (1e3 * float(np.median(medians[kind])) for kind in KINDS)
         detail = (
             f"median of {options.rounds} rounds of {options.steps} steps, "
             f"{ratios.min():.3f} to {ratios.max():.3f}; {before:.1f} -> {after:.1f} ms a step"
         )
-        yield Row(f"speed, {name}", f"{found:.3f} x", ">= 0.99", found >= 0.99, detail, times)
+        yield Row(f"speed, {name}", f"{speed:.3f} x", ">= 0.99", speed >= 0.99, detail, times)
 
 
 def bench_memory(options: argparse.Namespace) -> Iterator[Row]:
@@ -135,7 +183,8 @@ def peak(kind: str, name: str, options: argparse.Namespace) -> int:
     """Train once in this process; return its peak memory in bytes."""
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(options.threads or torch.get_num_threads())
-    step_seconds(kind, new_model(name, options), options)
+    with tempfile.TemporaryDirectory() as folder:
+        make_trainer(kind, new_model(name, options), _Turns(), folder, options).train()
     if options.cuda:
         return torch.cuda.max_memory_allocated()
     scale = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
