@@ -24,8 +24,9 @@ from typing import Any
 import core
 import numpy as np
 import transformers
-from table import Bench, Row, now, report, set_device, table_parser
+from table import Bench, Row, report, set_device, table_parser
 from translators import SIZES, build, our_trainer, read_text, token_budget
+from turns import in_turns
 
 from gamma_nlp.errors import GammaError
 from gamma_nlp.hf.batches.by_length import BucketSampler, Encoded, Padder
@@ -37,18 +38,6 @@ from gamma_nlp.tasks.run.main import run
 from gamma_nlp.tasks.translation.data import PairData, load_splits
 
 WAYS = ("few", "any")
-
-
-class Epoch(transformers.TrainerCallback):
-    """The seconds from the start of the first step to the end of the last."""
-
-    seconds = 0.0
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self.start = now()
-
-    def on_train_end(self, *args: Any, **kwargs: Any) -> None:
-        self.seconds = now() - self.start
 
 
 def bench_padding(options: argparse.Namespace) -> Iterator[Row]:
@@ -100,72 +89,64 @@ def bench_speed(options: argparse.Namespace) -> Iterator[Row]:
     for folder in options.data:
         text, data = read_pairs(options, folder)
 
-        def train(way: str, seed: int) -> float:
+        def make(way: str, seed: int, out: str) -> Any:
             collate = PairCollator(text.source.pad_token_id)  # noqa: B023
             options.batch_shapes = way
-            with tempfile.TemporaryDirectory() as out:
-                model = build(options.size, text)  # noqa: B023
-                limits = {"num_train_epochs": 1, "seed": seed}
-                trainer = our_trainer(options, model, text, data, out, collate, **limits)  # noqa: B023
-                return epoch_seconds(trainer)
+            model = build(options.size, text)  # noqa: B023
+            limits = {"num_train_epochs": 1, "seed": seed}
+            return our_trainer(options, model, text, data, out, collate, **limits)  # noqa: B023
 
         tokens = sum(data.lengths[1])
         what = f"speed {folder.name}, {options.max_tokens}, {options.size}"
         detail = f"{len(data)} pairs"
-        yield speed_row(options, what, train, tokens, "target tokens/s", detail)
+        yield speed_row(options, what, make, tokens, "target tokens/s", detail)
     if options.glue:
         encoded, vocabulary, pad_id = read_sentences(options)
 
-        def finetune(way: str, seed: int) -> float:
+        def finetuner(way: str, seed: int, out: str) -> Any:
             shapes = length_shapes(encoded.lengths, core.BATCH) if way == "few" else None
             sizes = (6, 384, 1536, 12, 12)  # of MiniLM-L6
             model = core.build(
                 "BertForSequenceClassification", options.quick, sizes, vocab_size=vocabulary
             )
-            with tempfile.TemporaryDirectory() as out:
-                args = transformers.TrainingArguments(
-                    output_dir=out,
-                    num_train_epochs=1,
-                    per_device_train_batch_size=core.BATCH,
-                    weight_decay=0.01,
-                    bf16=options.cuda,
-                    train_sampling_strategy="group_by_length",
-                    use_cpu=not options.cuda,
-                    dataloader_pin_memory=options.cuda,
-                    save_strategy="no",
-                    report_to="none",
-                    disable_tqdm=True,
-                    seed=seed,
-                )
-                collate = Padder({"input_ids": pad_id})
-                trainer = FinetuneTrainer(model, args, collate, encoded, shapes=shapes)
-                return epoch_seconds(trainer)
+            args = transformers.TrainingArguments(
+                output_dir=out,
+                num_train_epochs=1,
+                per_device_train_batch_size=core.BATCH,
+                weight_decay=0.01,
+                bf16=options.cuda,
+                train_sampling_strategy="group_by_length",
+                use_cpu=not options.cuda,
+                dataloader_pin_memory=options.cuda,
+                save_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                seed=seed,
+            )
+            collate = Padder({"input_ids": pad_id})
+            return FinetuneTrainer(model, args, collate, encoded, shapes=shapes)
 
         tokens, detail = int(encoded.lengths.sum()), f"{len(encoded)} sentences"
-        yield speed_row(options, "speed sst2, MiniLM's size", finetune, tokens, "tokens/s", detail)
-
-
-def epoch_seconds(trainer: Any) -> float:
-    clock = Epoch()
-    trainer.add_callback(clock)
-    trainer.remove_callback(transformers.PrinterCallback)
-    trainer.train()
-    return clock.seconds
+        yield speed_row(options, "speed sst2, MiniLM's size", finetuner, tokens, "tokens/s", detail)
 
 
 def speed_row(
     options: argparse.Namespace,
     what: str,
-    train: Callable[[str, int], float],
+    make: Callable[[str, int, str], Any],
     tokens: int,
     unit: str,
     detail: str,
 ) -> Row:
-    """Train an epoch in both ways by turns, and compare."""
+    """Train an epoch in both ways, a step of each in turn, and compare."""
     times = np.empty((options.rounds, 2))
     for index in range(options.rounds):
-        for which in (0, 1) if index % 2 == 0 else (1, 0):
-            times[index, which] = train(WAYS[which], index)
+        with tempfile.TemporaryDirectory() as folder:
+            trainers = {way: make(way, index, folder) for way in WAYS}
+            for trainer in trainers.values():
+                trainer.remove_callback(transformers.PrinterCallback)
+            found = in_turns(trainers, WAYS[index % 2])
+        times[index] = [sum(found[way]) for way in WAYS]
     each, (few, every) = times[:, 1] / times[:, 0], tokens / np.median(times, axis=0)
     ratio = float(np.median(each))
     detail = (

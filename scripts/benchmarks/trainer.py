@@ -17,16 +17,15 @@ import resource
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 import transformers
-from table import Bench, Row, build, now, report, set_device, table_parser
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from table import Bench, Row, build, report, set_device, table_parser
+from transformers import PrinterCallback, Trainer, TrainingArguments
+from turns import in_turns
 
 from gamma_nlp.hf.trainer import GammaTrainer
 from gamma_nlp.tasks.run.main import run
@@ -42,39 +41,6 @@ POLICY: dict[str, Any] = {"ours": {"decay_policy": "all"}}  # the one with most 
 BATCH, WIDTH = 8, 64
 
 
-class _Turns(TrainerCallback):
-    """Times steps; if there is another training, it makes a step after each of them.
-
-    Whole trainings one after the other differ by the speed of the machine, which changes within
-    seconds by more than what is looked for.
-    """
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.other: _Turns | None = None
-        self.turn = threading.Semaphore(0)
-
-    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        self._wait()
-
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-        self.seconds.append(now() - self._start)
-        if self.other is not None:
-            self.other.turn.release()
-        self._wait()
-
-    def _wait(self) -> None:
-        if self.other is not None:
-            self.turn.acquire()
-        self._start = now()
-
-    def end(self) -> None:
-        """Let the other training go on alone."""
-        if self.other is not None:
-            self.other.other = None
-            self.other.turn.release()
-
-
 def rows(model: Any, steps: int) -> list[dict[str, torch.Tensor]]:
     """Return the examples of a training, random and the same each time."""
     draw = torch.Generator().manual_seed(0)
@@ -84,10 +50,7 @@ def rows(model: Any, steps: int) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": row, "labels": label} for row, label in zip(ids, labels, strict=True)]
 
 
-def make_trainer(
-    kind: str, model: Any, turns: _Turns, folder: str, options: argparse.Namespace
-) -> Trainer:
-    """Make a trainer whose steps ``turns`` times."""
+def make_trainer(kind: str, model: Any, folder: str, options: argparse.Namespace) -> Trainer:
     args = TrainingArguments(
         folder,
         per_device_train_batch_size=BATCH,
@@ -101,35 +64,9 @@ def make_trainer(
         use_cpu=not options.cuda,
     )
     data: Any = rows(model, options.steps)
-    trainer = KINDS[kind](
-        model, args, train_dataset=data, callbacks=[turns], **POLICY.get(kind, {})
-    )
+    trainer = KINDS[kind](model, args, train_dataset=data, **POLICY.get(kind, {}))
     trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def in_turns(model: Any, first: str, options: argparse.Namespace) -> dict[str, list[float]]:
-    """Train two copies at once; return the time of each step after the first two of both."""
-    turns = {kind: _Turns() for kind in KINDS}
-    turns["stock"].other, turns["ours"].other = turns["ours"], turns["stock"]
-    turns[first].turn.release()
-
-    def train(trainer: Trainer, own: _Turns) -> None:
-        torch.set_num_threads(options.threads or threads)  # each thread of Python has its own
-        try:
-            trainer.train()
-        finally:
-            own.end()
-
-    threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(len(KINDS)) as pool:
-        made = [  # here, since accelerate's state is shared
-            make_trainer(kind, copy.deepcopy(model), own, folder, options)
-            for kind, own in turns.items()
-        ]
-        for one in [pool.submit(train, *pair) for pair in zip(made, turns.values(), strict=True)]:
-            one.result()
-    return {kind: own.seconds[2:] for kind, own in turns.items()}
 
 
 def new_model(name: str, options: argparse.Namespace) -> Any:
@@ -143,8 +80,13 @@ def bench_speed(options: argparse.Namespace) -> Iterator[Row]:
         model = new_model(name, options)
         times: dict[str, list[list[float]]] = {kind: [] for kind in KINDS}
         for index in range(options.rounds):
-            for kind, found in in_turns(model, list(KINDS)[index % 2], options).items():
-                times[kind].append(found)
+            with tempfile.TemporaryDirectory() as folder:
+                trainers = {
+                    kind: make_trainer(kind, copy.deepcopy(model), folder, options)
+                    for kind in KINDS
+                }
+                for kind, found in in_turns(trainers, list(KINDS)[index % 2]).items():
+                    times[kind].append(found[2:])  # the first ones find the memory
         medians = {kind: np.median(found, axis=1) for kind, found in times.items()}
         ratios = np.median(np.divide(times["stock"], times["ours"]), axis=1)
         speed = float(np.median(ratios))
@@ -184,7 +126,7 @@ def peak(kind: str, name: str, options: argparse.Namespace) -> int:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(options.threads or torch.get_num_threads())
     with tempfile.TemporaryDirectory() as folder:
-        make_trainer(kind, new_model(name, options), _Turns(), folder, options).train()
+        make_trainer(kind, new_model(name, options), folder, options).train()
     if options.cuda:
         return torch.cuda.max_memory_allocated()
     scale = 1 if sys.platform == "darwin" else 1024  # Linux counts in KiB
