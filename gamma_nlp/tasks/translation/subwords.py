@@ -16,6 +16,9 @@ from gamma_nlp.errors import GammaError, need, one_line, shown
 
 _MARK = re.compile("@@( |$)")
 
+_DAMAGED = (SystemExit, ValueError, IndexError, NotImplementedError)
+"""What subword-nmt raises where it cannot use a codes file; at some it ends the process."""
+
 
 def learn_codes(lines: Iterable[str], merges: int) -> str:
     """Learn merges from tokenised lines of both languages.
@@ -59,12 +62,7 @@ def segmenter(codes: str) -> Callable[[str], str]:
         with contextlib.redirect_stderr(said):
             bpe = apply_bpe.BPE(io.StringIO(codes))
             bpe.segment("ab")  # a version that it does not know fails here, without a word
-    except (
-        SystemExit,
-        ValueError,
-        IndexError,
-        NotImplementedError,
-    ) as error:  # it ends the process
+    except _DAMAGED as error:
         reason = " ".join(said.getvalue().split())[:200] or one_line(error)
         if isinstance(error, NotImplementedError):
             reason = f"line 1 is {shown(codes.partition(chr(10))[0])}, not '#version: 0.2'"
