@@ -60,7 +60,8 @@ def plot_run(
         if values:
             label = f"{category.value} (at first {values[0]:.3g})"
             norm.plot(steps, _change(values), color=COLOURS[category], label=label)
-            norm.legend(frameon=False)
+            # On a ground of its own: the line at 0 would cross the words.
+            norm.legend(edgecolor="none", framealpha=1)
     _norm(norm, "Gains per category")
     finish(plt, figure, (loss, mark, norm), title, path)
 
